@@ -1,0 +1,53 @@
+"""U-Net of Ronneberger, Fischer and Brox (2015) in Keras and TensorFlow.
+
+From a folder of images to label images: `train_folder`, `predict_files`, `evaluate_folders`. In a
+notebook: `build_unet`, `weight_map`, `build_dataset`, `WeightedCrossEntropy`, `train`,
+`predict_image`, `label_instances`. Names are loaded on first use, so that importing the package
+does not import TensorFlow.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+_HOMES = {
+    "Architecture": "architecture",
+    "Augmentation": "data.pipeline",
+    "Run": "runs",
+    "TrainingImage": "data.pipeline",
+    "TrainingOptions": "jobs.train",
+    "TrainingPlan": "training",
+    "WeightedCrossEntropy": "losses",
+    "border_weight_map": "data.weights",
+    "build_dataset": "data.pipeline",
+    "build_unet": "model",
+    "class_weight_map": "data.weights",
+    "evaluate_folders": "jobs.evaluate",
+    "label_instances": "instances",
+    "predict_files": "jobs.predict",
+    "predict_image": "prediction",
+    "read_samples": "data.samples",
+    "separate_touching": "distances",
+    "train": "training",
+    "train_folder": "jobs.train",
+    "weight_map": "data.weights",
+}
+
+__version__ = version("keras-unet-biomedical")
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - a sorted list of strings
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name from its module on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return [*__all__, "__version__"]

@@ -1,0 +1,184 @@
+"""The U-Net as numbers: how deep, how wide, which sizes fit, and how much is lost at the border.
+
+Everything else asks this module: the model is built from it, tiles are laid by it, and a run stores
+it. It imports nothing of the package and no TensorFlow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
+
+Padding = Literal["valid", "same"]
+Normalization = Literal["batch", "group"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Describes a U-Net; the defaults are figure 1 of the paper.
+
+    Attributes:
+        channels: Channels of the input image.
+        classes: Classes of the output, background included.
+        depth: Number of poolings. The paper takes 4.
+        base_filters: Features of the first level, doubled by each pooling. The paper takes 64.
+        dropout: Rate at the end of the contracting path.
+        padding: "valid" as in the paper, or "same".
+        normalization: None as in the paper, "batch" or "group".
+
+    >>> figure1 = Architecture()
+    >>> figure1.margin, figure1.step, figure1.minimum_size, figure1.output_size(572)
+    (92, 16, 188, 388)
+    """
+
+    channels: int = 1
+    classes: int = 2
+    depth: int = 4
+    base_filters: int = 64
+    dropout: float = 0.5
+    padding: Padding = "valid"
+    normalization: Normalization | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses numbers of which no network can be built.
+
+        Raises:
+            ValueError: If a number is out of its range; the message names it.
+        """
+        for name, lowest in (("channels", 1), ("classes", 2), ("depth", 1), ("base_filters", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+                raise ValueError(
+                    f"{name} must be a whole number of at least {lowest}. Received: {name}={value}"
+                )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(
+                f"dropout must be a rate in [0, 1). Received: dropout={self.dropout}; 0 turns it off"
+            )
+        if self.padding not in ("valid", "same"):
+            raise ValueError(
+                f'padding must be "valid" or "same". Received: padding={self.padding!r}'
+            )
+        if self.normalization not in (None, "batch", "group"):
+            raise ValueError(
+                'normalization must be None, "batch" or "group". '
+                f"Received: normalization={self.normalization!r}"
+            )
+
+    @property
+    def step(self) -> int:
+        """Pixels between two sizes that fit, and between the points of the pooling lattice."""
+        return int(2**self.depth)
+
+    @property
+    def margin(self) -> int:
+        """Pixels that the network loses on each side: 0 with "same" padding."""
+        return 6 * self.step - 4 if self.padding == "valid" else 0
+
+    @property
+    def context(self) -> int:
+        """Pixels on each side of a tile whose scores depend on what lies beyond the tile.
+
+        With "valid" padding they are the margin. With "same" padding the zeros of the convolutions
+        reach `6 * 2**depth - 2` pixels inwards, which is rounded up to the pooling lattice so that
+        they can be cut off and tiles still reproduce the whole image.
+        """
+        return self.margin if self.padding == "valid" else 6 * self.step
+
+    @property
+    def minimum_size(self) -> int:
+        """The smallest input size, height or width, that leaves an output."""
+        return 2 * self.margin + min(self.step, 4) if self.padding == "valid" else self.step
+
+    def fits(self, size: int) -> bool:
+        """Tells whether an input of `size` pixels, height or width, passes every pooling evenly."""
+        return size >= self.minimum_size and (size - self.minimum_size) % self.step == 0
+
+    def fitting_size(self, size: int) -> int:
+        """Returns the smallest input size that fits and is at least `size`.
+
+        >>> Architecture().fitting_size(570)
+        572
+        """
+        beyond = max(0, size - self.minimum_size)
+        return self.minimum_size + -(-beyond // self.step) * self.step
+
+    def check_size(self, size: int, argument: str = "input_size") -> None:
+        """Raises if an input of `size` pixels does not fit.
+
+        Raises:
+            ValueError: With the rule and the nearest sizes that fit.
+        """
+        if self.fits(size):
+            return
+        above = self.fitting_size(size)
+        below = above - self.step
+        nearest = f"{below} and {above}" if self.fits(below) else f"{above}"
+        rule = f"{self.step}k + {self.minimum_size % self.step}"
+        raise ValueError(
+            f"{argument} must be {rule} and at least {self.minimum_size} for depth={self.depth} "
+            f'and padding="{self.padding}". Received: {size}; the nearest that fits: {nearest}'
+        )
+
+    def output_size(self, size: int) -> int:
+        """Returns the output's size for an input of `size` pixels.
+
+        Raises:
+            ValueError: If the size does not fit.
+        """
+        self.check_size(size)
+        return size - 2 * self.margin
+
+    def filters(self, level: int) -> int:
+        """Returns the features of a level, 0 being the uppermost and `depth` the bottom."""
+        return int(self.base_filters * 2**level)
+
+    def crop(self, level: int) -> int:
+        """Returns the pixels cut from each side of the skip connection of a level.
+
+        >>> [Architecture().crop(level) for level in (3, 2, 1, 0)]
+        [4, 16, 40, 88]
+        """
+        return int(6 * 2 ** (self.depth - level) - 8) if self.padding == "valid" else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the numbers as a dictionary that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Rebuilds an architecture from `to_dict`."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
+
+    @classmethod
+    def of(cls, model: Any) -> Self:
+        """Reads the numbers from a Keras model that `build_unet` made, loaded or new.
+
+        Only the attributes of the layers are read, so Keras is not imported here.
+
+        Raises:
+            ValueError: If the model's layers are not those of `build_unet`.
+        """
+        layers = {layer.name: layer for layer in getattr(model, "layers", ())}
+        if not {"level0_down_conv1", "logits"} <= layers.keys():
+            raise ValueError(
+                "model must be a network of build_unet, whose layers are named by level. "
+                f"Received: {type(model).__name__}; pass its architecture=Architecture(...)"
+            )
+        first = layers["level0_down_conv1"]
+        dropout = layers.get("bottom_dropout")
+        return cls(
+            channels=int(model.input_shape[-1]),
+            classes=int(layers["logits"].filters),
+            depth=sum(name.endswith("_pool") for name in layers),
+            base_filters=int(first.filters),
+            dropout=float(dropout.rate) if dropout is not None else 0.0,
+            padding=first.padding,
+            normalization=_normalization(layers.get("level0_down_norm1")),
+        )
+
+
+def _normalization(layer: Any) -> Normalization | None:
+    if layer is None:
+        return None
+    return "batch" if type(layer).__name__ == "BatchNormalization" else "group"

@@ -1,0 +1,1 @@
+"""From files to training samples: images, labels, weight maps, deformation, batches."""

@@ -1,0 +1,383 @@
+"""Images: reading and writing files, channels, standardisation.
+
+A file is read as *planes*, an array `(planes, height, width, channels)` in the file's own dtype.
+What a file is, its first bytes tell, not its name. Nothing is scaled, inverted or resized: 16-bit
+stays 16-bit, and a TIFF that calls 0 white gives the numbers it stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import imagecodecs
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+from tifffile import EXTRASAMPLE, PHOTOMETRIC
+
+from keras_unet.files import atomic
+
+IMAGE_SUFFIXES: frozenset[str] = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff"}
+)
+
+Palette = Literal["indices", "colours"]
+Mode = Literal["image", "dataset"]
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF_COLOURS: frozenset[int] = frozenset({PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR})
+_TIFF_GREYS: frozenset[int] = frozenset({PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE})
+_PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG")
+_PNG_PALETTE = 3
+_GREY_WITH_ALPHA = 2
+_COLOURS = 3
+_COLOURS_WITH_ALPHA = 4
+
+
+def read_planes(path: Path, *, palette: Palette = "indices") -> NDArray[Any]:
+    """Reads an image file.
+
+    TIFF: the first series; samples (S) and channels (C) become channels, every axis besides height
+    and width (Z, T, pages, ...) becomes planes. PNG: full depth, 1-bit as bool. Others: the one
+    image in them. An alpha channel is dropped.
+
+    Args:
+        path: TIFF, PNG, JPEG, BMP or GIF.
+        palette: What an image with a palette gives (TIFF aside, which always gives its indices):
+            `"indices"`, which is how label images are stored, or `"colours"`, red, green, blue.
+
+    Returns:
+        Array `(planes, height, width, channels)` in the file's own dtype.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is not an image, is damaged or holds no pixel.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file. Expected an image ({_known()}).")
+    try:
+        planes = _decode(path, palette)
+    except Exception as error:  # decoders raise whatever they like: RuntimeError, SyntaxError, ...
+        raise ValueError(
+            f"{path}: cannot be read as an image ({_one_line(error)}). "
+            f"Expected an intact {_known()} file."
+        ) from error
+    if planes.size == 0:
+        raise ValueError(
+            f"{path}: cannot be read as an image (shape {planes.shape} holds no pixel). "
+            "Expected at least 1 x 1 pixels."
+        )
+    return planes
+
+
+def pixels_of(planes: NDArray[Any], path: Path) -> NDArray[np.float32]:
+    """Turns what a file holds into float32 grey values; bool becomes 0 and 1.
+
+    Args:
+        planes: Array of any real dtype.
+        path: The file, for the message.
+
+    Returns:
+        Array of the same shape.
+
+    Raises:
+        ValueError: A value is complex, NaN, infinite or beyond float32.
+    """
+    if np.iscomplexobj(planes):
+        raise ValueError(
+            f"{path}: holds complex numbers ({planes.dtype}). "
+            "Expected real grey values; save the magnitude, for example."
+        )
+    with np.errstate(over="ignore"):
+        pixels = planes.astype(np.float32)
+    bad = pixels.size - np.count_nonzero(np.isfinite(pixels))
+    if bad:
+        raise ValueError(
+            f"{path}: {bad:,} of {pixels.size:,} pixels are NaN or infinite. "
+            "Expected finite grey values; replace these pixels in the file."
+        )
+    return pixels
+
+
+def as_channels(image: NDArray[Any], channels: int, path: Path) -> NDArray[Any]:
+    """Gives the image the number of channels asked for, if that loses nothing.
+
+    Args:
+        image: Array `(..., channels)`.
+        channels: Number of channels expected.
+        path: The file, for the message.
+
+    Returns:
+        The image itself, or its first channel where one is asked for and all three are equal.
+
+    Raises:
+        ValueError: The channels do not fit.
+    """
+    received = image.shape[-1]
+    if received == channels:
+        return image
+    if channels == 1 and is_grey(image):
+        return image[..., :1]
+    raise ValueError(
+        f"{path}: expected {_count(channels, 'channel')}{' or 3 equal ones' * (channels == 1)}, "
+        f"received {received}. Convert the image, or use a model for "
+        f"{_count(received, 'channel')}."
+    )
+
+
+def is_grey(planes: NDArray[Any]) -> bool:
+    """Tells whether an image `(..., channels)` is grey: one channel, or three equal ones.
+
+    Examples:
+        >>> is_grey(np.zeros((4, 4, 1))), is_grey(np.zeros((4, 4, 3))), is_grey(np.zeros((4, 4, 2)))
+        (True, True, False)
+    """
+    channels = planes.shape[-1]
+    if channels != _COLOURS:
+        return bool(channels == 1)
+    first = planes[..., 0]
+    return np.array_equal(first, planes[..., 1]) and np.array_equal(first, planes[..., 2])
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """How grey values become the network's input: zero mean and unit deviation in each channel.
+
+    Attributes:
+        mode: `"image"` measures every image by itself; `"dataset"` uses the recorded numbers.
+        mean: Mean of each channel, in grey values; empty for `"image"`.
+        std: Standard deviation of each channel, in grey values; empty for `"image"`.
+
+    Raises:
+        ValueError: The mode is unknown, or the numbers do not go with it.
+
+    Examples:
+        >>> image = np.array([[[10.0], [30.0]]])
+        >>> Standardisation("image").apply(image).ravel().tolist()
+        [-1.0, 1.0]
+        >>> Standardisation("dataset", mean=(20.0,), std=(5.0,)).apply(image).ravel().tolist()
+        [-2.0, 2.0]
+    """
+
+    mode: Mode
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Checks that the numbers go with the mode."""
+        if self.mode not in ("image", "dataset"):
+            raise ValueError(f"mode must be 'image' or 'dataset'. Received {self.mode!r}.")
+        if len(self.mean) != len(self.std) or bool(self.mean) != (self.mode == "dataset"):
+            raise ValueError(
+                "mean and std must hold one number a channel for mode 'dataset' and none for mode "
+                f"'image'. Received mode={self.mode!r}, mean={self.mean}, std={self.std}."
+            )
+
+    @classmethod
+    def of(cls, images: Sequence[NDArray[Any]], mode: Mode) -> Standardisation:
+        """Measures images.
+
+        Args:
+            images: Arrays `(height, width, channels)`; sizes may differ, channels may not.
+            mode: `"dataset"` records mean and deviation of each channel over all pixels of all
+                images; `"image"` records nothing.
+
+        Returns:
+            The standardisation to use for these images and all later ones.
+
+        Raises:
+            ValueError: There is no image, or the numbers of channels differ.
+        """
+        if mode != "dataset":
+            return cls(mode)
+        channels = {image.shape[-1] for image in images}
+        if len(channels) != 1:
+            raise ValueError(
+                "images must be at least one, all with the same number of channels. "
+                f"Received {len(images)} with {sorted(channels)} channels."
+            )
+        mean, std = _moments(images)
+        return cls(mode, tuple(mean.tolist()), tuple(std.tolist()))
+
+    def apply(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        """Standardises one image, in double precision.
+
+        Args:
+            image: Array `(height, width, channels)` of grey values.
+
+        Returns:
+            The image with zero mean and unit deviation in each channel; all 0 where constant.
+
+        Raises:
+            ValueError: The recorded numbers are for another number of channels.
+        """
+        if self.mode == "image":
+            mean, std = _moments([image])
+        else:
+            mean, std = np.array(self.mean), np.array(self.std)
+        if mean.size != image.shape[-1]:
+            raise ValueError(
+                f"image must have {_count(mean.size, 'channel')}, as the images measured had. "
+                f"Received shape {image.shape}."
+            )
+        return ((image - mean) / np.where(std > 0, std, 1.0)).astype(np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON knows them."""
+        return {"mode": self.mode, "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Standardisation:
+        """Returns what `to_dict` described."""
+        return cls(fields["mode"], tuple(fields["mean"]), tuple(fields["std"]))
+
+
+def write_tiff(path: Path, array: NDArray[Any], *, axes: str) -> None:
+    """Writes a TIFF, losslessly compressed, whole or not at all.
+
+    Args:
+        path: Path of the file; its folder exists.
+        array: Array with one dimension for each letter of `axes`.
+        axes: `"YX"`, `"ZYX"`, `"CYX"` or `"ZCYX"`; recorded in the file.
+
+    Raises:
+        ValueError: `axes` is none of these, or does not have one letter a dimension.
+    """
+    if axes not in ("YX", "ZYX", "CYX", "ZCYX") or len(axes) != array.ndim:
+        raise ValueError(
+            "axes must be 'YX', 'ZYX', 'CYX' or 'ZCYX', one letter for each dimension. "
+            f"Received {axes!r} for shape {array.shape}."
+        )
+    with atomic(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            array,
+            photometric="minisblack",
+            compression="zlib",
+            metadata={"axes": axes},
+        )
+
+
+def smallest_unsigned(labels: NDArray[Any]) -> NDArray[Any]:
+    """Returns the labels as uint8, uint16 or uint32, whichever is the first to hold them.
+
+    Args:
+        labels: Integers from 0 to 4,294,967,295.
+
+    Raises:
+        ValueError: A value lies outside.
+
+    Examples:
+        >>> [smallest_unsigned(np.array([0, n])).dtype.name for n in (255, 256, 65_535, 65_536)]
+        ['uint8', 'uint16', 'uint16', 'uint32']
+    """
+    low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+    for dtype in (np.uint8, np.uint16, np.uint32):
+        if low >= 0 and high <= np.iinfo(dtype).max:
+            return labels.astype(dtype)
+    raise ValueError(
+        f"labels must lie between 0 and 4294967295. Received values from {low} to {high}."
+    )
+
+
+def _moments(images: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each channel over all pixels; exactly 0 where constant."""
+    flat = [image.reshape(-1, image.shape[-1]) for image in images]
+    pixels = sum(len(part) for part in flat)
+    mean = sum(part.sum(axis=0, dtype=np.float64) for part in flat) / pixels
+    squares = sum(np.square(part - mean).sum(axis=0) for part in flat)
+    lowest = np.min([part.min(axis=0) for part in flat], axis=0)
+    highest = np.max([part.max(axis=0) for part in flat], axis=0)
+    constant = lowest == highest
+    return np.where(constant, lowest, mean), np.where(constant, 0.0, np.sqrt(squares / pixels))
+
+
+def _decode(path: Path, palette: Palette) -> NDArray[Any]:
+    with path.open("rb") as file:
+        start = file.read(26)
+    if not start:
+        raise ValueError("the file is empty")
+    if start.startswith(_TIFF_SIGNATURES):
+        return _decode_tiff(path)
+    if start.startswith(_PNG_SIGNATURE) and _has_whole_samples(start):
+        return _without_alpha(_with_channels(imagecodecs.png_decode(path.read_bytes())))[np.newaxis]
+    return _decode_with_pillow(path, palette)[np.newaxis]
+
+
+def _has_whole_samples(start: bytes) -> bool:
+    """Tells whether a PNG holds grey values or colours of at least 8 bits, by its header."""
+    bits, colour_type = start[24:26]
+    return bits >= 8 and colour_type != _PNG_PALETTE
+
+
+def _decode_with_pillow(path: Path, palette: Palette) -> NDArray[Any]:
+    with Image.open(path, formats=_PILLOW_FORMATS) as image:
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1:
+            raise ValueError(f"it is an animation of {frames} frames")
+        is_coloured = image.mode == "CMYK" or (image.mode == "P" and palette == "colours")
+        pixels = np.array(image.convert("RGB") if is_coloured else image)
+    return _without_alpha(_with_channels(pixels))
+
+
+def _decode_tiff(path: Path) -> NDArray[Any]:
+    with tifffile.TiffFile(path) as file:
+        if not file.series:
+            raise ValueError("it has no page")
+        series = file.series[0]
+        planes = _ordered(series.asarray(), series.axes)
+        keyframe = series.keyframe.aspage()
+        has_alpha = "S" in series.axes and "C" not in series.axes and _has_alpha(keyframe)
+    native = planes.astype(planes.dtype.newbyteorder("="), copy=False)
+    return _without_alpha(native) if has_alpha else native
+
+
+def _has_alpha(page: tifffile.TiffPage) -> bool:
+    """Tells whether the last sample of a TIFF's pixels is alpha.
+
+    The fourth sample beside colours is. The second beside grey is, unless the file says that it
+    is of unspecified meaning, as writers do for the second channel of a microscope.
+    """
+    if page.photometric in _TIFF_COLOURS:
+        return page.samplesperpixel == _COLOURS_WITH_ALPHA
+    is_grey_pair = page.photometric in _TIFF_GREYS and page.samplesperpixel == _GREY_WITH_ALPHA
+    return is_grey_pair and EXTRASAMPLE.UNSPECIFIED not in page.extrasamples
+
+
+def _ordered(array: NDArray[Any], axes: str) -> NDArray[Any]:
+    """Brings a TIFF's axes into the order planes, height, width, channels."""
+    if "Y" not in axes or "X" not in axes:
+        raise ValueError(f"its axes {axes!r} have no height and width")
+    planes = [axis for axis in axes if axis not in "YXCS"]
+    channels = [axis for axis in "CS" if axis in axes]
+    order = [axes.index(axis) for axis in [*planes, "Y", "X", *channels]]
+    count = int(np.prod([array.shape[axes.index(axis)] for axis in channels], dtype=int))
+    height, width = array.shape[axes.index("Y")], array.shape[axes.index("X")]
+    pages = int(np.prod([array.shape[axes.index(axis)] for axis in planes], dtype=int))
+    return array.transpose(order).reshape(pages, height, width, count)
+
+
+def _with_channels(pixels: NDArray[Any]) -> NDArray[Any]:
+    return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+
+
+def _without_alpha(pixels: NDArray[Any]) -> NDArray[Any]:
+    has_alpha = pixels.shape[-1] in (_GREY_WITH_ALPHA, _COLOURS_WITH_ALPHA)
+    return pixels[..., :-1] if has_alpha else pixels
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _known() -> str:
+    return ", ".join(sorted(IMAGE_SUFFIXES))

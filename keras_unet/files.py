@@ -1,0 +1,93 @@
+"""Folders and files that are either written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` and moves the file written there onto `path`.
+
+    The temporary file is hidden and keeps the ending of the name. Where the body raises, it is
+    removed and whatever stood at `path` before stays as it was. No folder is created.
+
+    Args:
+        path: Final path of the file.
+
+    Yields:
+        The path to write to.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as JSON, whole or not at all.
+
+    NumPy values become plain ones. NaN and infinities, which JSON lacks, become `null`.
+
+    Args:
+        path: Path of the file; its folder exists.
+        value: Nested dictionaries, lists, tuples, strings and numbers.
+    """
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def make_folder(path: Path) -> Path:
+    """Makes sure that `path` is a folder to which files can be written.
+
+    Args:
+        path: Folder; it and its parents are created where missing.
+
+    Returns:
+        The same path.
+
+    Raises:
+        OSError: The folder cannot be created or is not writable.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(
+            f"{path}: expected a writable folder, or a place where one can be created. "
+            f"The system said: {reason}. Choose another folder."
+        ) from error
+
+
+def _flush_to_disk(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _plain(value: Any) -> Any:
+    """Replaces NumPy values by Python's and numbers that JSON lacks by None."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

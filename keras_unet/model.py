@@ -1,0 +1,154 @@
+"""The network of figure 1, drawn with stock Keras layers.
+
+A saved model therefore loads in a process that has never heard of this package. Layers are named by
+level (`level0` uppermost) and path (`down`, `up`). Where figure 1 and the network that its authors
+later released differ, figure 1 is followed: no ReLU after an up-convolution, the skip connection is
+taken before dropout and comes first in the concatenation.
+"""
+
+from __future__ import annotations
+
+from math import gcd, sqrt
+from typing import Any
+
+from keras_unet.architecture import Architecture, Normalization, Padding
+from keras_unet.backend import keras
+
+layers = keras.layers
+
+_GROUPS = 32
+"""Groups of a group normalisation, as Wu and He (2018) take; fewer where features are fewer."""
+
+
+def build_unet(
+    input_shape: tuple[int | None, int | None, int] = (572, 572, 1),
+    classes: int = 2,
+    *,
+    depth: int = 4,
+    base_filters: int = 64,
+    dropout: float = 0.5,
+    padding: Padding = "valid",
+    normalization: Normalization | None = None,
+) -> Any:
+    """Builds the U-Net of Ronneberger, Fischer and Brox (2015), figure 1.
+
+    The defaults are the figure exactly: 572 x 572 pixels in, 388 x 388 out, 31,030,658 parameters.
+    Weights are drawn from a Gaussian of standard deviation sqrt(2 / N), N being the incoming nodes
+    of one neuron (section 3), so `keras.utils.set_random_seed` makes a network reproducible.
+
+    Args:
+        input_shape: `(height, width, channels)` of the input. Height and width may be None: any
+            size that fits is then taken, since the crops do not depend on the size.
+        classes: Classes of the output, background included.
+        depth: Number of poolings.
+        base_filters: Features of the first level, doubled by each pooling.
+        dropout: Rate of the two dropouts at the end of the contracting path.
+        padding: "valid" as in the paper, or "same": output as large as the input.
+        normalization: None as in the paper; "batch" or "group" between convolution and ReLU. With
+            "group" the statistics, and so the scores, depend on the tile.
+
+    Returns:
+        A functional `keras.Model` from `(batch, height, width, channels)` to logits of shape
+        `(batch, height - 2 * margin, width - 2 * margin, classes)`, float32 in every precision
+        policy. The margin is 92 pixels at depth 4 with "valid" padding, and 0 with "same".
+
+    Raises:
+        ValueError: If a number is out of range, or if a size does not fit; the message names the
+            nearest sizes that do.
+    """
+    if len(input_shape) != 3 or input_shape[2] is None:
+        raise ValueError(
+            "input_shape must be (height, width, channels) with channels given. "
+            f"Received: input_shape={input_shape}"
+        )
+    network = Architecture(
+        channels=input_shape[2],
+        classes=classes,
+        depth=depth,
+        base_filters=base_filters,
+        dropout=dropout,
+        padding=padding,
+        normalization=normalization,
+    )
+    for size in input_shape[:2]:
+        if size is not None:
+            network.check_size(size, "input_shape")
+    return unet_of(network, input_shape[:2])
+
+
+def unet_of(
+    network: Architecture, input_size: tuple[int | None, int | None] = (None, None)
+) -> Any:
+    """Builds the Keras model of an architecture, for inputs of any fitting size by default."""
+    image = keras.Input((*input_size, network.channels), name="image")
+    features, skips = _contract(image, network)
+    features = _convolve_twice(features, network, network.depth, "bottom")
+    features = _drop(features, network, "bottom")
+    features = _expand(features, skips, network)
+    logits = layers.Conv2D(
+        network.classes, 1, kernel_initializer=_gaussian(features), dtype="float32", name="logits"
+    )(features)
+    return keras.Model(image, logits, name="unet")
+
+
+def _contract(features: Any, network: Architecture) -> tuple[Any, list[Any]]:
+    skips = []
+    for level in range(network.depth):
+        features = _convolve_twice(features, network, level, f"level{level}_down")
+        skips.append(features)
+        if level == network.depth - 1:
+            features = _drop(features, network, f"level{level}")
+        features = layers.MaxPooling2D(2, name=f"level{level}_pool")(features)
+    return features, skips
+
+
+def _expand(features: Any, skips: list[Any], network: Architecture) -> Any:
+    for level in reversed(range(network.depth)):
+        up = layers.Conv2DTranspose(
+            network.filters(level),
+            2,
+            strides=2,
+            kernel_initializer=_gaussian(features),
+            name=f"level{level}_up",
+        )(features)
+        skip = skips[level]
+        if network.crop(level):
+            skip = layers.Cropping2D(network.crop(level), name=f"level{level}_crop")(skip)
+        features = layers.Concatenate(name=f"level{level}_concatenate")([skip, up])
+        features = _convolve_twice(features, network, level, f"level{level}_up")
+    return features
+
+
+def _convolve_twice(features: Any, network: Architecture, level: int, name: str) -> Any:
+    for number in (1, 2):
+        features = layers.Conv2D(
+            network.filters(level),
+            3,
+            padding=network.padding,
+            activation=None if network.normalization else "relu",
+            kernel_initializer=_gaussian(features, window=9),
+            name=f"{name}_conv{number}",
+        )(features)
+        if network.normalization:
+            features = _normalise(features, network, f"{name}_norm{number}")
+            features = layers.ReLU(name=f"{name}_relu{number}")(features)
+    return features
+
+
+def _normalise(features: Any, network: Architecture, name: str) -> Any:
+    if network.normalization == "batch":
+        return layers.BatchNormalization(name=name)(features)
+    groups = gcd(_GROUPS, features.shape[-1])
+    return layers.GroupNormalization(groups, name=name)(features)
+
+
+def _drop(features: Any, network: Architecture, name: str) -> Any:
+    if not network.dropout:
+        return features
+    return layers.Dropout(network.dropout, name=f"{name}_dropout")(features)
+
+
+def _gaussian(features: Any, window: int = 1) -> Any:
+    """The paper's Gaussian; each neuron of a 2 x 2 up-convolution sees one pixel below it."""
+    incoming = window * features.shape[-1]
+    return keras.initializers.RandomNormal(stddev=sqrt(2 / incoming))

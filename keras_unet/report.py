@@ -1,0 +1,230 @@
+"""Pictures for people: images, labels, weight maps, differences, and a montage of them.
+
+Every function but the last takes arrays and returns an RGB picture, (height, width, 3) in uint8.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from keras_unet.files import atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import ArrayLike, NDArray
+
+Picture: TypeAlias = "NDArray[np.uint8]"
+
+DARK = 24  # grey value of background
+FONT_SIZE = 16  # pixels
+GUTTER = 8  # pixels
+LEGIBLE = 160  # pixels; smaller pictures are enlarged in a montage
+OPACITY = 0.45  # of labels over an image
+GOLDEN = 0.618033988749895  # hues that far apart on the circle stay distinct for any number
+ONLY_REFERENCE = 230, 159, 0  # orange and sky blue: told apart in every colour vision
+ONLY_RESULT = 86, 180, 233
+# Position, red, green, blue: lightness rises evenly from black to white.
+HEAT = np.array(
+    [[0, 0, 0, 0], [0.27, 30, 55, 150], [0.66, 240, 135, 45], [1, 255, 250, 235]], np.float64
+)
+
+
+def grey_picture(image: ArrayLike) -> Picture:
+    """Draws an image in grey, its contrast stretched between the percentiles 0.5 and 99.5.
+
+    Args:
+        image: (height, width) or (height, width, channels), of any range. Channels are averaged.
+
+    Raises:
+        ValueError: If `image` has another number of axes.
+
+    Example:
+        >>> grey_picture([[0, 1000], [2000, 4000]])[..., 0].tolist()
+        [[0, 63], [127, 255]]
+    """
+    values = np.asarray(image, np.float32)
+    if values.ndim not in {2, 3}:
+        raise ValueError(
+            "image must be (height, width) or (height, width, channels). "
+            f"Received shape {values.shape}; draw one image at a time."
+        )
+    grey = values if values.ndim == 2 else values.mean(axis=2)
+    low, high = np.percentile(grey, [0.5, 99.5])
+    stretched = np.clip((grey - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
+    return _grey_to_rgb((255 * stretched).astype(np.uint8))
+
+
+def label_picture(labels: ArrayLike, image: ArrayLike | None = None) -> Picture:
+    """Draws labels, each number in a colour of its own; 0 is dark. A black line parts neighbours.
+
+    A number has the same colour in every picture. Instances and classes are drawn alike.
+
+    Args:
+        labels: (height, width), integers.
+        image: Lies underneath, if given: (height, width) or (height, width, channels).
+
+    Raises:
+        ValueError: If the two differ in size.
+
+    Example:
+        >>> picture = label_picture([[0, 7, 7]])
+        >>> bool((picture[0, 1] == picture[0, 2]).all()), picture[0, 0].tolist()
+        (True, [24, 24, 24])
+    """
+    numbers = _flat("labels", labels)
+    present, where = np.unique(numbers, return_inverse=True)
+    colours = _colours(present)[where.reshape(numbers.shape)]
+    colours[_lines(numbers)] = 0
+    if image is None:
+        return np.where((numbers == 0)[..., None], DARK, colours).astype(np.uint8)
+    below = grey_picture(image)
+    _require_equal_sizes("labels", numbers, "image", below)
+    above = (1 - OPACITY) * below + OPACITY * colours
+    return np.where((numbers == 0)[..., None], below, above).astype(np.uint8)
+
+
+def heat_picture(values: ArrayLike) -> Picture:
+    """Draws a map from 0 to its maximum, such as a weight map, from black over blue and orange.
+
+    Args:
+        values: (height, width). Values below 0 are drawn as 0.
+
+    Example:
+        >>> heat_picture([[0.0, 12.0]]).tolist()
+        [[[0, 0, 0], [255, 250, 235]]]
+    """
+    heat = np.clip(_flat("values", values).astype(np.float64), 0, None)
+    relative = heat / max(heat.max(initial=0), np.finfo(np.float64).tiny)
+    channels = [np.interp(relative, HEAT[:, 0], HEAT[:, channel]) for channel in (1, 2, 3)]
+    return np.stack(channels, axis=-1).astype(np.uint8)
+
+
+def difference_picture(reference: ArrayLike, result: ArrayLike) -> Picture:
+    """Draws where two label images differ in foreground, that is in what is not 0.
+
+    Agreement is grey (light on foreground, dark on background), foreground of the reference alone
+    orange, foreground of the result alone sky blue.
+
+    Args:
+        reference: (height, width), the truth.
+        result: (height, width), the prediction.
+
+    Raises:
+        ValueError: If the two differ in size.
+
+    Example:
+        >>> difference_picture([[0, 1, 1]], [[2, 0, 2]])[0].tolist()
+        [[86, 180, 233], [230, 159, 0], [150, 150, 150]]
+    """
+    truth, found = _flat("reference", reference) != 0, _flat("result", result) != 0
+    _require_equal_sizes("reference", truth, "result", found)
+    picture = _grey_to_rgb(np.where(truth, 150, DARK).astype(np.uint8))
+    picture[truth & ~found] = ONLY_REFERENCE
+    picture[found & ~truth] = ONLY_RESULT
+    return picture
+
+
+def montage(rows: Sequence[Sequence[Picture]], titles: Sequence[str]) -> Picture:
+    """Lays pictures out in rows and columns on white, a title above each column.
+
+    The pictures of a row are enlarged by one whole factor where all are smaller than 160 pixels,
+    so that a person sees their pixels; otherwise they are shown pixel for pixel.
+
+    Args:
+        rows: Rows of pictures, as many a row as there are titles.
+        titles: One a column.
+
+    Raises:
+        ValueError: If there is no row, no title, or a row that does not fit the titles.
+    """
+    _require_grid(rows, titles)
+    grid = [_legible(row) for row in rows]
+    heights = [FONT_SIZE + 4, *(max(len(picture) for picture in row) for row in grid)]
+    widths = [_column_width(title, [row[i] for row in grid]) for i, title in enumerate(titles)]
+    tops, lefts = _starts(heights), _starts(widths)
+    sheet = Image.new("RGB", (lefts[-1], tops[-1]), "white")
+    pen = ImageDraw.Draw(sheet)
+    for left, title in zip(lefts, titles, strict=False):
+        pen.text((left, tops[0]), title, fill="black", font=_font())
+    for top, row in zip(tops[1:], grid, strict=False):
+        for left, picture in zip(lefts, row, strict=False):
+            sheet.paste(Image.fromarray(picture), (left, top))
+    return np.asarray(sheet)
+
+
+def write_png(path: Path, picture: Picture) -> None:
+    """Writes a picture as a PNG file, whole or not at all."""
+    with atomic(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
+
+
+def _flat(name: str, values: ArrayLike) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.ndim != 2:
+        raise ValueError(
+            f"{name} must be (height, width). Received shape {array.shape}; draw one channel."
+        )
+    return array
+
+
+def _require_equal_sizes(first: str, one: NDArray[Any], second: str, other: NDArray[Any]) -> None:
+    if one.shape[:2] != other.shape[:2]:
+        raise ValueError(
+            f"{first} and {second} must have one size. "
+            f"Received {one.shape[:2]} and {other.shape[:2]}; draw what belongs together."
+        )
+
+
+def _grey_to_rgb(grey: NDArray[np.uint8]) -> Picture:
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def _colours(numbers: NDArray[Any]) -> NDArray[np.float64]:
+    """Gives each number a colour, (numbers, 3): hues by the golden ratio, three brightnesses."""
+    hue = 6 * (numbers * GOLDEN % 1)
+    value = np.choose(numbers % 3, [255, 215, 175])
+    sectors = (np.array([5, 3, 1]) + hue[:, None]) % 6
+    return value[:, None] * (1 - 0.75 * np.clip(np.minimum(sectors, 4 - sectors), 0, 1))
+
+
+def _lines(numbers: NDArray[Any]) -> NDArray[np.bool_]:
+    """Marks labelled pixels whose lower or right neighbour has another label than 0 or theirs."""
+    labelled = numbers != 0
+    lines = np.zeros(numbers.shape, bool)
+    lines[:-1] = labelled[:-1] & labelled[1:] & (numbers[:-1] != numbers[1:])
+    lines[:, :-1] |= labelled[:, :-1] & labelled[:, 1:] & (numbers[:, :-1] != numbers[:, 1:])
+    return lines
+
+
+def _require_grid(rows: Sequence[Sequence[Picture]], titles: Sequence[str]) -> None:
+    counts = [len(row) for row in rows]
+    if not counts or not titles or set(counts) != {len(titles)}:
+        raise ValueError(
+            "rows must hold at least one row, with as many pictures as there are titles. "
+            f"Received rows of {counts} and {len(titles)} titles; add or drop a title."
+        )
+
+
+def _legible(row: Sequence[Picture]) -> list[Picture]:
+    longest = max(max(picture.shape[:2]) for picture in row)
+    factor = -(-LEGIBLE // max(longest, 1)) if longest < LEGIBLE else 1
+    return [picture.repeat(factor, axis=0).repeat(factor, axis=1) for picture in row]
+
+
+def _column_width(title: str, pictures: Sequence[Picture]) -> int:
+    return max(math.ceil(_font().getlength(title)), *(len(picture[0]) for picture in pictures))
+
+
+def _starts(lengths: Sequence[int]) -> list[int]:
+    """Computes where lengths begin with a gutter around each; the last is the total."""
+    return [GUTTER, *(GUTTER + np.cumsum(np.add(lengths, GUTTER))).tolist()]
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=FONT_SIZE)

@@ -1,0 +1,112 @@
+"""The folder that training writes, and all that a prediction needs to know of it.
+
+    run/
+    ├── run.json           architecture, standardisation, labels, options, data, outcome
+    ├── best.keras         the model with the best validation score; loads without this package
+    ├── last.keras         the model at the end
+    ├── history.csv        one row a validation
+    ├── checkpoint.npz     what `--resume` needs
+    ├── pictures/          held-out images: truth, prediction, weight map
+    ├── tensorboard/
+    └── weight_maps/       float32 TIFF, computed once
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_unet.architecture import Architecture
+from keras_unet.data.images import Standardisation, as_channels, pixels_of
+from keras_unet.data.labels import LabelScheme
+from keras_unet.files import write_json
+
+RECORD = "run.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run has recorded.
+
+    Attributes:
+        folder: The run's folder.
+        architecture: The network.
+        scheme: What the numbers in the label files mean.
+        standardisation: How grey values are standardised, in training as in prediction.
+        precision: Precision the network was trained in.
+        record: Everything else, as plain values: options, data, outcome.
+    """
+
+    folder: Path
+    architecture: Architecture
+    scheme: LabelScheme
+    standardisation: Standardisation
+    precision: str
+    record: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path) -> Run:
+        """Reads a run's record.
+
+        Raises:
+            FileNotFoundError: If the folder is missing or is no run.
+            ValueError: If the record cannot be read.
+        """
+        path = Path(folder) / RECORD
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{folder}: expected a run, the folder that keras-unet train writes. "
+                f"Received a folder without {RECORD}, or none"
+            )
+        try:
+            return cls._of(Path(folder), json.loads(path.read_text(encoding="utf-8")))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}: expected the record of a run of format {FORMAT}. "
+                f"Received one that cannot be read ({type(error).__name__}: {error})"
+            ) from error
+
+    @classmethod
+    def _of(cls, folder: Path, values: dict[str, Any]) -> Run:
+        if values["format"] != FORMAT:
+            raise ValueError(f"format {values['format']}")
+        return cls(
+            folder,
+            Architecture.from_dict(values["architecture"]),
+            LabelScheme.from_dict(values["labels"]),
+            Standardisation.from_dict(values["standardisation"]),
+            values["precision"],
+            values["record"],
+        )
+
+    def save(self) -> None:
+        """Writes the record, at once or not at all."""
+        values = {
+            "format": FORMAT,
+            "architecture": self.architecture.to_dict(),
+            "labels": self.scheme.to_dict(),
+            "standardisation": self.standardisation.to_dict(),
+            "precision": self.precision,
+            "record": dict(self.record),
+        }
+        write_json(self.folder / RECORD, values)
+
+    def standardise(self, image: NDArray[Any], path: Path) -> NDArray[np.float32]:
+        """Prepares raw pixels `(height, width, channels)` for the network, as in training.
+
+        Args:
+            image: Raw pixels.
+            path: The image's file, for messages.
+
+        Raises:
+            ValueError: If the channels do not suit the run or a pixel is not finite.
+        """
+        suited = as_channels(image, self.architecture.channels, path)
+        return self.standardisation.apply(pixels_of(suited, path))

@@ -1,0 +1,203 @@
+"""Draws microscope pictures of touching cells, with the truth.
+
+For a first run without data: clusters of cells that lie against each other with no background in
+between and only a faint line to tell them apart, on uneven light, blurred and noisy. Such lines
+are what the border weights of the paper are for.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CANDIDATES = 200  # places tried for a cell before the picture counts as full
+CONTACT = 0.80, 0.92  # centre distance of touching cells, in sums of their radii
+FRIENDLY = 0.8  # share of the cells that settle beside another one
+RADII = 13.0, 20.0  # pixels
+SMALLEST = 40  # pixels of a cell that is worth keeping
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An ellipse, before its outline is deformed.
+
+    Attributes:
+        centre: (row, column).
+        radius: Geometric mean of the two half axes, in pixels.
+        stretch: Ratio of the long half axis to `radius`, at least 1.
+        angle: Direction of the long axis, in radians from the row axis.
+    """
+
+    centre: tuple[float, float]
+    radius: float
+    stretch: float
+    angle: float
+
+    def depth(self, rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Measures how far points lie from the centre: 0 there, 1 on the outline."""
+        down, right = rows - self.centre[0], columns - self.centre[1]
+        along = math.cos(self.angle) * down + math.sin(self.angle) * right
+        across = math.cos(self.angle) * right - math.sin(self.angle) * down
+        return np.hypot(along / (self.radius * self.stretch), across * self.stretch / self.radius)
+
+
+def draw_cells(
+    seed: int, *, size: tuple[int, int] = (256, 256), cells: int = 28
+) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
+    """Draws a picture of touching cells and the label image that belongs to it.
+
+    Args:
+        seed: Decides the whole picture.
+        size: (height, width), at least 64 each.
+        cells: Number of cells to place. Fewer come out where the picture is full.
+
+    Returns:
+        The image, (height, width) in camera counts, and the instances, (height, width): 0 is
+        background, 1 to n are the cells, each in one piece.
+
+    Raises:
+        ValueError: If `size` or `cells` is too small.
+
+    Example:
+        >>> image, instances = draw_cells(0)
+        >>> image.shape, image.dtype, instances.dtype
+        ((256, 256), dtype('uint16'), dtype('int32'))
+        >>> int(instances.max()) > 20
+        True
+    """
+    if min(size) < 64:
+        raise ValueError(f"size must be at least (64, 64). Received {size}; (256, 256) is usual.")
+    if cells < 1:
+        raise ValueError(f"cells must be at least 1. Received {cells}; 28 is usual.")
+    rng = np.random.default_rng(seed)
+    instances = _outline(_settle(rng, size, cells), rng, size)
+    return _expose(_paint(instances, rng) * _light(rng, size), rng), instances
+
+
+def _settle(rng: np.random.Generator, size: tuple[int, int], count: int) -> list[Cell]:
+    """Places cells one after the other, most of them against one that is there."""
+    cells: list[Cell] = []
+    for radius in rng.uniform(*RADII, count):
+        places = _candidates(rng, size, cells, radius)
+        free = places[_is_inside(places, size) & _is_free(places, cells, radius)]
+        if len(free):
+            centre = float(free[0, 0]), float(free[0, 1])
+            cells.append(Cell(centre, radius, rng.uniform(1, 1.25), rng.uniform(0, math.pi)))
+    return cells
+
+
+def _candidates(
+    rng: np.random.Generator, size: tuple[int, int], cells: list[Cell], radius: float
+) -> NDArray[np.float64]:
+    """Proposes centres, (candidates, 2): in contact with a cell, or anywhere."""
+    anywhere = rng.uniform((0, 0), size, (CANDIDATES, 2))
+    if not cells or rng.random() > FRIENDLY:
+        return anywhere
+    chosen = rng.integers(len(cells), size=CANDIDATES)
+    distance = (_radii(cells)[chosen] + radius) * rng.uniform(*CONTACT, CANDIDATES)
+    angle = rng.uniform(0, 2 * math.pi, CANDIDATES)
+    beside = np.stack([np.cos(angle), np.sin(angle)], axis=1) * distance[:, None]
+    return _centres(cells)[chosen] + beside
+
+
+def _is_inside(places: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
+    inside: NDArray[np.bool_] = np.all((places >= 0) & (places < size), axis=1)
+    return inside
+
+
+def _is_free(places: NDArray[np.float64], cells: list[Cell], radius: float) -> NDArray[np.bool_]:
+    """Tells the places that no cell covers already, (candidates,)."""
+    apart = np.linalg.norm(places[:, None] - _centres(cells)[None], axis=2)
+    free: NDArray[np.bool_] = np.all(apart >= CONTACT[0] * (_radii(cells) + radius), axis=1)
+    return free
+
+
+def _centres(cells: list[Cell]) -> NDArray[np.float64]:
+    return np.array([cell.centre for cell in cells]).reshape(-1, 2)
+
+
+def _radii(cells: list[Cell]) -> NDArray[np.float64]:
+    return np.array([cell.radius for cell in cells])
+
+
+def _outline(
+    cells: list[Cell], rng: np.random.Generator, size: tuple[int, int]
+) -> NDArray[np.int32]:
+    """Gives each pixel to the cell it lies deepest in, on smoothly deformed coordinates."""
+    rows, columns = np.indices(size, dtype=np.float32)
+    rows += 2.5 * _smooth_noise(rng, size, 8)
+    columns += 2.5 * _smooth_noise(rng, size, 8)
+    nearest = np.ones(size, np.float32)
+    instances = np.zeros(size, np.int32)
+    for number, cell in enumerate(cells, start=1):
+        depth = cell.depth(rows, columns)
+        instances[depth < nearest] = number
+        np.minimum(nearest, depth, out=nearest)
+    return _in_one_piece(instances)
+
+
+def _in_one_piece(instances: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Keeps the largest piece of each cell, drops slivers, numbers the rest from 1."""
+    kept = np.zeros_like(instances)
+    for number, box in enumerate(ndimage.find_objects(instances), start=1):
+        if box is None:
+            continue
+        pieces, _ = ndimage.label(instances[box] == number)
+        sizes = np.bincount(pieces.ravel())[1:]
+        if sizes.max() >= SMALLEST:
+            kept[box][pieces == sizes.argmax() + 1] = kept.max() + 1
+    return kept
+
+
+def _paint(instances: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Paints brightness: textured bodies, a soft rim, a faint line where two cells touch."""
+    size = instances.shape
+    inside = (instances > 0).astype(np.float32)
+    bodies = rng.uniform(0.22, 0.34, instances.max() + 1).astype(np.float32)[instances] * inside
+    texture = 0.025 * _smooth_noise(rng, size, 1.5) + 0.03 * _smooth_noise(rng, size, 4)
+    rim = ndimage.gaussian_filter(inside, 1.5) - ndimage.gaussian_filter(inside, 5)
+    line = ndimage.gaussian_filter(_contacts(instances), 1.0)
+    ground = 0.40 + 0.012 * _smooth_noise(rng, size, 6)
+    brightness: NDArray[np.float32] = ground + bodies + inside * texture + 0.15 * rim - 0.18 * line
+    return brightness
+
+
+def _contacts(instances: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Marks the pixels at which one cell meets another."""
+    highest = ndimage.maximum_filter(instances, footprint=ndimage.generate_binary_structure(2, 1))
+    return ((instances > 0) & (highest > instances)).astype(np.float32)
+
+
+def _light(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Computes uneven light, about 1: a slope and a fall-off around an off-centre bright spot."""
+    rows, columns = (axis / max(size) for axis in np.indices(size, dtype=np.float32))
+    row, column = rng.uniform(0.25, 0.75, 2).tolist()
+    angle = rng.uniform(0, 2 * math.pi)
+    slope = math.cos(angle) * (rows - 0.5) + math.sin(angle) * (columns - 0.5)
+    fall = (rows - row) ** 2 + (columns - column) ** 2
+    light: NDArray[np.float32] = 1.05 + 0.3 * slope - 0.45 * fall
+    return light
+
+
+def _expose(brightness: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.uint16]:
+    """Takes the picture: blur of the lens, shot noise, read noise, in camera counts."""
+    blurred = ndimage.gaussian_filter(brightness, 0.8)
+    photons = rng.poisson(700 * np.clip(blurred, 0, None))
+    counts = 100 + 4 * (photons + rng.normal(0, 6, photons.shape))
+    return np.clip(np.rint(counts), 0, 65535).astype(np.uint16)
+
+
+def _smooth_noise(
+    rng: np.random.Generator, size: tuple[int, ...], sigma: float
+) -> NDArray[np.float32]:
+    """Draws noise of standard deviation 1 that is smooth over `sigma` pixels."""
+    noise = rng.standard_normal(size, dtype=np.float32)
+    # A Gaussian filter leaves white noise 1 / (2 sigma sqrt(pi)) of its standard deviation.
+    return ndimage.gaussian_filter(noise, sigma) * np.float32(2 * sigma * math.sqrt(math.pi))

@@ -1,0 +1,368 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from keras_unet.data.labels import LabelScheme
+from keras_unet.data.samples import Pair, Sample, find_pairs, read_samples, split
+
+
+def write(path: Path, array: NDArray[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".tif":
+        tifffile.imwrite(path, array, photometric="rgb" if array.shape[-1] == 3 else "minisblack")
+    else:
+        Image.fromarray(array).save(path)
+    return path
+
+
+def grey(*shape: int, dtype: str = "uint8") -> NDArray[Any]:
+    return np.random.default_rng(sum(shape)).integers(0, 200, shape).astype(dtype)
+
+
+def mask(height: int = 20, width: int = 24, *, value: int = 255) -> NDArray[np.uint8]:
+    labels = np.zeros((height, width), np.uint8)
+    labels[3:9, 4:12] = value
+    return labels
+
+
+def write_pair(folder: Path, name: str, image: NDArray[Any], labels: NDArray[Any]) -> None:
+    write(folder / "images" / f"{name}.tif", image)
+    write(folder / "labels" / f"{name}.png", labels)
+
+
+def names(pairs: tuple[Pair, ...]) -> list[str]:
+    return [pair.name for pair in pairs]
+
+
+def test_pairs_by_name_whatever_the_ending(tmp_path: Path) -> None:
+    for image, labels in (("b.tif", "b.png"), ("a.PNG", "a.tif"), ("c.ome.tif", "c.tif")):
+        write(tmp_path / "images" / image, grey(20, 24))
+        write(tmp_path / "masks" / labels, mask())
+    for ignored in (".b.png", "notes.txt", "Thumbs.db"):
+        (tmp_path / "images" / ignored).write_text("")
+    (tmp_path / "images" / "folder.png").mkdir()
+    found = find_pairs(tmp_path)
+    assert names(found.pairs) == ["a", "b", "c"]
+    assert found.pairs[1] == Pair("b", tmp_path / "images/b.tif", tmp_path / "masks/b.png")
+    assert found.orphans == ()
+
+
+def test_orphans_of_both_sides(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", grey(20, 24), mask())
+    image = write(tmp_path / "images" / "b.png", grey(20, 24))
+    labels = write(tmp_path / "labels" / "c.png", mask())
+    found = find_pairs(tmp_path)
+    assert names(found.pairs) == ["a"]
+    assert found.orphans == (image, labels)
+    assert (
+        read_samples(tmp_path)
+        .describe()
+        .endswith("passed over, having no partner: 2 files\n  images/b.png\n  labels/c.png")
+    )
+
+
+def test_one_name_twice_is_refused(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", grey(20, 24), mask())
+    write(tmp_path / "images" / "a.png", grey(20, 24))
+    with pytest.raises(ValueError, match=r"images: expected one .* received a\.png and a\.tif\."):
+        find_pairs(tmp_path)
+
+
+def test_two_folders_of_labels_are_refused(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", grey(20, 24), mask())
+    write(tmp_path / "masks" / "a.png", mask())
+    with pytest.raises(ValueError, match=r"one folder of labels, received labels/ and masks/\."):
+        find_pairs(tmp_path)
+
+
+def write_challenge(folder: Path) -> None:
+    for frame in range(4):
+        write(folder / "01" / f"t{frame:03d}.tif", grey(20, 24, dtype="uint16"))
+    write(folder / "02" / "t0007.tif", grey(4, 20, 24))
+    write(folder / "01_GT" / "SEG" / "man_seg001.tif", mask().astype(np.uint16))
+    write(folder / "01_GT" / "SEG" / "man_seg0003.tif", mask())
+    write(folder / "01_GT" / "SEG" / "man_seg009.tif", mask())
+    write(folder / "01_GT" / "TRA" / "man_track001.tif", mask())
+    write(folder / "02_GT" / "SEG" / "man_seg_0007_002.tif", mask())
+    (folder / "01_GT" / "SEG" / "notes.txt").write_text("")
+
+
+def test_cell_tracking_challenge(tmp_path: Path) -> None:
+    write_challenge(tmp_path)
+    found = find_pairs(tmp_path)
+    assert names(found.pairs) == ["01_t001", "01_t003", "02_t0007_002"]
+    assert found.pairs[0].image == tmp_path / "01" / "t001.tif"
+    assert found.pairs[0].labels == tmp_path / "01_GT" / "SEG" / "man_seg001.tif"
+    assert [pair.plane for pair in found.pairs] == [None, None, 2]
+    assert [path.name for path in found.orphans] == ["man_seg009.tif"]
+
+
+def test_cell_tracking_challenge_below(tmp_path: Path) -> None:
+    write_challenge(tmp_path / "PhC")
+    assert names(find_pairs(tmp_path).pairs)[0] == "PhC_01_t001"
+
+
+def test_the_annotated_plane_of_a_stack_is_read(tmp_path: Path) -> None:
+    write_challenge(tmp_path)
+    sample = read_samples(tmp_path).samples[2]
+    assert sample.name == "02_t0007_002"
+    np.testing.assert_array_equal(sample.image[..., 0], grey(4, 20, 24)[2])
+
+
+def test_a_plane_beyond_the_stack_is_refused(tmp_path: Path) -> None:
+    write_challenge(tmp_path)
+    write(tmp_path / "02_GT" / "SEG" / "man_seg_0007_004.tif", mask())
+    with pytest.raises(ValueError, match=r"labels plane 4, counted from 0, but .* has 4 planes"):
+        read_samples(tmp_path)
+
+
+def test_annotations_without_sequence_do_not_go_together(tmp_path: Path) -> None:
+    write(tmp_path / "01_GT" / "SEG" / "man_seg001.tif", mask())
+    message = r"no image goes together with a label file\. .* Received SEG/man_seg001\.tif\."
+    with pytest.raises(ValueError, match=message):
+        find_pairs(tmp_path)
+
+
+def test_names_that_do_not_go_together(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    with pytest.raises(ValueError, match=r"goes together .* Received no image file\."):
+        find_pairs(tmp_path)
+    write(tmp_path / "images" / "a.png", grey(20, 24))
+    write(tmp_path / "labels" / "a_mask.png", mask())
+    with pytest.raises(ValueError, match=r"Received images/a\.png, labels/a_mask\.png\."):
+        find_pairs(tmp_path)
+
+
+def test_folders_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no: no such folder\. Expected one with images/"):
+        find_pairs(tmp_path / "no")
+    with pytest.raises(ValueError, match=r"expected images/ and labels/ .* Received an empty fol"):
+        find_pairs(tmp_path)
+    for i in range(9):
+        (tmp_path / f"{i}.txt").write_text("")
+    with pytest.raises(ValueError, match=r"Received a folder with 0\.txt, .*7\.txt, \.\.\.\."):
+        find_pairs(tmp_path)
+    with pytest.raises(NotADirectoryError, match=r"0\.txt: expected a folder .* received a file"):
+        find_pairs(tmp_path / "0.txt")
+
+
+def test_images_without_labels_are_no_layout(tmp_path: Path) -> None:
+    write(tmp_path / "images" / "a.png", grey(20, 24))
+    with pytest.raises(ValueError, match=r"expected images/ and labels/ .*a folder with images\."):
+        find_pairs(tmp_path)
+
+
+def test_a_sample_holds_what_the_files_hold(tmp_path: Path) -> None:
+    image, labels = grey(20, 24, dtype="uint16"), mask()
+    labels[0, 0], labels[12:15, 2:5] = 100, 255
+    write_pair(tmp_path, "a", image, labels)
+    data = read_samples(tmp_path, ignore=100)
+    (sample,) = data.samples
+    assert data.scheme == LabelScheme("classes", (0, 255), 100)
+    assert (data.channels, data.dtype, sample.name) == (1, "uint16", "a")
+    assert sample.image.dtype == np.float32
+    np.testing.assert_array_equal(sample.image, image[..., np.newaxis])
+    np.testing.assert_array_equal(sample.classes, labels == 255)
+    np.testing.assert_array_equal(sample.ignored, labels == 100)
+    assert np.unique(sample.instances).tolist() == [0, 1, 2]
+
+
+def test_each_plane_of_a_stack_is_a_sample(tmp_path: Path) -> None:
+    stack = grey(3, 20, 24)
+    write(tmp_path / "images" / "a.tif", stack)
+    write(tmp_path / "labels" / "a.tif", np.stack([mask(value=i) for i in (5, 6, 7)]))
+    data = read_samples(tmp_path)
+    assert [sample.name for sample in data.samples] == ["a_000", "a_001", "a_002"]
+    assert data.scheme.kind == "instances"
+    for i, sample in enumerate(data.samples):
+        np.testing.assert_array_equal(sample.image[..., 0], stack[i])
+        assert sample.instances.max() == 5 + i
+
+
+def test_planes_that_differ_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "images" / "a.tif", grey(4, 20, 24))
+    write(tmp_path / "labels" / "a.tif", np.stack([mask()] * 2))
+    with pytest.raises(ValueError, match=r"labels/a\.tif: expected 4 planes as in .*, received 2"):
+        read_samples(tmp_path)
+
+
+def test_sizes_that_differ_are_refused(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", grey(20, 24), mask(24, 20))
+    message = r"labels/a\.png: expected 20 x 24 pixels .*images/a\.tif, received 24 x 20\. Nothin"
+    with pytest.raises(ValueError, match=message):
+        read_samples(tmp_path)
+
+
+def test_one_name_for_two_samples_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "images" / "a.tif", grey(2, 20, 24))
+    write(tmp_path / "labels" / "a.tif", np.stack([mask()] * 2))
+    write_pair(tmp_path, "a_001", grey(20, 24), mask())
+    with pytest.raises(ValueError, match=r"to have its own name, received a_001 twice"):
+        read_samples(tmp_path)
+
+
+def test_grey_colours_become_one_channel_only_if_all_are_grey(tmp_path: Path) -> None:
+    image = grey(20, 24)
+    write_pair(tmp_path, "a", np.stack([image] * 3, axis=-1), mask())
+    assert read_samples(tmp_path).channels == 1
+    write_pair(tmp_path, "b", grey(20, 24), mask())
+    assert read_samples(tmp_path).channels == 1
+    write_pair(tmp_path, "b", grey(20, 24, 3), mask())
+    data = read_samples(tmp_path)
+    assert data.channels == 3
+    np.testing.assert_array_equal(data.samples[0].image, np.stack([image] * 3, axis=-1))
+
+
+def test_channels_that_differ_are_refused(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", grey(20, 24), mask())
+    write_pair(tmp_path, "b", grey(20, 24, 3), mask())
+    with pytest.raises(ValueError, match=r"b\.tif: expected 1 channel as in a\.tif, received 3\."):
+        read_samples(tmp_path)
+
+
+def test_a_palette_means_colours_in_images_and_numbers_in_labels(tmp_path: Path) -> None:
+    labels = mask(value=2)
+    labels[14:18, 3:9] = 1
+    labels[14:18, 13:19] = 2
+    labels[3:9, 14:20] = 1
+    image = Image.fromarray(labels).convert("P")
+    image.putpalette([10, 10, 10, 200, 200, 200, 90, 90, 90])
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        image.save(tmp_path / folder / "a.png")
+    data = read_samples(tmp_path)
+    assert data.scheme.values == (0, 1, 2)
+    np.testing.assert_array_equal(data.samples[0].classes, labels)
+    expected = np.array([10, 200, 90])[labels]
+    np.testing.assert_array_equal(data.samples[0].image[..., 0], expected)
+
+
+def test_background_alone_is_refused_unless_allowed(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", grey(20, 24), mask())
+    write_pair(tmp_path, "b", grey(20, 24), 0 * mask())
+    message = r"b\.png: .* in b, received background alone \(0: 100\.0 %\)\. .*allow_empty"
+    with pytest.raises(ValueError, match=message):
+        read_samples(tmp_path)
+    assert len(read_samples(tmp_path, allow_empty=True).samples) == 2
+
+
+def test_one_value_everywhere_is_refused_even_so(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", grey(20, 24), 0 * mask())
+    with pytest.raises(ValueError, match=r"labels/a\.png: .*there is nothing to learn"):
+        read_samples(tmp_path, allow_empty=True)
+
+
+def test_jpeg_masks_are_refused_by_path(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", grey(20, 24), mask())
+    write(tmp_path / "images" / "b.tif", grey(20, 24))
+    write(tmp_path / "labels" / "b.jpg", mask())
+    with pytest.raises(ValueError, match=r"labels/b\.jpg: expected exact .*0: \d+\.\d %, "):
+        read_samples(tmp_path)
+
+
+def test_nan_in_an_image_is_refused_by_path(tmp_path: Path) -> None:
+    image = grey(20, 24).astype(np.float32)
+    image[3, 4] = np.nan
+    write_pair(tmp_path, "a", image, mask())
+    with pytest.raises(ValueError, match=r"images/a\.tif: 1 of 480 pixels are NaN"):
+        read_samples(tmp_path)
+
+
+def test_the_kind_of_labels_can_be_given(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", grey(20, 24), mask())
+    assert read_samples(tmp_path, labels="instances").samples[0].instances.max() == 255
+
+
+def test_description_of_classes(tmp_path: Path) -> None:
+    labels = np.repeat(np.uint8([[0], [255], [100]]), [12, 6, 2], axis=0).repeat(24, axis=1)
+    write_pair(tmp_path, "a", grey(20, 24, dtype="uint16"), labels)
+    write_pair(tmp_path, "b", grey(20, 24), labels)
+    assert read_samples(tmp_path, ignore=100).describe().splitlines() == [
+        "2 images of 20 x 24 pixels (height x width)",
+        "grey values: uint16, uint8, 1 channel",
+        "labels: classes with values 0, 255; 100 is ignored",
+        "share of pixels: value 0 60.0 %, value 255 30.0 %, ignored 10.0 %",
+        "instances: 2 in total",
+    ]
+
+
+def test_description_of_instances_and_many_sizes(tmp_path: Path) -> None:
+    for height in (20, 21, 22, 24):
+        write_pair(tmp_path, f"a{height}", grey(height, 24), mask(height, value=height))
+    lines = read_samples(tmp_path).describe().splitlines()
+    assert lines[0] == "4 images of 20 x 24 to 24 x 24 pixels (height x width)"
+    assert lines[2] == "labels: instances, one number a cell, 0 is background"
+    assert lines[3] == "share of pixels: background 90.8 %, cells 9.2 %"
+    assert lines[4] == "instances: 4 in total"
+
+
+def samples(count: int) -> list[Sample]:
+    plane = np.zeros((2, 2))
+    image, classes = plane[..., np.newaxis].astype(np.float32), plane.astype(np.uint8)
+    instances, ignored = plane.astype(np.int32), plane.astype(bool)
+    return [Sample(f"s{i}", image, classes, instances, ignored) for i in range(count)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 30), st.floats(0, 1, exclude_max=True), st.integers(0, 2**32))
+def test_split_parts_the_samples(count: int, share: float, seed: int) -> None:
+    everything = samples(count)
+    training, validation = split(everything, share, seed)
+    assert training
+    assert bool(validation) == (share > 0 and count > 1)
+    assert abs(len(validation) - share * count) <= 1
+    assert set(training) | set(validation) == set(everything)
+    assert len(training) + len(validation) == count
+    assert sorted(training, key=everything.index) == list(training)
+    assert split(everything, share, seed) == (training, validation)
+
+
+def test_split_depends_on_the_seed() -> None:
+    everything = samples(20)
+    drawn = {split(everything, 0.2, seed)[1] for seed in range(5)}
+    assert len(drawn) > 1
+
+
+def test_split_by_name() -> None:
+    training, validation = split(samples(4), ["s2", "s0"], 0)
+    assert [sample.name for sample in validation] == ["s0", "s2"]
+    assert [sample.name for sample in training] == ["s1", "s3"]
+    assert split(samples(2), [], 0)[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("validation", "message"),
+    [
+        (1.0, "validation must be a share of at least 0 and less than 1, or"),
+        (-0.1, "Received -0.1."),
+        (float("nan"), "Received nan."),
+        (["s1", "x", "y"], "Received x, y; there are s0, s1."),
+        (["s1", "s0"], "validation must leave samples to train on. Received all 2;"),
+    ],
+)
+def test_split_refuses(validation: float | list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        split(samples(2), validation, 0)
+
+
+def test_real_folders_are_read(shared_data: Path) -> None:
+    for folder, count, dtype, kind in (
+        ("isbi2012", 20, "uint8", "classes"),
+        ("usiigaci", 6, "uint16", "instances"),
+    ):
+        data = read_samples(shared_data / folder)
+        assert (len(data.samples), data.dtype, data.channels) == (count, dtype, 1)
+        assert data.scheme.kind == kind
+        assert data.orphans == ()
+    assert len(find_pairs(shared_data / "dsb2018").pairs) == 100

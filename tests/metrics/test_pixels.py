@@ -1,0 +1,147 @@
+"""The pixel scores by the challenge's own values, by hand and by brute force."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from keras_unet.metrics import dice, iou, pixel_error
+
+SHAPE = (2, 5, 4)
+MASKS = hnp.arrays(np.bool_, SHAPE)
+TENTHS = st.integers(0, 10).map(lambda n: n / 10)
+SCORES = hnp.arrays(np.float32, SHAPE, elements=st.floats(0, 1, width=32) | TENTHS.map(np.float32))
+
+
+def challenge_case(name: str) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Labels and proposal of the cases on which the challenge's own program was run."""
+    labels = np.ones((7, 9), bool)
+    labels[:, 4] = False
+    if name == "t2":
+        labels = np.ones((6, 11), bool)
+        labels[:, 7] = False
+    scores = labels.astype(np.float32)
+    if name == "t1":
+        scores[3, 4] = 1
+    elif name == "t2":
+        scores[:, 3] = 0
+    elif name == "t3":
+        scores[:, 4], scores[:, 5] = 1, 0
+    elif name == "t4":
+        scores[:, 3:6] = 0
+    elif name == "t5":
+        scores[3, 1] = 0
+    else:
+        scores = np.where(labels, np.float32(0.95), np.float32(0.05))
+        scores[3, 4], scores[:, 7] = 0.45, 0.25
+    return labels, scores
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("t1", 0.0088495575),
+        ("t2", 0.0526315789),
+        ("t3", 0.125),
+        ("t4", 0.1428571429),
+        ("t5", 0.0090090090),
+        ("t6", 0.0088495575),
+    ],
+)
+def test_pixel_error_gives_the_challenge_values(name: str, expected: float) -> None:
+    assert pixel_error(*challenge_case(name)).value == pytest.approx(expected, abs=1e-9)
+
+
+def brute_force_errors(labels: NDArray[np.bool_], scores: NDArray[np.float32]) -> list[float]:
+    """1 - F at each threshold, from precision and recall as they are defined."""
+    errors = []
+    for step in range(11):
+        positive = scores > np.float32(step / 10)
+        tp = np.count_nonzero(positive & labels)
+        fp = np.count_nonzero(positive & ~labels)
+        fn = np.count_nonzero(~positive & labels)
+        precision = tp / (tp + fp) if fp else 1
+        recall = tp / (tp + fn) if fn else 1
+        total = precision + recall
+        errors.append(1 - (2 * precision * recall / total if total else 0))
+    return errors
+
+
+@given(MASKS, SCORES)
+@settings(deadline=None, max_examples=100)
+def test_pixel_error_equals_brute_force(
+    labels: NDArray[np.bool_], scores: NDArray[np.float32]
+) -> None:
+    errors = brute_force_errors(labels, scores)
+    found = pixel_error(labels, scores)
+    assert found.value == pytest.approx(min(errors), abs=1e-12)
+    assert errors[round(found.threshold * 10)] == pytest.approx(min(errors), abs=1e-12)
+    assert all(e > found.value + 1e-12 for e in errors[: round(found.threshold * 10)])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_score_equal_to_the_threshold_does_not_exceed_it(dtype: type[np.floating]) -> None:
+    labels = np.array([[1, 0]])
+    found = pixel_error(labels, np.array([[1, 0.5]], dtype))
+    assert (found.value, found.threshold) == (0, 0.5)
+
+
+def test_counts_are_summed_over_slices() -> None:
+    labels = np.array([[[1, 1, 1, 1]], [[1, 0, 0, 0]]])
+    scores = np.array([[[1, 1, 1, 1]], [[0, 1, 0, 0]]], np.float32)
+    assert pixel_error(labels, scores).value == pytest.approx(1 - 8 / 10)
+
+
+@given(MASKS, MASKS)
+@settings(deadline=None, max_examples=50)
+def test_iou_and_dice_equal_set_arithmetic(
+    reference: NDArray[np.bool_], result: NDArray[np.bool_]
+) -> None:
+    left, right = set(np.flatnonzero(reference)), set(np.flatnonzero(result))
+    if not left | right:
+        return
+    assert iou(reference, result) == pytest.approx(len(left & right) / len(left | right))
+    assert dice(reference, result) == pytest.approx(
+        2 * len(left & right) / (len(left) + len(right))
+    )
+
+
+@pytest.mark.parametrize("score", [iou, dice])
+def test_two_empty_masks_have_no_score(score) -> None:
+    empty = np.zeros((2, 2), bool)
+    assert math.isnan(score(empty, empty))
+    assert score(empty, ~empty) == 0
+    assert type(score(empty, ~empty)) is float
+
+
+@pytest.mark.parametrize("score", [iou, dice])
+def test_masks_must_be_boolean_and_of_one_shape(score) -> None:
+    mask = np.zeros((2, 2), bool)
+    with pytest.raises(ValueError, match=r"reference must be boolean\. Received uint8; compare"):
+        score(mask.astype(np.uint8), mask)
+    with pytest.raises(ValueError, match=r"result must be boolean\. Received float64; compare"):
+        score(mask, mask.astype(float))
+    with pytest.raises(ValueError, match=r"one shape. Received \(2, 2\) and \(1, 2\);"):
+        score(mask, mask[:1])
+
+
+def test_pixel_error_refuses_shapes_that_differ() -> None:
+    with pytest.raises(ValueError, match=r"labels and scores .* \(1, 2\) and \(1, 2, 1\);"):
+        pixel_error(np.ones((1, 2)), np.ones((1, 2, 1)))
+
+
+def test_pixel_error_refuses_no_pixels() -> None:
+    with pytest.raises(ValueError, match=r"at least one pixel. Received shape \(0, 4\);"):
+        pixel_error(np.ones((0, 4)), np.ones((0, 4)))
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.5, math.nan, math.inf])
+def test_pixel_error_refuses_scores_that_are_no_probabilities(wrong: float) -> None:
+    with pytest.raises(ValueError, match=r"scores must be probabilities, .* Received .*; apply"):
+        pixel_error(np.ones((1, 2)), np.array([[0.5, wrong]]))

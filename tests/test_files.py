@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_unet.files import atomic, make_folder, write_json
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_atomic_moves_the_file_into_place(tmp_path: Path) -> None:
+    path = tmp_path / "model.weights.h5"
+    with atomic(path) as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.name.startswith(".")
+        assert temporary.name.endswith("model.weights.h5")
+        temporary.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert names_in(tmp_path) == ["model.weights.h5"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_atomic_leaves_the_old_file_on_error(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail_half_way() -> None:
+        with atomic(path) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail_half_way()
+    assert path.read_text() == "old"
+    assert names_in(tmp_path) == ["a.txt"]
+
+
+def test_atomic_replaces_and_leaves_usual_permissions(tmp_path: Path) -> None:
+    path, usual = tmp_path / "a.txt", tmp_path / "b.txt"
+    path.write_text("old")
+    usual.write_text("")
+    with atomic(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(usual.stat().st_mode)
+
+
+def test_atomic_creates_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic(tmp_path / "no" / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert names_in(tmp_path) == []
+
+
+def test_json_knows_numpy_and_writes_null_for_nan(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    value = {
+        "nan": float("nan"),
+        "infinite": np.float32("inf"),
+        "numbers": (1, np.int64(2), np.float64(0.5), np.bool_(True)),
+        "array": np.array([[1.0, np.nan]]),
+        "text": "µm",
+    }
+    write_json(path, value)
+    assert json.loads(path.read_text(encoding="utf-8")) == {
+        "nan": None,
+        "infinite": None,
+        "numbers": [1, 2, 0.5, True],
+        "array": [[1.0, None]],
+        "text": "µm",
+    }
+    assert path.read_text(encoding="utf-8").startswith('{\n  "nan": null,\n')
+
+
+def test_json_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"what": object()})
+    assert names_in(tmp_path) == []
+
+
+def test_make_folder_creates_parents_and_accepts_an_existing_one(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    assert make_folder(folder) == folder
+    assert make_folder(folder) == folder
+    assert names_in(folder) == []
+
+
+def test_make_folder_names_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a file")
+    for folder in (tmp_path / "a", tmp_path / "a" / "b"):
+        with pytest.raises(
+            OSError, match=r"expected a writable folder.*The system said: "
+        ) as error:
+            make_folder(folder)
+        assert str(error.value).startswith(f"{folder}: ")
+        assert "\n" not in str(error.value)
+
+
+def test_make_folder_names_a_folder_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(OSError, match=r"writable folder.*The system said: Permission denied"):
+        make_folder(tmp_path)

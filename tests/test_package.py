@@ -1,0 +1,112 @@
+"""The public surface, as a user meets it: names, version, and what an import costs."""
+
+import importlib.metadata
+import importlib.resources
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import keras_unet
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = {
+    "import": ["-c", "import keras_unet"],
+    "help": ["-m", "keras_unet", "--help"],
+}
+
+
+def python(*arguments, **environment):
+    """Runs a fresh Python process from the root of the checkout."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def processor_seconds(statement):
+    """Measures a fresh process by its own clock: other work on the machine does not count."""
+    program = (
+        "import atexit, runpy, sys, time\n"
+        "atexit.register(lambda: print(time.process_time(), file=sys.stderr))\n"
+        f"{statement}\n"
+    )
+    result = python("-c", program)
+    assert result.returncode == 0, result.stderr
+    return float(result.stderr)
+
+
+def test_public_names_are_sorted_and_listed():
+    assert list(keras_unet.__all__) == sorted(keras_unet.__all__)
+    assert set(keras_unet.__all__) <= set(dir(keras_unet))
+
+
+@pytest.mark.parametrize("name", keras_unet.__all__)
+def test_public_name_loads_and_is_documented(name):
+    value = getattr(keras_unet, name)
+    assert isinstance(value, str) or value.__doc__
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"keras_unet.*unet_builder"):
+        _ = keras_unet.unet_builder
+
+
+def test_version_is_the_one_of_the_distribution():
+    assert keras_unet.__version__ == importlib.metadata.version("keras-unet-biomedical")
+
+
+def test_types_are_shipped():
+    assert importlib.resources.files("keras_unet").joinpath("py.typed").is_file()
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_neither_import_nor_help_loads_tensorflow(command):
+    result = python("-X", "importtime", *command)
+    assert result.returncode == 0, result.stderr
+    imported = {
+        line.rsplit("|", 1)[1].strip().split(".")[0]
+        for line in result.stderr.splitlines()
+        if line.startswith("import time:")
+    }
+    assert "keras_unet" in imported
+    assert not imported & {"tensorflow", "keras", "tensorboard"}
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import keras_unet",
+        "sys.argv[1:] = ['--help']; runpy.run_module('keras_unet', run_name='__main__')",
+    ],
+    ids=["import", "help"],
+)
+def test_import_and_help_take_less_than_half_a_second(program):
+    assert min(processor_seconds(program) for _ in range(3)) < 0.5
+
+
+def test_help_names_the_commands():
+    shown = python("-m", "keras_unet", "--help").stdout
+    assert all(command in shown for command in ("demo", "train", "predict", "evaluate"))
+
+
+def test_another_backend_is_refused_in_one_line_that_names_the_way_out():
+    program = (
+        "import keras_unet\n"
+        "try:\n"
+        "    keras_unet.build_unet((188, 188, 1))\n"
+        "except (ImportError, RuntimeError) as error:\n"
+        "    print(error)\n"
+    )
+    result = python("-c", program, KERAS_BACKEND="torch")
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 1
+    assert "TensorFlow backend" in result.stdout
+    assert "KERAS_BACKEND" in result.stdout
+    assert "torch" in result.stdout
