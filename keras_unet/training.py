@@ -210,13 +210,14 @@ def train(
             loss, applied = update(image, y_true)
             seconds = time.monotonic() - started
             progress = progress.after_step(float(loss), bool(applied), seconds)
-            on_step(progress)
-            if _is_due(plan, progress):
+            looked = _is_due(plan, progress)
+            if looked:
                 progress = _look(model, validate, progress, rate, folder, writer, say)
                 _save(folder, model, optimizer, progress)
-                if plan.patience and progress.stale >= plan.patience:
-                    say(f"No better score in {progress.stale} validations: training ends here.")
-                    break
+            on_step(progress)
+            if looked and plan.patience and progress.stale >= plan.patience:
+                say(f"No better score in {progress.stale} validations: training ends here.")
+                break
     except KeyboardInterrupt:
         say("Interrupted: writing the last model; --resume goes on from here.")
         _save(folder, model, optimizer, progress)
