@@ -7,6 +7,7 @@ it. It imports nothing of the package and no TensorFlow.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral, Real
 from typing import Any, Literal, Self
 
 Padding = Literal["valid", "same"]
@@ -46,15 +47,8 @@ class Architecture:
             ValueError: If a number is out of its range; the message names it.
         """
         for name, lowest in (("channels", 1), ("classes", 2), ("depth", 1), ("base_filters", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
-                raise ValueError(
-                    f"{name} must be a whole number of at least {lowest}. Received: {name}={value}"
-                )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(
-                f"dropout must be a rate in [0, 1). Received: dropout={self.dropout}; 0 turns it off"
-            )
+            object.__setattr__(self, name, _whole_number(name, getattr(self, name), lowest))
+        object.__setattr__(self, "dropout", _rate(self.dropout))
         if self.padding not in ("valid", "same"):
             raise ValueError(
                 f'padding must be "valid" or "same". Received: padding={self.padding!r}'
@@ -80,8 +74,8 @@ class Architecture:
         """Pixels on each side of a tile whose scores depend on what lies beyond the tile.
 
         With "valid" padding they are the margin. With "same" padding the zeros of the convolutions
-        reach `6 * 2**depth - 2` pixels inwards, which is rounded up to the pooling lattice so that
-        they can be cut off and tiles still reproduce the whole image.
+        reach up to `6 * 2**depth - 2` pixels inwards, which is rounded up to the pooling lattice so
+        that they can be cut off and tiles still reproduce the whole image.
         """
         return self.margin if self.padding == "valid" else 6 * self.step
 
@@ -113,11 +107,11 @@ class Architecture:
             return
         above = self.fitting_size(size)
         below = above - self.step
-        nearest = f"{below} and {above}" if self.fits(below) else f"{above}"
-        rule = f"{self.step}k + {self.minimum_size % self.step}"
+        nearest = f"fit are {below} and {above}" if self.fits(below) else f"fits is {above}"
+        rule = f"{self.step}k + {self.minimum_size % self.step}".removesuffix(" + 0")
         raise ValueError(
             f"{argument} must be {rule} and at least {self.minimum_size} for depth={self.depth} "
-            f'and padding="{self.padding}". Received: {size}; the nearest that fits: {nearest}'
+            f'and padding="{self.padding}". Received: {size}; the nearest that {nearest}'
         )
 
     def output_size(self, size: int) -> int:
@@ -176,6 +170,23 @@ class Architecture:
             padding=first.padding,
             normalization=_normalization(layers.get("level0_down_norm1")),
         )
+
+
+def _whole_number(name: str, value: Any, lowest: int) -> int:
+    """Returns Python's own integer, for JSON takes none of NumPy's."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < lowest:
+        raise ValueError(
+            f"{name} must be a whole number of at least {lowest}. Received: {name}={value!r}"
+        )
+    return int(value)
+
+
+def _rate(value: Any) -> float:
+    if not isinstance(value, Real) or not 0 <= float(value) < 1:
+        raise ValueError(
+            f"dropout must be a rate in [0, 1). Received: dropout={value!r}; 0 turns it off"
+        )
+    return float(value)
 
 
 def _normalization(layer: Any) -> Normalization | None:

@@ -9,18 +9,30 @@ from __future__ import annotations
 
 import os
 
-_WAY_OUT = (
-    "keras_unet needs Keras 3 on the TensorFlow backend. Received: backend={name!r}; unset "
-    'KERAS_BACKEND or set KERAS_BACKEND=tensorflow, and look at "backend" in ~/.keras/keras.json'
-)
+_OTHERS = ("jax", "torch", "openvino")
 
-if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
-    raise ImportError(_WAY_OUT.format(name=os.environ["KERAS_BACKEND"]))
 
-import keras  # noqa: E402 - Keras would fail with its own message on a backend that is not installed
-import tensorflow as tf  # noqa: E402
+def _refusal(name: str) -> ImportError:
+    return ImportError(
+        f"keras_unet needs Keras 3 on the TensorFlow backend. Received: backend={name!r}; unset "
+        'KERAS_BACKEND or set KERAS_BACKEND=tensorflow, and look at "backend" in '
+        "~/.keras/keras.json"
+    )
 
+
+# Keras would fail with a message of its own where the other backend is not installed.
+_named = os.environ.get("KERAS_BACKEND") or "tensorflow"
+if _named != "tensorflow":
+    raise _refusal(_named)
+try:
+    import keras
+except ModuleNotFoundError as error:
+    if error.name not in _OTHERS:
+        raise
+    raise _refusal(error.name) from error
 if keras.backend.backend() != "tensorflow":
-    raise ImportError(_WAY_OUT.format(name=keras.backend.backend()))
+    raise _refusal(keras.backend.backend())
+
+import tensorflow as tf  # noqa: E402 - after Keras has been found to run on it
 
 __all__ = ["keras", "tf"]

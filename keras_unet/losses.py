@@ -19,8 +19,11 @@ class WeightedCrossEntropy(keras.losses.Loss):  # type: ignore[misc]  # Keras is
     learning rate does not depend on the tile.
 
     `y_true` has shape `(batch, height, width, 2)`: the label (a whole number in [0, classes)) and
-    the weight of each pixel. A weight of 0 takes a pixel out. `y_pred` are the logits of shape
-    `(batch, height, width, classes)`.
+    the weight of each pixel. A weight of 0 takes a pixel out, whatever its label. `y_pred` are the
+    logits of shape `(batch, height, width, classes)`.
+
+    A model that was compiled with this loss and saved loads where `keras_unet.WeightedCrossEntropy`
+    has been imported, and everywhere by `keras.models.load_model(path, compile=False)`.
     """
 
     def __init__(
@@ -50,8 +53,8 @@ class WeightedCrossEntropy(keras.losses.Loss):  # type: ignore[misc]  # Keras is
                 "y_true must have two channels, the label and the weight of each pixel. "
                 f"Received: y_true.shape={tuple(y_true.shape)}"
             )
-        labels = ops.cast(y_true[..., 0], "int32")
         weights = ops.cast(y_true[..., 1], self.dtype)
+        labels = ops.cast(ops.where(weights == 0, 0, y_true[..., 0]), "int32")
         logits = ops.cast(y_pred, self.dtype)
         return weights * ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 

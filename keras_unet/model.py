@@ -16,6 +16,9 @@ from keras_unet.backend import keras
 
 layers = keras.layers
 
+_FORMAT = "channels_last"
+"""Stated, so that ~/.keras/keras.json has no say."""
+
 _GROUPS = 32
 """Groups of a group normalisation, as Wu and He (2018) take; fewer where features are fewer."""
 
@@ -56,7 +59,7 @@ def build_unet(
         ValueError: If a number is out of range, or if a size does not fit; the message names the
             nearest sizes that do.
     """
-    if len(input_shape) != 3 or input_shape[2] is None:
+    if not isinstance(input_shape, tuple | list) or len(input_shape) != 3 or not input_shape[2]:
         raise ValueError(
             "input_shape must be (height, width, channels) with channels given. "
             f"Received: input_shape={input_shape}"
@@ -76,9 +79,7 @@ def build_unet(
     return unet_of(network, input_shape[:2])
 
 
-def unet_of(
-    network: Architecture, input_size: tuple[int | None, int | None] = (None, None)
-) -> Any:
+def unet_of(network: Architecture, input_size: tuple[int | None, int | None] = (None, None)) -> Any:
     """Builds the Keras model of an architecture, for inputs of any fitting size by default."""
     image = keras.Input((*input_size, network.channels), name="image")
     features, skips = _contract(image, network)
@@ -86,7 +87,12 @@ def unet_of(
     features = _drop(features, network, "bottom")
     features = _expand(features, skips, network)
     logits = layers.Conv2D(
-        network.classes, 1, kernel_initializer=_gaussian(features), dtype="float32", name="logits"
+        network.classes,
+        1,
+        kernel_initializer=_gaussian(features),
+        data_format=_FORMAT,
+        dtype="float32",
+        name="logits",
     )(features)
     return keras.Model(image, logits, name="unet")
 
@@ -98,7 +104,7 @@ def _contract(features: Any, network: Architecture) -> tuple[Any, list[Any]]:
         skips.append(features)
         if level == network.depth - 1:
             features = _drop(features, network, f"level{level}")
-        features = layers.MaxPooling2D(2, name=f"level{level}_pool")(features)
+        features = layers.MaxPooling2D(2, data_format=_FORMAT, name=f"level{level}_pool")(features)
     return features, skips
 
 
@@ -108,15 +114,21 @@ def _expand(features: Any, skips: list[Any], network: Architecture) -> Any:
             network.filters(level),
             2,
             strides=2,
+            data_format=_FORMAT,
             kernel_initializer=_gaussian(features),
             name=f"level{level}_up",
         )(features)
-        skip = skips[level]
-        if network.crop(level):
-            skip = layers.Cropping2D(network.crop(level), name=f"level{level}_crop")(skip)
+        skip = _crop(skips[level], network, level)
         features = layers.Concatenate(name=f"level{level}_concatenate")([skip, up])
         features = _convolve_twice(features, network, level, f"level{level}_up")
     return features
+
+
+def _crop(skip: Any, network: Architecture, level: int) -> Any:
+    pixels = network.crop(level)
+    if not pixels:
+        return skip
+    return layers.Cropping2D(pixels, data_format=_FORMAT, name=f"level{level}_crop")(skip)
 
 
 def _convolve_twice(features: Any, network: Architecture, level: int, name: str) -> Any:
@@ -125,6 +137,7 @@ def _convolve_twice(features: Any, network: Architecture, level: int, name: str)
             network.filters(level),
             3,
             padding=network.padding,
+            data_format=_FORMAT,
             activation=None if network.normalization else "relu",
             kernel_initializer=_gaussian(features, window=9),
             name=f"{name}_conv{number}",

@@ -22,6 +22,7 @@ _POLICIES: dict[Precision, str] = {
 }
 _FAST_FLAGS = {"amx_bf16", "avx512_bf16"}
 _AMPERE = (8, 0)
+_PROCESSORS = Path("/proc/cpuinfo")
 
 
 def choose_precision(name: str) -> Precision:
@@ -57,8 +58,7 @@ def _bfloat16_is_fast() -> bool:
 
 def _processor_flags() -> set[str]:
     """Reads the processor's flags where the system lists them (Linux), else none."""
-    listing = Path("/proc/cpuinfo")
-    lines = listing.read_text().splitlines() if listing.exists() else []
+    lines = _PROCESSORS.read_text().splitlines() if _PROCESSORS.exists() else []
     return {flag for line in lines if line.startswith("flags") for flag in line.split()}
 
 

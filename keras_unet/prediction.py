@@ -15,8 +15,6 @@ from scipy.special import softmax
 from keras_unet.architecture import Architecture
 from keras_unet.tiling import Tiling, mirrored_window
 
-_GREY = 2  # dimensions of an image without a channel axis
-
 
 def predict_image(
     model: Any,
@@ -34,7 +32,8 @@ def predict_image(
             least one pixel.
         tile_size: Height and width of the input tile in pixels; None for as large as the image
             needs, with an upper bound that keeps memory flat. A network built for a fixed input
-            size takes that size.
+            size takes that size. On a GPU, where Keras compiles the network for each new tile size,
+            many images of different sizes are predicted faster with one.
         architecture: The network's numbers, where `model` is not a Keras model of `build_unet`.
 
     Returns:
@@ -42,34 +41,65 @@ def predict_image(
 
     Raises:
         ValueError: If the image's shape does not suit the network, it holds a value that is not
-            finite, or the tile size does not fit.
+            finite, the tile size does not fit, or the model's logits are not finite or of another
+            shape than the architecture says.
     """
     network = architecture or Architecture.of(model)
-    pixels = _checked(np.asarray(image), network)
-    tiling = Tiling.covering(pixels.shape[:2], network, tile_size or _fixed_size(model))
+    pixels = _checked_pixels(np.asarray(image), network)
+    tiling = Tiling.covering(pixels.shape[:2], network, _tile_size(model, tile_size))
     score = getattr(model, "predict_on_batch", model)
     probabilities = np.empty((*pixels.shape[:2], network.classes), np.float32)
     for tile in tiling:
-        logits = np.asarray(score(mirrored_window(pixels, *tile.read)[None]))[0]
-        probabilities[tile.write] = softmax(logits[tile.keep].astype(np.float32), axis=-1)
+        logits = np.asarray(score(mirrored_window(pixels, *tile.read)[None]))
+        _check_logits(logits, tiling)
+        kept = logits[0][tile.keep].astype(np.float32)
+        probabilities[tile.write] = softmax(kept, axis=-1)
     return probabilities
 
 
-def _checked(image: NDArray[Any], network: Architecture) -> NDArray[np.float32]:
-    pixels = image[..., None] if image.ndim == _GREY else image
-    if pixels.ndim != _GREY + 1 or pixels.shape[-1] != network.channels or not pixels.size:
+def _checked_pixels(image: NDArray[Any], network: Architecture) -> NDArray[np.float32]:
+    pixels = image[..., None] if image.ndim == 2 else image
+    if pixels.ndim != 3 or pixels.shape[-1] != network.channels or not pixels.size:
         raise ValueError(
             f"image must be (height, width, channels) with channels={network.channels} and at "
             f"least one pixel. Received: shape={image.shape}"
         )
-    if not np.isfinite(pixels).all():
+    with np.errstate(over="ignore"):
+        pixels = pixels.astype(np.float32, copy=False)
+    finite = np.isfinite(pixels)
+    if not finite.all():
         raise ValueError(
-            "image must hold finite numbers. Received: "
-            f"{np.count_nonzero(~np.isfinite(pixels))} values that are NaN or infinite"
+            "image must hold finite float32 numbers. Received: "
+            f"{np.count_nonzero(~finite)} values that are NaN or infinite"
         )
-    return pixels.astype(np.float32, copy=False)
+    return pixels
 
 
-def _fixed_size(model: Any) -> tuple[int, int] | None:
-    shape = getattr(model, "input_shape", (None, None, None, None))
-    return None if None in shape[1:3] else (shape[1], shape[2])
+def _tile_size(model: Any, tile_size: int | None) -> tuple[int | None, int | None]:
+    height, width = getattr(model, "input_shape", (None, None, None, None))[1:3]
+    if tile_size is None:
+        return height, width
+    if any(fixed not in (None, tile_size) for fixed in (height, width)):
+        raise ValueError(
+            f"tile_size must be left out or be {height} x {width}, for which the network was "
+            f"built. Received: {tile_size}; a network of input_shape=(None, None, channels) takes "
+            "any that fits"
+        )
+    return tile_size, tile_size
+
+
+def _check_logits(logits: NDArray[Any], tiling: Tiling) -> None:
+    network = tiling.architecture
+    height, width = (network.output_size(size) for size in tiling.tile_size)
+    expected = (1, height, width, network.classes)
+    if logits.shape != expected:
+        raise ValueError(
+            f"model must give logits of shape {expected} for a tile of {tiling.tile_size} pixels. "
+            f"Received: {logits.shape}; is architecture={network} the model's?"
+        )
+    if not np.isfinite(logits).all():
+        raise ValueError(
+            "model must give finite logits. Received: "
+            f"{np.count_nonzero(~np.isfinite(logits))} that are NaN or infinite, from a finite "
+            "image; its weights are damaged, or its precision does not hold its numbers"
+        )

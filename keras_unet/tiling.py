@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
 
-DEFAULT_TILE = 1084
-"""Input tile, in pixels, above which images are predicted in several tiles at depth 4."""
+LARGEST_TILE = 1084
+"""Input tile, in pixels, beyond which an image is predicted in several tiles by default."""
 
 
 def mirror(position: Any, size: Any) -> Any:
@@ -55,7 +56,8 @@ def mirrored_window(image: NDArray[Any], rows: slice, columns: slice) -> NDArray
         mirror(np.arange(part.start, part.stop), size)
         for part, size in zip((rows, columns), image.shape[:2], strict=True)
     )
-    return image[row_index[:, None], column_index]
+    window: NDArray[Any] = image[row_index[:, None], column_index]
+    return window
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,12 @@ class Tiling:
                     f"image must be at least 1 x 1 pixels. Received: size={self.image_size}"
                 )
             network.check_size(tile, "tile_size")
-            useful = tile - 2 * network.context
-            if useful < min(image, network.step):
+            if tile - 2 * network.context < min(image, network.step):
                 least = network.fitting_size(2 * network.context + network.step)
                 raise ValueError(
-                    f"tile_size must be at least {least} to cover an image of "
-                    f"{self.image_size[0]} x {self.image_size[1]} pixels. Received: {tile}"
+                    f"tile_size must be at least {least} for depth={network.depth}, to reach "
+                    f"from one point of the pooling lattice to the next. Received: {tile}; take "
+                    f"{least}, with a network of input_shape=(None, None, channels)"
                 )
 
     @classmethod
@@ -117,24 +119,26 @@ class Tiling:
         cls,
         image_size: tuple[int, int],
         architecture: Architecture,
-        tile_size: int | tuple[int, int] | None = None,
+        tile_size: tuple[int | None, int | None] = (None, None),
     ) -> Tiling:
-        """Lays tiles of `tile_size`, or such that small images need one tile of their size.
+        """Lays tiles of the given size or, where it is None, few and small ones.
+
+        >>> Tiling.covering((512, 2000), Architecture()).tile_size
+        (700, 860)
 
         Args:
             image_size: Height and width of the image in pixels.
             architecture: The network.
-            tile_size: Height and width of the input tile, one number for a square; None for the
-                image's own size with its context, but at most about DEFAULT_TILE pixels.
+            tile_size: Height and width of the input tile; None for one tile with the image's own
+                size and context or, where that exceeds LARGEST_TILE pixels, for the smallest of
+                which equally many suffice.
+
+        Raises:
+            ValueError: If the tile size does not fit.
         """
-        if isinstance(tile_size, int):
-            tile_size = (tile_size, tile_size)
-        if tile_size is not None:
-            return cls(image_size, tile_size, architecture)
-        largest = max(DEFAULT_TILE, 2 * architecture.context + 16 * architecture.step)
         height, width = (
-            architecture.fitting_size(min(size + 2 * architecture.context, largest))
-            for size in image_size
+            _few_and_small(image, architecture) if tile is None else tile
+            for image, tile in zip(image_size, tile_size, strict=True)
         )
         return cls(image_size, (height, width), architecture)
 
@@ -153,18 +157,26 @@ class Tiling:
         return rows * columns
 
     def _starts(self, image: int, tile: int) -> range:
-        useful = tile - 2 * self.architecture.context
-        stride = max(useful // self.architecture.step, 1) * self.architecture.step
-        return range(0, image if useful < image else 1, stride)
+        useful, step = tile - 2 * self.architecture.context, self.architecture.step
+        return range(0, image, useful if useful >= image else useful // step * step)
 
     def _spans(self, image: int, tile: int) -> Iterator[tuple[slice, slice, slice]]:
         context, lost = self.architecture.context, self.architecture.margin
+        skip = context - lost
         starts = self._starts(image, tile)
         for start in starts:
-            stop = min(start + starts.step, image) if len(starts) > 1 else image
-            skip = context - lost
+            stop = min(start + starts.step, image)
             yield (
                 slice(start - context, start - context + tile),
                 slice(skip, skip + stop - start),
                 slice(start, stop),
             )
+
+
+def _few_and_small(image: int, network: Architecture) -> int:
+    largest = max(LARGEST_TILE - 2 * network.context, 16 * network.step)
+    if image <= largest:
+        return network.fitting_size(image + 2 * network.context)
+    tiles = ceil(image / (largest // network.step * network.step))
+    stride = ceil(image / (tiles * network.step)) * network.step
+    return network.fitting_size(stride + 2 * network.context)
