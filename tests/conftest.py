@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
+
+from keras_unet.synthetic import draw_cells
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -16,4 +20,31 @@ def shared_data() -> Path:
     folder = Path(os.environ.get("KERAS_UNET_DATA", SHARED_DATA))
     if not folder.is_dir():
         pytest.skip(f"real images are missing: set KERAS_UNET_DATA or provide {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of four small pictures of touching cells with instances, c0 to c3."""
+    folder = tmp_path_factory.mktemp("cells")
+    for name in ("images", "labels"):
+        (folder / name).mkdir()
+    for seed in range(4):
+        image, instances = draw_cells(seed, size=(96, 96), cells=8)
+        tifffile.imwrite(folder / "images" / f"c{seed}.tif", image)
+        tifffile.imwrite(folder / "labels" / f"c{seed}.tif", instances.astype(np.uint16))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small finished run on `cells`, with c3 held out; not to be written to."""
+    from keras_unet.jobs.options import TrainingOptions
+    from keras_unet.jobs.train import train_folder
+
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    options = TrainingOptions(
+        steps=40, depth=1, base_filters=4, validation=("c3",), precision="float32"
+    )
+    train_folder(cells, folder, options, say=lambda _: None)
     return folder

@@ -7,6 +7,7 @@ stays 16-bit, and a TIFF that calls 0 white gives the numbers it stores.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,21 @@ def read_planes(path: Path, *, palette: Palette = "indices") -> NDArray[Any]:
             "Expected at least 1 x 1 pixels."
         )
     return planes
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Lists the image files of a folder by name; hidden files and folders are passed over."""
+    return [path for path in sorted(folder.iterdir()) if _is_image_file(path)]
+
+
+def stem_of(path: Path) -> str:
+    """Returns the file's name without its ending; `.ome.tif` is one ending.
+
+    Examples:
+        >>> stem_of(Path("a.png")), stem_of(Path("a.b.tif")), stem_of(Path("a.ome.tif"))
+        ('a', 'a.b', 'a')
+    """
+    return path.stem.removesuffix(".ome")
 
 
 def pixels_of(planes: NDArray[Any], path: Path) -> NDArray[np.float32]:
@@ -285,6 +301,11 @@ def smallest_unsigned(labels: NDArray[Any]) -> NDArray[Any]:
     )
 
 
+def _is_image_file(path: Path) -> bool:
+    hidden = path.name.startswith(".")
+    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file()
+
+
 def _moments(images: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation of each channel over all pixels; exactly 0 where constant."""
     flat = [image.reshape(-1, image.shape[-1]) for image in images]
@@ -353,13 +374,12 @@ def _ordered(array: NDArray[Any], axes: str) -> NDArray[Any]:
     """Brings a TIFF's axes into the order planes, height, width, channels."""
     if "Y" not in axes or "X" not in axes:
         raise ValueError(f"its axes {axes!r} have no height and width")
-    planes = [axis for axis in axes if axis not in "YXCS"]
-    channels = [axis for axis in "CS" if axis in axes]
-    order = [axes.index(axis) for axis in [*planes, "Y", "X", *channels]]
-    count = int(np.prod([array.shape[axes.index(axis)] for axis in channels], dtype=int))
-    height, width = array.shape[axes.index("Y")], array.shape[axes.index("X")]
-    pages = int(np.prod([array.shape[axes.index(axis)] for axis in planes], dtype=int))
-    return array.transpose(order).reshape(pages, height, width, count)
+    height, width = axes.index("Y"), axes.index("X")
+    planes = [i for i, axis in enumerate(axes) if axis not in "YXCS"]
+    channels = [i for wanted in "CS" for i, axis in enumerate(axes) if axis == wanted]
+    ordered = array.transpose([*planes, height, width, *channels])
+    count = math.prod(array.shape[i] for i in channels)
+    return ordered.reshape(-1, array.shape[height], array.shape[width], count)
 
 
 def _with_channels(pixels: NDArray[Any]) -> NDArray[Any]:

@@ -18,7 +18,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.data.images import IMAGE_SUFFIXES, as_channels, is_grey, pixels_of, read_planes
+from keras_unet.data.images import (
+    as_channels,
+    image_files,
+    is_grey,
+    pixels_of,
+    read_planes,
+    stem_of,
+)
 from keras_unet.data.labels import (
     Kind,
     LabelScheme,
@@ -174,6 +181,40 @@ def find_pairs(folder: Path) -> Pairs:
     return found
 
 
+def files_by_stem(folder: Path) -> dict[str, Path]:
+    """Finds the image files of a folder by their names without endings.
+
+    Raises:
+        ValueError: Two files lay claim to the same name.
+    """
+    found: dict[str, Path] = {}
+    for path in image_files(folder):
+        other = found.setdefault(stem_of(path), path)
+        if other is not path:
+            raise ValueError(
+                f"{folder}: expected one file a name, received {other.name} and {path.name}. "
+                "Remove or rename one of them."
+            )
+    return found
+
+
+def annotated_frame(path: Path) -> tuple[int, int | None] | None:
+    """Tells which frame, and which plane of it, a file annotates.
+
+    Returns:
+        The numbers in the name `man_seg000.tif` or `man_seg_000_003.tif` of the Cell Tracking
+        Challenge, None for the plane where it names none; None for any other name.
+
+    Example:
+        >>> annotated_frame(Path("man_seg007.tif")), annotated_frame(Path("man_seg_007_003.tif"))
+        ((7, None), (7, 3))
+    """
+    match = _ANNOTATION.fullmatch(path.name)
+    if match is None:
+        return None
+    return int(match[1]), None if match[2] is None else int(match[2])
+
+
 def read_samples(
     folder: Path,
     *,
@@ -232,11 +273,25 @@ def split(
         ValueError: The share is out of range, a name is unknown, or none is left for training.
     """
     if isinstance(validation, int | float):
+        check_share(validation)
         held_out = _drawn(len(samples), validation, seed)
     else:
         held_out = _named([sample.name for sample in samples], validation)
     training = tuple(sample for i, sample in enumerate(samples) if i not in held_out)
     return training, tuple(sample for i, sample in enumerate(samples) if i in held_out)
+
+
+def check_share(validation: float) -> None:
+    """Refuses what is no share of samples to hold out.
+
+    Raises:
+        ValueError: The share is not at least 0 and less than 1.
+    """
+    if not 0 <= validation < 1:
+        raise ValueError(
+            "validation must be a share of at least 0 and less than 1, or the names to hold out. "
+            f"Received {validation}."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,33 +318,10 @@ def _find_by_name(folder: Path) -> Pairs:
             f"{folder}: expected one folder of labels, received labels/ and masks/. "
             "Move one of them elsewhere."
         )
-    images, labels = _by_stem(folder / "images"), _by_stem(label_folders[0])
+    images, labels = files_by_stem(folder / "images"), files_by_stem(label_folders[0])
     names = sorted(images.keys() & labels.keys())
     lonely = [files[name] for files in (images, labels) for name in files if name not in names]
     return Pairs(tuple(Pair(name, images[name], labels[name]) for name in names), tuple(lonely))
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    files = [path for path in sorted(folder.iterdir()) if _is_image_file(path)]
-    found: dict[str, Path] = {}
-    for path in files:
-        other = found.setdefault(_stem(path), path)
-        if other is not path:
-            raise ValueError(
-                f"{folder}: expected one file a name, received {other.name} and {path.name}. "
-                "Remove or rename one of them."
-            )
-    return found
-
-
-def _is_image_file(path: Path) -> bool:
-    hidden = path.name.startswith(".")
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file()
-
-
-def _stem(path: Path) -> str:
-    """Name without ending; `.ome.tif` is one ending."""
-    return path.stem.removesuffix(".ome")
 
 
 def _find_sequences(folder: Path) -> Pairs:
@@ -311,13 +343,15 @@ def _find_frames(folder: Path, annotated: Path) -> Pairs:
     frames = _frames_in(sequence) if sequence.is_dir() else {}
     pairs, orphans = [], []
     for path in sorted(annotated.iterdir()):
-        match = _ANNOTATION.fullmatch(path.name)
-        if match and (frame := frames.get(int(match[1]))):
-            plane = None if match[2] is None else int(match[2])
-            name = f"{prefix}_{frame.stem}"
-            pairs.append(Pair(name if plane is None else _of(name, plane), frame, path, plane))
-        elif match:
+        if (numbers := annotated_frame(path)) is None:
+            continue
+        number, plane = numbers
+        if number not in frames:
             orphans.append(path)
+            continue
+        name = f"{prefix}_{frames[number].stem}"
+        name = name if plane is None else _of(name, plane)
+        pairs.append(Pair(name, frames[number], path, plane))
     return Pairs(tuple(sorted(pairs, key=lambda pair: pair.name)), tuple(orphans))
 
 
@@ -376,11 +410,6 @@ def _sample(plane: _Plane, scheme: LabelScheme, channels: int) -> Sample:
 
 
 def _drawn(total: int, share: float, seed: int) -> set[int]:
-    if not 0 <= share < 1:
-        raise ValueError(
-            "validation must be a share of at least 0 and less than 1, or the names to hold out. "
-            f"Received {share}."
-        )
     if share == 0:
         return set()
     count = min(max(1, round(share * total)), total - 1)

@@ -18,6 +18,7 @@ from keras_unet.data.images import (
     IMAGE_SUFFIXES,
     Standardisation,
     as_channels,
+    image_files,
     is_grey,
     pixels_of,
     read_planes,
@@ -35,6 +36,13 @@ def numbers(*shape: int, dtype: str = "uint8", top: int = 256) -> NDArray[Any]:
 def test_suffixes_are_lower_case() -> None:
     assert {".tif", ".png", ".jpg"} < IMAGE_SUFFIXES
     assert all(suffix == suffix.lower() and suffix[0] == "." for suffix in IMAGE_SUFFIXES)
+
+
+def test_image_files_are_listed_by_name(tmp_path: Path) -> None:
+    for name in ("b.TIF", "a.png", ".hidden.png", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in image_files(tmp_path)] == ["a.png", "b.TIF"]
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint32", "float32", "bool", ">u2"])
@@ -88,6 +96,12 @@ def test_pages_are_planes(tmp_path: Path) -> None:
         for page in array:
             file.write(page, metadata=None)
     np.testing.assert_array_equal(read_planes(tmp_path / "a.tif"), array[..., np.newaxis])
+
+
+def test_axes_without_names_are_planes(tmp_path: Path) -> None:
+    array = numbers(2, 3, 5, 6)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
+    np.testing.assert_array_equal(read_planes(tmp_path / "a.tif"), array.reshape(6, 5, 6, 1))
 
 
 def test_ome_channels_are_channels(tmp_path: Path) -> None:
