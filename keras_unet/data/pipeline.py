@@ -3,8 +3,8 @@
 All training images lie behind one another in one flat list of pixels. Tile number n is drawn from
 (seed, n) alone: two runs with one seed see the same tiles, and a resumed run goes on with the tile
 it would have seen. Its centre is a pixel drawn uniformly from the list, so large images are seen
-more often than small ones and, since the plane is tiled by mirrored copies, every pixel is as often
-covered as any other.
+more often than small ones and, since the plane is tiled by mirrored copies, every pixel of an image
+is as often covered as any other (but for the outermost, which mirroring does not repeat).
 
 A tile is read once, at coordinates that already hold rotation, flip and elastic deformation: image
 (bilinear), labels (nearest) and weights (bilinear) by the same coordinates.
@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from math import inf
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from keras_unet.data.deformation import displacement_field, warp
 from keras_unet.tiling import mirrored_window
 
 Engine = Literal["graph", "elasticdeform"]
+_MOST_PIXELS = 2**31 - 1  # they are counted in int32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +58,10 @@ class Augmentation:
         if self.nodes < 2:
             raise ValueError(f"nodes must be at least 2. Received: nodes={self.nodes}")
         for name in ("amplitude", "contrast", "brightness"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0. Received: {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < inf:
+                raise ValueError(
+                    f"{name} must be at least 0 and finite. Received: {name}={getattr(self, name)}"
+                )
 
 
 NO_AUGMENTATION = Augmentation(
@@ -131,13 +135,16 @@ def build_dataset(
         `WeightedCrossEntropy` reads them.
 
     Raises:
-        ValueError: If there are no images, shapes disagree, or the tile size does not fit.
+        ValueError: If the images do not suit the architecture or each other, the tile size does
+            not fit, or a number is out of its range.
         ImportError: If `engine` is "elasticdeform" and the library is missing.
     """
+    architecture.check_size(tile_size, "tile_size")
+    _check_numbers(batch_size, first, engine)
+    _check_images(images, architecture)
+    cut = _cut_in_graph if engine == "graph" else _cut_by_elasticdeform
     atlas = _Atlas.of(images)
-    output_size = architecture.output_size(tile_size)
-    cut = {"graph": _cut_in_graph, "elasticdeform": _cut_by_elasticdeform}[engine]
-    render = cut(atlas, tile_size, output_size)
+    render = cut(atlas, tile_size, architecture.output_size(tile_size))
     place = device or _fastest_device()
 
     def tile(number: Any) -> Any:
@@ -146,8 +153,8 @@ def build_dataset(
             return render(draw)
 
     numbers = tf.data.Dataset.range(first * batch_size, np.iinfo(np.int64).max)
-    if engine == "elasticdeform":  # never ahead: Python code in flight would hang a closing process
-        return numbers.map(tile).batch(batch_size, drop_remainder=True)
+    if engine == "elasticdeform":
+        return _never_ahead(numbers.map(tile).batch(batch_size, drop_remainder=True))
     tiles = numbers.map(tile, num_parallel_calls=2, deterministic=True)
     return tiles.batch(batch_size, drop_remainder=True).prefetch(2)
 
@@ -190,6 +197,61 @@ def _fastest_device() -> str:
     return "/GPU:0" if tf.config.list_logical_devices("GPU") else "/CPU:0"
 
 
+def _never_ahead(data: Any) -> Any:
+    """Keeps TensorFlow from fusing `map` with `batch`, or adding a prefetch, by itself.
+
+    Either runs Python code in a thread, ahead. An iterator that is dropped meanwhile waits for that
+    code, and the code for the interpreter, which the dropping thread holds: for ever.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    options.experimental_optimization.inject_prefetch = False
+    return data.with_options(options)
+
+
+def _check_numbers(batch_size: int, first: int, engine: str) -> None:
+    for name, value, lowest in (("batch_size", batch_size, 1), ("first", first, 0)):
+        if value < lowest:
+            raise ValueError(f"{name} must be at least {lowest}. Received: {name}={value}")
+    if engine not in get_args(Engine):
+        raise ValueError(f'engine must be "graph" or "elasticdeform". Received: engine={engine!r}')
+
+
+def _check_images(images: Sequence[TrainingImage], architecture: Architecture) -> None:
+    if not images:
+        raise ValueError("images must hold at least one training image. Received: none")
+    for number, one in enumerate(images):
+        _check_shapes(one, f"images[{number}]", architecture.channels)
+        _check_classes(one.classes, f"images[{number}]", architecture.classes)
+    pixels = sum(one.classes.size for one in images)
+    if pixels > _MOST_PIXELS:
+        raise ValueError(
+            f"images must hold at most {_MOST_PIXELS} pixels together. Received: {pixels}; "
+            "train on fewer images, or on parts of them"
+        )
+
+
+def _check_shapes(one: TrainingImage, name: str, channels: int) -> None:
+    size = one.classes.shape
+    if one.image.shape != (*size, channels) or one.weights.shape != size or len(size) != 2:
+        raise ValueError(
+            f"{name} must be an image of shape (height, width, {channels}) for a network of "
+            f"channels={channels}, with classes and weights of shape (height, width). Received: "
+            f"image {one.image.shape}, classes {one.classes.shape}, weights {one.weights.shape}"
+        )
+
+
+def _check_classes(classes: NDArray[Any], name: str, number: int) -> None:
+    if classes.size == 0:
+        raise ValueError(f"{name} must hold at least one pixel. Received: shape {classes.shape}")
+    if classes.min() < 0 or classes.max() >= number:
+        raise ValueError(
+            f"{name} must hold classes from 0 to {number - 1} for a network of classes={number}. "
+            f"Received: {classes.min()} to {classes.max()}"
+        )
+
+
 class _Atlas(NamedTuple):
     """All images behind one another: one flat list of pixels each, and where each image starts."""
 
@@ -200,22 +262,13 @@ class _Atlas(NamedTuple):
 
     @classmethod
     def of(cls, images: Sequence[TrainingImage]) -> _Atlas:
-        if not images:
-            raise ValueError("images must hold at least one training image. Received: none")
-        for number, one in enumerate(images):
-            shapes = one.image.shape[:2], one.classes.shape, one.weights.shape
-            if len(set(shapes)) > 1:
-                raise ValueError(
-                    "image, classes and weights must have one height and width. "
-                    f"Received for images[{number}]: {shapes[0]}, {shapes[1]}, {shapes[2]}"
-                )
-        shape = np.array([one.classes.shape for one in images])
-        first = np.concatenate([[0], np.cumsum(shape.prod(axis=1))[:-1]])
+        size = np.array([one.classes.shape for one in images])
+        first = np.cumsum(size.prod(axis=1)) - size.prod(axis=1)
         return cls(
-            tf.constant(np.concatenate([_flat(one.image) for one in images])),
+            tf.cast(np.concatenate([_flat(one.image) for one in images]), tf.float32),
             tf.constant(np.concatenate([one.classes.ravel() for one in images])),
-            tf.constant(np.concatenate([one.weights.ravel() for one in images])),
-            tf.constant(np.column_stack([first, shape]), tf.int32),
+            tf.cast(np.concatenate([one.weights.ravel() for one in images]), tf.float32),
+            tf.constant(np.column_stack([first, size]), tf.int32),
         )
 
 
@@ -245,13 +298,15 @@ def _cut_in_graph(atlas: _Atlas, tile_size: int, output_size: int) -> Render:
 def tile_coordinates(draw: Draw, tile_size: int) -> Any:
     """Computes where each pixel of a tile is read: centre + M (p - middle) + displacement(p).
 
+    M (p - middle) is written out: as a matrix product a GPU would round it to a quarter of a pixel.
+
     Returns:
         float32 tensor of shape `(2, tile, tile)`: row and column in pixels of the image.
     """
     offset = tf.range(tile_size, dtype=tf.float32) - (tile_size - 1) / 2
-    offsets = tf.stack(tf.meshgrid(offset, offset, indexing="ij"))
-    turned = tf.einsum("ij,jhw->ihw", draw.matrix, offsets)
-    middle = tf.cast(draw.centre, tf.float32)[:, None, None] - (tile_size % 2 == 0) * 0.5
+    down, across = draw.matrix[:, 0, None, None], draw.matrix[:, 1, None, None]
+    turned = down * offset[:, None] + across * offset
+    middle = tf.cast(draw.centre, tf.float32)[:, None, None] - 0.5  # sizes that fit are even
     return middle + turned + displacement_field(draw.grid, (tile_size, tile_size))
 
 
@@ -259,8 +314,48 @@ def _cut_by_elasticdeform(atlas: _Atlas, tile_size: int, output_size: int) -> Re
     """The reference engine: the same numbers, given to elasticdeform.
 
     It spans its grid over the array it deforms, so it gets a window of three tiles with the grid
-    continued by reflection, and computes the middle tile alone.
+    continued by reflection, and computes the middle tile alone. A pixel that a small tile would
+    read from beyond that window is mirrored at the window instead of the image.
     """
+    deform_grid = _import_deform_grid()
+    lost, last = (tile_size - output_size) // 2, tile_size - 1
+    inner, middle = slice(lost, lost + output_size), np.full(2, last / 2)
+    image, classes, weights = (part.numpy() for part in atlas[:3])
+
+    def window(flat: NDArray[Any], size: Any, centre: Any) -> NDArray[Any]:
+        first, height, width = (int(number) for number in size)
+        plane = flat[first : first + height * width].reshape(height, width, *flat.shape[1:])
+        starts = [int(one) - tile_size // 2 - last for one in centre]
+        return mirrored_window(plane, *(slice(start, start + 3 * last + 1) for start in starts))
+
+    def cut(
+        size: Any, centre: Any, grid: Any, matrix: Any, contrast: Any, brightness: Any
+    ) -> tuple[Any, Any]:
+        forward = np.linalg.inv(matrix.astype(float))
+        beyond = grid.shape[1] - 1
+        tile, labels, weight = deform_grid(
+            [window(flat, size, centre) for flat in (image, classes, weights)],
+            np.pad(grid.astype(float), [(0, 0), (beyond, beyond), (beyond, beyond)], "reflect"),
+            order=[1, 0, 1],
+            mode="mirror",
+            crop=[slice(last, last + tile_size)] * 2,
+            axis=[(0, 1)] * 3,
+            affine=np.column_stack([forward, middle - forward @ middle]),
+        )
+        y_true = np.stack([labels, weight], axis=-1)[inner, inner]
+        return (contrast * tile + brightness).astype(np.float32), y_true.astype(np.float32)
+
+    def render(draw: Draw) -> tuple[Any, Any]:
+        tile, y_true = tf.numpy_function(cut, list(draw), [tf.float32, tf.float32])
+        return (
+            tf.ensure_shape(tile, (tile_size, tile_size, image.shape[1])),
+            tf.ensure_shape(y_true, (output_size, output_size, 2)),
+        )
+
+    return render
+
+
+def _import_deform_grid() -> Any:
     try:
         from elasticdeform import deform_grid
     except ImportError as error:
@@ -268,40 +363,4 @@ def _cut_by_elasticdeform(atlas: _Atlas, tile_size: int, output_size: int) -> Re
             'engine="elasticdeform" needs the library of that name: '
             "pip install --no-binary elasticdeform elasticdeform"
         ) from error
-    lost = (tile_size - output_size) // 2
-    pixels, classes, weights = (part.numpy() for part in atlas[:3])
-
-    def cut(
-        size: Any, centre: Any, grid: Any, matrix: Any, contrast: Any, brightness: Any
-    ) -> tuple[Any, Any]:
-        first, height, width = (int(number) for number in size)
-        part = slice(first, first + height * width)
-        start = centre - tile_size // 2 - (tile_size - 1)
-        window = [slice(int(s), int(s) + 3 * (tile_size - 1) + 1) for s in start]
-        sources = [
-            mirrored_window(flat[part].reshape(height, width, *flat.shape[1:]), *window)
-            for flat in (pixels, classes, weights)
-        ]
-        middle = np.full(2, (tile_size - 1) / 2)
-        forward = np.linalg.inv(matrix.astype(float))
-        tile, labels, weight = deform_grid(
-            sources,
-            np.pad(grid, [(0, 0), *[(grid.shape[1] - 1,) * 2] * 2], mode="reflect").astype(float),
-            order=[1, 0, 1],
-            mode="mirror",
-            crop=[slice(tile_size - 1, 2 * tile_size - 1)] * 2,
-            axis=[(0, 1)] * 3,
-            affine=np.column_stack([forward, middle - forward @ middle]),
-        )
-        inner = slice(lost, lost + output_size)
-        y_true = np.stack([labels, weight], axis=-1)[inner, inner].astype(np.float32)
-        return (contrast * tile + brightness).astype(np.float32), y_true
-
-    def render(draw: Draw) -> tuple[Any, Any]:
-        tile, y_true = tf.numpy_function(cut, list(draw), [tf.float32, tf.float32])
-        return (
-            tf.ensure_shape(tile, (tile_size, tile_size, pixels.shape[1])),
-            tf.ensure_shape(y_true, (output_size, output_size, 2)),
-        )
-
-    return render
+    return deform_grid
