@@ -9,7 +9,6 @@ does not import TensorFlow.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
 _HOMES = {
@@ -17,7 +16,7 @@ _HOMES = {
     "Augmentation": "data.pipeline",
     "Run": "runs",
     "TrainingImage": "data.pipeline",
-    "TrainingOptions": "jobs.train",
+    "TrainingOptions": "jobs.options",
     "TrainingPlan": "training",
     "WeightedCrossEntropy": "losses",
     "border_weight_map": "data.weights",
@@ -35,15 +34,17 @@ _HOMES = {
     "weight_map": "data.weights",
 }
 
-__version__ = version("keras-unet-biomedical")
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a sorted list of strings
 
 
 def __getattr__(name: str) -> Any:
     """Loads a public name from its module on first use."""
-    if name not in _HOMES:
+    if name == "__version__":
+        value = import_module("importlib.metadata").version("keras-unet-biomedical")
+    elif name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -1,14 +1,14 @@
 """The folder that training writes, and all that a prediction needs to know of it.
 
-    run/
-    ├── run.json           architecture, standardisation, labels, options, data, outcome
-    ├── best.keras         the model with the best validation score; loads without this package
-    ├── last.keras         the model at the end
-    ├── history.csv        one row a validation
-    ├── checkpoint.npz     what `--resume` needs
-    ├── pictures/          held-out images: truth, prediction, weight map
-    ├── tensorboard/
-    └── weight_maps/       float32 TIFF, computed once
+run/
+├── run.json           architecture, standardisation, labels, options, data, outcome
+├── best.keras         the model with the best validation score; loads without this package
+├── last.keras         the model at the end
+├── history.csv        one row a validation
+├── checkpoint.npz     what `--resume` needs
+├── pictures/          held-out images: truth, prediction, difference, weight map
+├── tensorboard/       the history as curves, and a picture at every validation
+└── weight_maps/       float32 TIFF, computed once
 """
 
 from __future__ import annotations
@@ -63,20 +63,23 @@ class Run:
         if not path.is_file():
             raise FileNotFoundError(
                 f"{folder}: expected a run, the folder that keras-unet train writes. "
-                f"Received a folder without {RECORD}, or none"
+                f"Received {'a folder' if Path(folder).is_dir() else 'a path'} without {RECORD}"
             )
         try:
             return cls._of(Path(folder), json.loads(path.read_text(encoding="utf-8")))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path}: expected the record of a run of format {FORMAT}. "
-                f"Received one that cannot be read ({type(error).__name__}: {error})"
+                f"Received one that cannot be read ({type(error).__name__}: {error}); copy the run "
+                "anew, or train again"
             ) from error
 
     @classmethod
     def _of(cls, folder: Path, values: dict[str, Any]) -> Run:
         if values["format"] != FORMAT:
             raise ValueError(f"format {values['format']}")
+        if not isinstance(values["record"], dict):
+            raise TypeError("record is no dictionary")
         return cls(
             folder,
             Architecture.from_dict(values["architecture"]),

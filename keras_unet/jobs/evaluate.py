@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.data.images import IMAGE_SUFFIXES, read_planes
+from keras_unet.data.images import read_planes
 from keras_unet.data.labels import Kind, LabelScheme, check_labels, detect_scheme
 from keras_unet.files import make_folder, write_json
+from keras_unet.jobs.folders import check_writable
+from keras_unet.jobs.pairing import Scored, find_references, pair
 from keras_unet.metrics import dice, iou, pixel_error, seg
-
-SCORES = ("iou", "dice", "pixel_error", "seg")
-_PROBABILITIES = "_probabilities"
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,20 @@ def evaluate_folders(
     ignore: int | None = None,
     json: Path | None = None,
 ) -> Evaluation:
-    """Scores the predictions of a folder against the labels of another, paired by stem.
+    """Scores the predictions of a folder against the labels of another, paired by name.
 
     All classes but the background count as cell. The pixel error is the ISBI 2012 challenge's,
     1 - max F over thresholds; it reads `<stem>_probabilities.tif` where every prediction has one,
     and the label image elsewhere. SEG is the Cell Tracking Challenge's, on the instances of the
     label image, or on its 4-connected pieces where it holds classes.
 
+    Predictions hold classes where they have no other values than the labels' classes, or a single
+    one besides 0; else instances.
+
     Args:
         predictions: Folder that `predict_files` wrote.
-        labels: Folder of label files, or a data folder with `labels/` in it.
+        labels: Folder of label files, a data folder with `labels/` in it, or one of the Cell
+            Tracking Challenge, `01_GT/SEG` or above.
         kind: What the label files hold; "auto" finds out.
         ignore: Value in the labels of pixels that are not to count.
         json: File to write the scores to.
@@ -75,22 +79,18 @@ def evaluate_folders(
         ValueError: If no label has a prediction, or sizes differ.
         OSError: If a folder is missing, or the file cannot be written.
     """
-    references = _files(_label_folder(labels))
-    results = _files(predictions)
-    common = sorted(references.keys() & results.keys())
-    if not common:
-        raise ValueError(
-            f"{predictions}: expected predictions named like the files of {labels}, "
-            f"<stem>.tif. Received {', '.join(sorted(results)[:3]) or 'no image file'}"
-        )
-    truths = {name: check_labels(references[name], read_planes(references[name])) for name in common}
-    scheme = detect_scheme([(name, p) for name in common for p in truths[name]], kind=kind, ignore=ignore)
-    soft = all(f"{name}{_PROBABILITIES}" in results for name in common)
-    pairs = [
-        _Pair.read(name, truths[name], results, scheme, soft) for name in common
-    ]
-    missing = sorted(path.name for name, path in references.items() if name not in results)
-    evaluation = _evaluate(pairs, soft, missing)
+    references = find_references(labels)
+    pairs = pair(references, predictions)
+    if json is not None:
+        check_writable(json.parent)
+    truths = [_labels(one.reference.labels) for one in pairs]
+    named = zip(pairs, truths, strict=True)
+    planes = [(str(one.reference.labels), plane) for one, truth in named for plane in truth]
+    scheme = detect_scheme(planes, kind=kind, ignore=ignore)
+    soft = all(one.probabilities for one in pairs)
+    scored = {one.reference for one in pairs}
+    missing = [one.labels.name for one in references if one not in scored]
+    evaluation = _evaluate(_compare(pairs, truths, scheme, soft), soft, missing)
     if json is not None:
         make_folder(json.parent)
         write_json(json, evaluation.to_dict())
@@ -98,8 +98,12 @@ def evaluate_folders(
 
 
 @dataclass(frozen=True, eq=False)
-class _Pair:
-    """One file's reference and prediction; the pixels to ignore are background in both."""
+class _Comparison:
+    """An image's reference and prediction; ignored pixels are background in both.
+
+    All arrays are `(planes, height, width)`: instances of both, probability of cell, and which
+    pixels count.
+    """
 
     name: str
     reference: NDArray[np.int32]
@@ -107,52 +111,94 @@ class _Pair:
     scores: NDArray[np.float32]
     counted: NDArray[np.bool_]
 
-    @classmethod
-    def read(
-        cls,
-        name: str,
-        truth: NDArray[Any],
-        results: Mapping[str, Path],
-        scheme: LabelScheme,
-        soft: bool,
-    ) -> _Pair:
-        found = check_labels(results[name], read_planes(results[name]))
-        if found.shape != truth.shape:
-            raise ValueError(
-                f"{results[name]}: expected the size of its labels, {truth.shape[1:]} in "
-                f"{len(truth)} planes. Received {found.shape[1:]} in {len(found)}"
-            )
-        counted = ~scheme.ignored(truth)
-        reference = np.stack([scheme.to_instances(plane) for plane in truth])
-        result = np.stack([_result_instances(plane, scheme) for plane in found]) * counted
-        scores = (result > 0).astype(np.float32)
-        if soft:
-            scores = _foreground(results[f"{name}{_PROBABILITIES}"], truth.shape)
-        return cls(name, reference, result, scores, counted)
+    def row(self) -> dict[str, float]:
+        """Computes the scores of the image."""
+        reference, result = self.reference[self.counted] > 0, self.result[self.counted] > 0
+        is_defined = bool(self.counted.any())
+        return {
+            "iou": iou(reference, result),
+            "dice": dice(reference, result),
+            "pixel_error": pixel_error(reference, self.scores[self.counted]).value
+            if is_defined
+            else nan,
+            "seg": seg(list(self.reference), list(self.result)),
+        }
 
 
-def _result_instances(plane: NDArray[Any], scheme: LabelScheme) -> NDArray[np.int32]:
-    if scheme.kind == "instances":
-        return plane.astype(np.int32)
-    return scheme.to_instances(np.where(np.isin(plane, scheme.values), plane, scheme.values[0]))
+def _labels(path: Path) -> NDArray[np.int32]:
+    return check_labels(path, read_planes(path))
 
 
-def _foreground(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Reads probabilities and joins all classes but the background."""
-    planes = read_planes(path)
-    if planes.shape[:3] != shape:
+def _compare(
+    pairs: Sequence[Scored], truths: Sequence[NDArray[np.int32]], scheme: LabelScheme, soft: bool
+) -> list[_Comparison]:
+    results = [
+        _plane_of(one, one.result, _labels(one.result), truth)
+        for one, truth in zip(pairs, truths, strict=True)
+    ]
+    reading = _reading(results, scheme)
+    return [
+        _comparison(one, truth, _instances(result, reading), scheme, soft)
+        for one, truth, result in zip(pairs, truths, results, strict=True)
+    ]
+
+
+def _plane_of(
+    one: Scored, path: Path, planes: NDArray[Any], truth: NDArray[np.int32]
+) -> NDArray[Any]:
+    """Picks the plane of a file that the labels belong to, and makes sure that sizes agree."""
+    plane = one.reference.plane
+    picked = planes if plane is None or len(planes) == 1 else planes[plane : plane + 1]
+    if picked.shape[:3] != truth.shape:
         raise ValueError(
-            f"{path}: expected probabilities of {shape[0]} planes of {shape[1:]} pixels. "
-            f"Received {planes.shape[0]} of {planes.shape[1:3]}"
+            f"{path}: expected the size of {one.reference.labels}, {_size(truth)}. "
+            f"Received {_size(planes)}; predict the image that was labelled"
         )
+    return picked
+
+
+def _comparison(
+    one: Scored,
+    truth: NDArray[np.int32],
+    found: NDArray[np.int32],
+    scheme: LabelScheme,
+    soft: bool,
+) -> _Comparison:
+    counted = ~scheme.ignored(truth)
+    scores = (found > 0).astype(np.float32)
+    if soft and one.probabilities is not None:
+        scores = _foreground(one, truth)
+    reference = np.stack([scheme.to_instances(plane) for plane in truth])
+    return _Comparison(one.reference.name, reference, found * counted, scores, counted)
+
+
+def _foreground(one: Scored, truth: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Reads probabilities and joins all classes but the background."""
+    path = one.probabilities or one.result
+    planes = _plane_of(one, path, read_planes(path), truth)
     return (1 - planes[..., 0].astype(np.float32)).clip(0, 1)
 
 
-def _evaluate(pairs: Sequence[_Pair], soft: bool, missing: Sequence[str]) -> Evaluation:
-    rows = {pair.name: _row(pair) for pair in pairs}
+def _reading(results: Sequence[NDArray[np.int32]], scheme: LabelScheme) -> LabelScheme:
+    """Finds out what the numbers in the predictions mean."""
+    values = set().union(*(np.unique(result).tolist() for result in results))
+    if scheme.kind == "classes" and values <= set(scheme.values):
+        return LabelScheme("classes", scheme.values)
+    cells = sorted(values - {0})
+    if len(cells) == 1:
+        return LabelScheme("classes", (0, cells[0]))
+    return LabelScheme("instances", (0, 1))
+
+
+def _instances(planes: NDArray[np.int32], reading: LabelScheme) -> NDArray[np.int32]:
+    return np.stack([reading.to_instances(plane) for plane in planes])
+
+
+def _evaluate(pairs: Sequence[_Comparison], soft: bool, missing: Sequence[str]) -> Evaluation:
+    rows = {pair.name: pair.row() for pair in pairs}
     pooled = pixel_error(
-        np.concatenate([pair.reference[pair.counted] > 0 for pair in pairs])[None],
-        np.concatenate([pair.scores[pair.counted] for pair in pairs])[None],
+        np.concatenate([pair.reference[pair.counted] > 0 for pair in pairs]),
+        np.concatenate([pair.scores[pair.counted] for pair in pairs]),
     )
     overall = {
         "iou": _mean([row["iou"] for row in rows.values()]),
@@ -166,28 +212,11 @@ def _evaluate(pairs: Sequence[_Pair], soft: bool, missing: Sequence[str]) -> Eva
     return Evaluation(rows, overall, pooled.threshold, soft, missing)
 
 
-def _row(pair: _Pair) -> dict[str, float]:
-    reference, result = pair.reference[pair.counted] > 0, pair.result[pair.counted] > 0
-    return {
-        "iou": iou(reference, result),
-        "dice": dice(reference, result),
-        "pixel_error": pixel_error(reference[None], pair.scores[pair.counted][None]).value,
-        "seg": seg(list(pair.reference), list(pair.result)),
-    }
-
-
 def _mean(values: Sequence[float]) -> float:
-    defined = [value for value in values if not np.isnan(value)]
-    return float(np.mean(defined)) if defined else float("nan")
+    defined = [value for value in values if not isnan(value)]
+    return float(np.mean(defined)) if defined else nan
 
 
-def _label_folder(folder: Path) -> Path:
-    inner = [folder / name for name in ("labels", "masks") if (folder / name).is_dir()]
-    return inner[0] if inner else folder
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: expected a folder of label images. Received none there")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    return {path.stem: path for path in files}
+def _size(planes: NDArray[Any]) -> str:
+    count = f"{len(planes)} plane{'' if len(planes) == 1 else 's'}"
+    return f"{count} of {planes.shape[1]} x {planes.shape[2]} pixels"

@@ -1,14 +1,22 @@
-"""A run's network, built in the precision asked for."""
+"""A run's network, new or trained, in the precision asked for."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from keras_unet.backend import keras
 from keras_unet.model import unet_of
-from keras_unet.precision import Precision, choose_precision, precision_policy
+from keras_unet.precision import choose_precision, precision_policy
 from keras_unet.runs import Run
 from keras_unet.training import BEST
+
+
+def new_network(run: Run, seed: int) -> Any:
+    """Builds the network of a run with weights drawn from a seed."""
+    keras.utils.set_random_seed(seed)
+    with precision_policy(choose_precision(run.precision)):
+        return unet_of(run.architecture)
 
 
 def load_network(run: Run, precision: str | None = None) -> Any:
@@ -26,10 +34,9 @@ def load_network(run: Run, precision: str | None = None) -> Any:
     if not path.is_file():
         raise FileNotFoundError(
             f"{run.folder}: expected a run whose training has written {BEST}. Received one "
-            "without; let keras-unet train --resume finish it"
+            "without; train until the first validation"
         )
-    wanted: Precision = choose_precision(precision or run.precision)
-    with precision_policy(wanted):
+    with precision_policy(choose_precision(precision or run.precision)):
         model = unet_of(run.architecture)
     _load_weights(model, path)
     return model
@@ -38,6 +45,9 @@ def load_network(run: Run, precision: str | None = None) -> Any:
 def _load_weights(model: Any, path: Path) -> None:
     try:
         model.load_weights(path)
-    except Exception as error:
+    except Exception as error:  # Keras raises what zip, HDF5 and it itself raise
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path}: cannot be read as a Keras model ({reason})") from error
+        raise ValueError(
+            f"{path}: expected the model that training wrote for this run. Received a file that "
+            f"cannot be read as one ({reason}); copy the run anew, or train again"
+        ) from error

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.data.images import IMAGE_SUFFIXES, read_planes, smallest_unsigned, write_tiff
+from keras_unet.data.images import (
+    image_files,
+    read_planes,
+    smallest_unsigned,
+    stem_of,
+    write_tiff,
+)
 from keras_unet.files import make_folder
 from keras_unet.instances import label_instances
+from keras_unet.jobs.folders import check_writable
 from keras_unet.jobs.networks import load_network
+from keras_unet.jobs.outputs import Output, output_path, owner_of
 from keras_unet.prediction import predict_image
 from keras_unet.runs import Run
-
-Output = Literal["instances", "classes", "probabilities"]
+from keras_unet.tiling import Tiling
 
 
 def predict_files(
@@ -38,6 +45,9 @@ def predict_files(
     or `<stem>_instances.tif`; `<stem>_probabilities.tif` is float32 (classes, height, width). Every
     output has its image's height and width; a stack gives stacks.
 
+    All files are read and checked before the first is predicted, so bad input leaves nothing
+    behind.
+
     Args:
         run_folder: A folder that training wrote.
         files: Image files, or folders of them.
@@ -52,28 +62,30 @@ def predict_files(
         The files written.
 
     Raises:
-        ValueError: If an image cannot be read or does not suit the run, two files share a stem, or
-            an output is unknown.
+        ValueError: If an image cannot be read or does not suit the run, outputs of two files would
+            have one name, an output would replace an image, or an output is unknown.
         OSError: If a file or the run is missing, or the folder cannot be written.
     """
     run = Run.load(run_folder)
     outputs = _outputs(save, run)
     images = list(_image_files(files))
-    _refuse_same_stems(images)
+    _refuse_same_names(images)
+    _refuse_to_replace_images(images, out, outputs, run)
+    check_writable(out)
     model = load_network(run, precision)
+    for path in images:
+        _check_image(run, path, tile_size)
     make_folder(out)
     written: list[Path] = []
-    found: Counter[int] = Counter()
+    found: set[int] = set()
     for path in images:
-        probabilities = _predict_planes(run, model, path, tile_size)
-        written += _write(run, probabilities, out, path.stem, outputs)
-        found.update(dict(enumerate(_class_counts(probabilities))))
+        probabilities = _probabilities(run, model, path, tile_size)
+        rendered, classes = _render(run, probabilities, outputs)
+        written += _write(rendered, out, stem_of(path), run)
+        found |= classes
         on_file(path)
-    if len(+found) == 1 and sum(found.values()) > 1:
-        say(
-            f"Warning: every pixel of every image is predicted as class {found.most_common()[0][0]}"
-            ". Look at the run's pictures, and at whether these images are like its training images"
-        )
+    if len(found) == 1:
+        say(_one_class(run, found.pop()))
     return written
 
 
@@ -83,58 +95,100 @@ def _outputs(save: Sequence[str], run: Run) -> tuple[str, ...]:
         raise ValueError(
             f"save must be of {', '.join(get_args(Output))}. Received: {', '.join(unknown)}"
         )
-    return tuple(save) or (run.scheme.kind,)
+    return tuple(dict.fromkeys(save)) or (run.scheme.kind,)
 
 
 def _image_files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
-        if not path.is_dir():
+        if path.is_file():
             yield path
-            continue
-        found = sorted(one for one in path.iterdir() if one.suffix.lower() in IMAGE_SUFFIXES)
-        if not found:
-            raise ValueError(f"{path}: expected a folder of images. Received one without any")
-        yield from found
+        elif path.is_dir():
+            yield from _images_in(path)
+        else:
+            raise FileNotFoundError(
+                f"{path}: no such file. Expected an image or a folder of images"
+            )
 
 
-def _refuse_same_stems(files: Sequence[Path]) -> None:
-    twice = [stem for stem, n in Counter(path.stem for path in files).items() if n > 1]
+def _images_in(folder: Path) -> list[Path]:
+    found = image_files(folder)
+    if not found:
+        raise ValueError(f"{folder}: expected a folder of images. Received one without any")
+    return found
+
+
+def _refuse_same_names(images: Sequence[Path]) -> None:
+    stems = [stem_of(path) for path in images]
+    twice = [stem for stem, times in Counter(stems).items() if times > 1]
     if twice:
         raise ValueError(
             f"files must differ in their stems, which name the outputs. Received {twice[0]} more "
             "than once; predict them into different folders"
         )
-
-
-def _predict_planes(
-    run: Run, model: Any, path: Path, tile_size: int | None
-) -> NDArray[np.float32]:
-    planes = read_planes(path, palette="colours")
-    return np.stack(
-        [
-            predict_image(
-                model,
-                run.standardise(plane, path),
-                tile_size=tile_size,
-                architecture=run.architecture,
+    for stem in stems:
+        if owner_of(stem) in stems:
+            raise ValueError(
+                f"{stem}: an output of this name would pass for one of {owner_of(stem)}. "
+                "Rename the image, or predict the two into different folders"
             )
-            for plane in planes
-        ]
-    )
 
 
-def _class_counts(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
-    classes = probabilities.argmax(-1).ravel()
-    return np.bincount(classes, minlength=probabilities.shape[-1])
+def _refuse_to_replace_images(
+    images: Sequence[Path], out: Path, outputs: Sequence[str], run: Run
+) -> None:
+    sources = {path.resolve() for path in images}
+    for path in images:
+        for name in outputs:
+            target = output_path(out, stem_of(path), name, run.scheme.kind)
+            if target.resolve() in sources:
+                raise ValueError(
+                    f"{target}: expected an output that replaces none of the images. Received "
+                    f"the folder of {path.name} itself; choose another"
+                )
 
 
-def _write(
-    run: Run, probabilities: NDArray[np.float32], out: Path, stem: str, outputs: Sequence[str]
-) -> list[Path]:
+def _check_image(run: Run, path: Path, tile_size: int | None) -> None:
+    for plane in read_planes(path, palette="colours"):
+        run.standardise(plane, path)
+        Tiling.covering(plane.shape[:2], run.architecture, (tile_size, tile_size))
+
+
+def _probabilities(
+    run: Run, model: Any, path: Path, tile_size: int | None
+) -> Iterator[NDArray[np.float32]]:
+    """Yields `(height, width, classes)` for each plane of a file."""
+    for plane in read_planes(path, palette="colours"):
+        image = run.standardise(plane, path)
+        yield predict_image(model, image, tile_size=tile_size, architecture=run.architecture)
+
+
+def _render(
+    run: Run, probabilities: Iterable[NDArray[np.float32]], outputs: Sequence[str]
+) -> tuple[Mapping[str, NDArray[Any]], set[int]]:
+    """Turns the planes of a file into its outputs, and lists the classes that occur."""
+    planes: dict[str, list[NDArray[Any]]] = {name: [] for name in outputs}
+    found: set[int] = set()
+    for plane in probabilities:
+        classes = plane.argmax(axis=-1)
+        found.update(np.unique(classes).tolist())
+        for name, rendered in planes.items():
+            rendered.append(_rendered(name, run, plane, classes))
+    return {name: np.stack(rendered) for name, rendered in planes.items()}, found
+
+
+def _rendered(
+    name: str, run: Run, probabilities: NDArray[np.float32], classes: NDArray[np.intp]
+) -> NDArray[Any]:
+    if name == "probabilities":
+        return np.moveaxis(probabilities, -1, 0)
+    return run.scheme.from_classes(classes) if name == "classes" else label_instances(classes > 0)
+
+
+def _write(rendered: Mapping[str, NDArray[Any]], out: Path, stem: str, run: Run) -> list[Path]:
     written = []
-    for name in outputs:
-        path = out / (f"{stem}.tif" if name == run.scheme.kind else f"{stem}_{name}.tif")
-        array = _RENDER[name](run, probabilities)
+    for name, planes in rendered.items():
+        path = output_path(out, stem, name, run.scheme.kind)
+        array = smallest_unsigned(planes) if name == "instances" else planes
         axes = "ZCYX" if name == "probabilities" else "ZYX"
         single = len(array) == 1
         write_tiff(path, array[0] if single else array, axes=axes[1:] if single else axes)
@@ -142,17 +196,9 @@ def _write(
     return written
 
 
-def _instances(run: Run, probabilities: NDArray[np.float32]) -> NDArray[Any]:
-    planes = [label_instances(one.argmax(-1) > 0) for one in probabilities]
-    return smallest_unsigned(np.stack(planes))
-
-
-def _classes(run: Run, probabilities: NDArray[np.float32]) -> NDArray[Any]:
-    return run.scheme.from_classes(probabilities.argmax(-1))
-
-
-def _channels_first(run: Run, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.moveaxis(probabilities, -1, 1)
-
-
-_RENDER = {"instances": _instances, "classes": _classes, "probabilities": _channels_first}
+def _one_class(run: Run, found: int) -> str:
+    names = ("background", "cell") if run.scheme.kind == "instances" else run.scheme.values
+    return (
+        f"Warning: every pixel of every image is predicted as class {found} ({names[found]}). Look "
+        "at the run's pictures, and at whether these images are like its training images."
+    )

@@ -1,0 +1,209 @@
+"""What a person can choose about a training, checked before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
+from math import ceil, inf
+from typing import Any, Literal, get_args
+
+from keras_unet.architecture import Architecture, Normalization, Padding
+from keras_unet.data.images import Mode
+from keras_unet.data.labels import Kind
+from keras_unet.data.pipeline import Augmentation, Engine
+from keras_unet.data.samples import check_share
+from keras_unet.precision import choose_precision
+from keras_unet.training import TrainingPlan
+
+DEFAULT_STEPS = 2500
+PAPER_TILE = 572
+
+_CHOICES = {
+    "labels": ("auto", *get_args(Kind)),
+    "standardise": get_args(Mode),
+    "engine": get_args(Engine),
+}
+_WHOLE = {"batch_size": 1, "seed": 0, "ignore": 0}
+_LARGEST_SEED = 2**32 - 1  # what Keras and NumPy take
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """What a person can choose about a training; recorded in the run.
+
+    Attributes:
+        steps: Updates; with none of steps, epochs and max_minutes, DEFAULT_STEPS.
+        epochs: The same in passes over the training pixels.
+        max_minutes: The same in minutes; with steps or epochs, whichever ends first.
+        patience: Validations without a better score after which training ends.
+        base_filters: Features of the first level. The paper takes 64, in four times the time.
+        depth: Number of poolings. The paper takes 4.
+        padding: "valid" as in the paper, or "same".
+        normalization: None as in the paper, "batch" or "group".
+        dropout: Rate at the end of the contracting path.
+        tile: Height and width of the input tile in pixels; None for the paper's 572, or less where
+            the images are smaller.
+        batch_size: Tiles a batch. The paper takes 1.
+        validation: Share of the images held out, or their names.
+        seed: Makes the run reproducible.
+        precision: "auto", "float32", "bfloat16" or "float16".
+        labels: "auto", "classes" or "instances".
+        ignore: Value in the labels of pixels that are not to count.
+        allow_empty: Whether label files without any foreground are wanted.
+        standardise: Grey values by each "image" or by the whole "dataset".
+        border_weight: w0 of equation 2. The paper takes 10; 0 turns the border term off.
+        sigma: sigma of equation 2 in pixels. The paper takes about 5.
+        amplitude: Standard deviation of the elastic deformation in pixels. The paper takes 10.
+        engine: Who deforms, "graph" or "elasticdeform".
+        learning_rate: The highest rate.
+
+    Raises:
+        ValueError: If a number is out of range, a word is unknown, or two options contradict each
+            other; the message names it.
+        ImportError: If `engine` is "elasticdeform" and the library is missing.
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    max_minutes: float | None = None
+    patience: int | None = None
+    base_filters: int = 32
+    depth: int = 4
+    padding: Padding = "valid"
+    normalization: Normalization | None = None
+    dropout: float = 0.5
+    tile: int | None = None
+    batch_size: int = 1
+    validation: float | Sequence[str] = 0.2
+    seed: int = 0
+    precision: str = "auto"
+    labels: Kind | Literal["auto"] = "auto"
+    ignore: int | None = None
+    allow_empty: bool = False
+    standardise: Mode = "image"
+    border_weight: float = 10.0
+    sigma: float = 5.0
+    amplitude: float = 10.0
+    engine: Engine = "graph"
+    learning_rate: float = 1e-2
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be trained with, before any file is read."""
+        self._check_words()
+        self._check_numbers()
+        self._check_length()
+        self._check_validation()
+        network = self.architecture(channels=1, classes=2)
+        if self.tile is not None:
+            network.check_size(self.tile, "tile")
+        self.augmentation()
+        choose_precision(self.precision)
+
+    def architecture(self, *, channels: int, classes: int) -> Architecture:
+        """Returns the network for images of so many channels and labels of so many classes."""
+        return Architecture(
+            channels=channels,
+            classes=classes,
+            depth=self.depth,
+            base_filters=self.base_filters,
+            dropout=self.dropout,
+            padding=self.padding,
+            normalization=self.normalization,
+        )
+
+    def augmentation(self) -> Augmentation:
+        """Returns how training tiles are varied."""
+        return Augmentation(amplitude=self.amplitude)
+
+    def tile_size(self, architecture: Architecture, longest: int) -> int:
+        """Returns the input tile: the one asked for, else the paper's, or less for small images.
+
+        Args:
+            architecture: The network.
+            longest: The longest side of all training images in pixels; a tile whose output covers
+                it is large enough.
+        """
+        if self.tile is not None:
+            return self.tile
+        return architecture.fitting_size(min(PAPER_TILE, longest + 2 * architecture.margin))
+
+    def plan(self, tiles_an_epoch: float) -> TrainingPlan:
+        """Returns how long and how fast to train.
+
+        Args:
+            tiles_an_epoch: How many output tiles have as many pixels as all training images.
+        """
+        steps = self.steps
+        if self.epochs is not None:
+            steps = ceil(self.epochs * tiles_an_epoch / self.batch_size)
+        if steps is None and self.max_minutes is None:
+            steps = DEFAULT_STEPS
+        return TrainingPlan(
+            steps=steps,
+            max_minutes=self.max_minutes,
+            patience=self.patience,
+            learning_rate=self.learning_rate,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the options as JSON knows them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainingOptions:
+        """Returns the options that `to_dict` described, also after a way through JSON."""
+        held_out = values["validation"]
+        names = tuple(held_out) if isinstance(held_out, list) else held_out
+        return cls(**{one.name: values[one.name] for one in fields(cls)} | {"validation": names})
+
+    def _check_words(self) -> None:
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                listed = ", ".join(f'"{word}"' for word in known)
+                raise ValueError(
+                    f"{name} must be one of {listed}. Received: {name}={getattr(self, name)!r}"
+                )
+        if self.engine == "elasticdeform" and find_spec("elasticdeform") is None:
+            raise ImportError(
+                'engine="elasticdeform" needs the library of that name: '
+                "pip install --no-binary elasticdeform elasticdeform"
+            )
+
+    def _check_numbers(self) -> None:
+        for name, lowest in _WHOLE.items():
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < lowest):
+                raise ValueError(
+                    f"{name} must be a whole number of at least {lowest}. Received: {name}={value}"
+                )
+        if self.seed > _LARGEST_SEED:
+            raise ValueError(f"seed must be at most {_LARGEST_SEED}. Received: seed={self.seed}")
+        if not 0 <= self.border_weight < inf:
+            raise ValueError(
+                "border_weight must be at least 0, which turns the border term off. "
+                f"Received: border_weight={self.border_weight}"
+            )
+        if not 0 < self.sigma < inf:
+            raise ValueError(
+                f"sigma must be more than 0 pixels; the paper takes 5. Received: sigma={self.sigma}"
+            )
+
+    def _check_length(self) -> None:
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError(
+                "steps and epochs are two words for one length; give one of them. "
+                f"Received: steps={self.steps}, epochs={self.epochs}"
+            )
+        if self.epochs is not None and not 0 < self.epochs < inf:
+            raise ValueError(f"epochs must be greater than 0. Received: epochs={self.epochs}")
+        self.plan(tiles_an_epoch=1.0)
+
+    def _check_validation(self) -> None:
+        if isinstance(self.validation, int | float):
+            check_share(self.validation)
+        if self.patience is not None and not self.validation:
+            raise ValueError(
+                "patience counts validations without a better score, so images must be held out. "
+                f"Received: patience={self.patience} with validation={self.validation}"
+            )

@@ -1,0 +1,111 @@
+"""What the network is to learn of a sample: the classes of its pixels and what each weighs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_unet.data.images import read_planes, write_tiff
+from keras_unet.data.labels import LabelScheme
+from keras_unet.data.samples import Sample
+from keras_unet.data.weights import class_balance, weight_map
+from keras_unet.distances import separate_touching
+
+_DIGITS = 12  # of a digest in a file name
+_LONGEST_NAME = 80  # characters of a sample's name in a file name
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A sample and the classes to be learned of it.
+
+    Attributes:
+        sample: The annotated image.
+        classes: Classes in which touching cells are parted, `(height, width)`.
+    """
+
+    sample: Sample
+    classes: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, sample: Sample, scheme: LabelScheme) -> Target:
+        """Parts the touching cells of a sample by background.
+
+        Section 3 of the paper: the network is to learn "a separation border" between them. Labels
+        that hold classes are taken as they are.
+        """
+        if scheme.kind == "classes":
+            return cls(sample, sample.classes)
+        return cls(sample, (separate_touching(sample.instances) > 0).astype(np.uint8))
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """Pixels that are not ignored, `(height, width)`."""
+        return ~self.sample.ignored
+
+
+@dataclass(frozen=True, eq=False)
+class WeightMaps:
+    """The weight maps of a run. Each is computed once and kept in the run's folder.
+
+    Attributes:
+        folder: Folder of the files, named by sample and by all that the map depends on.
+        balance: Weight of each class, w_c of equation 2, `(classes,)`.
+        w0: w0 of equation 2.
+        sigma: sigma of equation 2 in pixels.
+    """
+
+    folder: Path
+    balance: NDArray[np.float64]
+    w0: float
+    sigma: float
+
+    @classmethod
+    def balanced(
+        cls, folder: Path, targets: Sequence[Target], classes: int, *, w0: float, sigma: float
+    ) -> WeightMaps:
+        """Balances the classes over the training images."""
+        balance = class_balance(
+            [target.classes for target in targets],
+            classes,
+            [target.sample.ignored for target in targets],
+        )
+        return cls(folder, balance, w0, sigma)
+
+    def of(self, target: Target) -> NDArray[np.float32]:
+        """Reads the weight map of an image, `(height, width)`; computes it the first time."""
+        path = self._path(target)
+        if path.exists():
+            return np.asarray(read_planes(path)[0, ..., 0], np.float32)
+        weights = weight_map(
+            target.classes,
+            target.sample.instances,
+            balance=self.balance,
+            ignored=target.sample.ignored,
+            w0=self.w0,
+            sigma=self.sigma,
+        )
+        write_tiff(path, weights, axes="YX")
+        return weights
+
+    def _path(self, target: Target) -> Path:
+        sample = target.sample
+        numbers = np.array([*self.balance, self.w0, self.sigma])
+        key = digest(target.classes, sample.instances, sample.ignored, numbers)
+        name = re.sub(r"[^\w.-]", "_", sample.name)[:_LONGEST_NAME]
+        return self.folder / f"{name}-{key[:_DIGITS]}.tif"
+
+
+def digest(*arrays: NDArray[np.generic]) -> str:
+    """Computes a fingerprint of arrays: shapes, types and values."""
+    fingerprint = hashlib.sha256()
+    for array in arrays:
+        fingerprint.update(f"{array.dtype.str}{array.shape}".encode())
+        fingerprint.update(np.ascontiguousarray(array).tobytes())
+    return fingerprint.hexdigest()

@@ -1,0 +1,37 @@
+import pytest
+
+from keras_unet.jobs.folders import check_new, check_writable, visible
+
+
+def listing(folder):
+    return sorted(folder.rglob("*"))
+
+
+@pytest.mark.parametrize("name", [".", "new", "new/and/deep"])
+def test_a_place_that_can_be_written_to_is_left_as_it_was(tmp_path, name):
+    check_writable(tmp_path / name)
+    check_new(tmp_path / name, "the run")
+    assert listing(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["file", "file/run", "file/run/deep"])
+@pytest.mark.parametrize("check", [check_writable, lambda path: check_new(path, "the run")])
+def test_a_file_in_the_way_is_named(tmp_path, name, check):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file: expected a writable folder"):
+        check(tmp_path / name)
+
+
+def test_a_folder_with_files_is_not_new(tmp_path):
+    for name in "abcd":
+        (tmp_path / name).touch()
+    with pytest.raises(
+        FileExistsError, match=r"empty folder for the demo\. Received.*a, b, c, \.\.\.;"
+    ):
+        check_new(tmp_path, "the demo")
+
+
+def test_hidden_files_do_not_count(tmp_path):
+    (tmp_path / ".DS_Store").touch()
+    check_new(tmp_path, "the run")
+    assert visible(tmp_path) == visible(tmp_path / "missing") == []

@@ -1,0 +1,91 @@
+import json
+
+import pytest
+
+from keras_unet.architecture import Architecture
+from keras_unet.jobs.options import DEFAULT_STEPS, TrainingOptions
+
+REFUSED = {
+    "steps": ({"steps": 0}, "steps must be greater than 0.*steps=0"),
+    "epochs": ({"epochs": 0.0}, "epochs must be greater than 0.*epochs=0.0"),
+    "endless epochs": ({"epochs": float("inf")}, "epochs must be greater than 0.*inf"),
+    "max_minutes": ({"max_minutes": -1.0}, "max_minutes must be greater than 0.*-1.0"),
+    "two lengths": ({"steps": 5, "epochs": 1.0}, "one length.*steps=5, epochs=1.0"),
+    "patience": ({"patience": 0}, "patience must be at least 1.*patience=0"),
+    "patience alone": ({"patience": 3, "validation": 0}, "patience counts.*validation=0"),
+    "depth": ({"depth": 0}, "depth must be a whole number of at least 1.*depth=0"),
+    "base_filters": ({"base_filters": 0}, "base_filters must be a whole.*base_filters=0"),
+    "dropout": ({"dropout": 1.0}, r"dropout must be a rate in \[0, 1\).*dropout=1.0"),
+    "padding": ({"padding": "some"}, 'padding must be "valid" or "same".*some'),
+    "normalization": ({"normalization": "layer"}, "normalization must be None.*layer"),
+    "tile": ({"tile": 570}, "tile must be 16k.*at least 188.*570.*556 and 572"),
+    "batch_size": ({"batch_size": 0}, "batch_size must be a whole number of at least 1.*=0"),
+    "seed": ({"seed": -1}, "seed must be a whole number of at least 0.*seed=-1"),
+    "large seed": ({"seed": 2**32}, "seed must be at most 4294967295.*seed=4294967296"),
+    "fractional seed": ({"seed": 0.5}, "seed must be a whole number.*seed=0.5"),
+    "ignore": ({"ignore": -1}, "ignore must be a whole number of at least 0.*ignore=-1"),
+    "validation": ({"validation": 1.5}, "validation must be a share.*less than 1.*1.5"),
+    "precision": ({"precision": "float8"}, 'precision must be "auto".*float8'),
+    "labels": ({"labels": "cells"}, 'labels must be one of "auto", "classes".*cells'),
+    "standardise": ({"standardise": "no"}, 'standardise must be one of "image", "dataset".*no'),
+    "engine": ({"engine": "hand"}, 'engine must be one of "graph", "elasticdeform".*hand'),
+    "border_weight": ({"border_weight": -1.0}, "border_weight must be at least 0.*-1.0"),
+    "sigma": ({"sigma": -5.0}, "sigma must be more than 0 pixels.*sigma=-5.0"),
+    "no sigma": ({"sigma": float("nan")}, "sigma must be more than 0 pixels.*sigma=nan"),
+    "amplitude": ({"amplitude": -1.0}, "amplitude must be .*at least 0.*-1"),
+    "learning_rate": ({"learning_rate": 0.0}, "learning_rate must be greater than 0.*0.0"),
+}
+
+
+@pytest.mark.parametrize(("given", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_trained_with_is_refused_at_once(given, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        TrainingOptions(**given)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_engine_is_named_with_the_way_to_install_it(monkeypatch):
+    monkeypatch.setattr("keras_unet.jobs.options.find_spec", lambda _: None)
+    with pytest.raises(ImportError, match="pip install --no-binary elasticdeform elasticdeform"):
+        TrainingOptions(engine="elasticdeform")
+
+
+@pytest.mark.parametrize("validation", [0.25, ("a", "b"), ()])
+def test_options_come_back_from_json_as_they_were(validation):
+    options = TrainingOptions(steps=7, validation=validation, normalization="group", tile=188)
+    assert TrainingOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
+
+
+def test_an_option_that_the_record_lacks_is_missed():
+    values = TrainingOptions().to_dict()
+    del values["sigma"]
+    with pytest.raises(KeyError, match="sigma"):
+        TrainingOptions.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("given", "steps"),
+    [
+        ({}, DEFAULT_STEPS),
+        ({"steps": 9}, 9),
+        ({"max_minutes": 2.0}, None),
+        ({"steps": 9, "max_minutes": 2.0}, 9),
+        ({"epochs": 2.0}, 15),  # 2 x 7.5 tiles
+        ({"epochs": 2.0, "batch_size": 4}, 4),  # 15 tiles in batches of 4
+    ],
+)
+def test_length(given, steps):
+    plan = TrainingOptions(**given).plan(tiles_an_epoch=7.5)
+    assert (plan.steps, plan.max_minutes) == (steps, given.get("max_minutes"))
+
+
+@pytest.mark.parametrize(
+    ("longest", "tile"),
+    [(512, 572), (5000, 572), (388, 572), (380, 572), (372, 556), (1, 188)],
+)
+def test_tile_is_the_papers_or_covers_a_smaller_image(longest, tile):
+    assert TrainingOptions().tile_size(Architecture(), longest) == tile
+
+
+def test_tile_asked_for_is_taken():
+    assert TrainingOptions(tile=188).tile_size(Architecture(), 512) == 188

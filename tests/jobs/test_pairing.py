@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import tifffile
+
+from keras_unet.jobs.pairing import find_references, pair
+
+
+def write(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(path, np.zeros((2, 2), np.uint8))
+    return folder
+
+
+def paired(labels, predictions):
+    """Labels and predictions that go together, as names."""
+    found = pair(find_references(labels), predictions)
+    return {one.reference.labels.name: one.result.name for one in found}
+
+
+@pytest.mark.parametrize("inner", ["", "labels", "masks"])
+def test_by_stem(tmp_path, inner):
+    write(tmp_path / "data" / inner, "b.tif", "a.ome.tif", "c.tif")
+    predictions = write(tmp_path / "predictions", "a.tif", "b.tif", "d.tif")
+    assert paired(tmp_path / "data", predictions) == {"a.ome.tif": "a.tif", "b.tif": "b.tif"}
+
+
+def test_an_output_of_another_image_is_no_prediction(tmp_path):
+    labels = write(tmp_path / "labels", "a.tif", "a_classes.tif", "b_instances.tif")
+    predictions = write(
+        tmp_path / "predictions", "a.tif", "a_classes.tif", "a_probabilities.tif", "b_instances.tif"
+    )
+    assert paired(labels, predictions) == {
+        "a.tif": "a.tif",
+        "b_instances.tif": "b_instances.tif",  # there is no b.tif that it could belong to
+    }
+
+
+def test_probabilities_are_found_beside_the_prediction(tmp_path):
+    labels = write(tmp_path / "labels", "a.tif", "b.tif")
+    predictions = write(tmp_path / "predictions", "a.tif", "a_probabilities.tif", "b.tif")
+    found = pair(find_references(labels), predictions)
+    assert [one.probabilities for one in found] == [predictions / "a_probabilities.tif", None]
+
+
+@pytest.mark.parametrize("labels", ["01_GT/SEG", "01_GT", "."])
+@pytest.mark.parametrize("name", ["t0012.tif", "01_t0012.tif", "mask0012.tif", "man_seg0012.tif"])
+def test_frames_of_the_cell_tracking_challenge(tmp_path, labels, name):
+    write(tmp_path / "data" / "01_GT" / "SEG", "man_seg012.tif", "man_seg112.tif")
+    predictions = write(tmp_path / "predictions", "t002.tif", name)
+    assert paired(tmp_path / "data" / labels, predictions) == {"man_seg012.tif": name}
+
+
+def test_several_sequences_need_their_names(tmp_path):
+    for sequence in ("01", "02"):
+        write(tmp_path / "data" / f"{sequence}_GT" / "SEG", "man_seg000.tif")
+    references = find_references(tmp_path / "data")
+    assert [one.name for one in references] == ["01_man_seg000", "02_man_seg000"]
+    predictions = write(tmp_path / "predictions", "t000.tif", "02_t000.tif")
+    (found,) = pair(references, predictions)
+    assert (found.reference.name, found.result.name) == ("02_man_seg000", "02_t000.tif")
+
+
+def test_a_plane_of_a_stack(tmp_path):
+    labels = write(tmp_path / "01_GT" / "SEG", "man_seg_007_003.tif")
+    (found,) = pair(find_references(labels), write(tmp_path / "predictions", "t007.tif"))
+    assert (found.result.name, found.reference.plane) == ("t007.tif", 3)
+
+
+def test_one_name_twice_is_refused(tmp_path):
+    labels = write(tmp_path / "labels", "a.tif", "a.tiff")
+    with pytest.raises(ValueError, match=r"one file a name, received a\.tif and a\.tiff"):
+        find_references(labels)
+    one = write(tmp_path / "one", "a.tif")
+    with pytest.raises(ValueError, match=r"one file a name, received a\.tif and a\.tiff"):
+        pair(find_references(one), labels)
+
+
+def test_what_is_missing_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    labels = write(tmp_path / "labels", "a.tif")
+    with pytest.raises(FileNotFoundError, match="nowhere: expected a folder of label images"):
+        find_references(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"empty: expected a folder of label images.*without any"):
+        find_references(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match="nowhere: expected a folder of predictions"):
+        pair(find_references(labels), tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"example a\.tif for .*labels/a\.tif\. Received no image"):
+        pair(find_references(labels), tmp_path / "empty")

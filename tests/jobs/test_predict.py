@@ -1,0 +1,233 @@
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+
+from keras_unet.data.images import read_planes
+from keras_unet.jobs.predict import predict_files
+from keras_unet.runs import Run
+
+
+def grey(path, shape=(40, 50), dtype=np.uint16, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+    tifffile.imwrite(path, array, **options)
+    return path
+
+
+def predict(*arguments, **options):
+    return predict_files(*arguments, **{"say": lambda _: None} | options)
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def changed_run(trained, tmp_path):
+    """Copies the small run with something about it changed."""
+
+    def change(edit):
+        folder = tmp_path / "changed"
+        shutil.copytree(trained, folder)
+        edit(folder)
+        return folder
+
+    return change
+
+
+def test_outputs_have_the_images_own_size(trained, tmp_path):
+    images = [
+        grey(tmp_path / "odd.tif", (57, 83)),
+        grey(tmp_path / "pixel.tif", (1, 1)),
+        grey(tmp_path / "stack.tif", (3, 20, 31), photometric="minisblack"),
+    ]
+    predict(trained, images, tmp_path / "out", save=["instances", "classes", "probabilities"])
+    shapes = {path.stem: tifffile.imread(path).shape for path in (tmp_path / "out").iterdir()}
+    assert shapes == {
+        "odd": (57, 83),
+        "odd_classes": (57, 83),
+        "odd_probabilities": (2, 57, 83),
+        "pixel": (1, 1),
+        "pixel_classes": (1, 1),
+        "pixel_probabilities": (2, 1, 1),
+        "stack": (3, 20, 31),
+        "stack_classes": (3, 20, 31),
+        "stack_probabilities": (3, 2, 20, 31),
+    }
+
+
+def test_outputs_agree_with_each_other(trained, cells, tmp_path):
+    image = cells / "images" / "c3.tif"
+    written = predict(trained, [image], tmp_path, save=["instances", "classes", "probabilities"])
+    instances, classes, probabilities = map(tifffile.imread, written)
+    assert [path.name for path in written] == ["c3.tif", "c3_classes.tif", "c3_probabilities.tif"]
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
+    np.testing.assert_array_equal(classes, probabilities.argmax(axis=0))
+    assert instances.dtype == np.uint8
+    assert (instances[classes > 0] > 0).all()
+    assert set(np.unique(instances)) == set(range(instances.max() + 1))
+
+
+def test_each_plane_of_a_stack_is_predicted_as_an_image_of_its_own(trained, cells, tmp_path):
+    names = ("c0", "c1")
+    images = [cells / "images" / f"{name}.tif" for name in names]
+    stack = tmp_path / "stack.tif"
+    tifffile.imwrite(stack, np.stack([tifffile.imread(path) for path in images]))
+    predict(trained, [*images, stack], tmp_path / "out", save=["probabilities"])
+    single = [tifffile.imread(tmp_path / "out" / f"{name}_probabilities.tif") for name in names]
+    together = tifffile.imread(tmp_path / "out" / "stack_probabilities.tif")
+    np.testing.assert_allclose(together, single, atol=1e-6)
+
+
+def test_a_folder_stands_for_the_images_in_it(trained, tmp_path):
+    for name in ("b.tif", "a.ome.tif", ".hidden.tif"):
+        grey(tmp_path / "images" / name)
+    (tmp_path / "images" / "notes.txt").write_text("no image")
+    done = []
+    written = predict(trained, [tmp_path / "images"], tmp_path / "out", on_file=done.append)
+    assert [path.name for path in done] == ["a.ome.tif", "b.tif"]
+    assert [path.name for path in written] == ["a.tif", "b.tif"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.tif", "b.tif"]
+
+
+def test_grey_in_three_equal_channels_is_grey(trained, tmp_path):
+    one = grey(tmp_path / "one.tif", dtype=np.uint8)
+    three = tmp_path / "three.tif"
+    tifffile.imwrite(three, np.repeat(tifffile.imread(one)[..., None], 3, -1), photometric="rgb")
+    first, second = predict(trained, [one, three], tmp_path / "out", save=["probabilities"])
+    np.testing.assert_array_equal(tifffile.imread(first), tifffile.imread(second))
+
+
+@pytest.mark.parametrize("options", [{"tile_size": 60}, {"precision": "bfloat16"}])
+def test_tile_and_precision_hardly_matter(trained, cells, tmp_path, options):
+    image = cells / "images" / "c3.tif"
+    (plain,) = predict(trained, [image], tmp_path / "plain", save=["probabilities"])
+    (other,) = predict(trained, [image], tmp_path / "other", save=["probabilities"], **options)
+    tolerance = 0.05 if "precision" in options else 1e-5
+    np.testing.assert_allclose(tifffile.imread(other), tifffile.imread(plain), atol=tolerance)
+
+
+def test_one_class_everywhere_is_said(trained, tmp_path, monkeypatch):
+    def background(_, image, *, architecture, **__):
+        return np.eye(architecture.classes, dtype=np.float32)[np.zeros(image.shape[:2], int)]
+
+    monkeypatch.setattr("keras_unet.jobs.predict.predict_image", background)
+    said = []
+    predict(trained, [grey(tmp_path / "a.tif")], tmp_path / "out", say=said.append)
+    assert len(said) == 1
+    assert said[0].startswith("Warning: every pixel of every image is predicted as class 0 (backg")
+
+
+def test_two_classes_are_nothing_to_say(trained, cells, tmp_path):
+    said = []
+    predict(trained, [cells / "images"], tmp_path / "out", say=said.append)
+    assert said == []
+
+
+REFUSED = {
+    "missing": (["a.tif", "nowhere.tif"], {}, FileNotFoundError, "nowhere.tif: no such file"),
+    "no image in a folder": (["empty"], {}, ValueError, "empty: expected a folder of images"),
+    "text": (["a.tif", "text.tif", "b.tif"], {}, ValueError, "text.tif: cannot be read as an"),
+    "truncated": (["a.tif", "cut.tif", "b.tif"], {}, ValueError, "cut.tif: cannot be read as an"),
+    "NaN": (["a.tif", "nan.tif"], {}, ValueError, "nan.tif: 1 of 2,000 pixels are NaN"),
+    "channels": (["a.tif", "rgb.tif"], {}, ValueError, "rgb.tif: expected 1 channel .*received 3"),
+    "stems": (["a.tif", "other/a.png"], {}, ValueError, "Received a more than once"),
+    "stems of OME": (["a.tif", "a.ome.tif"], {}, ValueError, "Received a more than once"),
+    "companions": (["a.tif", "a_classes.tif"], {}, ValueError, "a_classes: .*pass for one of a"),
+    "replaced": (["a.tif"], {"out": "."}, ValueError, "a.tif: expected an output that replaces"),
+    "file in the way": (["a.tif"], {"out": "b.tif"}, OSError, "b.tif: expected a writable folder"),
+    "below a file": (["a.tif"], {"out": "b.tif/x"}, OSError, "b.tif: expected a writable folder"),
+    "output": (["a.tif"], {"save": ["masks"]}, ValueError, "save must be of instances,.*masks"),
+    "tile": (["a.tif"], {"tile_size": 47}, ValueError, r"tile_size must be 2k.*47"),
+    "precision": (["a.tif"], {"precision": "float8"}, ValueError, "precision must be.*float8"),
+}
+
+
+@pytest.fixture
+def images(tmp_path):
+    for name in ("a.tif", "b.tif", "a.ome.tif", "a_classes.tif", "cut.tif"):
+        grey(tmp_path / name)
+    grey(tmp_path / "rgb.tif", (40, 50, 3), np.uint8, photometric="rgb")
+    grey(tmp_path / "other" / "a.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.tif").write_text("no image")
+    (tmp_path / "cut.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:-100])
+    pixels = np.zeros((40, 50), np.float32)
+    pixels[7, 7] = np.nan
+    tifffile.imwrite(tmp_path / "nan.tif", pixels)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("files", "options", "error", "message"), REFUSED.values(), ids=REFUSED)
+def test_bad_input_is_refused_before_anything_is_written(
+    trained, images, files, options, error, message
+):
+    before = contents(images)
+    out = images / options.pop("out", "out") if "out" in options else images / "out"
+    with pytest.raises(error, match=message) as caught:
+        predict(trained, [images / name for name in files], out, **options)
+    assert "\n" not in str(caught.value)
+    assert contents(images) == before
+    assert not (images / "out").exists()
+
+
+def test_a_png_is_replaced_by_nothing_and_may_be_predicted_where_it_lies(trained, tmp_path):
+    image = grey(tmp_path / "a.png", dtype=np.uint8)
+    assert predict(trained, [image], tmp_path) == [tmp_path / "a.tif"]
+    assert read_planes(image).shape == (1, 40, 50, 1)
+
+
+def test_a_run_without_a_model_is_refused(changed_run, tmp_path):
+    run = changed_run(lambda folder: (folder / "best.keras").unlink())
+    with pytest.raises(FileNotFoundError, match=r"a run whose training has written best.keras"):
+        predict(run, [grey(tmp_path / "a.tif")], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda folder: (folder / "best.keras").write_bytes(b"no model"),
+        lambda folder: (folder / "best.keras").write_bytes(
+            (folder / "best.keras").read_bytes()[:3000]
+        ),
+        lambda folder: (folder / "run.json").write_text(
+            (folder / "run.json").read_text().replace('"base_filters": 4', '"base_filters": 8')
+        ),
+    ],
+    ids=["text", "cut", "of another network"],
+)
+def test_a_model_that_does_not_belong_to_the_run_is_refused_in_one_line(
+    changed_run, tmp_path, edit
+):
+    with pytest.raises(ValueError, match=r"best\.keras: expected the model") as caught:
+        predict(changed_run(edit), [grey(tmp_path / "a.tif")], tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_files_are_found_before_the_model_is_loaded(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_unet.jobs.predict.load_network", None)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        predict(trained, [tmp_path / "nowhere.tif"], tmp_path / "out")
+
+
+def test_values_of_the_training_labels_come_back(trained, cells, changed_run, tmp_path):
+    def edit(folder):
+        record = (folder / "run.json").read_text()
+        assert Run.load(folder).scheme.kind == "instances"
+        values = record.replace('"kind": "instances"', '"kind": "classes"')
+        (folder / "run.json").write_text(
+            values.replace("      0,\n      1\n", "      3,\n      250\n")
+        )
+
+    images = [cells / "images" / "c3.tif"]
+    predict(changed_run(edit), images, tmp_path / "out", save=["classes", "instances"])
+    predict(trained, images, tmp_path / "plain", save=["classes"])
+    classes = tifffile.imread(tmp_path / "out" / "c3.tif")
+    plain = tifffile.imread(tmp_path / "plain" / "c3_classes.tif")
+    np.testing.assert_array_equal(classes, np.where(plain, 250, 3))
+    assert classes.dtype == np.uint8
+    assert (tmp_path / "out" / "c3_instances.tif").is_file()

@@ -1,0 +1,290 @@
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+
+from keras_unet.jobs import targets
+from keras_unet.jobs.options import TrainingOptions
+from keras_unet.jobs.train import train_folder
+from keras_unet.jobs.watch import collapse
+from keras_unet.runs import Run
+
+TINY = {"depth": 1, "base_filters": 2, "tile": 60, "validation": ("c3",), "precision": "float32"}
+
+
+def train(data, folder, resume=False, **options):
+    """Trains a tiny network, or goes on; returns the run and what was said."""
+    said = []
+    chosen = None if resume else TrainingOptions(**TINY | {"steps": 4} | options)
+    run = train_folder(data, folder, chosen, resume=resume, say=said.append)
+    return run, said
+
+
+def interrupted(data, folder, step, **options):
+    """Trains until Ctrl-C after a step."""
+
+    def stop(progress):
+        if progress.step == step:
+            raise KeyboardInterrupt
+
+    chosen = TrainingOptions(**TINY | {"steps": 8} | options)
+    return train_folder(data, folder, chosen, on_step=stop, say=lambda _: None)
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def data(cells, tmp_path):
+    """A copy of the pictures, to be changed."""
+    return shutil.copytree(cells, tmp_path / "data")
+
+
+@pytest.fixture(scope="session")
+def halfway(cells, tmp_path_factory):
+    """A run that Ctrl-C has ended after 4 of 8 steps; not to be written to."""
+    folder = tmp_path_factory.mktemp("halfway") / "run"
+    interrupted(cells, folder, 4)
+    return folder
+
+
+@pytest.fixture
+def half(halfway, tmp_path):
+    return shutil.copytree(halfway, tmp_path / "half")
+
+
+def test_a_run_holds_all_that_it_promises(trained):
+    names = {path.relative_to(trained).parts[0] for path in trained.rglob("*") if path.is_file()}
+    assert names == {
+        *("run.json", "best.keras", "last.keras", "history.csv", "checkpoint.npz"),
+        *("pictures", "tensorboard", "weight_maps"),
+    }
+    assert len(list((trained / "weight_maps").iterdir())) == 4
+
+
+def test_the_record_tells_options_data_and_outcome(trained, cells):
+    record = Run.load(trained).record
+    assert record["options"]["validation"] == ["c3"]
+    assert record["data"]["folder"] == str(cells)
+    assert record["data"]["training"] == ["c0", "c1", "c2"]
+    assert record["data"]["validation"] == ["c3"]
+    assert set(record["versions"]) == {"python", "tensorflow", "keras", "numpy"}
+    assert record["outcome"]["complete"]
+    assert record["outcome"]["steps"] == 40
+    assert record["outcome"]["score_name"] == "SEG"
+
+
+def test_what_is_found_is_said_before_training(data, tmp_path):
+    tifffile.imwrite(data / "images" / "lonely.tif", np.zeros((9, 9), np.uint8))
+    order = []
+    train_folder(
+        data,
+        tmp_path / "run",
+        TrainingOptions(**TINY, steps=1),
+        on_start=lambda plan: order.append(plan.steps),
+        on_step=lambda progress: order.append(progress.step),
+        say=order.append,
+    )
+    assert order[2:4] == [1, 1]
+    assert "4 images of 96 x 96 pixels" in order[0]
+    assert "images/lonely.tif" in order[0]
+    assert "training on 3, held out for validation: c3; their score is SEG" in order[1]
+    assert "depth 1, 2 base features" in order[1]
+    assert "tiles of 60 x 60 pixels, 44 out" in order[1]
+
+
+def history(run):
+    """The history but for its clock."""
+    with (run.folder / "history.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def test_one_seed_gives_one_training(cells, tmp_path):
+    runs = [train(cells, tmp_path / name, steps=6, seed=5)[0] for name in "ab"]
+    weights = [dict(np.load(run.folder / "checkpoint.npz")) for run in runs]
+    assert history(runs[0]) == history(runs[1])
+    for name in weights[0].keys() - {"progress"}:
+        np.testing.assert_array_equal(weights[0][name], weights[1][name])
+
+
+def test_ctrl_c_leaves_a_usable_run_that_can_be_gone_on_with(half, cells, monkeypatch):
+    before = Run.load(half)
+    assert not before.record["outcome"]["complete"]
+    assert before.record["outcome"]["steps"] == 4
+    assert (half / "best.keras").is_file()
+    calls = []
+    monkeypatch.setattr(targets, "weight_map", lambda *arguments, **_: calls.append(arguments))
+    run, _ = train(cells, half, resume=True)
+    assert calls == []  # the weight maps lie in the run
+    assert run.record["outcome"]["complete"]
+    assert run.record["outcome"]["steps"] == 8
+    assert run.record["options"] == before.record["options"]
+
+
+def test_a_complete_run_is_not_trained_again(trained, cells):
+    before = contents(trained)
+    run, said = train(cells, trained, resume=True)
+    assert said == [f"{trained}: this run is complete; there is nothing to resume"]
+    assert run == Run.load(trained)
+    assert contents(trained) == before
+
+
+def repaint(path):
+    image = tifffile.imread(path)
+    image[0, 0] += 1
+    tifffile.imwrite(path, image)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda data: repaint(data / "images" / "c1.tif"), "changed: c1"),
+        (lambda data: repaint(data / "labels" / "c3.tif"), "changed: c3"),
+        (lambda data: (data / "images" / "c3.tif").unlink(), "missing: c3"),
+        (
+            lambda data: [
+                (data / name / "c0.tif").rename(data / name / "new.tif")
+                for name in ("images", "labels")
+            ],
+            "missing: c0; new: new",
+        ),
+    ],
+    ids=["image", "labels", "missing", "renamed"],
+)
+def test_other_data_than_the_run_was_started_with_is_refused(half, data, edit, message):
+    edit(data)
+    before = contents(half)
+    with pytest.raises(ValueError, match=rf"expected the images and labels.*\({message}\)"):
+        train(data, half, resume=True)
+    assert contents(half) == before
+
+
+def test_data_that_has_moved_is_the_same(half, data):
+    run, _ = train(data, half, resume=True)
+    assert run.record["outcome"]["complete"]
+
+
+def test_a_run_without_a_checkpoint_cannot_be_gone_on_with(half, cells):
+    (half / "checkpoint.npz").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"expected a run with checkpoint.npz.*without resum"
+    ):
+        train(cells, half, resume=True)
+
+
+def test_what_is_no_run_cannot_be_gone_on_with(cells, tmp_path):
+    with pytest.raises(FileNotFoundError, match="expected a run"):
+        train(cells, tmp_path / "nowhere", resume=True)
+
+
+def test_a_record_without_options_is_refused(half, cells):
+    values = json.loads((half / "run.json").read_text())
+    del values["record"]["options"]["sigma"]
+    (half / "run.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"run\.json: expected the options.*'sigma'"):
+        train(cells, half, resume=True)
+
+
+def test_a_folder_with_a_run_is_refused(trained, cells):
+    before = contents(trained)
+    with pytest.raises(FileExistsError, match=r"Received one that holds a run;.*--resume"):
+        train(cells, trained)
+    assert contents(trained) == before
+
+
+def test_a_folder_with_other_files_is_refused(cells):
+    with pytest.raises(
+        FileExistsError, match=r"empty folder for the run. Received one with images"
+    ):
+        train(cells, cells)
+
+
+def test_a_run_that_failed_before_its_first_step_can_be_tried_again(cells, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("no memory")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("keras_unet.jobs.train.new_network", fail)
+        with pytest.raises(ValueError, match="no memory"):
+            train(cells, tmp_path / "run")
+    run, _ = train(cells, tmp_path / "run")
+    assert run.record["outcome"]["complete"]
+
+
+def test_patience_needs_held_out_images(data, tmp_path):
+    for name in ("c1", "c2", "c3"):
+        for folder in ("images", "labels"):
+            (data / folder / f"{name}.tif").unlink()
+    with pytest.raises(ValueError, match=r"patience counts.*1 image in all, none of them held out"):
+        train(data, tmp_path / "run", patience=2, validation=0.2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_held_out_images_there_is_no_score_but_a_model(cells, tmp_path):
+    run, said = train(cells, tmp_path / "run", validation=0)
+    assert run.record["outcome"]["best_score"] is None
+    assert (run.folder / "best.keras").is_file()
+    assert "held out for validation: none" in said[1]
+
+
+def test_training_that_is_out_of_patience_is_complete(cells, tmp_path):
+    run, _ = train(cells, tmp_path / "run", steps=400, patience=1, learning_rate=1e-12)
+    assert run.record["outcome"]["steps"] < 400
+    assert run.record["outcome"]["complete"]
+
+
+def test_a_collapse_is_said_at_the_first_validation(cells, tmp_path, monkeypatch):
+    """A network whose bias drowns everything else predicts one class."""
+    from keras_unet.jobs import train as job
+
+    build = job.new_network
+
+    def biased(run, seed):
+        model = build(run, seed)
+        model.get_layer("logits").bias.assign([1e3, 0.0])
+        return model
+
+    monkeypatch.setattr(job, "new_network", biased)
+    events = []
+    train_folder(
+        cells,
+        tmp_path / "run",
+        TrainingOptions(**TINY, steps=20, learning_rate=1e-12),
+        on_step=lambda progress: events.append(progress.step),
+        say=events.append,
+    )
+    warning = collapse(np.array([0, 1], np.uint8), np.array([0, 0], np.uint8))
+    assert warning is not None
+    assert events.index(warning) < events.index(2)
+
+
+def test_epochs_count_passes_over_the_training_pixels(cells, tmp_path):
+    class EnoughError(Exception):
+        """Ends the job when the plan is known."""
+
+    def look(plan):
+        assert plan.steps == np.ceil(2.5 * 3 * 96 * 96 / 44**2)
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        train_folder(
+            cells,
+            tmp_path / "run",
+            TrainingOptions(**TINY, epochs=2.5),
+            on_start=look,
+            say=lambda _: None,
+        )
+
+
+@pytest.mark.parametrize("held_out", [("nobody",), ("c0", "c1", "c2", "c3")])
+def test_held_out_images_must_exist_and_leave_some(cells, tmp_path, held_out):
+    with pytest.raises(
+        ValueError, match=r"validation must (name samples that exist|leave samples)"
+    ):
+        train(cells, tmp_path / "run", validation=held_out)
+    assert not (tmp_path / "run").exists()

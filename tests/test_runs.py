@@ -1,0 +1,88 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_unet.architecture import Architecture
+from keras_unet.data.images import Standardisation
+from keras_unet.data.labels import LabelScheme
+from keras_unet.runs import RECORD, Run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(
+        tmp_path,
+        Architecture(channels=2, classes=3, depth=1, base_filters=4, padding="same"),
+        LabelScheme("classes", (0, 7, 255), ignore=9),
+        Standardisation("dataset", mean=(10.0, 20.0), std=(2.0, 4.0)),
+        "bfloat16",
+        {"options": {"steps": 5, "validation": ["a", "b"]}, "outcome": {"best_score": None}},
+    )
+
+
+def test_a_run_comes_back_as_it_was_saved(run):
+    run.save()
+    assert Run.load(run.folder) == run
+
+
+def test_a_run_may_be_given_as_text(run):
+    run.save()
+    assert Run.load(str(run.folder)).folder == run.folder
+
+
+def test_saving_leaves_the_record_alone(run):
+    run.save()
+    assert [path.name for path in run.folder.iterdir()] == [RECORD]
+
+
+def test_images_are_standardised_as_in_training(run):
+    image = np.array([[[12.0, 16.0], [10.0, 20.0]]])
+    assert run.standardise(image, Path("a.tif")).tolist() == [[[1.0, -1.0], [0.0, 0.0]]]
+
+
+def test_an_image_of_other_channels_is_refused_by_name(run):
+    with pytest.raises(ValueError, match=r"a\.tif: expected 2 channels, received 3"):
+        run.standardise(np.zeros((4, 4, 3)), Path("a.tif"))
+
+
+def test_an_image_with_nan_is_refused_by_name(run):
+    with pytest.raises(ValueError, match=r"a\.tif: 1 of 8 pixels are NaN"):
+        run.standardise(np.array([[[np.nan, 0]] + [[0, 0]] * 3]), Path("a.tif"))
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"expected a run.*Received a folder without"):
+        Run.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"expected a run.*Received a path without"):
+        Run.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda text: text[:-20], "JSONDecodeError"),
+        (lambda _: "[]", "TypeError"),
+        (lambda _: "{}", "KeyError: 'format'"),
+        (lambda text: text.replace('"format": 1', '"format": 99'), "format 99"),
+        (lambda text: text.replace('"depth": 1', '"depth": -1'), "depth must be a whole number"),
+        (lambda text: text.replace('"kind": "classes"', '"kind": "?"'), "kind must be"),
+        (lambda text: text.replace('"mean"', '"average"'), "KeyError: 'mean'"),
+        (lambda text: json.dumps({**json.loads(text), "record": None}), "record is no dictionary"),
+    ],
+    ids=["cut", "list", "empty", "future", "network", "labels", "grey values", "record"],
+)
+def test_a_damaged_record_is_refused_in_one_line(run, change, reason):
+    run.save()
+    path = run.folder / RECORD
+    path.write_text(change(path.read_text()))
+    with pytest.raises(ValueError, match=f"{RECORD}: expected the record.*{reason}") as caught:
+        Run.load(run.folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_record_that_is_no_text_is_refused(run):
+    (run.folder / RECORD).write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(ValueError, match="UnicodeDecodeError"):
+        Run.load(run.folder)
