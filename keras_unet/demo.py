@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,19 +13,30 @@ from keras_unet.data.weights import weight_map
 from keras_unet.distances import separate_touching
 from keras_unet.files import make_folder
 from keras_unet.jobs.evaluate import Evaluation, evaluate_folders
+from keras_unet.jobs.folders import check_new
+from keras_unet.jobs.options import TrainingOptions
 from keras_unet.jobs.predict import predict_files
-from keras_unet.jobs.train import TrainingOptions, train_folder
-from keras_unet.report import grey_picture, heat_picture, label_picture, montage, write_png
+from keras_unet.jobs.train import train_folder
+from keras_unet.report import (
+    Picture,
+    grey_picture,
+    heat_picture,
+    label_picture,
+    montage,
+    write_png,
+)
 from keras_unet.synthetic import draw_cells
 from keras_unet.training import Progress, TrainingPlan
 
 TRAINING_IMAGES, HELD_OUT_IMAGES = 12, 4
+_SEEDS = 1000  # pictures that one seed of the demo may draw
+_HELD_OUT = 500  # the first of them that are held out
 
 
 def run_demo(
     out: Path,
     *,
-    steps: int = 300,
+    steps: int = 1000,
     seed: int = 0,
     border_weight: float = 10.0,
     on_start: Callable[[TrainingPlan], None] = lambda _: None,
@@ -34,7 +46,8 @@ def run_demo(
     """Draws touching cells, trains, predicts pictures the network has not seen, and scores them.
 
     Args:
-        out: Folder to write: `data/`, `held_out/`, `run/`, `predictions/` and `demo.png`.
+        out: Folder to write: `data/`, `held_out/`, `run/`, `predictions/`, `scores.json` and
+            `demo.png`.
         steps: Training steps.
         seed: Decides the pictures and the training.
         border_weight: w0 of equation 2; 0 shows what the border weights are worth.
@@ -46,20 +59,41 @@ def run_demo(
         The scores on the held-out pictures.
 
     Raises:
-        OSError: If the folder cannot be written.
-        ValueError: If the folder holds a demo already.
+        OSError: If the folder holds files, or cannot be written.
+        ValueError: If a number is out of range.
     """
-    data, held_out = out / "data", out / "held_out"
-    _draw(data, range(1000 * seed, 1000 * seed + TRAINING_IMAGES))
-    _draw(held_out, range(1000 * seed + 500, 1000 * seed + 500 + HELD_OUT_IMAGES))
-    say(f"Drew {TRAINING_IMAGES} pictures of touching cells to train on, {HELD_OUT_IMAGES} to test.")
     options = TrainingOptions(
         steps=steps, depth=3, base_filters=16, seed=seed, border_weight=border_weight
     )
+    check_new(out, "the demo")
+    data, held_out = out / "data", out / "held_out"
+    _draw(data, range(_SEEDS * seed, _SEEDS * seed + TRAINING_IMAGES))
+    first = _SEEDS * seed + _HELD_OUT
+    _draw(held_out, range(first, first + HELD_OUT_IMAGES))
+    say(f"drew {TRAINING_IMAGES} pictures of touching cells to train on, {HELD_OUT_IMAGES} to test")
     train_folder(data, out / "run", options, on_start=on_start, on_step=on_step, say=say)
     predict_files(out / "run", [held_out / "images"], out / "predictions", say=say)
-    write_png(out / "demo.png", _picture(out))
+    write_png(out / "demo.png", _picture(out, border_weight))
     return evaluate_folders(out / "predictions", held_out / "labels", json=out / "scores.json")
+
+
+def what_next(out: Path) -> str:
+    """Says what a demo has written, and the commands for data of one's own."""
+    folder = shlex.quote(str(out))
+    return f"""
+Written to {out}:
+  demo.png      image, truth, prediction and weight map of the held-out pictures
+  run/          the trained network, history.csv, pictures/
+  predictions/  label images of the held-out pictures
+  scores.json   the scores above
+The same steps, one by one:
+  keras-unet predict {folder}/run {folder}/held_out/images --out FOLDER
+  keras-unet evaluate {folder}/predictions {folder}/held_out/labels
+On your own images: put them into DATA/images, their labels (one number a cell, or 0 and 255) under
+the same names into DATA/labels, and type
+  keras-unet train DATA --run RUN
+  keras-unet predict RUN IMAGES... --out PREDICTIONS
+  keras-unet evaluate PREDICTIONS LABELS"""
 
 
 def _draw(folder: Path, seeds: range) -> None:
@@ -70,13 +104,14 @@ def _draw(folder: Path, seeds: range) -> None:
         write_tiff(labels / f"cells{seed:04d}.tif", instances.astype(np.uint16), axes="YX")
 
 
-def _picture(out: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _picture(out: Path, border_weight: float) -> Picture:
     rows = []
     for path in sorted((out / "held_out" / "images").iterdir()):
         image = read_planes(path)[0]
         truth = read_planes(out / "held_out" / "labels" / path.name)[0, ..., 0].astype(np.int32)
         found = read_planes(out / "predictions" / path.name)[0, ..., 0]
-        weights = weight_map((separate_touching(truth) > 0).astype(np.uint8), truth)
+        cells = (separate_touching(truth) > 0).astype(np.uint8)
+        weights = weight_map(cells, truth, w0=border_weight)
         rows.append(
             [grey_picture(image), label_picture(truth), label_picture(found), heat_picture(weights)]
         )

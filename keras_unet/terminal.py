@@ -1,0 +1,191 @@
+"""What a person at the terminal sees: progress, scores, one line for an error, and no chatter."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from importlib import import_module
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from keras_unet.jobs.evaluate import Evaluation
+    from keras_unet.training import Progress, TrainingPlan
+
+_STDERR = 2
+
+
+class _Failure(click.ClickException):
+    """An error in one line; click prints it."""
+
+    exit_code = 2
+
+    def format_message(self) -> str:
+        return " ".join(self.message.split())
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns what goes wrong into one line and exit code 2, in one place."""
+    try:
+        yield
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "keras-unet"
+        raise _Failure(f"{error.format_message()} See: {path} --help") from error
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError, ImportError) as error:
+        raise _Failure(str(error)) from error
+    except MemoryError as error:
+        raise _Failure(f"not enough memory ({error}); take a smaller --tile") from error
+
+
+def import_quietly(module: str) -> Any:
+    """Imports a module that imports TensorFlow, without TensorFlow's greetings.
+
+    They are written to standard error by compiled code, before it knows how much to say. What was
+    held back is shown if the import fails. Later advice to programmers, on functions traced anew
+    for images of another size, is turned off as well.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    if "tensorflow" in sys.modules:
+        return import_module(module)
+    with tempfile.TemporaryFile() as held_back:
+        try:
+            with _stderr_to(held_back.fileno()):
+                return import_module(module)
+        except BaseException:
+            held_back.seek(0)
+            sys.stderr.write(held_back.read().decode(errors="replace"))
+            raise
+
+
+@contextmanager
+def _stderr_to(descriptor: int) -> Iterator[None]:
+    sys.stderr.flush()
+    kept = os.dup(_STDERR)
+    os.dup2(descriptor, _STDERR)
+    try:
+        yield
+    finally:
+        os.dup2(kept, _STDERR)
+        os.close(kept)
+
+
+class Lines:
+    """Progress as plain lines, for a log: one a validation. Warnings go to standard error."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        """Takes whether warnings alone are wanted."""
+        self.quiet = quiet
+        self.plan: TrainingPlan | None = None
+
+    def on_start(self, plan: TrainingPlan) -> None:
+        """Takes in how long the training will be."""
+        self.plan = plan
+
+    def on_step(self, progress: Progress) -> None:
+        """Prints a line if the step has ended in a validation."""
+        if progress.rows and progress.rows[-1]["step"] == progress.step:
+            self.say(f"{_validation(progress)}, {self.left(progress)} left")
+
+    def say(self, line: str) -> None:
+        """Prints a line."""
+        is_warning = line.startswith("Warning")
+        if is_warning or not self.quiet:
+            click.echo(line, err=is_warning)
+
+    def left(self, progress: Progress) -> str:
+        """Estimates the time left from the share that is done, be it of steps or of minutes."""
+        done = self.plan.progress(progress.step, progress.seconds) if self.plan else 0.0
+        if done == 0:
+            return "-:--"
+        return str(timedelta(seconds=round(progress.seconds * (1 - done) / done)))
+
+
+class BarWithLines(Lines):
+    """Progress as a bar with loss, score and time left, and lines above it."""
+
+    def __init__(self, bar: Bar) -> None:
+        """Takes the bar to move."""
+        super().__init__()
+        self.bar = bar
+        self.task = bar.add_task("", total=1.0, start=False, visible=False)
+
+    def on_start(self, plan: TrainingPlan) -> None:
+        """Shows the bar."""
+        super().on_start(plan)
+        self.bar.update(self.task, visible=True, description="building the network")
+        self.bar.start_task(self.task)
+
+    def on_step(self, progress: Progress) -> None:
+        """Moves the bar, and prints a line above it if the step has ended in a validation."""
+        super().on_step(progress)
+        score = "" if progress.score is None else f"  score {progress.score:.4f}"
+        self.bar.update(
+            self.task,
+            completed=self.plan.progress(progress.step, progress.seconds) if self.plan else 0.0,
+            description=f"step {progress.step}  loss {progress.loss:.4f}{score}  "
+            f"{self.left(progress)} left",
+        )
+
+    def say(self, line: str) -> None:
+        """Prints a line above the bar."""
+        style = "yellow" if line.startswith("Warning") else None
+        self.bar.console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_shown(*, quiet: bool = False) -> Iterator[Lines]:
+    """Shows progress as a bar or, without a terminal, as a line now and then."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    if quiet or not sys.stdout.isatty():
+        yield Lines(quiet=quiet)
+        return
+    columns = BarColumn(bar_width=30), TaskProgressColumn(), TextColumn("{task.description}")
+    with Progress(*columns) as bar:
+        yield BarWithLines(bar)
+
+
+def print_scores(evaluation: Evaluation) -> None:
+    """Prints one row an image and one for all."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("image", *(name.replace("_", " ") for name in evaluation.overall))
+    for name, row in evaluation.rows.items():
+        table.add_row(name, *_formatted(row))
+    table.add_section()
+    table.add_row("all", *_formatted(evaluation.overall))
+    Console().print(table)
+    if evaluation.from_probabilities:
+        click.echo(f"pixel error from probabilities above {evaluation.threshold:.1f}")
+    else:
+        click.echo("pixel error from label images, there being no probabilities")
+    if evaluation.missing:
+        click.echo(f"Warning: no prediction for {', '.join(evaluation.missing)}", err=True)
+
+
+def _validation(progress: Progress) -> str:
+    """Describes a validation."""
+    row = progress.rows[-1]
+    loss = "-" if row["loss"] is None else f"{row['loss']:.4f}"
+    if row["score"] is None:
+        return f"step {row['step']}: loss {loss}"
+    best = "the best so far" if progress.stale == 0 else f"best {progress.best_score:.4f}"
+    return f"step {row['step']}: loss {loss}, score {row['score']:.4f} ({best})"
+
+
+def _formatted(scores: Mapping[str, float]) -> list[str]:
+    return ["-" if isnan(score) else f"{score:.4f}" for score in scores.values()]

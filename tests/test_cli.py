@@ -1,0 +1,463 @@
+"""The command line: what it prints, and that whatever goes wrong ends in one line."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+from click.testing import CliRunner
+from PIL import Image
+
+from keras_unet.cli import main
+
+TINY = ("--depth", "1", "--base-filters", "2", "--tile", "60", "--precision", "float32")
+
+
+def run(*arguments):
+    """Runs a command in this process."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def contents(*folders):
+    """All that lies in folders, to the byte; what is empty included."""
+    paths = [path for folder in folders for path in [folder, *folder.rglob("*")]]
+    return {path: path.read_bytes() if path.is_file() else None for path in paths}
+
+
+def one_line(result):
+    """The line on standard error, if all is as promised."""
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
+@pytest.fixture
+def data(cells, tmp_path):
+    """A copy of the pictures, to be spoiled."""
+    return shutil.copytree(cells, tmp_path / "data")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def spoil_pixels(path):
+    image = tifffile.imread(path).astype(np.float32)
+    image[5, 5] = np.nan
+    tifffile.imwrite(path, image)
+
+
+def as_mask(labels, background=0):
+    return np.where(labels > 0, 255, background).astype(np.uint8)
+
+
+def smear(path):
+    """Replaces a mask by what is left of it after a way through JPEG."""
+    jpeg = path.with_suffix(".jpg")
+    Image.fromarray(as_mask(tifffile.imread(path))).save(jpeg, quality=60)
+    tifffile.imwrite(path, np.asarray(Image.open(jpeg)))
+    jpeg.unlink()
+
+
+def replace_all(folder, values):
+    for path in folder.iterdir():
+        tifffile.imwrite(path, values(tifffile.imread(path)))
+
+
+SPOILED_DATA = {
+    "empty folder": (lambda d: [shutil.rmtree(d), d.mkdir()], "data: expected images/ and labels/"),
+    "no folder": (shutil.rmtree, "data: no such folder"),
+    "a file": (lambda d: [shutil.rmtree(d), d.touch()], "data: expected a folder.*received a file"),
+    "no labels": (lambda d: shutil.rmtree(d / "labels"), "data: expected images/ and labels/"),
+    "no pair": (
+        lambda d: [
+            path.rename(path.with_stem(f"x{path.stem}")) for path in (d / "labels").iterdir()
+        ],
+        "data: no image goes together with a label file.*images/a.tif and labels/a.png",
+    ),
+    "truncated": (lambda d: cut(d / "images" / "c1.tif"), "images/c1.tif: cannot be read as an im"),
+    "truncated labels": (lambda d: cut(d / "labels" / "c1.tif"), "labels/c1.tif: cannot be read"),
+    "text": (
+        lambda d: (d / "images" / "c1.tif").write_text("?"),
+        "c1.tif: cannot be read as an im",
+    ),
+    "nothing": (
+        lambda d: (d / "images" / "c1.tif").write_text(""),
+        "c1.tif: cannot.*file is empty",
+    ),
+    "NaN": (
+        lambda d: spoil_pixels(d / "images" / "c1.tif"),
+        "images/c1.tif: 1 of 9,216 pixels are",
+    ),
+    "channels": (
+        lambda d: tifffile.imwrite(
+            d / "images" / "c1.tif",
+            np.random.default_rng(0).integers(0, 9, (96, 96, 3)).astype(np.uint8),
+            photometric="rgb",
+        ),
+        "images/c1.tif: expected 1 channel as in c0.tif, received 3",
+    ),
+    "another size": (
+        lambda d: tifffile.imwrite(d / "labels" / "c1.tif", np.ones((96, 95), np.uint8)),
+        r"labels/c1.tif: expected 96 x 96 pixels.*received 96 x 95\. Nothing is resized",
+    ),
+    "like JPEG": (lambda d: smear(d / "labels" / "c1.tif"), r"labels/c1.tif: expected.*JPEG.*\d %"),
+    "empty mask": (
+        lambda d: tifffile.imwrite(d / "labels" / "c1.tif", np.zeros((96, 96), np.uint8)),
+        "labels/c1.tif: expected labels of at least one cell.*0: 100.0 %",
+    ),
+    "one value": (
+        lambda d: replace_all(d / "labels", np.ones_like),
+        "labels/c0.tif: expected at least two values.*the value 1 alone",
+    ),
+    "fractions": (
+        lambda d: tifffile.imwrite(d / "labels" / "c1.tif", np.full((96, 96), 0.5, np.float32)),
+        "labels/c1.tif: expected whole numbers",
+    ),
+    "colours": (
+        lambda d: tifffile.imwrite(
+            d / "labels" / "c1.tif", np.arange(96 * 96 * 3, dtype=np.uint8).reshape(96, 96, 3)
+        ),
+        "labels/c1.tif: expected one number for each pixel",
+    ),
+    "a name twice": (
+        lambda d: Image.new("L", (96, 96)).save(d / "images" / "c1.png"),
+        "images: expected one file a name, received c1.png and c1.tif",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), SPOILED_DATA.values(), ids=SPOILED_DATA)
+def test_data_that_cannot_be_learned_from(data, tmp_path, spoil, message):
+    spoil(data)
+    before = contents(tmp_path)
+    result = run("train", data, "--run", tmp_path / "run", *TINY)
+    assert re.search(message, one_line(result)), result.stderr
+    assert contents(tmp_path) == before
+
+
+OPTIONS = {
+    "--steps 0": "steps must be greater than 0",
+    "--steps many": "Invalid value for '--steps'.*many.*See: .*train --help",
+    "--epochs -1": "epochs must be greater than 0",
+    "--steps 3 --epochs 1": "steps and epochs are two words",
+    "--max-minutes 0": "max_minutes must be greater than 0",
+    "--patience 0": "patience must be at least 1",
+    "--patience 2 --validation 0": "patience counts validations",
+    "--base-filters 0": "base_filters must be a whole number",
+    "--depth 0": "depth must be a whole number",
+    "--padding some": "'--padding': 'some' is not one of 'valid', 'same'",
+    "--normalization layer": "'--normalization': 'layer' is not one of",
+    "--dropout 1": "dropout must be a rate",
+    "--tile 570": "tile must be 16k.*Received: 570.*556 and 572",
+    "--batch-size 0": "batch_size must be a whole number",
+    "--validation 1.5": "validation must be a share.*Received 1.5",
+    "--validation 1": "validation must be a share.*Received 1.0",
+    "--validation -.1": "validation must be a share.*Received -0.1",
+    "--seed -1": "seed must be a whole number",
+    "--precision float8": "precision must be.*'float8'",
+    "--precision float16": 'precision="float16" needs a GPU',
+    "--labels cells": "'--labels': 'cells' is not one of",
+    "--ignore -1": "ignore must be a whole number",
+    "--standardise no": "'--standardise': 'no' is not one of",
+    "--border-weight -1": "border_weight must be at least 0",
+    "--sigma -5": "sigma must be more than 0 pixels",
+    "--amplitude -1": "amplitude must be",
+    "--engine hand": "'--engine': 'hand' is not one of",
+    "--learning-rate 0": "learning_rate must be greater than 0",
+    "--resume --steps 5 --base-filters 4": "--resume goes on.*also --steps, --base-filters",
+    "--colour red": "No such option",
+}
+
+
+@pytest.mark.parametrize(("options", "message"), OPTIONS.items(), ids=OPTIONS)
+def test_options_are_refused_before_any_file_is_read(tmp_path, options, message):
+    if options == "--precision float16" and _has_gpu():
+        pytest.skip("there is a GPU")
+    result = run("train", tmp_path / "unread", "--run", tmp_path / "run", *options.split())
+    assert re.search(message, one_line(result)), result.stderr
+    assert contents(tmp_path) == {tmp_path: None}
+
+
+def _has_gpu():
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+@pytest.mark.parametrize("names", ["nobody", "c1,nobody", "12,"])
+def test_names_to_hold_out_must_exist(cells, tmp_path, names):
+    result = run("train", cells, "--run", tmp_path / "run", "--validation", names)
+    assert "there are c0, c1, c2, c3" in one_line(result)
+    assert contents(tmp_path) == {tmp_path: None}
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("{tmp}/file", "file: expected a writable folder"),
+        ("{tmp}/file/run", "file: expected a writable folder"),
+        ("/proc/run", "/proc: expected a writable folder"),
+        ("{cells}", "empty folder for the run. Received one with images, labels"),
+        ("{trained}", "holds a run; choose another, or go on with it by --resume"),
+    ],
+    ids=["file", "below a file", "proc", "other files", "run"],
+)
+def test_folders_that_cannot_become_a_run(cells, trained, tmp_path, folder, message):
+    (tmp_path / "file").touch()
+    before = contents(tmp_path, cells, trained)
+    path = folder.format(tmp=tmp_path, cells=cells, trained=trained)
+    assert message in one_line(run("train", cells, "--run", path, *TINY))
+    assert contents(tmp_path, cells, trained) == before
+
+
+def _edit(name, edit):
+    def edit_file(folder):
+        (folder / name).write_bytes(edit((folder / name).read_bytes()))
+
+    return edit_file
+
+
+RUNS_TO_RESUME = {
+    "no run": (shutil.rmtree, "run: expected a run"),
+    "no checkpoint": (lambda r: (r / "checkpoint.npz").unlink(), "a run with checkpoint.npz"),
+    "record cut": (_edit("run.json", lambda b: b[:99]), "run.json: expected the record of a run"),
+    "options cut": (_edit("run.json", lambda b: b.replace(b'"sigma"', b'"s"')), "lacks.*'sigma'"),
+    "not complete": (
+        _edit("run.json", lambda b: re.sub(b'("c3": )"[0-9a-f]+"', rb'\1"?"', b)),
+        r"expected the images and labels.*\(changed: c3\)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), RUNS_TO_RESUME.values(), ids=RUNS_TO_RESUME)
+def test_runs_that_cannot_be_gone_on_with(cells, trained, tmp_path, spoil, message):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    _edit("run.json", lambda b: b.replace(b'"complete": true', b'"complete": false'))(folder)
+    spoil(folder)
+    before = contents(tmp_path)
+    result = run("train", cells, "--run", folder, "--resume")
+    assert re.search(message, one_line(result)), result.stderr
+    assert contents(tmp_path) == before
+
+
+def test_a_complete_run_says_so(cells, trained):
+    result = run("train", cells, "--run", trained, "--resume")
+    assert result.exit_code == 0
+    assert "this run is complete; there is nothing to resume" in result.stdout
+    assert result.stdout.endswith("IMAGES... --out FOLDER\n")
+
+
+@pytest.fixture
+def images(cells, tmp_path):
+    """Good images and bad ones."""
+    folder = shutil.copytree(cells / "images", tmp_path / "images")
+    (folder / "text.tif").write_text("no image")
+    for name, spoil in (("cut", cut), ("nan", spoil_pixels)):
+        shutil.copy(folder / "c0.tif", folder / f"{name}.tif")
+        spoil(folder / f"{name}.tif")
+    pixels = np.random.default_rng(0).integers(0, 9, (96, 96, 3)).astype(np.uint8)
+    tifffile.imwrite(folder / "rgb.tif", pixels, photometric="rgb")
+    return folder
+
+
+PREDICTIONS = {
+    "cut": ("{run} {i}/c0.tif {i}/cut.tif {i}/c1.tif", "cut.tif: cannot be read as an image"),
+    "text": ("{run} {i}/c0.tif {i}/text.tif", "text.tif: cannot be read as an image"),
+    "NaN": ("{run} {i}/c0.tif {i}/nan.tif", "nan.tif: 1 of 9,216 pixels are NaN"),
+    "channels": ("{run} {i}/c0.tif {i}/rgb.tif", "rgb.tif: expected 1 channel.*received 3"),
+    "missing": ("{run} {i}/c0.tif {i}/nowhere.tif", "nowhere.tif: no such file"),
+    "empty folder": ("{run} {tmp}/empty", "empty: expected a folder of images"),
+    "no run": ("{i} {i}/c0.tif", "images: expected a run.*without run.json"),
+    "nowhere": ("{tmp}/nowhere {i}/c0.tif", "nowhere: expected a run"),
+    "file in the way": ("{run} {i}/c0.tif --out {i}/c1.tif", "c1.tif: expected a writable folder"),
+    "unwritable": ("{run} {i}/c0.tif --out /proc/x", "/proc: expected a writable folder"),
+    "onto itself": ("{run} {i}/c0.tif --out {i}", "c0.tif: expected an output that replaces none"),
+    "same stem": ("{run} {i}/c0.tif {c}/images/c0.tif", "Received c0 more than once"),
+    "outputs": ("{run} {i}/c0.tif --save classes,masks", "save must be of.*Received: masks"),
+    "tile": ("{run} {i}/c0.tif --tile 47", "tile_size must be"),
+    "precision": ("{run} {i}/c0.tif --precision half", "precision must be"),
+    "nothing": ("{run}", "Missing argument 'FILES...'.*See: .*predict --help"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), PREDICTIONS.values(), ids=PREDICTIONS)
+def test_predictions_that_cannot_be_made(trained, cells, images, tmp_path, arguments, message):
+    (tmp_path / "empty").mkdir()
+    before = contents(tmp_path, trained)
+    words = arguments.format(run=trained, i=images, c=cells, tmp=tmp_path).split()
+    out = [] if "--out" in words else ["--out", tmp_path / "out"]
+    result = run("predict", *words, *out)
+    assert re.search(message, one_line(result)), result.stderr
+    assert contents(tmp_path, trained) == before
+
+
+@pytest.mark.parametrize("name", ["run.json", "best.keras"])
+def test_a_damaged_run_is_named(trained, cells, tmp_path, name):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    cut(folder / name)
+    image = cells / "images" / "c0.tif"
+    assert f"{name}: expected" in one_line(run("predict", folder, image, "--out", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+EVALUATIONS = {
+    "no predictions": ("{tmp}/nowhere {c}/labels", "nowhere: expected a folder of predictions"),
+    "no labels": ("{c}/labels {tmp}/nowhere", "nowhere: expected a folder of label images"),
+    "no label file": ("{c}/labels {tmp}/empty", "empty: expected a folder of label images"),
+    "no pair": ("{tmp}/empty {c}/labels", "empty: expected predictions named like the labels"),
+    "size": ("{tmp}/small {c}/labels", "small/c0.tif: expected the size of .*labels/c0.tif"),
+    "no image": ("{tmp}/text {c}/labels", "text/c0.tif: cannot be read as an image"),
+    "JSON": ("{c}/labels {c} --json {tmp}/text/c0.tif/x.json", "c0.tif: expected a writable"),
+    "kind": ("{c}/labels {c} --labels-hold cells", "'cells' is not one of"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), EVALUATIONS.values(), ids=EVALUATIONS)
+def test_evaluations_that_cannot_be_made(cells, tmp_path, arguments, message):
+    for name in ("empty", "small", "text"):
+        (tmp_path / name).mkdir()
+    tifffile.imwrite(tmp_path / "small" / "c0.tif", np.ones((9, 9), np.uint8))
+    (tmp_path / "text" / "c0.tif").write_text("no image")
+    before = contents(tmp_path)
+    words = arguments.format(c=cells, tmp=tmp_path).split()
+    assert re.search(message, one_line(run("evaluate", *words)))
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["demo", "--out", "{cells}"], "empty folder for the demo. Received one with images"),
+        (["demo", "--out", "/proc/demo"], "/proc: expected a writable folder"),
+        (["demo", "--steps", "0"], "steps must be greater than 0"),
+        (["demo", "--border-weight", "-1"], "border_weight must be at least 0"),
+        (["demo", "--seed", "-1"], "seed must be a whole number"),
+        (["dream"], "No such command 'dream'.* See: .* --help"),
+        (["--colour"], "No such option"),
+        (["train"], "Missing argument 'DATA'"),
+        (["train", "x"], "Missing option '--run'"),
+        (["evaluate", "x"], "Missing argument 'LABELS'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_commands_that_make_no_sense(cells, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = run(*[word.format(cells=cells) for word in arguments])
+    assert re.search(message, one_line(result)), result.stderr
+    assert contents(tmp_path) == {tmp_path: None}
+
+
+def test_without_a_command_the_help_is_shown():
+    assert run().stdout == run("--help").stdout
+    assert "keras-unet demo" in run("-h").stdout
+
+
+def test_version():
+    assert re.search(r"version \d+\.\d+", run("--version").stdout)
+
+
+def test_share_names_and_numbers_as_names(cells, tmp_path):
+    """Digits are a name, as slices are often numbered."""
+    data = shutil.copytree(cells, tmp_path / "data")
+    for folder in ("images", "labels"):
+        (data / folder / "c3.tif").rename(data / folder / "07.tif")
+    result = run(
+        "train", data, "--run", tmp_path / "run", "--validation", "07", "--steps", "1", *TINY
+    )
+    assert result.exit_code == 0, result.output
+    assert "held out for validation: 07;" in result.stdout
+
+
+def test_predicting_prints_what_is_done_and_can_be_told_not_to(trained, cells, tmp_path):
+    image = cells / "images" / "c0.tif"
+    for quiet in ([], ["--quiet"]):
+        result = run("predict", trained, image, "--out", tmp_path / "out", *quiet)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert bool(result.stdout) != bool(quiet)
+    assert (tmp_path / "out" / "c0.tif").is_file()
+
+
+def test_scores_are_printed_and_written(trained, cells, tmp_path):
+    run(
+        "predict", trained, cells / "images", "--out", tmp_path, "--save", "instances,probabilities"
+    )
+    (tmp_path / "c2.tif").unlink()
+    result = run("evaluate", tmp_path, cells, "--json", tmp_path / "scores.json")
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert (result.exit_code, result.stderr) == (0, "Warning: no prediction for c2.tif\n")
+    for row in (*scores["images"].values(), scores["overall"]):
+        assert all(f"{value:.4f}" in result.stdout for value in row.values())
+    assert "pixel error from probabilities above 0." in result.stdout
+
+
+def test_warnings_survive_quiet(cells, tmp_path):
+    arguments = ("--run", tmp_path / "run", "--steps", "1", "--learning-rate", "1e-12", "--quiet")
+    result = run("train", cells, *arguments, *TINY, "--validation", "c3")
+    assert result.exit_code == 0, result.output
+    assert all(line.startswith("Warning: ") for line in result.stderr.splitlines())
+    assert result.stdout.startswith("1 steps in ")
+
+
+def keras_unet(*arguments, **options):
+    """Starts the command in a process of its own."""
+    command = [sys.executable, "-m", "keras_unet", *map(str, arguments)]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+        | options,
+    )
+
+
+def test_a_process_ends_in_one_line_and_code_2(tmp_path):
+    process = keras_unet("train", tmp_path, "--run", tmp_path / "run")
+    out, err = process.communicate()
+    assert (process.returncode, out) == (2, "")
+    assert err == (
+        f"Error: {tmp_path}: expected images/ and labels/ (or masks/), or sequences of the Cell "
+        "Tracking Challenge such as 01/ and 01_GT/SEG/. Received an empty folder.\n"
+    )
+
+
+def test_another_backend_ends_in_one_line(tmp_path):
+    process = keras_unet("train", tmp_path, "--run", tmp_path / "run", KERAS_BACKEND="torch")
+    _, err = process.communicate()
+    assert process.returncode == 2
+    assert re.fullmatch(r"Error: keras_unet needs Keras 3 on the TensorFlow backend.*\n", err)
+
+
+def test_ctrl_c_ends_tidily_and_resume_goes_on(cells, tmp_path):
+    folder = tmp_path / "run"
+    arguments = ["train", cells, "--run", folder, "--steps", "120", *TINY, "--validation", "c3"]
+    process = keras_unet(*arguments)
+    for line in process.stdout:
+        if line.startswith("step "):
+            process.send_signal(signal.SIGINT)
+            break
+    rest, err = process.communicate()
+    assert process.returncode == 0
+    assert all(line.startswith("Warning: ") for line in err.splitlines())  # no chatter
+    assert "Interrupted" in rest
+    assert f"to go on: keras-unet train {cells} --run {folder} --resume" in rest
+    outcome = json.loads((folder / "run.json").read_text())["record"]["outcome"]
+    assert not outcome["complete"]
+    assert 6 <= outcome["steps"] < 120
+
+    resumed = run("train", cells, "--run", folder, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    outcome = json.loads((folder / "run.json").read_text())["record"]["outcome"]
+    assert outcome["complete"]
+    assert outcome["steps"] == 120
+    steps = [int(line.split(",")[0]) for line in (folder / "history.csv").read_text().split()[1:]]
+    assert steps == list(range(6, 121, 6))

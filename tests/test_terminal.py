@@ -1,0 +1,164 @@
+import io
+import subprocess
+import sys
+from dataclasses import replace
+
+import click
+import pytest
+from rich.console import Console
+from rich.progress import Progress as Bar
+from rich.progress import TextColumn
+
+from keras_unet.jobs.evaluate import Evaluation
+from keras_unet.terminal import BarWithLines, Lines, one_line_errors, print_scores, progress_shown
+
+
+@pytest.fixture
+def training():
+    """The module of training, imported late: it brings TensorFlow along."""
+    from keras_unet import training
+
+    return training
+
+
+def row(step, score, loss=0.5):
+    return {"step": step, "loss": loss, "score": score}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("a\n  b"),
+        OSError("a b"),
+        FileNotFoundError("a b"),
+        ImportError("a b"),
+        click.ClickException("a b"),
+    ],
+)
+def test_errors_end_in_one_line_and_code_2(error):
+    with pytest.raises(click.ClickException) as caught, one_line_errors():
+        raise error
+    assert caught.value.format_message() == "a b"
+    assert isinstance(error, click.ClickException) or caught.value.exit_code == 2
+
+
+def test_memory_that_runs_out_names_a_way_out():
+    with (
+        pytest.raises(click.ClickException, match="not enough memory") as caught,
+        one_line_errors(),
+    ):
+        raise MemoryError("Unable to allocate 9 TiB")
+    assert "9 TiB" in caught.value.format_message()
+    assert "--tile" in caught.value.format_message()
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), KeyboardInterrupt(), AssertionError()])
+def test_what_is_no_fault_of_the_input_is_let_through(error):
+    with pytest.raises(type(error)), one_line_errors():
+        raise error
+
+
+def test_usage_names_the_command_to_ask_for_help():
+    context = click.Context(click.Command("predict"), info_name="keras-unet predict")
+    with pytest.raises(click.ClickException) as caught, one_line_errors():
+        raise click.UsageError("Missing argument.", context)
+    assert caught.value.format_message() == "Missing argument. See: keras-unet predict --help"
+
+
+def test_a_line_a_validation(training, capsys):
+    lines = Lines()
+    lines.on_start(training.TrainingPlan(steps=40))
+    before = training.Progress(step=9, seconds=27.0)
+    lines.on_step(before)
+    first = replace(before, step=10, seconds=30.0, rows=(row(10, 0.5),), best_score=0.5)
+    lines.on_step(first)
+    lines.on_step(replace(first, step=11, seconds=33.0))
+    worse = replace(first, step=20, seconds=60.0, rows=(*first.rows, row(20, 0.25)), stale=1)
+    lines.on_step(worse)
+    lines.on_step(replace(worse, step=40, seconds=120.0, rows=(row(40, None, None),)))
+    assert capsys.readouterr().out.splitlines() == [
+        "step 10: loss 0.5000, score 0.5000 (the best so far), 0:01:30 left",
+        "step 20: loss 0.5000, score 0.2500 (best 0.5000), 0:01:00 left",
+        "step 40: loss -, 0:00:00 left",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("plan", "step", "seconds", "left"),
+    [
+        ({"steps": 100}, 25, 60.0, "0:03:00"),
+        ({"steps": None, "max_minutes": 10.0}, 7, 60.0, "0:09:00"),
+        ({"steps": 100, "max_minutes": 10.0}, 5, 60.0, "0:09:00"),
+        ({"steps": 100, "max_minutes": 10.0}, 50, 60.0, "0:01:00"),
+        ({"steps": None, "max_minutes": 1.0}, 9, 70.0, "0:00:00"),
+        ({"steps": 100}, 0, 0.0, "-:--"),
+    ],
+)
+def test_time_left_follows_the_limit_that_comes_first(training, plan, step, seconds, left):
+    lines = Lines()
+    lines.on_start(training.TrainingPlan(**plan))
+    assert lines.left(training.Progress(step=step, seconds=seconds)) == left
+
+
+def test_quiet_keeps_warnings_alone(capsys):
+    lines = Lines(quiet=True)
+    lines.say("4 images")
+    lines.say("Warning: the network has collapsed")
+    assert capsys.readouterr() == ("", "Warning: the network has collapsed\n")
+
+
+def test_bar_shows_loss_score_and_time_left_with_lines_above(training):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=120)
+    with Bar(TextColumn("{task.description}"), console=console, auto_refresh=False) as bar:
+        shown = BarWithLines(bar)
+        shown.say("held out: [a]")
+        assert not bar.tasks[0].visible
+        shown.on_start(training.TrainingPlan(steps=40))
+        progress = training.Progress(step=9, seconds=27.0, loss=0.25)
+        shown.on_step(progress)
+        assert bar.tasks[0].description == "step 9  loss 0.2500  0:01:33 left"
+        rows = (row(10, 0.5),)
+        shown.on_step(replace(progress, step=10, seconds=30.0, rows=rows, score=0.5))
+        assert bar.tasks[0].description == "step 10  loss 0.2500  score 0.5000  0:01:30 left"
+        assert bar.tasks[0].completed == 0.25
+    assert "held out: [a]" in screen.getvalue()
+    assert "step 10: loss 0.5000, score 0.5000 (the best so far), 0:01:30 left" in screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("terminal", "quiet", "shown"),
+    [(True, False, BarWithLines), (True, True, Lines), (False, False, Lines)],
+)
+def test_a_bar_needs_a_terminal(monkeypatch, terminal, quiet, shown):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    with progress_shown(quiet=quiet) as found:
+        assert type(found) is shown
+
+
+def test_scores_that_are_undefined_are_a_dash(capsys):
+    scores = {"iou": float("nan"), "seg": 0.5}
+    print_scores(Evaluation({"a": scores}, scores, 0.0, False, ()))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert [row[1::2] for row in rows] == [["a", "-", "0.5000"], ["all", "-", "0.5000"]]
+
+
+def test_what_an_import_says_is_shown_only_if_it_fails(tmp_path):
+    (tmp_path / "chatty.py").write_text("import os\nos.write(2, b'greetings\\n')\n")
+    (tmp_path / "broken.py").write_text("import chatty\nraise ImportError('no such library')\n")
+    program = (
+        "import sys\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from keras_unet.terminal import import_quietly\n"
+        "import_quietly(sys.argv[1])\n"
+        "print('after', file=sys.stderr)\n"
+    )
+    said = {
+        name: subprocess.run(
+            [sys.executable, "-c", program, name], capture_output=True, text=True, check=False
+        ).stderr
+        for name in ("chatty", "broken")
+    }
+    assert said["chatty"] == "after\n"
+    assert said["broken"].startswith("greetings\n")
+    assert said["broken"].endswith("ImportError: no such library\n")
