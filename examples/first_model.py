@@ -24,7 +24,7 @@ from keras_unet import (
     train,
     weight_map,
 )
-from keras_unet.data.images import Standardisation
+from keras_unet.data.standardisation import Standardisation
 from keras_unet.report import grey_picture, heat_picture, label_picture, montage, write_png
 from keras_unet.synthetic import draw_cells
 

@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
-from keras_unet.data.images import Standardisation, as_channels, pixels_of
-from keras_unet.data.labels import LabelScheme
+from keras_unet.data.images import as_channels, pixels_of
+from keras_unet.data.schemes import LabelScheme
+from keras_unet.data.standardisation import Standardisation
 from keras_unet.files import write_json
 
 RECORD = "run.json"

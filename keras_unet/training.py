@@ -299,9 +299,11 @@ def _endless(batches: Callable[[int], Any], first: int) -> Iterator[Any]:
 def _uninterrupted() -> Iterator[None]:
     """Holds Ctrl-C back to the end of the block.
 
-    An update is never without its record, nor a record without its files.
+    An update is never without its record, nor a record without its files. Python interrupts the
+    main thread alone, and only where it handles the signal itself.
     """
-    if threading.current_thread() is not threading.main_thread():  # Python interrupts the main one
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is None:
         yield
         return
     held = []
@@ -447,5 +449,5 @@ class _Files:
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         return dict(arrays)

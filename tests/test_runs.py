@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from keras_unet.architecture import Architecture
-from keras_unet.data.images import Standardisation
-from keras_unet.data.labels import LabelScheme
+from keras_unet.data.schemes import LabelScheme
+from keras_unet.data.standardisation import Standardisation
 from keras_unet.runs import RECORD, Run
 
 

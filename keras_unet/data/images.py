@@ -1,4 +1,4 @@
-"""Images: reading and writing files, channels, standardisation.
+"""Images: reading and writing files, grey values, channels.
 
 A file is read as *planes*, an array `(planes, height, width, channels)` in the file's own dtype.
 What a file is, its first bytes tell, not its name. Nothing is scaled, inverted or resized: 16-bit
@@ -8,8 +8,6 @@ stays 16-bit, and a TIFF that calls 0 white gives the numbers it stores.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tifffile import EXTRASAMPLE, PHOTOMETRIC
 
+from keras_unet.data.wording import counted
 from keras_unet.files import atomic
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
@@ -27,7 +26,6 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset(
 )
 
 Palette = Literal["indices", "colours"]
-Mode = Literal["image", "dataset"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -140,9 +138,9 @@ def as_channels(image: NDArray[Any], channels: int, path: Path) -> NDArray[Any]:
     if channels == 1 and is_grey(image):
         return image[..., :1]
     raise ValueError(
-        f"{path}: expected {_count(channels, 'channel')}{' or 3 equal ones' * (channels == 1)}, "
+        f"{path}: expected {counted(channels, 'channel')}{' or 3 equal ones' * (channels == 1)}, "
         f"received {received}. Convert the image, or use a model for "
-        f"{_count(received, 'channel')}."
+        f"{counted(received, 'channel')}."
     )
 
 
@@ -158,99 +156,6 @@ def is_grey(planes: NDArray[Any]) -> bool:
         return bool(channels == 1)
     first = planes[..., 0]
     return np.array_equal(first, planes[..., 1]) and np.array_equal(first, planes[..., 2])
-
-
-@dataclass(frozen=True)
-class Standardisation:
-    """How grey values become the network's input: zero mean and unit deviation in each channel.
-
-    Attributes:
-        mode: `"image"` measures every image by itself; `"dataset"` uses the recorded numbers.
-        mean: Mean of each channel, in grey values; empty for `"image"`.
-        std: Standard deviation of each channel, in grey values; empty for `"image"`.
-
-    Raises:
-        ValueError: The mode is unknown, or the numbers do not go with it.
-
-    Examples:
-        >>> image = np.array([[[10.0], [30.0]]])
-        >>> Standardisation("image").apply(image).ravel().tolist()
-        [-1.0, 1.0]
-        >>> Standardisation("dataset", mean=(20.0,), std=(5.0,)).apply(image).ravel().tolist()
-        [-2.0, 2.0]
-    """
-
-    mode: Mode
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Checks that the numbers go with the mode."""
-        if self.mode not in ("image", "dataset"):
-            raise ValueError(f"mode must be 'image' or 'dataset'. Received {self.mode!r}.")
-        if len(self.mean) != len(self.std) or bool(self.mean) != (self.mode == "dataset"):
-            raise ValueError(
-                "mean and std must hold one number a channel for mode 'dataset' and none for mode "
-                f"'image'. Received mode={self.mode!r}, mean={self.mean}, std={self.std}."
-            )
-
-    @classmethod
-    def of(cls, images: Sequence[NDArray[Any]], mode: Mode) -> Standardisation:
-        """Measures images.
-
-        Args:
-            images: Arrays `(height, width, channels)`; sizes may differ, channels may not.
-            mode: `"dataset"` records mean and deviation of each channel over all pixels of all
-                images; `"image"` records nothing.
-
-        Returns:
-            The standardisation to use for these images and all later ones.
-
-        Raises:
-            ValueError: There is no image, or the numbers of channels differ.
-        """
-        if mode != "dataset":
-            return cls(mode)
-        channels = {image.shape[-1] for image in images}
-        if len(channels) != 1:
-            raise ValueError(
-                "images must be at least one, all with the same number of channels. "
-                f"Received {len(images)} with {sorted(channels)} channels."
-            )
-        mean, std = _moments(images)
-        return cls(mode, tuple(mean.tolist()), tuple(std.tolist()))
-
-    def apply(self, image: NDArray[Any]) -> NDArray[np.float32]:
-        """Standardises one image, in double precision.
-
-        Args:
-            image: Array `(height, width, channels)` of grey values.
-
-        Returns:
-            The image with zero mean and unit deviation in each channel; all 0 where constant.
-
-        Raises:
-            ValueError: The recorded numbers are for another number of channels.
-        """
-        if self.mode == "image":
-            mean, std = _moments([image])
-        else:
-            mean, std = np.array(self.mean), np.array(self.std)
-        if mean.size != image.shape[-1]:
-            raise ValueError(
-                f"image must have {_count(mean.size, 'channel')}, as the images measured had. "
-                f"Received shape {image.shape}."
-            )
-        return ((image - mean) / np.where(std > 0, std, 1.0)).astype(np.float32)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as JSON knows them."""
-        return {"mode": self.mode, "mean": list(self.mean), "std": list(self.std)}
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Standardisation:
-        """Returns what `to_dict` described."""
-        return cls(fields["mode"], tuple(fields["mean"]), tuple(fields["std"]))
 
 
 def write_tiff(path: Path, array: NDArray[Any], *, axes: str) -> None:
@@ -304,18 +209,6 @@ def smallest_unsigned(labels: NDArray[Any]) -> NDArray[Any]:
 def _is_image_file(path: Path) -> bool:
     hidden = path.name.startswith(".")
     return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file()
-
-
-def _moments(images: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each channel over all pixels; exactly 0 where constant."""
-    flat = [image.reshape(-1, image.shape[-1]) for image in images]
-    pixels = sum(len(part) for part in flat)
-    mean = sum(part.sum(axis=0, dtype=np.float64) for part in flat) / pixels
-    squares = sum(np.square(part - mean).sum(axis=0) for part in flat)
-    lowest = np.min([part.min(axis=0) for part in flat], axis=0)
-    highest = np.max([part.max(axis=0) for part in flat], axis=0)
-    constant = lowest == highest
-    return np.where(constant, lowest, mean), np.where(constant, 0.0, np.sqrt(squares / pixels))
 
 
 def _decode(path: Path, palette: Palette) -> NDArray[Any]:
@@ -393,10 +286,6 @@ def _without_alpha(pixels: NDArray[Any]) -> NDArray[Any]:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _known() -> str:

@@ -204,9 +204,7 @@ def _never_ahead(data: Any) -> Any:
     code, and the code for the interpreter, which the dropping thread holds: for ever.
     """
     options = tf.data.Options()
-    options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
-    options.experimental_optimization.inject_prefetch = False
     return data.with_options(options)
 
 
@@ -298,7 +296,7 @@ def _cut_in_graph(atlas: _Atlas, tile_size: int, output_size: int) -> Render:
 def tile_coordinates(draw: Draw, tile_size: int) -> Any:
     """Computes where each pixel of a tile is read: centre + M (p - middle) + displacement(p).
 
-    M (p - middle) is written out: as a matrix product a GPU would round it to a quarter of a pixel.
+    M (p - middle) is written out: in a matrix product some GPUs round to a quarter of a pixel.
 
     Returns:
         float32 tensor of shape `(2, tile, tile)`: row and column in pixels of the image.

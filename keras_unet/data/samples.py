@@ -1,16 +1,13 @@
-"""From a folder of images and label files to samples.
+"""From pairs of files to samples: images and labels read, checked and described, and split.
 
-Two layouts are known. Either `images/` and `labels/` (or `masks/`) hold files that are paired by
-name, whatever their endings: `images/a.tif` with `labels/a.png`. Or the folder is laid out as in
-the Cell Tracking Challenge: `01/t000.tif` with `01_GT/SEG/man_seg000.tif`, or with
-`01_GT/SEG/man_seg_000_003.tif` for plane 3 of a stack; frames without annotation are passed over.
+An image and its labels become one sample, a stack one sample a plane. What the labels mean is
+found out over the whole folder.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,55 +15,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.data.images import (
-    as_channels,
-    image_files,
-    is_grey,
-    pixels_of,
-    read_planes,
-    stem_of,
-)
-from keras_unet.data.labels import (
-    Kind,
-    LabelScheme,
-    check_labels,
-    detect_scheme,
-    histogram_line,
-)
+from keras_unet.data.images import as_channels, is_grey, pixels_of, read_planes
+from keras_unet.data.labels import check_labels, detect_scheme, histogram_line
+from keras_unet.data.pairs import Pair, find_pairs, plane_name
+from keras_unet.data.schemes import Kind, LabelScheme
+from keras_unet.data.wording import counted
 
-_FRAME = re.compile(r"t(\d+)\.tiff?", re.IGNORECASE)
-_ANNOTATION = re.compile(r"man_seg_?(\d+)(?:_(\d+))?\.tiff?", re.IGNORECASE)
 _SIZES_LISTED = 3
-
-
-@dataclass(frozen=True)
-class Pair:
-    """An image and its labels.
-
-    Attributes:
-        name: Name of the sample; unique in its folder.
-        image: The image file.
-        labels: The label file.
-        plane: Plane of the image that the labels belong to, from 0, or None for all planes.
-    """
-
-    name: str
-    image: Path
-    labels: Path
-    plane: int | None = None
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """What `find_pairs` found.
-
-    Attributes:
-        pairs: The pairs, by name.
-        orphans: Files without a partner.
-    """
-
-    pairs: tuple[Pair, ...]
-    orphans: tuple[Path, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +64,8 @@ class Samples:
     def describe(self) -> str:
         """Describes the data set to a person, in a few lines."""
         lines = (
-            f"{_count(len(self.samples), 'image')} of {self._sizes()} pixels (height x width)",
-            f"grey values: {self.dtype}, {_count(self.channels, 'channel')}",
+            f"{counted(len(self.samples), 'image')} of {self._sizes()} pixels (height x width)",
+            f"grey values: {self.dtype}, {counted(self.channels, 'channel')}",
             f"labels: {self._labels()}",
             f"share of pixels: {self._shares()}",
             f"instances: {sum(_instances_in(sample) for sample in self.samples):,} in total",
@@ -149,70 +104,8 @@ class Samples:
     def _orphans(self) -> list[str]:
         if not self.orphans:
             return []
-        head = f"passed over, having no partner: {_count(len(self.orphans), 'file')}"
+        head = f"passed over, having no partner: {counted(len(self.orphans), 'file')}"
         return [head, *(f"  {path.parent.name}/{path.name}" for path in self.orphans)]
-
-
-def find_pairs(folder: Path) -> Pairs:
-    """Finds the images and their label files, in either layout of this module.
-
-    Args:
-        folder: Folder that holds `images/` and `labels/` (or `masks/`), or, at any depth,
-            sequences of the Cell Tracking Challenge.
-
-    Returns:
-        The pairs, by name, and the files that have no partner.
-
-    Raises:
-        FileNotFoundError: There is no such folder.
-        NotADirectoryError: It is a file.
-        ValueError: The folder has neither layout, nothing in it goes together, or two files lay
-            claim to the same name.
-    """
-    _refuse_no_folder(folder)
-    found = _find_by_name(folder) if _label_folders(folder) else _find_sequences(folder)
-    if not found.pairs:
-        examples = ", ".join(f"{path.parent.name}/{path.name}" for path in found.orphans[:3])
-        raise ValueError(
-            f"{folder}: no image goes together with a label file. Expected the same name in both, "
-            "for example images/a.tif and labels/a.png, or 01/t000.tif and "
-            f"01_GT/SEG/man_seg000.tif. Received {examples or 'no image file'}."
-        )
-    return found
-
-
-def files_by_stem(folder: Path) -> dict[str, Path]:
-    """Finds the image files of a folder by their names without endings.
-
-    Raises:
-        ValueError: Two files lay claim to the same name.
-    """
-    found: dict[str, Path] = {}
-    for path in image_files(folder):
-        other = found.setdefault(stem_of(path), path)
-        if other is not path:
-            raise ValueError(
-                f"{folder}: expected one file a name, received {other.name} and {path.name}. "
-                "Remove or rename one of them."
-            )
-    return found
-
-
-def annotated_frame(path: Path) -> tuple[int, int | None] | None:
-    """Tells which frame, and which plane of it, a file annotates.
-
-    Returns:
-        The numbers in the name `man_seg000.tif` or `man_seg_000_003.tif` of the Cell Tracking
-        Challenge, None for the plane where it names none; None for any other name.
-
-    Example:
-        >>> annotated_frame(Path("man_seg007.tif")), annotated_frame(Path("man_seg_007_003.tif"))
-        ((7, None), (7, 3))
-    """
-    match = _ANNOTATION.fullmatch(path.name)
-    if match is None:
-        return None
-    return int(match[1]), None if match[2] is None else int(match[2])
 
 
 def read_samples(
@@ -304,73 +197,13 @@ class _Plane:
     labels: NDArray[np.int32]
 
 
-def _label_folders(folder: Path) -> list[Path]:
-    """The folders beside `images/` that may hold labels; none where there is no `images/`."""
-    if not (folder / "images").is_dir():
-        return []
-    return [folder / name for name in ("labels", "masks") if (folder / name).is_dir()]
-
-
-def _find_by_name(folder: Path) -> Pairs:
-    label_folders = _label_folders(folder)
-    if len(label_folders) > 1:
-        raise ValueError(
-            f"{folder}: expected one folder of labels, received labels/ and masks/. "
-            "Move one of them elsewhere."
-        )
-    images, labels = files_by_stem(folder / "images"), files_by_stem(label_folders[0])
-    names = sorted(images.keys() & labels.keys())
-    lonely = [files[name] for files in (images, labels) for name in files if name not in names]
-    return Pairs(tuple(Pair(name, images[name], labels[name]) for name in names), tuple(lonely))
-
-
-def _find_sequences(folder: Path) -> Pairs:
-    annotated = sorted(path for path in folder.rglob("*_GT/SEG") if path.is_dir())
-    if not annotated:
-        _refuse_layout(folder)
-    found = [_find_frames(folder, path) for path in annotated]
-    return Pairs(
-        tuple(pair for part in found for pair in part.pairs),
-        tuple(path for part in found for path in part.orphans),
-    )
-
-
-def _find_frames(folder: Path, annotated: Path) -> Pairs:
-    """Pairs the annotations in `<sequence>_GT/SEG` with the frames in `<sequence>`."""
-    ground_truth = annotated.parent
-    sequence = ground_truth.with_name(ground_truth.name.removesuffix("_GT"))
-    prefix = "_".join(sequence.relative_to(folder).parts)
-    frames = _frames_in(sequence) if sequence.is_dir() else {}
-    pairs, orphans = [], []
-    for path in sorted(annotated.iterdir()):
-        if (numbers := annotated_frame(path)) is None:
-            continue
-        number, plane = numbers
-        if number not in frames:
-            orphans.append(path)
-            continue
-        name = f"{prefix}_{frames[number].stem}"
-        name = name if plane is None else _of(name, plane)
-        pairs.append(Pair(name, frames[number], path, plane))
-    return Pairs(tuple(sorted(pairs, key=lambda pair: pair.name)), tuple(orphans))
-
-
-def _frames_in(sequence: Path) -> Mapping[int, Path]:
-    files = ((path, _FRAME.fullmatch(path.name)) for path in sorted(sequence.iterdir()))
-    return {int(match[1]): path for path, match in files if match}
-
-
-def _of(name: str, plane: int) -> str:
-    return f"{name}_{plane:03d}"
-
-
 def _read_pair(pair: Pair) -> Iterable[_Plane]:
     image = _annotated_planes(pair, read_planes(pair.image, palette="colours"))
     labels = check_labels(pair.labels, read_planes(pair.labels))
     _refuse_different_sizes(pair, image, labels)
     if len(image) == 1:
         return [_Plane(pair.name, pair, image[0], labels[0])]
-    return [_Plane(_of(pair.name, i), pair, image[i], labels[i]) for i in range(len(image))]
+    return [_Plane(plane_name(pair.name, i), pair, image[i], labels[i]) for i in range(len(image))]
 
 
 def _annotated_planes(pair: Pair, image: NDArray[Any]) -> NDArray[Any]:
@@ -379,7 +212,7 @@ def _annotated_planes(pair: Pair, image: NDArray[Any]) -> NDArray[Any]:
     if pair.plane >= len(image):
         raise ValueError(
             f"{pair.labels}: labels plane {pair.plane}, counted from 0, but {pair.image} has "
-            f"{_count(len(image), 'plane')}. Correct the name of the label file."
+            f"{counted(len(image), 'plane')}. Correct the name of the label file."
         )
     return image[pair.plane : pair.plane + 1]
 
@@ -391,7 +224,7 @@ def _common_channels(raw: Sequence[_Plane]) -> int:
     for plane in raw:
         if plane.image.shape[-1] != expected:
             raise ValueError(
-                f"{plane.pair.image}: expected {_count(expected, 'channel')} as in "
+                f"{plane.pair.image}: expected {counted(expected, 'channel')} as in "
                 f"{raw[0].pair.image.name}, received {plane.image.shape[-1]}. Convert the images "
                 "so that all have the same channels."
             )
@@ -430,27 +263,6 @@ def _named(names: Sequence[str], wanted: Sequence[str]) -> set[int]:
     return {i for i, name in enumerate(names) if name in wanted}
 
 
-def _refuse_no_folder(folder: Path) -> None:
-    if not folder.exists():
-        raise FileNotFoundError(
-            f"{folder}: no such folder. Expected one with images/ and labels/ in it."
-        )
-    if not folder.is_dir():
-        raise NotADirectoryError(
-            f"{folder}: expected a folder with images/ and labels/ in it, received a file."
-        )
-
-
-def _refuse_layout(folder: Path) -> None:
-    entries = sorted(path.name for path in folder.iterdir())
-    shown = ", ".join(entries[:8]) + (", ..." if len(entries) > 8 else "")
-    raise ValueError(
-        f"{folder}: expected images/ and labels/ (or masks/), or sequences of the Cell Tracking "
-        "Challenge such as 01/ and 01_GT/SEG/. Received "
-        f"{f'a folder with {shown}' if entries else 'an empty folder'}."
-    )
-
-
 def _refuse_same_names(names: Sequence[str], folder: Path) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -463,7 +275,7 @@ def _refuse_same_names(names: Sequence[str], folder: Path) -> None:
 def _refuse_different_sizes(pair: Pair, image: NDArray[Any], labels: NDArray[np.int32]) -> None:
     if len(image) != len(labels):
         raise ValueError(
-            f"{pair.labels}: expected {_count(len(image), 'plane')} as in {pair.image}, received "
+            f"{pair.labels}: expected {counted(len(image), 'plane')} as in {pair.image}, received "
             f"{len(labels)}. Save one plane of labels for each plane of the image."
         )
     if image.shape[1:3] != labels.shape[1:3]:
@@ -488,7 +300,3 @@ def _instances_in(sample: Sample) -> int:
 
 def _size(array: NDArray[Any]) -> str:
     return f"{array.shape[1]} x {array.shape[2]}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

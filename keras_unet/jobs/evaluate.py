@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.data.images import read_planes
-from keras_unet.data.labels import Kind, LabelScheme, check_labels, detect_scheme
+from keras_unet.data.labels import check_labels, detect_scheme
+from keras_unet.data.schemes import Kind, LabelScheme
+from keras_unet.data.wording import counted
 from keras_unet.files import make_folder, write_json
 from keras_unet.jobs.folders import check_writable
 from keras_unet.jobs.pairing import Scored, find_references, pair
@@ -218,5 +220,4 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _size(planes: NDArray[Any]) -> str:
-    count = f"{len(planes)} plane{'' if len(planes) == 1 else 's'}"
-    return f"{count} of {planes.shape[1]} x {planes.shape[2]} pixels"
+    return f"{counted(len(planes), 'plane')} of {planes.shape[1]} x {planes.shape[2]} pixels"

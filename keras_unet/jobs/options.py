@@ -9,10 +9,10 @@ from math import ceil, inf
 from typing import Any, Literal, get_args
 
 from keras_unet.architecture import Architecture, Normalization, Padding
-from keras_unet.data.images import Mode
-from keras_unet.data.labels import Kind
 from keras_unet.data.pipeline import Augmentation, Engine
 from keras_unet.data.samples import check_share
+from keras_unet.data.schemes import Kind
+from keras_unet.data.standardisation import Mode
 from keras_unet.precision import choose_precision
 from keras_unet.training import TrainingPlan
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
-from keras_unet.data.labels import Kind
+from keras_unet.data.schemes import Kind
 
 Output = Literal["instances", "classes", "probabilities"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_unet.data.images import image_files
-from keras_unet.data.samples import annotated_frame, files_by_stem
+from keras_unet.data.pairs import annotated_frame, files_by_stem
 from keras_unet.jobs.outputs import owner_of
 
 _FRAME = re.compile(r"(?P<sequence>.*?)(?:t|mask|man_seg_?)(?P<number>\d+)")

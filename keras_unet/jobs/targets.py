@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.data.images import read_planes, write_tiff
-from keras_unet.data.labels import LabelScheme
 from keras_unet.data.samples import Sample
+from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.weights import class_balance, weight_map
 from keras_unet.distances import separate_touching
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from keras_unet.backend import keras, tf
-from keras_unet.data.images import Standardisation
 from keras_unet.data.pipeline import TrainingImage, build_dataset
 from keras_unet.data.samples import Sample, Samples, read_samples, split
+from keras_unet.data.standardisation import Standardisation
 from keras_unet.files import make_folder
 from keras_unet.jobs.networks import load_network, new_network
 from keras_unet.jobs.options import TrainingOptions

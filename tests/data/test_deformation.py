@@ -43,7 +43,7 @@ def identity(height: int, width: int) -> NDArray[np.float64]:
 
 
 def close_to_tie(coordinates: NDArray[Any]) -> NDArray[np.bool_]:
-    return (np.abs(coordinates % 1 - 0.5) < TIE).any(axis=0)
+    return np.asarray((np.abs(coordinates % 1 - 0.5) < TIE).any(axis=0))
 
 
 @pytest.mark.parametrize("nodes", [(2, 2), (3, 3), (3, 5), (7, 2)])
@@ -136,7 +136,7 @@ def test_one_compiled_function_deforms_images_of_any_size() -> None:
     grid = grids((3, 3), seed=7, amplitude=4.0).astype(np.float32)
     traces = []
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]  # TensorFlow is untyped
     def deform(pixels: Any, size: Any, grid: Any) -> Any:
         traces.append(size)
         rows, columns = tf.unstack(displacement_field(grid, (16, 16)))

@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.ndimage as ndi
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
 from keras_unet.data.images import read_planes
-from keras_unet.data.labels import LabelScheme, check_labels, detect_scheme, histogram_line
+from keras_unet.data.labels import check_labels, detect_scheme, histogram_line
+from keras_unet.data.schemes import LabelScheme
 
 INSTANCES = LabelScheme("instances", (0, 1))
 HERE = Path("a.png")
@@ -216,89 +214,6 @@ def test_real_masks_by_jpeg_are_refused(shared_data: Path) -> None:
         for quality in (30, 75, 95, 100):
             with pytest.raises(ValueError, match="as from JPEG"):
                 detect(by_jpeg(mask, quality))
-
-
-SCHEMES = st.builds(
-    lambda values, ignore: LabelScheme("classes", tuple(sorted(values - {ignore})), ignore),
-    st.sets(st.integers(0, 70_000), min_size=3, max_size=9),
-    st.none() | st.integers(0, 70_000),
-)
-
-
-@settings(deadline=None, max_examples=50)
-@given(SCHEMES, st.data())
-def test_classes_go_there_and_back(scheme: LabelScheme, data: st.DataObject) -> None:
-    shape = hnp.array_shapes(min_dims=2, max_dims=2, max_side=6)
-    classes = data.draw(hnp.arrays(np.uint8, shape, elements=st.integers(0, scheme.classes - 1)))
-    labels = scheme.from_classes(classes)
-    assert labels.dtype.kind == "u"
-    assert (
-        labels.dtype.itemsize == (1 if max(scheme.values) < 256 else 2)
-        or max(scheme.values) > 65_535
-    )
-    assert np.array_equal(labels, np.array(scheme.values)[classes])
-    again = scheme.to_classes(labels)
-    assert again.dtype == np.uint8
-    np.testing.assert_array_equal(again, classes)
-
-
-@settings(deadline=None, max_examples=50)
-@given(hnp.arrays(np.uint8, (7, 8), elements=st.sampled_from([0, 100, 200, 255])))
-def test_instances_of_classes_are_the_pieces_of_the_foreground(labels: NDArray[np.uint8]) -> None:
-    scheme = LabelScheme("classes", (0, 100, 200), 255)
-    instances = scheme.to_instances(labels)
-    assert instances.dtype == np.int32
-    pieces, count = ndi.label((labels == 100) | (labels == 200))
-    assert instances.max() == count
-    assert np.array_equal(instances > 0, pieces > 0)
-    for number in range(1, count + 1):
-        assert np.unique(instances[pieces == number]).size == 1
-
-
-def test_instances_keep_their_numbers_and_ignored_pixels_become_background() -> None:
-    scheme = LabelScheme("instances", (0, 1), 9)
-    labels = np.array([[0, 70_000, 9], [3, 3, 0]])
-    assert scheme.classes == 2
-    assert scheme.to_instances(labels).tolist() == [[0, 70_000, 0], [3, 3, 0]]
-    assert scheme.to_classes(labels).tolist() == [[0, 1, 0], [1, 1, 0]]
-    assert scheme.ignored(labels).tolist() == [[False, False, True], [False, False, False]]
-    assert not INSTANCES.ignored(labels).any()
-    assert INSTANCES.from_classes(np.array([[0, 1]])).tolist() == [[0, 1]]
-
-
-def test_unknown_values_are_named() -> None:
-    scheme = LabelScheme("classes", (0, 255), 100)
-    message = r"labels must hold 0, 255, or 100 to ignore\. Received 7, 300 as well, in 3 pixels"
-    with pytest.raises(ValueError, match=message):
-        scheme.to_classes(np.array([[7, 300, 7, 0, 255, 100]]))
-    many = np.arange(1, 20)
-    with pytest.raises(ValueError, match=r"hold 0, 255\. Received 1, .* 8, \.\.\. \(19 values\)"):
-        LabelScheme("classes", (0, 255)).to_instances(many)
-
-
-def test_scheme_travels_as_json() -> None:
-    for scheme in (INSTANCES, LabelScheme("classes", (0, 3, 7), 5)):
-        assert LabelScheme.from_dict(scheme.to_dict()) == scheme
-
-
-@pytest.mark.parametrize(
-    ("kind", "values", "ignore", "message"),
-    [
-        ("semantic", (0, 1), None, r"kind must be 'classes' or 'instances'\. Received 'semantic'"),
-        ("instances", (0, 2), None, r"values must be \(0, 1\) .* Received values=\(0, 2\)"),
-        ("instances", (0, 1), 0, r"ignore must not be the background 0\. .*ignore=0"),
-        ("classes", (1, 0), None, r"values must be 2 to 256 ascending numbers"),
-        ("classes", (0, 1), 1, r"without the value to ignore\. Received .*ignore=1"),
-        ("classes", (0,), None, r"values must be 2 to 256"),
-        ("classes", (-1, 0), None, r"values must be 2 to 256"),
-        ("classes", tuple(range(257)), None, r"values must be 2 to 256"),
-    ],
-)
-def test_scheme_refuses_contradictions(
-    kind: Any, values: tuple[int, ...], ignore: int | None, message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        LabelScheme(kind, values, ignore)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "int64", "float32", "float64"])

@@ -143,7 +143,11 @@ class TestSeed:
 
     @pytest.mark.parametrize("engine", ENGINES)
     def test_first_skips_batches(self, engine: str) -> None:
-        options = {"batch_size": 2, "augmentation": Augmentation(), "engine": engine}
+        options: dict[str, Any] = {
+            "batch_size": 2,
+            "augmentation": Augmentation(),
+            "engine": engine,
+        }
         assert_same_batches(take(5, **options)[3:], take(2, first=3, **options))
 
     def test_no_two_tiles_are_alike(self) -> None:
@@ -157,7 +161,7 @@ class TestEngines:
         """Grey values to 1e-4, weights to 1e-5, labels but for 1 pixel in 10,000."""
         coarse = [
             TrainingImage(
-                ndimage.gaussian_filter(one.image / 100, (2, 2, 0), mode="mirror"),
+                ndimage.gaussian_filter(one.image / np.float32(100), (2, 2, 0), mode="mirror"),
                 one.classes // 20 * 20,
                 ndimage.gaussian_filter(one.weights, 4, mode="mirror"),
             )
@@ -233,11 +237,12 @@ def reflected_window(source: TrainingImage, centre: NDArray[Any], tile_size: int
     row, column = centre
     window = np.s_[row : row + tile_size, column : column + tile_size]
     before, after = tile_size // 2, tile_size
-    padded = (
-        np.pad(part, [(before, after)] * 2 + [(0, 0)] * (part.ndim - 2), mode="reflect")[window]
-        for part in source
-    )
-    return TrainingImage(*padded)
+
+    def cut(part: NDArray[Any]) -> NDArray[Any]:
+        sides = [(before, after)] * 2 + [(0, 0)] * (part.ndim - 2)
+        return np.pad(part, sides, mode="reflect")[window]
+
+    return TrainingImage(cut(source.image), cut(source.classes), cut(source.weights))
 
 
 class TestDraw:
@@ -321,6 +326,7 @@ for device in (None, "/CPU:1"):
     next(iter(build_dataset([one], network, tile_size=40, device=device)))
 """
         by_default, asked_for = run_script(script).stderr.split("device = ")[1:]
+        assert "Compiled cluster using XLA" in by_default
         assert places_of_calls(by_default) == {"CPU:0"}
         assert places_of_calls(asked_for) == {"CPU:1"}
 
@@ -385,7 +391,7 @@ class TestErrors:
             take(1, [empty])
 
     def test_negative_classes(self) -> None:
-        classes = np.full((9, 8), -1, np.int8)
+        classes: NDArray[Any] = np.full((9, 8), -1, np.int8)
         one = TrainingImage(np.zeros((9, 8, 3), np.float32), classes, classes.astype("f4"))
         with pytest.raises(ValueError, match=r"from 0 to 199.*Received: -1 to -1"):
             take(1, [one])

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from keras_unet.data.labels import LabelScheme
-from keras_unet.data.samples import Pair, Sample, find_pairs, read_samples, split
+from keras_unet.data.samples import Sample, read_samples, split
+from keras_unet.data.schemes import LabelScheme
 
 
 def write(path: Path, array: NDArray[Any]) -> Path:
@@ -40,127 +40,22 @@ def write_pair(folder: Path, name: str, image: NDArray[Any], labels: NDArray[Any
     write(folder / "labels" / f"{name}.png", labels)
 
 
-def names(pairs: tuple[Pair, ...]) -> list[str]:
-    return [pair.name for pair in pairs]
-
-
-def test_pairs_by_name_whatever_the_ending(tmp_path: Path) -> None:
-    for image, labels in (("b.tif", "b.png"), ("a.PNG", "a.tif"), ("c.ome.tif", "c.tif")):
-        write(tmp_path / "images" / image, grey(20, 24))
-        write(tmp_path / "masks" / labels, mask())
-    for ignored in (".b.png", "notes.txt", "Thumbs.db"):
-        (tmp_path / "images" / ignored).write_text("")
-    (tmp_path / "images" / "folder.png").mkdir()
-    found = find_pairs(tmp_path)
-    assert names(found.pairs) == ["a", "b", "c"]
-    assert found.pairs[1] == Pair("b", tmp_path / "images/b.tif", tmp_path / "masks/b.png")
-    assert found.orphans == ()
-
-
-def test_orphans_of_both_sides(tmp_path: Path) -> None:
-    write_pair(tmp_path, "a", grey(20, 24), mask())
-    image = write(tmp_path / "images" / "b.png", grey(20, 24))
-    labels = write(tmp_path / "labels" / "c.png", mask())
-    found = find_pairs(tmp_path)
-    assert names(found.pairs) == ["a"]
-    assert found.orphans == (image, labels)
-    assert (
-        read_samples(tmp_path)
-        .describe()
-        .endswith("passed over, having no partner: 2 files\n  images/b.png\n  labels/c.png")
-    )
-
-
-def test_one_name_twice_is_refused(tmp_path: Path) -> None:
-    write_pair(tmp_path, "a", grey(20, 24), mask())
-    write(tmp_path / "images" / "a.png", grey(20, 24))
-    with pytest.raises(ValueError, match=r"images: expected one .* received a\.png and a\.tif\."):
-        find_pairs(tmp_path)
-
-
-def test_two_folders_of_labels_are_refused(tmp_path: Path) -> None:
-    write_pair(tmp_path, "a", grey(20, 24), mask())
-    write(tmp_path / "masks" / "a.png", mask())
-    with pytest.raises(ValueError, match=r"one folder of labels, received labels/ and masks/\."):
-        find_pairs(tmp_path)
-
-
-def write_challenge(folder: Path) -> None:
-    for frame in range(4):
-        write(folder / "01" / f"t{frame:03d}.tif", grey(20, 24, dtype="uint16"))
+def write_annotated_plane(folder: Path, plane: int) -> None:
     write(folder / "02" / "t0007.tif", grey(4, 20, 24))
-    write(folder / "01_GT" / "SEG" / "man_seg001.tif", mask().astype(np.uint16))
-    write(folder / "01_GT" / "SEG" / "man_seg0003.tif", mask())
-    write(folder / "01_GT" / "SEG" / "man_seg009.tif", mask())
-    write(folder / "01_GT" / "TRA" / "man_track001.tif", mask())
-    write(folder / "02_GT" / "SEG" / "man_seg_0007_002.tif", mask())
-    (folder / "01_GT" / "SEG" / "notes.txt").write_text("")
-
-
-def test_cell_tracking_challenge(tmp_path: Path) -> None:
-    write_challenge(tmp_path)
-    found = find_pairs(tmp_path)
-    assert names(found.pairs) == ["01_t001", "01_t003", "02_t0007_002"]
-    assert found.pairs[0].image == tmp_path / "01" / "t001.tif"
-    assert found.pairs[0].labels == tmp_path / "01_GT" / "SEG" / "man_seg001.tif"
-    assert [pair.plane for pair in found.pairs] == [None, None, 2]
-    assert [path.name for path in found.orphans] == ["man_seg009.tif"]
-
-
-def test_cell_tracking_challenge_below(tmp_path: Path) -> None:
-    write_challenge(tmp_path / "PhC")
-    assert names(find_pairs(tmp_path).pairs)[0] == "PhC_01_t001"
+    write(folder / "02_GT" / "SEG" / f"man_seg_0007_{plane:03d}.tif", mask())
 
 
 def test_the_annotated_plane_of_a_stack_is_read(tmp_path: Path) -> None:
-    write_challenge(tmp_path)
-    sample = read_samples(tmp_path).samples[2]
+    write_annotated_plane(tmp_path, 2)
+    (sample,) = read_samples(tmp_path).samples
     assert sample.name == "02_t0007_002"
     np.testing.assert_array_equal(sample.image[..., 0], grey(4, 20, 24)[2])
 
 
 def test_a_plane_beyond_the_stack_is_refused(tmp_path: Path) -> None:
-    write_challenge(tmp_path)
-    write(tmp_path / "02_GT" / "SEG" / "man_seg_0007_004.tif", mask())
+    write_annotated_plane(tmp_path, 4)
     with pytest.raises(ValueError, match=r"labels plane 4, counted from 0, but .* has 4 planes"):
         read_samples(tmp_path)
-
-
-def test_annotations_without_sequence_do_not_go_together(tmp_path: Path) -> None:
-    write(tmp_path / "01_GT" / "SEG" / "man_seg001.tif", mask())
-    message = r"no image goes together with a label file\. .* Received SEG/man_seg001\.tif\."
-    with pytest.raises(ValueError, match=message):
-        find_pairs(tmp_path)
-
-
-def test_names_that_do_not_go_together(tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    (tmp_path / "labels").mkdir()
-    with pytest.raises(ValueError, match=r"goes together .* Received no image file\."):
-        find_pairs(tmp_path)
-    write(tmp_path / "images" / "a.png", grey(20, 24))
-    write(tmp_path / "labels" / "a_mask.png", mask())
-    with pytest.raises(ValueError, match=r"Received images/a\.png, labels/a_mask\.png\."):
-        find_pairs(tmp_path)
-
-
-def test_folders_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no: no such folder\. Expected one with images/"):
-        find_pairs(tmp_path / "no")
-    with pytest.raises(ValueError, match=r"expected images/ and labels/ .* Received an empty fol"):
-        find_pairs(tmp_path)
-    for i in range(9):
-        (tmp_path / f"{i}.txt").write_text("")
-    with pytest.raises(ValueError, match=r"Received a folder with 0\.txt, .*7\.txt, \.\.\.\."):
-        find_pairs(tmp_path)
-    with pytest.raises(NotADirectoryError, match=r"0\.txt: expected a folder .* received a file"):
-        find_pairs(tmp_path / "0.txt")
-
-
-def test_images_without_labels_are_no_layout(tmp_path: Path) -> None:
-    write(tmp_path / "images" / "a.png", grey(20, 24))
-    with pytest.raises(ValueError, match=r"expected images/ and labels/ .*a folder with images\."):
-        find_pairs(tmp_path)
 
 
 def test_a_sample_holds_what_the_files_hold(tmp_path: Path) -> None:
@@ -297,6 +192,17 @@ def test_description_of_classes(tmp_path: Path) -> None:
     ]
 
 
+def test_description_lists_what_was_passed_over(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", grey(20, 24), mask())
+    write(tmp_path / "images" / "b.png", grey(20, 24))
+    write(tmp_path / "labels" / "c.png", mask())
+    assert (
+        read_samples(tmp_path)
+        .describe()
+        .endswith("passed over, having no partner: 2 files\n  images/b.png\n  labels/c.png")
+    )
+
+
 def test_description_of_instances_and_many_sizes(tmp_path: Path) -> None:
     for height in (20, 21, 22, 24):
         write_pair(tmp_path, f"a{height}", grey(height, 24), mask(height, value=height))
@@ -365,4 +271,3 @@ def test_real_folders_are_read(shared_data: Path) -> None:
         assert (len(data.samples), data.dtype, data.channels) == (count, dtype, 1)
         assert data.scheme.kind == kind
         assert data.orphans == ()
-    assert len(find_pairs(shared_data / "dsb2018").pairs) == 100

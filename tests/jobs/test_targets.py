@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from keras_unet.data.labels import LabelScheme
 from keras_unet.data.samples import Sample
+from keras_unet.data.schemes import LabelScheme
 from keras_unet.jobs import targets
 from keras_unet.jobs.targets import Target, WeightMaps, digest
 

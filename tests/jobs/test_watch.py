@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from keras_unet.architecture import Architecture
-from keras_unet.data.images import Standardisation
-from keras_unet.data.labels import LabelScheme
 from keras_unet.data.samples import Sample
+from keras_unet.data.schemes import LabelScheme
+from keras_unet.data.standardisation import Standardisation
 from keras_unet.jobs.watch import Watch, collapse
 from keras_unet.runs import Run
 

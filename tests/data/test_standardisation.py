@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from keras_unet.data.standardisation import Standardisation
+
+IMAGES = hnp.arrays(
+    np.uint16, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6).map(lambda s: (*s, 2))
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(IMAGES, min_size=1, max_size=4))
+def test_dataset_standardisation_equals_that_of_all_pixels_at_once(
+    images: list[NDArray[np.uint16]],
+) -> None:
+    pixels = np.concatenate([image.reshape(-1, 2) for image in images]).astype(np.float64)
+    measured = Standardisation.of(images, "dataset")
+    np.testing.assert_allclose(measured.mean, pixels.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(measured.std, pixels.std(axis=0), rtol=1e-12, atol=1e-9)
+    done = np.concatenate([measured.apply(image).reshape(-1, 2) for image in images])
+    varies = np.ptp(pixels, axis=0) > 0
+    np.testing.assert_allclose(done.mean(axis=0, dtype=float), 0, atol=1e-5)
+    np.testing.assert_allclose(done.std(axis=0, dtype=float), varies, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=40)
+@given(IMAGES)
+def test_image_standardisation_measures_the_image_itself(image: NDArray[np.uint16]) -> None:
+    done = Standardisation("image").apply(image)
+    np.testing.assert_array_equal(done, Standardisation.of([image], "dataset").apply(image))
+    assert done.dtype == np.float32
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e-30, 12345.678])
+@pytest.mark.parametrize("mode", ["image", "dataset"])
+def test_constant_image_becomes_zero(value: float, mode: Any) -> None:
+    image = np.full((7, 9, 1), value, np.float32)
+    assert not Standardisation.of([image], mode).apply(image).any()
+
+
+def test_it_is_exact_on_a_large_offset() -> None:
+    image = np.full((1500, 1500, 1), 65534, np.uint16)
+    image[::2] += 1
+    assert set(Standardisation("image").apply(image).ravel().tolist()) == {-1.0, 1.0}
+
+
+def test_it_travels_as_json() -> None:
+    for each in (Standardisation("image"), Standardisation("dataset", (1.0, 2.0), (3.0, 4.0))):
+        assert Standardisation.from_dict(each.to_dict()) == each
+    assert Standardisation.of([np.zeros((3, 3, 1))], "image") == Standardisation("image")
+
+
+def test_contradictions_are_refused() -> None:
+    wrong: Any = "pixel"
+    with pytest.raises(ValueError, match=r"mode must be 'image' or 'dataset'\. Received 'pixel'"):
+        Standardisation(wrong)
+    with pytest.raises(ValueError, match=r"mean and std must hold one number .* mean=\(\)"):
+        Standardisation("dataset")
+    with pytest.raises(ValueError, match=r"Received mode='image', mean=\(1.0,\), std=\(1.0,\)"):
+        Standardisation("image", (1.0,), (1.0,))
+    with pytest.raises(ValueError, match=r"Received 2 with \[1, 3\] channels"):
+        Standardisation.of([np.zeros((3, 3, 1)), np.zeros((3, 3, 3))], "dataset")
+    with pytest.raises(ValueError, match=r"Received 0 with \[\] channels"):
+        Standardisation.of([], "dataset")
+    with pytest.raises(ValueError, match=r"image must have 1 channel, .* shape \(3, 3, 3\)"):
+        Standardisation("dataset", (1.0,), (1.0,)).apply(np.zeros((3, 3, 3)))

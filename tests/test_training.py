@@ -1,0 +1,610 @@
+"""The training loop: schedule, refused updates, files, interruption and resumption."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from itertools import count
+from math import isfinite
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tensorboard.backend.event_processing import (  # type: ignore[import-untyped]
+    event_accumulator,
+)
+
+from keras_unet import training
+from keras_unet.backend import keras, tf
+from keras_unet.losses import WeightedCrossEntropy
+from keras_unet.model import build_unet
+from keras_unet.precision import precision_policy
+from keras_unet.training import (
+    BEST,
+    CHECKPOINT,
+    HISTORY,
+    LAST,
+    Progress,
+    TrainingPlan,
+    Validation,
+    train,
+)
+
+PLAN = TrainingPlan(steps=8, validations=4, learning_rate=0.1, momentum=0.9)
+SCORES = {2: 0.3, 4: 0.6, 6: 0.5, 8: 0.4}  # by step: the second is the best
+
+
+def tiny_unet(seed: int = 0, **options: Any) -> Any:
+    keras.utils.set_random_seed(seed)
+    return build_unet((None, None, 1), depth=1, base_filters=2, **options)
+
+
+def batch(number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A bright disc on a dark ground, with noise: easy to learn."""
+    random = np.random.default_rng(number)
+    rows, columns = np.indices((28, 28)) - random.uniform(9, 18, (2, 1, 1))
+    labels = (np.hypot(rows, columns) < 6).astype(np.float32)
+    image = 2 * labels - 1 + 0.3 * random.standard_normal((28, 28))
+    y_true = np.stack([labels, np.ones_like(labels)], axis=-1)[8:-8, 8:-8]
+    return image[None, ..., None].astype(np.float32), y_true[None]
+
+
+def batches(first: int) -> Iterator[Any]:
+    return (batch(number) for number in count(first))
+
+
+def spoil(part: str, *numbers: int) -> Callable[[int], Iterator[Any]]:
+    """Batches of which some have a pixel that is no number, or a weight without bound."""
+
+    def spoilt(first: int) -> Iterator[Any]:
+        for number in count(first):
+            image, y_true = batch(number)
+            if number in numbers and part == "image":
+                image[0, 5, 5] = np.nan
+            if number in numbers and part == "weights":
+                y_true[0, 5, 5, 1] = np.inf
+            yield image, y_true
+
+    return spoilt
+
+
+def numbers_of(variables: Any) -> list[NDArray[Any]]:
+    return [np.array(variable) for variable in variables]
+
+
+def assert_equal(first: list[NDArray[Any]], second: list[NDArray[Any]]) -> None:
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+class Watch:
+    """Keeps what a validation saw, and gives the scores above."""
+
+    def __init__(self, scores: dict[int, float] = SCORES) -> None:
+        self.scores = iter(scores.values())
+        self.weights: list[list[NDArray[Any]]] = []
+
+    def __call__(self, model: Any) -> Validation:
+        self.weights.append(model.get_weights())
+        return Validation(next(self.scores, None))
+
+
+def run(folder: Path, plan: TrainingPlan = PLAN, **options: Any) -> tuple[Any, Progress, list[str]]:
+    said: list[str] = []
+    options = {"model": tiny_unet(), "batches": batches, "say": said.append, **options}
+    return options["model"], train(plan=plan, folder=folder, **options), said
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    with (folder / HISTORY).open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def hidden_files(folder: Path) -> list[Path]:
+    return list(folder.rglob(".*"))
+
+
+class TestPlan:
+    def test_rate_rises_evenly_then_falls_to_0_as_a_cosine(self) -> None:
+        plan = TrainingPlan(learning_rate=0.2, warmup=0.1)
+        rates = [plan.rate(done) for done in np.linspace(0, 1, 101)]
+        np.testing.assert_allclose(rates[:11], np.linspace(0, 0.2, 11))
+        np.testing.assert_allclose(rates[10:], 0.1 + 0.1 * np.cos(np.linspace(0, np.pi, 91)))
+
+    def test_without_warmup_starts_at_the_highest_rate(self) -> None:
+        assert TrainingPlan(warmup=0.0, learning_rate=0.3).rate(0.0) == 0.3
+
+    @pytest.mark.parametrize(
+        ("limits", "step", "seconds", "done"),
+        [
+            ({"steps": 200}, 50, 1e9, 0.25),
+            ({"steps": None, "max_minutes": 2.0}, 10**9, 30, 0.25),
+            ({"steps": 200, "max_minutes": 2.0}, 50, 90, 0.75),
+            ({"steps": 200, "max_minutes": 2.0}, 100, 30, 0.5),
+            ({"steps": 200}, 300, 0, 1.0),
+        ],
+    )
+    def test_progress_is_by_steps_or_by_the_clock_whichever_is_further(
+        self, limits: dict[str, Any], step: int, seconds: float, done: float
+    ) -> None:
+        assert TrainingPlan(**limits).progress(step, seconds) == done
+
+    @pytest.mark.parametrize(
+        ("numbers", "message"),
+        [
+            ({"steps": None}, "steps or max_minutes must be given. Received: neither"),
+            ({"steps": 0}, "steps must be greater than 0 and finite. Received: steps=0"),
+            ({"steps": None, "max_minutes": float("inf")}, "max_minutes must .*max_minutes=inf"),
+            ({"max_minutes": -1.0}, "max_minutes must be greater than 0 .*max_minutes=-1"),
+            ({"learning_rate": float("nan")}, "learning_rate must .*learning_rate=nan"),
+            ({"clip_norm": 0.0}, "clip_norm must be greater than 0"),
+            ({"validations": 0}, "validations must be greater than 0"),
+            ({"momentum": 1.0}, r"momentum must lie in \[0, 1\). Received: 1.0"),
+            ({"warmup": -0.1}, r"warmup must lie in \[0, 1\). Received: -0.1"),
+            ({"patience": 0}, "patience must be at least 1. Received: patience=0"),
+        ],
+    )
+    def test_refuses(self, numbers: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            TrainingPlan(**numbers)
+
+
+class TestTraining:
+    def test_learns(self, tmp_path: Path) -> None:
+        plan = TrainingPlan(steps=150, validations=5, learning_rate=0.1, momentum=0.9)
+        model, progress, _ = run(tmp_path, plan)
+        assert progress.step == 150
+        losses = [row["loss"] for row in progress.rows]
+        assert losses[-1] < 0.3 * losses[0]
+        assert progress.loss == pytest.approx(losses[-1], rel=0.5)
+        image, y_true = batch(1000)
+        assert (np.argmax(model.predict(image, verbose=0), -1) == y_true[..., 0]).mean() > 0.95
+
+    def test_steps_are_those_of_sgd_with_the_schedules_rate(self, tmp_path: Path) -> None:
+        """Three steps by hand: Nesterov's momentum, and the gradient bounded by its norm."""
+        plan = TrainingPlan(steps=3, warmup=0.5, learning_rate=0.2, momentum=0.8, clip_norm=0.3)
+        model, twin = tiny_unet(dropout=0.0), tiny_unet(dropout=0.0)
+        run(tmp_path, plan, model=model)
+        weights = twin.trainable_variables
+        momentum = [np.zeros(one.shape) for one in weights]
+        for step in range(3):
+            image, y_true = batch(step)
+            with tf.GradientTape() as tape:
+                loss = WeightedCrossEntropy()(y_true, twin(image, training=True))
+            gradients = [np.array(one) for one in tape.gradient(loss, weights)]
+            norm = np.sqrt(sum((one**2).sum() for one in gradients))
+            assert norm > 0.3  # the bound is felt
+            rate = plan.rate(step / 3)
+            for number, (one, gradient) in enumerate(zip(weights, gradients, strict=True)):
+                scaled = rate * gradient * 0.3 / norm
+                momentum[number] = 0.8 * momentum[number] - scaled
+                one.assign(one + 0.8 * momentum[number] - scaled)
+        for one, other in zip(model.get_weights(), twin.get_weights(), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+
+    def test_leaves_best_and_last_model_and_a_history(self, tmp_path: Path) -> None:
+        watch = Watch()
+        model, progress, _ = run(tmp_path, validate=watch)
+        assert_equal(keras.saving.load_model(tmp_path / BEST).get_weights(), watch.weights[1])
+        assert_equal(keras.saving.load_model(tmp_path / LAST).get_weights(), model.get_weights())
+        assert progress.best_score == 0.6
+        assert progress.score == 0.4
+        rows = history(tmp_path)
+        assert list(rows[0]) == [
+            "step",
+            "seconds",
+            "learning_rate",
+            "loss",
+            "score",
+            "skipped_updates",
+        ]
+        assert {int(row["step"]): float(row["score"]) for row in rows} == SCORES
+        assert [float(row["learning_rate"]) for row in rows] == pytest.approx(
+            [PLAN.rate((step - 1) / 8) for step in SCORES]
+        )
+        assert all(0 < float(row["loss"]) < 3 for row in rows)
+        assert [float(row["seconds"]) for row in rows] == [row["seconds"] for row in progress.rows]
+        assert not hidden_files(tmp_path)
+
+    def test_without_scores_the_last_model_is_the_best(self, tmp_path: Path) -> None:
+        (tmp_path / BEST).write_text("of an earlier training")
+        model, progress, _ = run(tmp_path)
+        assert_equal(keras.saving.load_model(tmp_path / BEST).get_weights(), model.get_weights())
+        assert progress.best_score is None
+        assert history(tmp_path)[0]["score"] == ""
+
+    def test_a_score_that_is_no_number_is_never_the_best(self, tmp_path: Path) -> None:
+        _, progress, _ = run(tmp_path, validate=Watch({2: float("nan"), 4: 0.2, 6: float("nan")}))
+        assert progress.best_score == 0.2
+
+    def test_the_step_is_traced_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        traces = []
+
+        class Counted(WeightedCrossEntropy):
+            def call(self, y_true: Any, y_pred: Any) -> Any:
+                traces.append(y_pred)
+                return super().call(y_true, y_pred)
+
+        monkeypatch.setattr(training, "WeightedCrossEntropy", Counted)
+        run(tmp_path)
+        assert len(traces) == 1
+
+    def test_progress_is_told_once_a_step_after_its_validation(self, tmp_path: Path) -> None:
+        told: list[Progress] = []
+        _, progress, _ = run(tmp_path, validate=Watch(), on_step=told.append)
+        assert [one.step for one in told] == list(range(1, 9))
+        assert [len(one.rows) for one in told] == [0, 1, 1, 2, 2, 3, 3, 4]
+        assert told[-1] == progress
+
+    def test_patience_ends_it(self, tmp_path: Path) -> None:
+        plan = TrainingPlan(steps=80, validations=40, patience=2)
+        _, progress, said = run(tmp_path, plan, validate=Watch())
+        assert progress.step == 8
+        assert said == ["No better score in 2 validations: training ends here."]
+
+    def test_patience_waits_where_there_are_no_scores(self, tmp_path: Path) -> None:
+        _, progress, _ = run(tmp_path, TrainingPlan(steps=4, validations=4, patience=1))
+        assert progress.step == 4
+
+    def test_a_warning_is_said_at_once(self, tmp_path: Path) -> None:
+        said: list[str] = []
+
+        def validate(_: Any) -> Validation:
+            said.append("validation")
+            return Validation(0.1, warning="collapsed")
+
+        run(tmp_path, TrainingPlan(steps=2, validations=1), validate=validate, say=said.append)
+        assert said == ["validation", "collapsed"]
+
+    def test_tensorboard_holds_numbers_and_a_picture(self, tmp_path: Path) -> None:
+        picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+        scores = iter(SCORES.values())
+        run(tmp_path, validate=lambda _: Validation(next(scores), picture=picture))
+        events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"), {"tensors": 0})
+        events.Reload()
+        names = ["loss", "score", "learning_rate", "skipped_updates", "validation"]
+        assert sorted(events.Tags()["tensors"]) == sorted(names)
+        logged = {
+            one.step: float(tf.make_ndarray(one.tensor_proto)) for one in events.Tensors("score")
+        }
+        assert logged == pytest.approx(SCORES)
+        width, height, png = tf.make_ndarray(events.Tensors("validation")[-1].tensor_proto)
+        assert (int(width), int(height)) == (7, 5)
+        np.testing.assert_array_equal(tf.io.decode_png(png), picture)
+
+
+class TestClock:
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+        clock = SimpleNamespace(now=100.0)
+        monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: clock.now))
+        return clock
+
+    @staticmethod
+    def slow(clock: SimpleNamespace, seconds: float) -> Callable[[int], Iterator[Any]]:
+        def timed(first: int) -> Iterator[Any]:
+            for one in batches(first):
+                clock.now += seconds
+                yield one
+
+        return timed
+
+    def test_a_plan_in_minutes_ends_in_time_with_the_rate_near_0(
+        self, tmp_path: Path, clock: SimpleNamespace
+    ) -> None:
+        plan = TrainingPlan(steps=None, max_minutes=1.0, validations=4)
+        rates = []
+        _, progress, _ = run(
+            tmp_path,
+            plan,
+            batches=self.slow(clock, 3),
+            on_step=lambda progress: rates.append(progress.rate),
+        )
+        assert (progress.step, progress.seconds) == (20, 60)
+        assert [row["step"] for row in progress.rows] == [5, 10, 15, 20]
+        assert rates == pytest.approx([plan.rate(step / 20) for step in range(20)])
+        assert rates[-1] < 0.01 * max(rates)
+
+    def test_slow_steps_are_not_followed_by_a_queue_of_validations(
+        self, tmp_path: Path, clock: SimpleNamespace
+    ) -> None:
+        plan = TrainingPlan(steps=None, max_minutes=1.0, validations=40)
+        _, progress, _ = run(tmp_path, plan, batches=self.slow(clock, 20))
+        assert [row["step"] for row in progress.rows] == [1, 2, 3]
+
+    def test_validations_take_from_the_same_minutes(
+        self, tmp_path: Path, clock: SimpleNamespace
+    ) -> None:
+        def validate(_: Any) -> Validation:
+            clock.now += 25
+            return Validation()
+
+        plan = TrainingPlan(steps=None, max_minutes=1.0, validations=10)
+        _, progress, _ = run(tmp_path, plan, batches=self.slow(clock, 5), validate=validate)
+        assert [row["step"] for row in progress.rows] == [2, 3]  # at 10 and 40 seconds
+        assert progress.seconds == 65
+
+    def test_a_resumed_run_has_the_time_that_is_left(
+        self, tmp_path: Path, clock: SimpleNamespace
+    ) -> None:
+        plan = TrainingPlan(steps=None, max_minutes=1.0, validations=2)
+        timed = self.slow(clock, 6)
+        run(tmp_path, plan, batches=timed, on_step=interrupt_at(4))
+        clock.now += 10_000
+        _, progress, _ = run(tmp_path, plan, batches=timed, resume=True)
+        assert (progress.step, progress.seconds) == (10, 60)
+
+
+class TestRefusedUpdates:
+    @pytest.fixture
+    def variables(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[NDArray[Any]]]:
+        """Gives weights, momentum and statistics of the training under way."""
+        made = []
+        inner = training._optimizer
+
+        def kept(model: Any, plan: TrainingPlan) -> Any:
+            made.append(inner(model, plan))
+            return made[-1]
+
+        def changing(model: Any) -> list[NDArray[Any]]:
+            rate = made[-1].learning_rate
+            variables = [one for one in made[-1].variables if one is not rate]
+            return numbers_of([*model.weights, *variables])
+
+        monkeypatch.setattr(training, "_optimizer", kept)
+        return changing
+
+    @pytest.mark.parametrize(
+        ("part", "normalization"), [("image", "batch"), ("image", None), ("weights", None)]
+    )
+    def test_change_nothing_and_are_counted_and_said(
+        self,
+        tmp_path: Path,
+        variables: Callable[[Any], list[NDArray[Any]]],
+        part: str,
+        normalization: Any,
+    ) -> None:
+        model = tiny_unet(normalization=normalization)
+        states: list[list[NDArray[Any]]] = []
+        _, progress, said = run(
+            tmp_path,
+            model=model,
+            batches=spoil(part, 3, 4, 6),
+            on_step=lambda _: states.append(variables(model)),
+        )
+        assert_equal(states[3], states[2])
+        assert_equal(states[4], states[2])
+        assert_equal(states[6], states[5])
+        assert any((one != other).any() for one, other in zip(states[5], states[4], strict=True))
+        assert all(np.isfinite(one).all() for one in states[-1])
+        assert progress.skipped == 3
+        assert [row["skipped_updates"] for row in progress.rows] == [0, 1, 2, 3]
+        assert isfinite(progress.loss)
+        assert all(isfinite(row["loss"]) for row in progress.rows)
+        assert said == [
+            f"1 updates with a non-finite gradient were not applied ({n} of {step} in all)."
+            for n, step in ((1, 4), (2, 6), (3, 8))
+        ]
+
+    def test_in_float16_halve_the_scale_of_the_loss(
+        self, tmp_path: Path, variables: Callable[[Any], list[NDArray[Any]]]
+    ) -> None:
+        with precision_policy("float16"):
+            model = tiny_unet()
+        states: list[list[NDArray[Any]]] = []
+        run(
+            tmp_path,
+            model=model,
+            batches=spoil("image", 3),
+            on_step=lambda _: states.append(variables(model)),
+        )
+        changed = [not np.array_equal(*pair) for pair in zip(states[3], states[2], strict=True)]
+        before, after = (
+            [one for one, differs in zip(state, changed, strict=True) if differs]
+            for state in states[2:4]
+        )
+        assert [one.shape for one in after] == [(), ()]  # the scale, and steps since it changed
+        assert sorted(float(one) for one in after) == [0.0, max(map(float, before)) / 2]
+        assert not np.array_equal(states[4][0], states[3][0])
+
+    def test_a_training_of_nothing_else_says_so_and_keeps_the_model(self, tmp_path: Path) -> None:
+        model = tiny_unet()
+        before = model.get_weights()
+        _, progress, _ = run(tmp_path, model=model, batches=spoil("image", *range(8)))
+        assert_equal(model.get_weights(), before)
+        assert (progress.skipped, progress.rows[-1]["loss"]) == (8, None)
+
+
+def interrupt_at(step: int) -> Callable[[Progress], None]:
+    def on_step(progress: Progress) -> None:
+        if progress.step == step:
+            raise KeyboardInterrupt
+
+    return on_step
+
+
+def press_ctrl_c() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Progress]:
+    model, progress, _ = run(tmp_path_factory.mktemp("unbroken"), validate=stable_score)
+    return model, progress
+
+
+class TestInterruption:
+    @pytest.mark.parametrize("where", ["step", "batch", "update", "validation", "writing"])
+    def test_ends_tidily_and_goes_on_as_if_it_had_not_been(
+        self,
+        tmp_path: Path,
+        unbroken: tuple[Any, Progress],
+        monkeypatch: pytest.MonkeyPatch,
+        where: str,
+    ) -> None:
+        options = {"validate": stable_score, **interruption(where, monkeypatch)}
+        model, progress, said = run(tmp_path, **options)
+        monkeypatch.undo()
+        assert progress.step in (4, 5)
+        assert said == ["Interrupted: writing the last model; --resume goes on from here."]
+        assert_equal(keras.saving.load_model(tmp_path / LAST).get_weights(), model.get_weights())
+        keras.saving.load_model(tmp_path / BEST)
+        assert not hidden_files(tmp_path)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+        resumed, progress, said = run(
+            tmp_path, model=tiny_unet(seed=9), validate=stable_score, resume=True
+        )
+        assert said == []
+        expected, whole = unbroken
+        assert_equal(resumed.get_weights(), expected.get_weights())
+        assert without_seconds(progress.rows) == without_seconds(whole.rows)
+        assert [int(row["step"]) for row in history(tmp_path)] == [2, 4, 6, 8]
+
+    def test_before_the_first_step_leaves_models_and_a_checkpoint(self, tmp_path: Path) -> None:
+        def none(first: int) -> Iterator[Any]:
+            press_ctrl_c()
+            return batches(first)
+
+        _, progress, _ = run(tmp_path, batches=none)
+        assert progress.step == 0
+        assert {BEST, LAST, CHECKPOINT} <= {path.name for path in tmp_path.iterdir()}
+
+    def test_a_second_ctrl_c_waits_until_all_is_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        inner = training._Files.save_last
+
+        def save_last(files: Any, progress: Progress) -> None:
+            press_ctrl_c()
+            inner(files, progress)
+
+        monkeypatch.setattr(training._Files, "save_last", save_last)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, on_step=interrupt_at(3))
+        assert {BEST, LAST, CHECKPOINT} <= {path.name for path in tmp_path.iterdir()}
+        assert not hidden_files(tmp_path)
+
+    def test_a_run_that_ignores_ctrl_c_goes_on_ignoring_it(self, tmp_path: Path) -> None:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as the shell does for `command &`
+        try:
+            _, progress, _ = run(tmp_path, on_step=lambda _: press_ctrl_c())
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert progress.step == 8
+
+    def test_trains_in_another_thread(self, tmp_path: Path) -> None:
+        found: list[Progress] = []
+        thread = threading.Thread(target=lambda: found.append(run(tmp_path)[1]))
+        thread.start()
+        thread.join()
+        assert found[0].step == 8
+
+    def test_a_finished_run_is_left_as_it_is(self, tmp_path: Path) -> None:
+        model, progress, _ = run(tmp_path, validate=Watch())
+        before = (tmp_path / BEST).read_bytes(), (tmp_path / CHECKPOINT).read_bytes()
+        again, after, _ = run(tmp_path, model=tiny_unet(seed=5), resume=True)
+        assert after == progress
+        assert_equal(again.get_weights(), model.get_weights())
+        assert ((tmp_path / BEST).read_bytes(), (tmp_path / CHECKPOINT).read_bytes()) == before
+
+
+def interruption(where: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Options of a run that is interrupted once, at step 4 or 5."""
+    looks = count(1)
+
+    def validate(model: Any) -> Validation:
+        if next(looks) == 2:
+            press_ctrl_c()
+        return stable_score(model)
+
+    def tiles(first: int) -> Iterator[Any]:
+        for number, one in enumerate(batches(first)):
+            if number == 4:
+                press_ctrl_c()
+            yield one
+
+    if where == "writing":
+        press_in(training._Files, "save_checkpoint", monkeypatch)
+    if where == "update":  # the weights have moved on, the record has not
+        press_in(Progress, "after_step", monkeypatch)
+    options: dict[str, dict[str, Any]] = {
+        "step": {"on_step": interrupt_at(5)},
+        "batch": {"batches": tiles},
+        "validation": {"validate": validate},
+    }
+    return options.get(where, {})
+
+
+def press_in(owner: Any, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner, once = getattr(owner, method), iter([True])
+
+    def pressing(*arguments: Any) -> Any:
+        if any(isinstance(one, Progress) and one.step == 4 for one in arguments) and next(once, 0):
+            press_ctrl_c()
+        return inner(*arguments)
+
+    monkeypatch.setattr(owner, method, pressing)
+
+
+def stable_score(model: Any) -> Validation:
+    """A score that depends on the weights alone."""
+    return Validation(float(np.abs(model.get_weights()[0]).sum()))
+
+
+def without_seconds(rows: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
+    return [{name: row[name] for name in row if name != "seconds"} for row in rows]
+
+
+class TestErrors:
+    def test_nothing_to_resume(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError, match=r"checkpoint\.npz must exist.*start it anew"):
+            run(tmp_path, resume=True)
+
+    @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no archive"])
+    def test_a_damaged_checkpoint(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / CHECKPOINT).write_bytes(content)
+        with pytest.raises(ValueError, match=r"checkpoint\.npz: expected the checkpoint .* anew"):
+            run(tmp_path, resume=True)
+
+    def test_a_checkpoint_cut_short(self, tmp_path: Path) -> None:
+        run(tmp_path)
+        whole = (tmp_path / CHECKPOINT).read_bytes()
+        (tmp_path / CHECKPOINT).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(ValueError, match=r"checkpoint\.npz: expected the checkpoint"):
+            run(tmp_path, resume=True)
+
+    def test_a_checkpoint_of_another_network(self, tmp_path: Path) -> None:
+        run(tmp_path)
+        wider = build_unet((None, None, 1), depth=1, base_filters=3)
+        with pytest.raises(ValueError, match="the weights have other shapes"):
+            run(tmp_path, model=wider, resume=True)
+
+    def test_a_data_set_that_ends(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"ended after batch 3; call its method repeat\(\)"):
+            run(tmp_path, batches=lambda _: [batch(number) for number in range(3)])
+
+    def test_a_data_set_that_fails_leaves_the_run_as_last_validated(self, tmp_path: Path) -> None:
+        def failing(first: int) -> Iterator[Any]:
+            yield from (batch(number) for number in range(first, 5))
+            raise OSError("disk gone")
+
+        with pytest.raises(OSError, match="disk gone"):
+            run(tmp_path, batches=failing, validate=stable_score)
+        assert [int(row["step"]) for row in history(tmp_path)] == [2, 4]
+        assert not hidden_files(tmp_path)
+        keras.saving.load_model(tmp_path / BEST)
+        _, progress, _ = run(tmp_path, validate=stable_score, resume=True)
+        assert progress.step == 8
+
+    def test_a_file_in_place_of_the_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "run").write_text("")
+        with pytest.raises(OSError, match="expected a writable folder"):
+            run(tmp_path / "run")
