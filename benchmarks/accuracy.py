@@ -2,35 +2,34 @@
 
 The data (ISBI 2012, Usiigaci, DSB 2018) lies in `../shared/data`, or in the folder that
 KERAS_UNET_DATA names. Training sees a folder that holds the training images alone; the three
-commands are those a user types, each in its own process. Scores go to `benchmarks/results/NAME.json`
-with the commands, commit, processor and date, and a montage of held-out predictions beside them.
+commands are those a user types, each in its own process. Scores go to
+`benchmarks/results/NAME.json` with the commands, commit, processor and date, and a montage of
+held-out predictions beside them.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import numpy as np
+from PIL import Image
 
+from benchmarks.record import RESULTS, ROOT, origin
 from keras_unet.data.images import read_planes
 from keras_unet.data.labels import detect_scheme
 from keras_unet.files import make_folder, write_json
 from keras_unet.report import difference_picture, grey_picture, label_picture, montage, write_png
 
-ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("KERAS_UNET_DATA", ROOT.parent / "shared" / "data"))
-RESULTS = ROOT / "benchmarks" / "results"
-SHOWN = 5
+SHOWN, WIDTH = 5, 1200  # held-out images in the picture, and its width in pixels
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,7 @@ TASKS = {
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--tag", default="", help="Added to the names of the results.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("benchmark-runs"))
+@click.option("--picture/--no-picture", default=True, show_default=True)
 @click.option("--option", "options", multiple=True, help="Passed on to keras-unet train.")
 def main(
     name: str,
@@ -70,6 +70,7 @@ def main(
     seed: int,
     tag: str,
     work: Path,
+    picture: bool,
     options: tuple[str, ...],
 ) -> None:
     """Runs one data set and writes its results."""
@@ -89,10 +90,7 @@ def main(
     result = {
         "benchmark": f"python -m benchmarks.accuracy {' '.join(sys.argv[1:])}",
         "commands": [" ".join(["keras-unet", *command]) for command in commands],
-        "date": datetime.now(UTC).isoformat(timespec="minutes"),
-        "commit": _commit(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
+        **origin(),
         "seed": seed,
         "training_images": training,
         "held_out_images": held_out,
@@ -100,7 +98,10 @@ def main(
         "scores": json.loads((work / "scores.json").read_text()),
     }
     write_json(make_folder(RESULTS) / f"{title}.json", result)
-    write_png(RESULTS / f"{title}.png", _picture(work, held_out[:SHOWN]))
+    if picture:
+        drawn = Image.fromarray(_picture(work, held_out[:SHOWN]))
+        drawn.thumbnail((WIDTH, 2 * WIDTH))
+        write_png(RESULTS / f"{title}.png", np.asarray(drawn))
     click.echo(json.dumps(result["scores"]["overall"], indent=2))
 
 
@@ -124,7 +125,7 @@ def _outputs(task: Task) -> str:
 
 def _keras_unet(arguments: Sequence[str], folder: Path) -> None:
     command = [sys.executable, "-m", "keras_unet", *arguments]
-    subprocess.run(command, cwd=folder, check=True)
+    subprocess.run(command, cwd=folder, check=True)  # noqa: S603 - of the table above
 
 
 def _picture(work: Path, names: Sequence[str]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -136,18 +137,6 @@ def _picture(work: Path, names: Sequence[str]) -> np.ndarray[tuple[int, ...], np
         pictures = [label_picture(truth.astype(int)), label_picture(found.astype(int))]
         rows.append([grey_picture(image), *pictures, difference_picture(truth > 0, found > 0)])
     return montage(rows, ["held-out image", "truth", "prediction", "difference"])
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def _processor() -> str:
-    listing = Path("/proc/cpuinfo")
-    lines = listing.read_text().splitlines() if listing.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

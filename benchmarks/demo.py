@@ -1,0 +1,49 @@
+"""The demo with and without the border weights of equation 2: `python -m benchmarks.demo`.
+
+Each seed draws other cells and starts another network. The scores of the held-out pictures go to
+`benchmarks/results/demo.json` with the seconds that each demo took.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import RESULTS, origin
+from keras_unet.files import make_folder, write_json
+
+SEEDS = (0, 1, 2)
+BORDER_WEIGHTS = (10, 0)  # the paper's, and none
+
+
+def main() -> None:
+    """Runs the demos one after the other and writes their scores."""
+    runs = [demo(seed, weight) for seed in SEEDS for weight in BORDER_WEIGHTS]
+    result = {"benchmark": "python -m benchmarks.demo", **origin(), "demos": runs}
+    write_json(make_folder(RESULTS) / "demo.json", result)
+    print(json.dumps(result, indent=2))
+
+
+def demo(seed: int, border_weight: float) -> dict[str, Any]:
+    """Runs one demo in a process of its own, as a user does."""
+    options = ["--seed", str(seed), "--border-weight", str(border_weight)]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "keras_unet", "demo", *options, "--out", "demo"]
+        started = time.monotonic()
+        subprocess.run(command, cwd=folder, check=True)  # noqa: S603 - the command of this line
+        seconds = time.monotonic() - started
+        scores = json.loads((Path(folder) / "demo" / "scores.json").read_text())
+    return {
+        "command": " ".join(["keras-unet demo", *options]),
+        "seconds": round(seconds),
+        "scores": scores["overall"],
+    }
+
+
+if __name__ == "__main__":
+    main()

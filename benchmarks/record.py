@@ -1,0 +1,38 @@
+"""Where results are written, and what a result says of its origin."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def origin() -> dict[str, Any]:
+    """Returns the date, the commit and the processor of a result."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="minutes"),
+        "commit": _commit(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+    }
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    result = subprocess.run(  # noqa: S603 - the command is written here
+        command, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return result.stdout.strip()
+
+
+def _processor() -> str:
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text().splitlines() if listing.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
