@@ -13,11 +13,11 @@ from typing import Any
 
 _HOMES = {
     "Architecture": "architecture",
-    "Augmentation": "data.pipeline",
+    "Augmentation": "data.augmentation",
     "Run": "runs",
-    "TrainingImage": "data.pipeline",
+    "TrainingImage": "data.atlas",
     "TrainingOptions": "jobs.options",
-    "TrainingPlan": "training",
+    "TrainingPlan": "plan",
     "WeightedCrossEntropy": "losses",
     "border_weight_map": "data.weights",
     "build_dataset": "data.pipeline",

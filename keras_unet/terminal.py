@@ -1,16 +1,16 @@
-"""What a person at the terminal sees: progress, scores, one line for an error, and no chatter."""
+"""What a person at the terminal sees of a job: progress, one line for an error, and no chatter."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from importlib import import_module
-from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,10 +18,14 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from keras_unet.jobs.evaluate import Evaluation
-    from keras_unet.training import Progress, TrainingPlan
+    from keras_unet.plan import Progress, TrainingPlan
 
 _STDERR = 2
+_SHORTAGE = re.compile(  # in the page that TensorFlow writes, without device and operation
+    r"\b(OOM when|out of memory|unable to allocate|failed to allocate|could not create).*?"
+    r"(?= on /job:| \[Op:| *\[\[|, in file|$)",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 class _Failure(click.ClickException):
@@ -45,8 +49,24 @@ def one_line_errors() -> Iterator[None]:
         raise
     except (ValueError, OSError, ImportError) as error:
         raise _Failure(str(error)) from error
-    except MemoryError as error:
-        raise _Failure(f"not enough memory ({error}); take a smaller --tile") from error
+    except Exception as error:
+        if not _is_memory_shortage(error):
+            raise
+        found = _SHORTAGE.search(str(error))
+        reason = f" ({found[0]})" if found else ""
+        raise _Failure(
+            f"not enough memory{reason}; take a smaller --tile, or train with fewer --base-filters "
+            "or a smaller --batch-size"
+        ) from error
+
+
+def _is_memory_shortage(error: Exception) -> bool:
+    """Tells whether memory ran out: in Python, in TensorFlow, or in oneDNN, which says status 1."""
+    errors = getattr(sys.modules.get("tensorflow"), "errors", None)  # not imported for this
+    if errors is None or isinstance(error, MemoryError):
+        return isinstance(error, MemoryError)
+    in_onednn = isinstance(error, errors.AbortedError) and "Status: 1," in str(error)
+    return in_onednn or isinstance(error, errors.ResourceExhaustedError)
 
 
 def import_quietly(module: str) -> Any:
@@ -158,25 +178,6 @@ def progress_shown(*, quiet: bool = False) -> Iterator[Lines]:
         yield BarWithLines(bar)
 
 
-def print_scores(evaluation: Evaluation) -> None:
-    """Prints one row an image and one for all."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("image", *(name.replace("_", " ") for name in evaluation.overall))
-    for name, row in evaluation.rows.items():
-        table.add_row(name, *_formatted(row))
-    table.add_section()
-    table.add_row("all", *_formatted(evaluation.overall))
-    Console().print(table)
-    if evaluation.from_probabilities:
-        click.echo(f"pixel error from probabilities above {evaluation.threshold:.1f}")
-    else:
-        click.echo("pixel error from label images, there being no probabilities")
-    if evaluation.missing:
-        click.echo(f"Warning: no prediction for {', '.join(evaluation.missing)}", err=True)
-
-
 def _validation(progress: Progress) -> str:
     """Describes a validation."""
     row = progress.rows[-1]
@@ -185,7 +186,3 @@ def _validation(progress: Progress) -> str:
         return f"step {row['step']}: loss {loss}"
     best = "the best so far" if progress.stale == 0 else f"best {progress.best_score:.4f}"
     return f"step {row['step']}: loss {loss}, score {row['score']:.4f} ({best})"
-
-
-def _formatted(scores: Mapping[str, float]) -> list[str]:
-    return ["-" if isnan(score) else f"{score:.4f}" for score in scores.values()]

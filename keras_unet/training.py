@@ -13,190 +13,19 @@ anywhere goes on as if it had not been.
 
 from __future__ import annotations
 
-import csv
-import json
 import signal
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from math import cos, inf, isfinite, pi
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from keras_unet.backend import keras, tf
-from keras_unet.files import atomic, make_folder
+from keras_unet.checkpoint import RunFiles
+from keras_unet.files import make_folder
 from keras_unet.losses import WeightedCrossEntropy
-
-BEST, LAST, CHECKPOINT, HISTORY = "best.keras", "last.keras", "checkpoint.npz", "history.csv"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingPlan:
-    """How long and how fast to train.
-
-    >>> plan = TrainingPlan(steps=1000, learning_rate=0.01, warmup=0.1)
-    >>> [round(plan.rate(plan.progress(step, seconds=0)), 4) for step in (0, 50, 100, 550, 1000)]
-    [0.0, 0.005, 0.01, 0.005, 0.0]
-
-    Attributes:
-        steps: Updates in all; None where the minutes alone decide.
-        max_minutes: Time in all; whichever limit comes first ends the training, and the learning
-            rate has decayed by then.
-        learning_rate: The highest rate, reached after warm-up.
-        momentum: The paper takes 0.99.
-        warmup: Share of the training in which the rate rises from 0.
-        clip_norm: Bound of the gradient's global norm.
-        validations: How often the validation images are looked at, evenly over the training.
-        patience: Validations without a better score after which training ends; None for never.
-    """
-
-    steps: int | None = 2500
-    max_minutes: float | None = None
-    learning_rate: float = 1e-2
-    momentum: float = 0.99
-    warmup: float = 0.05
-    clip_norm: float = 1.0
-    validations: int = 20
-    patience: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuses a training without an end and numbers out of range.
-
-        Raises:
-            ValueError: The message names the number.
-        """
-        if self.steps is None and self.max_minutes is None:
-            raise ValueError("steps or max_minutes must be given. Received: neither")
-        for name in ("steps", "max_minutes", "learning_rate", "clip_norm", "validations"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < inf:
-                raise ValueError(
-                    f"{name} must be greater than 0 and finite. Received: {name}={value}"
-                )
-        for name in ("momentum", "warmup"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1). Received: {getattr(self, name)}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience must be at least 1. Received: patience={self.patience}")
-
-    def progress(self, step: int, seconds: float) -> float:
-        """Returns the share of the training that is done, 0 to 1."""
-        by_steps = step / self.steps if self.steps else 0.0
-        by_clock = seconds / (60 * self.max_minutes) if self.max_minutes else 0.0
-        return min(1.0, max(by_steps, by_clock))
-
-    def rate(self, progress: float) -> float:
-        """Returns the learning rate: linear warm-up, then half a cosine down to 0."""
-        if progress < self.warmup:
-            return self.learning_rate * progress / self.warmup
-        return self.learning_rate * (1 + cos(pi * (progress - self.warmup) / (1 - self.warmup))) / 2
-
-    def is_due(self, progress: Progress) -> bool:
-        """Tells whether a whole share of the training has passed since the latest validation."""
-        done = self.progress(progress.step, progress.seconds)
-        return int(done * self.validations) > int(progress.validated * self.validations)
-
-    def is_over(self, progress: Progress) -> bool:
-        """Tells whether all is done, the last validation included, or patience has run out."""
-        done = self.progress(progress.step, progress.seconds)
-        return self.is_out_of_patience(progress) or (done >= 1 and not self.is_due(progress))
-
-    def is_out_of_patience(self, progress: Progress) -> bool:
-        """Tells whether the score has stood still for too many validations."""
-        return self.patience is not None and progress.stale >= self.patience
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What looking at the validation images gave.
-
-    Attributes:
-        score: The higher the better; None where there are no validation images.
-        warning: What a person should be told at once, such as a collapse to one class.
-        picture: uint8 RGB picture of shape `(height, width, 3)` for TensorBoard, or None.
-    """
-
-    score: float | None = None
-    warning: str | None = None
-    picture: NDArray[np.uint8] | None = None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands.
-
-    Attributes:
-        step: Batches seen.
-        seconds: Time spent, in all sessions of the run.
-        rate: Learning rate of the latest batch.
-        loss: Mean loss of the latest batches.
-        skipped: Updates refused because their gradient was not finite.
-        score: Latest validation score.
-        best_score: Highest validation score.
-        stale: Validations since the highest score.
-        validated: Share of the training that was done at the latest validation, 0 to 1.
-        loss_sum: Sum of the losses since the latest validation.
-        loss_count: Their number.
-        rows: The history: one dictionary a validation.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    rate: float = 0.0
-    loss: float = inf
-    skipped: int = 0
-    score: float | None = None
-    best_score: float | None = None
-    stale: int = 0
-    validated: float = 0.0
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    rows: tuple[dict[str, Any], ...] = field(default=(), repr=False)
-
-    def after_step(self, loss: float, applied: bool, rate: float, seconds: float) -> Progress:
-        """Returns the progress after one more batch."""
-        counts = applied and isfinite(loss)
-        smooth = loss if self.loss == inf else 0.95 * self.loss + 0.05 * loss
-        return replace(
-            self,
-            step=self.step + 1,
-            seconds=seconds,
-            rate=rate,
-            loss=smooth if counts else self.loss,
-            skipped=self.skipped + (not applied),
-            loss_sum=self.loss_sum + (loss if counts else 0.0),
-            loss_count=self.loss_count + counts,
-        )
-
-    def after_validation(self, score: float | None, validated: float, seconds: float) -> Progress:
-        """Returns the progress with a row of history and the score taken in."""
-        best = -inf if self.best_score is None else self.best_score
-        better = score is not None and score > best
-        row = {
-            "step": self.step,
-            "seconds": round(self.seconds, 1),
-            "learning_rate": self.rate,
-            "loss": self.loss_sum / self.loss_count if self.loss_count else None,
-            "score": score,
-            "skipped_updates": self.skipped,
-        }
-        return replace(
-            self,
-            seconds=seconds,
-            score=score,
-            best_score=score if better else self.best_score,
-            stale=0 if better or score is None else self.stale + 1,
-            validated=validated,
-            loss_sum=0.0,
-            loss_count=0,
-            rows=(*self.rows, row),
-        )
+from keras_unet.plan import Progress, TrainingPlan, Validation
 
 
 def train(
@@ -235,7 +64,7 @@ def train(
         ValueError: If the checkpoint is damaged or of another network, or the data set ends.
     """
     optimizer = _optimizer(model, plan)
-    files = _Files(make_folder(folder), model, optimizer)
+    files = RunFiles(make_folder(folder), model, optimizer)
     progress = files.restore() if resume else Progress()
     update = _update_function(model, optimizer)
     stream = _endless(batches, progress.step)
@@ -364,90 +193,3 @@ def _update_function(model: Any, optimizer: Any) -> Callable[[Any, Any, float], 
         return float(value), bool(applied)
 
     return update
-
-
-class _Files:
-    """What a training writes into the run's folder, each file whole or not at all."""
-
-    def __init__(self, folder: Path, model: Any, optimizer: Any) -> None:
-        self.folder = folder
-        self.model = model
-        self.variables = {  # every number that changes, the state of dropout's randomness included
-            f"{owner}{number}": variable
-            for owner, part in (("model", model), ("optimizer", optimizer))
-            for number, variable in enumerate(part.variables)
-        }
-        self.summaries = tf.summary.create_file_writer(str(folder / "tensorboard"))
-
-    def record(self, progress: Progress, picture: NDArray[np.uint8] | None) -> None:
-        """Writes all that a validation leaves behind."""
-        if progress.score is not None and progress.stale == 0:
-            self._save_model(BEST)
-        self._write_history(progress.rows)
-        self._summarise(progress, picture)
-        self.save_checkpoint(progress)
-
-    def save_last(self, progress: Progress) -> None:
-        """Writes the model as it is, and as the best one where none had a score."""
-        self._save_model(LAST)
-        if progress.best_score is None:
-            self._save_model(BEST)
-
-    def save_checkpoint(self, progress: Progress) -> None:
-        """Writes all that a resumed run needs into one file."""
-        arrays = {name: variable.numpy() for name, variable in self.variables.items()}
-        with atomic(self.folder / CHECKPOINT) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, progress=np.array(json.dumps(asdict(progress))), **arrays)
-
-    def restore(self) -> Progress:
-        """Puts the checkpoint's numbers into model and optimizer and returns its progress."""
-        path = self.folder / CHECKPOINT
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{path} must exist to resume from. Received a run without a checkpoint; start it "
-                "anew without resume"
-            )
-        try:
-            arrays = _read_arrays(path)
-            values = json.loads(str(arrays.pop("progress")))
-            progress = Progress(**{**values, "rows": tuple(values["rows"])})
-            self._assign(arrays)
-        except (EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"{path}: expected the checkpoint of a training of this network. Received one that "
-                f"cannot be used ({type(error).__name__}: {error}); start anew without resume"
-            ) from error
-        return progress
-
-    def _assign(self, arrays: dict[str, NDArray[Any]]) -> None:
-        shapes = {name: tuple(variable.shape) for name, variable in self.variables.items()}
-        if shapes != {name: array.shape for name, array in arrays.items()}:
-            raise ValueError("the weights have other shapes")
-        for name, variable in self.variables.items():
-            variable.assign(arrays[name])
-
-    def _save_model(self, name: str) -> None:
-        with atomic(self.folder / name) as temporary:
-            self.model.save(temporary)
-
-    def _write_history(self, rows: tuple[dict[str, Any], ...]) -> None:
-        path = self.folder / HISTORY
-        with atomic(path) as temporary, temporary.open("w", newline="") as stream:
-            table = csv.DictWriter(stream, rows[0].keys())
-            table.writeheader()
-            table.writerows(rows)
-
-    def _summarise(self, progress: Progress, picture: NDArray[np.uint8] | None) -> None:
-        row = progress.rows[-1]
-        with self.summaries.as_default(step=progress.step):
-            for name in ("loss", "score", "learning_rate", "skipped_updates"):
-                if row[name] is not None:
-                    tf.summary.scalar(name, row[name])
-            if picture is not None:
-                tf.summary.image("validation", picture[None])
-        self.summaries.flush()
-
-
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        return dict(arrays)

@@ -9,16 +9,8 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.progress import TextColumn
 
-from keras_unet.jobs.evaluate import Evaluation
-from keras_unet.terminal import BarWithLines, Lines, one_line_errors, print_scores, progress_shown
-
-
-@pytest.fixture
-def training():
-    """The module of training, imported late: it brings TensorFlow along."""
-    from keras_unet import training
-
-    return training
+from keras_unet.plan import Progress, TrainingPlan
+from keras_unet.terminal import BarWithLines, Lines, one_line_errors, progress_shown
 
 
 def row(step, score, loss=0.5):
@@ -42,14 +34,90 @@ def test_errors_end_in_one_line_and_code_2(error):
     assert isinstance(error, click.ClickException) or caught.value.exit_code == 2
 
 
-def test_memory_that_runs_out_names_a_way_out():
-    with (
-        pytest.raises(click.ClickException, match="not enough memory") as caught,
-        one_line_errors(),
-    ):
-        raise MemoryError("Unable to allocate 9 TiB")
-    assert "9 TiB" in caught.value.format_message()
-    assert "--tile" in caught.value.format_message()
+IN_TENSORFLOW = """Graph execution error:
+
+Detected at node unet/level0_conv1/convolution defined at (most recent call last):
+  File "/home/zoom/oom.py", line 4, in <module>
+
+{}
+\t [[{{{{node unet/level0_conv1/convolution}}}}]]
+Hint: If you want to see a list of allocated tensors when OOM happens, add ... [Op:__inference_7]"""
+TENSOR = "OOM when allocating tensor with shape[1,64,568,568] and type float"
+DEVICE = "/job:localhost/replica:0/task:0/device:GPU:0"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "found"),
+    [
+        (None, "Unable to allocate 9 TiB for an array", " (Unable to allocate 9 TiB for an array)"),
+        (None, "", ""),
+        (
+            "ResourceExhaustedError",
+            f"{{{{function_node __wrapped__Fill_{DEVICE}}}}} {TENSOR} on {DEVICE} [Op:Fill] name: ",
+            f" ({TENSOR})",
+        ),
+        (
+            "ResourceExhaustedError",
+            IN_TENSORFLOW.format(f"{TENSOR} on {DEVICE} by allocator GPU_0_bfc"),
+            f" ({TENSOR})",
+        ),
+        (
+            "ResourceExhaustedError",
+            IN_TENSORFLOW.format("Out of memory while trying to allocate 77 bytes."),
+            " (Out of memory while trying to allocate 77 bytes.)",
+        ),
+        (
+            "AbortedError",
+            IN_TENSORFLOW.format(
+                "Operation received an exception:Status: 1, message: could not create a primitive, "
+                "in file tensorflow/core/kernels/mkl/mkl_conv_grad_input_ops.cc:546"
+            ),
+            " (could not create a primitive)",
+        ),
+    ],
+    ids=["array", "unsaid", "eager", "graph", "XLA", "oneDNN"],
+)
+def test_memory_that_runs_out_names_a_way_out(kind, text, found):
+    if kind is None:
+        error = MemoryError(text)
+    else:
+        from keras_unet.backend import tf
+
+        error = getattr(tf.errors, kind)(None, None, text)
+    with pytest.raises(click.ClickException) as caught, one_line_errors():
+        raise error
+    assert caught.value.exit_code == 2
+    assert caught.value.format_message() == (
+        f"not enough memory{found}; take a smaller --tile, or train with fewer --base-filters or a "
+        "smaller --batch-size"
+    )
+
+
+@pytest.mark.parametrize("kind", ["AbortedError", "InvalidArgumentError"])
+def test_other_errors_of_tensorflow_are_let_through(kind):
+    from keras_unet.backend import tf
+
+    error = getattr(tf.errors, kind)(None, None, "Status: 2, message: could not create a primitive")
+    with pytest.raises(type(error)), one_line_errors():
+        raise error
+
+
+def test_memory_that_runs_out_does_not_import_tensorflow():
+    program = (
+        "import sys, click\n"
+        "from keras_unet.terminal import one_line_errors\n"
+        "try:\n"
+        "    with one_line_errors():\n"
+        "        raise MemoryError\n"
+        "except click.ClickException as error:\n"
+        "    print(error.format_message())\n"
+        "print('tensorflow' in sys.modules)\n"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    assert out.startswith("not enough memory; take a smaller --tile")
+    assert out.endswith("False\n")
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(), KeyboardInterrupt(), AssertionError()])
@@ -65,10 +133,10 @@ def test_usage_names_the_command_to_ask_for_help():
     assert caught.value.format_message() == "Missing argument. See: keras-unet predict --help"
 
 
-def test_a_line_a_validation(training, capsys):
+def test_a_line_a_validation(capsys):
     lines = Lines()
-    lines.on_start(training.TrainingPlan(steps=40))
-    before = training.Progress(step=9, seconds=27.0)
+    lines.on_start(TrainingPlan(steps=40))
+    before = Progress(step=9, seconds=27.0)
     lines.on_step(before)
     first = replace(before, step=10, seconds=30.0, rows=(row(10, 0.5),), best_score=0.5)
     lines.on_step(first)
@@ -94,10 +162,10 @@ def test_a_line_a_validation(training, capsys):
         ({"steps": 100}, 0, 0.0, "-:--"),
     ],
 )
-def test_time_left_follows_the_limit_that_comes_first(training, plan, step, seconds, left):
+def test_time_left_follows_the_limit_that_comes_first(plan, step, seconds, left):
     lines = Lines()
-    lines.on_start(training.TrainingPlan(**plan))
-    assert lines.left(training.Progress(step=step, seconds=seconds)) == left
+    lines.on_start(TrainingPlan(**plan))
+    assert lines.left(Progress(step=step, seconds=seconds)) == left
 
 
 def test_quiet_keeps_warnings_alone(capsys):
@@ -107,15 +175,15 @@ def test_quiet_keeps_warnings_alone(capsys):
     assert capsys.readouterr() == ("", "Warning: the network has collapsed\n")
 
 
-def test_bar_shows_loss_score_and_time_left_with_lines_above(training):
+def test_bar_shows_loss_score_and_time_left_with_lines_above():
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=120)
     with Bar(TextColumn("{task.description}"), console=console, auto_refresh=False) as bar:
         shown = BarWithLines(bar)
         shown.say("held out: [a]")
         assert not bar.tasks[0].visible
-        shown.on_start(training.TrainingPlan(steps=40))
-        progress = training.Progress(step=9, seconds=27.0, loss=0.25)
+        shown.on_start(TrainingPlan(steps=40))
+        progress = Progress(step=9, seconds=27.0, loss=0.25)
         shown.on_step(progress)
         assert bar.tasks[0].description == "step 9  loss 0.2500  0:01:33 left"
         rows = (row(10, 0.5),)
@@ -134,13 +202,6 @@ def test_a_bar_needs_a_terminal(monkeypatch, terminal, quiet, shown):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
     with progress_shown(quiet=quiet) as found:
         assert type(found) is shown
-
-
-def test_scores_that_are_undefined_are_a_dash(capsys):
-    scores = {"iou": float("nan"), "seg": 0.5}
-    print_scores(Evaluation({"a": scores}, scores, 0.0, False, ()))
-    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
-    assert [row[1::2] for row in rows] == [["a", "-", "0.5000"], ["all", "-", "0.5000"]]
 
 
 def test_what_an_import_says_is_shown_only_if_it_fails(tmp_path):

@@ -1,4 +1,4 @@
-"""The training loop: schedule, refused updates, files, interruption and resumption."""
+"""The training loop: schedule, refused updates, interruption and resumption."""
 
 from __future__ import annotations
 
@@ -16,25 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tensorboard.backend.event_processing import (  # type: ignore[import-untyped]
-    event_accumulator,
-)
 
 from keras_unet import training
 from keras_unet.backend import keras, tf
+from keras_unet.checkpoint import BEST, CHECKPOINT, HISTORY, LAST, RunFiles
 from keras_unet.losses import WeightedCrossEntropy
 from keras_unet.model import build_unet
+from keras_unet.plan import Progress, TrainingPlan, Validation
 from keras_unet.precision import precision_policy
-from keras_unet.training import (
-    BEST,
-    CHECKPOINT,
-    HISTORY,
-    LAST,
-    Progress,
-    TrainingPlan,
-    Validation,
-    train,
-)
+from keras_unet.training import train
 
 PLAN = TrainingPlan(steps=8, validations=4, learning_rate=0.1, momentum=0.9)
 SCORES = {2: 0.3, 4: 0.6, 6: 0.5, 8: 0.4}  # by step: the second is the best
@@ -110,51 +100,6 @@ def hidden_files(folder: Path) -> list[Path]:
     return list(folder.rglob(".*"))
 
 
-class TestPlan:
-    def test_rate_rises_evenly_then_falls_to_0_as_a_cosine(self) -> None:
-        plan = TrainingPlan(learning_rate=0.2, warmup=0.1)
-        rates = [plan.rate(done) for done in np.linspace(0, 1, 101)]
-        np.testing.assert_allclose(rates[:11], np.linspace(0, 0.2, 11))
-        np.testing.assert_allclose(rates[10:], 0.1 + 0.1 * np.cos(np.linspace(0, np.pi, 91)))
-
-    def test_without_warmup_starts_at_the_highest_rate(self) -> None:
-        assert TrainingPlan(warmup=0.0, learning_rate=0.3).rate(0.0) == 0.3
-
-    @pytest.mark.parametrize(
-        ("limits", "step", "seconds", "done"),
-        [
-            ({"steps": 200}, 50, 1e9, 0.25),
-            ({"steps": None, "max_minutes": 2.0}, 10**9, 30, 0.25),
-            ({"steps": 200, "max_minutes": 2.0}, 50, 90, 0.75),
-            ({"steps": 200, "max_minutes": 2.0}, 100, 30, 0.5),
-            ({"steps": 200}, 300, 0, 1.0),
-        ],
-    )
-    def test_progress_is_by_steps_or_by_the_clock_whichever_is_further(
-        self, limits: dict[str, Any], step: int, seconds: float, done: float
-    ) -> None:
-        assert TrainingPlan(**limits).progress(step, seconds) == done
-
-    @pytest.mark.parametrize(
-        ("numbers", "message"),
-        [
-            ({"steps": None}, "steps or max_minutes must be given. Received: neither"),
-            ({"steps": 0}, "steps must be greater than 0 and finite. Received: steps=0"),
-            ({"steps": None, "max_minutes": float("inf")}, "max_minutes must .*max_minutes=inf"),
-            ({"max_minutes": -1.0}, "max_minutes must be greater than 0 .*max_minutes=-1"),
-            ({"learning_rate": float("nan")}, "learning_rate must .*learning_rate=nan"),
-            ({"clip_norm": 0.0}, "clip_norm must be greater than 0"),
-            ({"validations": 0}, "validations must be greater than 0"),
-            ({"momentum": 1.0}, r"momentum must lie in \[0, 1\). Received: 1.0"),
-            ({"warmup": -0.1}, r"warmup must lie in \[0, 1\). Received: -0.1"),
-            ({"patience": 0}, "patience must be at least 1. Received: patience=0"),
-        ],
-    )
-    def test_refuses(self, numbers: dict[str, Any], message: str) -> None:
-        with pytest.raises(ValueError, match=message):
-            TrainingPlan(**numbers)
-
-
 class TestTraining:
     def test_learns(self, tmp_path: Path) -> None:
         plan = TrainingPlan(steps=150, validations=5, learning_rate=0.1, momentum=0.9)
@@ -219,6 +164,27 @@ class TestTraining:
         assert progress.best_score is None
         assert history(tmp_path)[0]["score"] == ""
 
+    def test_without_scores_the_best_is_renewed_as_training_goes_on(self, tmp_path: Path) -> None:
+        """A process that dies leaves the model of the latest validation, and --resume goes on."""
+        seen: list[list[NDArray[Any]]] = []
+
+        def validate(model: Any) -> Validation:
+            seen.append(model.get_weights())
+            return Validation()
+
+        def dying(first: int) -> Iterator[Any]:
+            yield from (batch(number) for number in range(first, 5))
+            raise SystemExit
+
+        with pytest.raises(SystemExit):
+            run(tmp_path, batches=dying, validate=validate)
+        assert len(seen) == 2
+        assert_equal(keras.saving.load_model(tmp_path / BEST).get_weights(), seen[-1])
+        model, progress, _ = run(tmp_path, model=tiny_unet(seed=9), validate=validate, resume=True)
+        assert progress.step == 8
+        assert len(seen) == 4
+        assert_equal(keras.saving.load_model(tmp_path / BEST).get_weights(), model.get_weights())
+
     def test_a_score_that_is_no_number_is_never_the_best(self, tmp_path: Path) -> None:
         _, progress, _ = run(tmp_path, validate=Watch({2: float("nan"), 4: 0.2, 6: float("nan")}))
         assert progress.best_score == 0.2
@@ -261,22 +227,6 @@ class TestTraining:
 
         run(tmp_path, TrainingPlan(steps=2, validations=1), validate=validate, say=said.append)
         assert said == ["validation", "collapsed"]
-
-    def test_tensorboard_holds_numbers_and_a_picture(self, tmp_path: Path) -> None:
-        picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
-        scores = iter(SCORES.values())
-        run(tmp_path, validate=lambda _: Validation(next(scores), picture=picture))
-        events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"), {"tensors": 0})
-        events.Reload()
-        names = ["loss", "score", "learning_rate", "skipped_updates", "validation"]
-        assert sorted(events.Tags()["tensors"]) == sorted(names)
-        logged = {
-            one.step: float(tf.make_ndarray(one.tensor_proto)) for one in events.Tensors("score")
-        }
-        assert logged == pytest.approx(SCORES)
-        width, height, png = tf.make_ndarray(events.Tensors("validation")[-1].tensor_proto)
-        assert (int(width), int(height)) == (7, 5)
-        np.testing.assert_array_equal(tf.io.decode_png(png), picture)
 
 
 class TestClock:
@@ -479,13 +429,13 @@ class TestInterruption:
     def test_a_second_ctrl_c_waits_until_all_is_written(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        inner = training._Files.save_last
+        inner = RunFiles.save_last
 
         def save_last(files: Any, progress: Progress) -> None:
             press_ctrl_c()
             inner(files, progress)
 
-        monkeypatch.setattr(training._Files, "save_last", save_last)
+        monkeypatch.setattr(RunFiles, "save_last", save_last)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, on_step=interrupt_at(3))
         assert {BEST, LAST, CHECKPOINT} <= {path.name for path in tmp_path.iterdir()}
@@ -532,7 +482,7 @@ def interruption(where: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             yield one
 
     if where == "writing":
-        press_in(training._Files, "save_checkpoint", monkeypatch)
+        press_in(RunFiles, "save_checkpoint", monkeypatch)
     if where == "update":  # the weights have moved on, the record has not
         press_in(Progress, "after_step", monkeypatch)
     options: dict[str, dict[str, Any]] = {
@@ -567,25 +517,6 @@ class TestErrors:
     def test_nothing_to_resume(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match=r"checkpoint\.npz must exist.*start it anew"):
             run(tmp_path, resume=True)
-
-    @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no archive"])
-    def test_a_damaged_checkpoint(self, tmp_path: Path, content: bytes) -> None:
-        (tmp_path / CHECKPOINT).write_bytes(content)
-        with pytest.raises(ValueError, match=r"checkpoint\.npz: expected the checkpoint .* anew"):
-            run(tmp_path, resume=True)
-
-    def test_a_checkpoint_cut_short(self, tmp_path: Path) -> None:
-        run(tmp_path)
-        whole = (tmp_path / CHECKPOINT).read_bytes()
-        (tmp_path / CHECKPOINT).write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(ValueError, match=r"checkpoint\.npz: expected the checkpoint"):
-            run(tmp_path, resume=True)
-
-    def test_a_checkpoint_of_another_network(self, tmp_path: Path) -> None:
-        run(tmp_path)
-        wider = build_unet((None, None, 1), depth=1, base_filters=3)
-        with pytest.raises(ValueError, match="the weights have other shapes"):
-            run(tmp_path, model=wider, resume=True)
 
     def test_a_data_set_that_ends(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"ended after batch 3; call its method repeat\(\)"):

@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from keras_unet.backend import keras
+from keras_unet.checkpoint import BEST
 from keras_unet.model import unet_of
 from keras_unet.precision import choose_precision, precision_policy
 from keras_unet.runs import Run
-from keras_unet.training import BEST
 
 
 def new_network(run: Run, seed: int) -> Any:
     """Builds the network of a run with weights drawn from a seed."""
     keras.utils.set_random_seed(seed)
-    with precision_policy(choose_precision(run.precision)):
-        return unet_of(run.architecture)
+    return _network(run, run.precision)
 
 
 def load_network(run: Run, precision: str | None = None) -> Any:
@@ -36,9 +35,16 @@ def load_network(run: Run, precision: str | None = None) -> Any:
             f"{run.folder}: expected a run whose training has written {BEST}. Received one "
             "without; train until the first validation"
         )
-    with precision_policy(choose_precision(precision or run.precision)):
-        model = unet_of(run.architecture)
+    model = _network(run, precision or run.precision)
     _load_weights(model, path)
+    return model
+
+
+def _network(run: Run, precision: str) -> Any:
+    with precision_policy(choose_precision(precision)):
+        model = unet_of(run.architecture)
+    # On a GPU Keras would have XLA compile a prediction, for seconds, for each new size of tile.
+    model.jit_compile = False
     return model
 
 

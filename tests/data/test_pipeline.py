@@ -14,19 +14,13 @@ import elasticdeform
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import ndimage
 
 from keras_unet.architecture import Architecture
 from keras_unet.backend import tf
-from keras_unet.data import pipeline
-from keras_unet.data.pipeline import (
-    NO_AUGMENTATION,
-    Augmentation,
-    Draw,
-    TrainingImage,
-    build_dataset,
-    draw_tile,
-)
+from keras_unet.data.atlas import TrainingImage
+from keras_unet.data.augmentation import NO_AUGMENTATION, Augmentation, draw_tile
+from keras_unet.data.pipeline import build_dataset
 
 VALID = Architecture(channels=3, classes=200, depth=1)  # loses 8 pixels a side
 SAME = replace(VALID, padding="same")
@@ -35,7 +29,8 @@ ENGINES = ["graph", "elasticdeform"]
 TINY_DATA = """
 import numpy as np
 from keras_unet.architecture import Architecture
-from keras_unet.data.pipeline import TrainingImage, build_dataset
+from keras_unet.data.atlas import TrainingImage
+from keras_unet.data.pipeline import build_dataset
 plane = np.zeros((60, 60), np.float32)
 one = TrainingImage(plane[..., None], plane.astype("u1"), plane)
 network = Architecture(depth=1)
@@ -58,12 +53,6 @@ def take(count: int, images: Sequence[TrainingImage] = IMAGES, **options: Any) -
     options = {"architecture": VALID, "tile_size": 40, "augmentation": SHAPE_ALONE, **options}
     batches = build_dataset(images, **options).take(count)
     return [(np.asarray(image), np.asarray(y_true)) for image, y_true in batches]
-
-
-def draws(count: int, augmentation: Augmentation, sizes: Any, seed: int = 0) -> Draw:
-    numbers = tf.data.Dataset.range(count)
-    drawn = numbers.map(lambda number: draw_tile(number, tf.constant(sizes), augmentation, seed))
-    return Draw(*(np.asarray(part) for part in next(iter(drawn.batch(count)))))
 
 
 def assert_same_batches(first: list[Any], second: list[Any]) -> None:
@@ -155,75 +144,33 @@ class TestSeed:
         assert len({tile.tobytes() for image, _ in tiles for tile in image}) == 40
 
 
-class TestEngines:
-    @pytest.mark.parametrize("tile_size", [96, 98])
-    def test_agree(self, tile_size: int) -> None:
-        """Grey values to 1e-4, weights to 1e-5, labels but for 1 pixel in 10,000."""
-        coarse = [
-            TrainingImage(
-                ndimage.gaussian_filter(one.image / np.float32(100), (2, 2, 0), mode="mirror"),
-                one.classes // 20 * 20,
-                ndimage.gaussian_filter(one.weights, 4, mode="mirror"),
-            )
-            for one in [*IMAGES, telling_image(1, 200, 150)]
-        ]
-        options = {"tile_size": tile_size, "batch_size": 2, "augmentation": Augmentation()}
-        graph, library = (take(6, coarse, engine=engine, **options) for engine in ENGINES)
-        for (image, y_true), (other, other_true) in zip(graph, library, strict=True):
-            np.testing.assert_allclose(image, other, atol=1e-4)
-            np.testing.assert_allclose(y_true[..., 1], other_true[..., 1], atol=1e-5)
-        labels, others = (np.stack([y[..., 0] for _, y in each]) for each in (graph, library))
-        assert (labels != others).mean() < 1e-4
-
-    def test_elasticdeform_is_never_ahead_of_its_reader(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        tiles = []
-        inner = elasticdeform.deform_grid
-
-        def counted(*arguments: Any, **options: Any) -> Any:
-            tiles.append(1)
-            return inner(*arguments, **options)
-
-        monkeypatch.setattr(elasticdeform, "deform_grid", counted)
-        batches = build_dataset(IMAGES, VALID, tile_size=40, batch_size=2, engine="elasticdeform")
-        for number, _ in zip(range(1, 4), batches, strict=False):
-            time.sleep(0.2)
-            assert len(tiles) == 2 * number
-
-    def test_a_process_that_leaves_elasticdeform_in_the_middle_ends(self) -> None:
-        """It waited now and then for a tile that had been begun ahead: see the test above."""
-        script = f"""
-{TINY_DATA}
-iterator = iter(build_dataset([one], network, tile_size=40, engine="elasticdeform"))
-next(iterator)
-print("left")
-"""
-        assert run_script(script).stdout.strip() == "left"
-
-    def test_a_missing_library_is_named_with_the_way_out(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setitem(sys.modules, "elasticdeform", None)
-        with pytest.raises(ImportError, match="pip install --no-binary elasticdeform"):
-            take(1, engine="elasticdeform")
-
-
 class TestPlainTiles:
     @pytest.mark.parametrize("engine", ENGINES)
     def test_are_windows_of_the_mirrored_image(self, engine: str) -> None:
         images = [IMAGES[2], telling_image(1, 1, 30)]
-        sizes = np.array([[0, 33, 33], [33 * 33, 1, 30]], np.int32)
-        drawn = draws(40, NO_AUGMENTATION, sizes, seed=2)
-        assert len(set(drawn.size[:, 0])) == 2
+        sizes = tf.constant([[0, 33, 33], [33 * 33, 1, 30]])
+        drawn = [draw_tile(tf.constant(n, tf.int64), sizes, NO_AUGMENTATION, 2) for n in range(40)]
+        assert len({int(draw.size[0]) for draw in drawn}) == 2
         options = {"architecture": SAME, "augmentation": NO_AUGMENTATION, "engine": engine}
         found = take(40, images, seed=2, **options)
-        for number, (image, y_true) in enumerate(found):
-            source = images[int(drawn.size[number, 0] > 0)]
-            window = reflected_window(source, drawn.centre[number], 40)
+        for draw, (image, y_true) in zip(drawn, found, strict=True):
+            source = images[int(draw.size[0] > 0)]
+            window = reflected_window(source, np.array(draw.centre), 40)
             np.testing.assert_array_equal(image[0], window.image)
             np.testing.assert_array_equal(y_true[0, ..., 0], window.classes)
             np.testing.assert_array_equal(y_true[0, ..., 1], window.weights)
+
+    def test_every_pixel_is_as_often_covered(self) -> None:
+        """Each pixel has its own label, so labels count how often it was read."""
+        height, width = 12, 16
+        classes = np.arange(height * width, dtype=np.uint8).reshape(height, width)
+        one = TrainingImage(np.zeros((height, width, 3), np.float32), classes, classes * 1.0)
+        labels = [y_true[..., 0] for _, y_true in take(100, [one], batch_size=16, tile_size=36)]
+        counts = np.bincount(np.ravel(labels).astype(int)).reshape(height, width)
+        share = counts / counts[1:-1, 1:-1].mean()
+        assert np.abs(share[1:-1, 1:-1] - 1).max() < 0.1
+        edges = np.concatenate([share[0, 1:-1], share[-1, 1:-1], share[1:-1, 0], share[1:-1, -1]])
+        assert np.abs(edges - 0.5).max() < 0.15  # mirroring does not repeat them
 
     def test_valid_padding_loses_the_margin_on_each_side(self) -> None:
         valid = take(3, augmentation=NO_AUGMENTATION)
@@ -245,72 +192,33 @@ def reflected_window(source: TrainingImage, centre: NDArray[Any], tile_size: int
     return TrainingImage(cut(source.image), cut(source.classes), cut(source.weights))
 
 
-class TestDraw:
-    SIZES = np.array([[0, 12, 9], [108, 5, 7]], np.int32)
+class TestElasticdeform:
+    def test_is_never_ahead_of_its_reader(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        tiles = []
+        inner = elasticdeform.deform_grid
 
-    def test_centres_are_uniform_over_the_pixels_of_all_images(self) -> None:
-        drawn = draws(6000, SHAPE_ALONE, self.SIZES)
-        pixels = drawn.size[:, 0] + drawn.centre[:, 0] * drawn.size[:, 2] + drawn.centre[:, 1]
-        assert (drawn.centre < drawn.size[:, 1:]).all()
-        assert stats.chisquare(np.bincount(pixels, minlength=143)).pvalue > 1e-3
+        def counted(*arguments: Any, **options: Any) -> Any:
+            tiles.append(1)
+            return inner(*arguments, **options)
 
-    def test_angles_are_uniform_and_half_of_the_tiles_are_flipped(self) -> None:
-        matrices = draws(1000, SHAPE_ALONE, self.SIZES).matrix.astype(float)
-        flips = np.linalg.det(matrices)
-        np.testing.assert_allclose(np.abs(flips), 1, atol=1e-5)
-        np.testing.assert_allclose(
-            matrices @ matrices.swapaxes(1, 2), [np.eye(2)] * 1000, atol=1e-5
-        )
-        assert abs((flips < 0).mean() - 0.5) < 0.05
-        angles = np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]) / (2 * np.pi) % 1
-        assert stats.kstest(angles, "uniform").pvalue > 1e-3
+        monkeypatch.setattr(elasticdeform, "deform_grid", counted)
+        batches = build_dataset(IMAGES, VALID, tile_size=40, batch_size=2, engine="elasticdeform")
+        for number, _ in zip(range(1, 4), batches, strict=False):
+            time.sleep(0.2)
+            assert len(tiles) == 2 * number
 
-    def test_grid_and_grey_values_have_the_spread_asked_for(self) -> None:
-        drawn = draws(
-            1000, Augmentation(nodes=4, amplitude=7.0, contrast=0.3, brightness=0.2), self.SIZES
-        )
-        assert drawn.grid.shape == (1000, 2, 4, 4)
-        assert stats.kstest(drawn.grid.ravel() / 7, "norm").pvalue > 1e-3
-        assert stats.kstest(np.log(drawn.contrast) / 0.3, "norm").pvalue > 1e-3
-        assert stats.kstest(drawn.brightness / 0.2, "norm").pvalue > 1e-3
-        numbers = np.column_stack([drawn.grid.reshape(1000, -1), drawn.contrast, drawn.brightness])
-        correlation = np.corrcoef(numbers, rowvar=False) - np.eye(34)
-        assert np.abs(correlation).max() < 0.15  # each number is drawn by itself
-
-    def test_no_augmentation_leaves_the_tile_alone(self) -> None:
-        drawn = draws(5, NO_AUGMENTATION, self.SIZES)
-        assert not drawn.grid.any()
-        np.testing.assert_array_equal(drawn.matrix, [np.eye(2)] * 5)
-        np.testing.assert_array_equal(drawn.contrast, 1)
-        np.testing.assert_array_equal(drawn.brightness, 0)
-
-    def test_every_pixel_is_as_often_covered(self) -> None:
-        """Each pixel has its own label, so labels count how often it was read."""
-        height, width = 12, 16
-        classes = np.arange(height * width, dtype=np.uint8).reshape(height, width)
-        one = TrainingImage(np.zeros((height, width, 3), np.float32), classes, classes * 1.0)
-        labels = [y_true[..., 0] for _, y_true in take(100, [one], batch_size=16, tile_size=36)]
-        counts = np.bincount(np.ravel(labels).astype(int)).reshape(height, width)
-        share = counts / counts[1:-1, 1:-1].mean()
-        assert np.abs(share[1:-1, 1:-1] - 1).max() < 0.1
-        edges = np.concatenate([share[0, 1:-1], share[-1, 1:-1], share[1:-1, 0], share[1:-1, -1]])
-        assert np.abs(edges - 0.5).max() < 0.15  # mirroring does not repeat them
+    def test_a_process_that_leaves_it_in_the_middle_ends(self) -> None:
+        """It waited now and then for a tile that had been begun ahead: see the test above."""
+        script = f"""
+{TINY_DATA}
+iterator = iter(build_dataset([one], network, tile_size=40, engine="elasticdeform"))
+next(iterator)
+print("left")
+"""
+        assert run_script(script).stdout.strip() == "left"
 
 
 class TestGraph:
-    def test_is_traced_once_for_images_of_any_size(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        traces = []
-        inner = pipeline.tile_coordinates
-
-        def counted(draw: Draw, tile_size: int) -> Any:
-            traces.append(tile_size)
-            return inner(draw, tile_size)
-
-        monkeypatch.setattr(pipeline, "tile_coordinates", counted)
-        seen = {round(image[..., 2].mean()) for image, _ in take(12)}
-        assert seen == {0, 1, 2}
-        assert traces == [40]
-
     def test_deformation_is_compiled_and_runs_on_the_device(self) -> None:
         """Two logical CPUs stand in for CPU and GPU; the compiled function is a PartitionedCall."""
         script = f"""
@@ -368,51 +276,3 @@ class TestErrors:
     def test_arguments(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             take(1, **options)
-
-    @pytest.mark.parametrize(
-        "part",
-        [
-            {"image": np.zeros((9, 8), np.float32)},
-            {"image": np.zeros((9, 9, 3), np.float32)},
-            {"classes": np.zeros((8, 9), np.uint8)},
-            {"weights": np.zeros((9, 8, 1), np.float32)},
-        ],
-    )
-    def test_shapes_that_disagree(self, part: dict[str, Any]) -> None:
-        plane = np.zeros((9, 8), np.float32)
-        good = TrainingImage(np.zeros((9, 8, 3), np.float32), plane.astype("u1"), plane)
-        with pytest.raises(ValueError, match=r"images\[1\] must be an image of shape .*Received"):
-            take(1, [good, good._replace(**part)])
-
-    def test_an_image_without_pixels(self) -> None:
-        plane = np.zeros((0, 8), np.float32)
-        empty = TrainingImage(np.zeros((0, 8, 3), np.float32), plane.astype("u1"), plane)
-        with pytest.raises(ValueError, match=r"images\[0\] must hold at least one pixel"):
-            take(1, [empty])
-
-    def test_negative_classes(self) -> None:
-        classes: NDArray[Any] = np.full((9, 8), -1, np.int8)
-        one = TrainingImage(np.zeros((9, 8, 3), np.float32), classes, classes.astype("f4"))
-        with pytest.raises(ValueError, match=r"from 0 to 199.*Received: -1 to -1"):
-            take(1, [one])
-
-    def test_more_pixels_than_int32_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pipeline, "_MOST_PIXELS", 9000)
-        with pytest.raises(ValueError, match=r"at most 9000 pixels together\. Received: 9649"):
-            take(1)
-
-    @pytest.mark.parametrize(
-        ("numbers", "message"),
-        [
-            ({"nodes": 1}, "nodes must be at least 2. Received: nodes=1"),
-            (
-                {"amplitude": -1.0},
-                "amplitude must be at least 0 and finite. Received: amplitude=-1",
-            ),
-            ({"contrast": -0.1}, "contrast must be at least 0 and finite. Received: contrast=-0.1"),
-            ({"brightness": float("nan")}, "brightness must be .*brightness=nan"),
-        ],
-    )
-    def test_augmentation(self, numbers: dict[str, Any], message: str) -> None:
-        with pytest.raises(ValueError, match=message):
-            Augmentation(**numbers)
