@@ -39,16 +39,18 @@ class Task:
     Attributes:
         folder: Folder in DATA.
         held_out: Images that training never sees.
+        metrics: What `keras-unet evaluate` scores.
         options: Options of `keras-unet train` besides length and seed.
     """
 
     folder: str
     held_out: int
+    metrics: str = "pixels,ctc,matching"
     options: tuple[str, ...] = ()
 
 
 TASKS = {
-    "isbi2012": Task("isbi2012", 5),
+    "isbi2012": Task("isbi2012", 5, metrics="pixels,isbi2012"),
     "usiigaci": Task("usiigaci", 2),
     "dsb2018": Task("dsb2018", 20),
 }
@@ -80,10 +82,11 @@ def main(
     shutil.rmtree(work, ignore_errors=True)
     training, held_out = _split(task, work)
     length = ["--steps", str(steps)] if steps else ["--max-minutes", str(minutes or 30)]
+    scored = ["--metrics", task.metrics]
     commands = [
         ["train", "train", "--run", "run", "--seed", str(seed), *length, *task.options, *options],
         ["predict", "run", "held_out/images", "--out", "predictions", "--save", _outputs(task)],
-        ["evaluate", "predictions", "held_out/labels", "--json", "scores.json"],
+        ["evaluate", "predictions", "held_out/labels", "--json", "scores.json", *scored],
     ]
     for command in commands:
         _keras_unet(command, work)

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_THRESHOLDS = (np.arange(11) / 10).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class PixelError:
-    """The pixel error and where it was reached.
-
-    Attributes:
-        value: The error, 0 (best) to 1.
-        threshold: The smallest threshold on the scores that gives it.
-    """
-
-    value: float
-    threshold: float
+from keras_unet.metrics.thresholds import (
+    THRESHOLDS,
+    Best,
+    check_probabilities,
+    check_shapes,
+    lowest,
+)
 
 
 def iou(reference: NDArray[np.bool_], result: NDArray[np.bool_]) -> float:
@@ -68,12 +60,12 @@ def dice(reference: NDArray[np.bool_], result: NDArray[np.bool_]) -> float:
     return _ratio(2 * common, np.count_nonzero(reference) + np.count_nonzero(result))
 
 
-def pixel_error(labels: NDArray[Any], scores: NDArray[np.floating]) -> PixelError:
+def pixel_error(labels: NDArray[Any], scores: NDArray[np.floating]) -> Best:
     """Computes the pixel error of the ISBI 2012 challenge.
 
     The error is 1 - F at the best of the thresholds 0, 0.1, ... 1. F is the harmonic mean of
     precision and recall on cell pixels, counted over all slices together; a pixel counts as cell
-    where its score exceeds the threshold, both in single precision. Precision is 1 without false
+    where its score, in single precision, exceeds the threshold. Precision is 1 without false
     positives, recall 1 without false negatives.
 
     Args:
@@ -81,29 +73,28 @@ def pixel_error(labels: NDArray[Any], scores: NDArray[np.floating]) -> PixelErro
         scores: Probability of cell in [0, 1], of the same shape.
 
     Returns:
-        The error and its threshold.
+        The error, 0 (best) to 1, and its threshold.
 
     Raises:
         ValueError: If the shapes differ, there is no pixel, or a score is outside [0, 1].
 
     Example:
-        >>> pixel_error(np.array([[1, 1, 0]]), np.array([[0.9, 0.4, 0.3]]))
-        PixelError(value=0.0, threshold=0.3)
+        >>> pixel_error(np.array([[1, 1, 0]]), np.array([[0.95, 0.45, 0.35]]))
+        Best(value=0.0, threshold=0.4)
     """
-    _check_scores(labels, scores)
-    exceeded = np.searchsorted(_THRESHOLDS, scores.astype(np.float32).ravel())
+    check_probabilities(labels, scores, "scores")
+    exceeded = np.searchsorted(THRESHOLDS, scores.astype(np.float32).ravel())
     cell = labels.ravel() > 0
     true_positives = _above_each_threshold(exceeded[cell])
     positives = _above_each_threshold(exceeded)
     size = positives + np.count_nonzero(cell)  # 2 TP + FP + FN
     f_scores = np.where(size == 0, 1.0, 2 * true_positives / np.maximum(size, 1))
-    best = int(f_scores.argmax())
-    return PixelError(value=float(1 - f_scores[best]), threshold=best / 10)
+    return lowest(1 - f_scores)
 
 
 def _above_each_threshold(exceeded: NDArray[np.intp]) -> NDArray[np.intp]:
     """Counts the pixels above each threshold, given how many thresholds each pixel exceeds."""
-    histogram = np.bincount(exceeded, minlength=len(_THRESHOLDS) + 1)
+    histogram = np.bincount(exceeded, minlength=len(THRESHOLDS) + 1)
     return histogram[::-1].cumsum()[::-1][1:]
 
 
@@ -118,27 +109,4 @@ def _check_masks(reference: NDArray[Any], result: NDArray[Any]) -> None:
             raise ValueError(
                 f"{name} must be boolean. Received {mask.dtype}; compare first, e.g. {name} > 0."
             )
-    _check_shapes("reference", reference, "result", result)
-
-
-def _check_scores(labels: NDArray[Any], scores: NDArray[Any]) -> None:
-    """Refuses scores that are no probabilities of the labels' pixels."""
-    _check_shapes("labels", labels, "scores", scores)
-    if scores.size == 0:
-        raise ValueError(
-            f"scores must hold at least one pixel. Received shape {scores.shape}; "
-            "pass (height, width) or (slices, height, width)."
-        )
-    if not (scores.min() >= 0 and scores.max() <= 1):
-        raise ValueError(
-            "scores must be probabilities, finite and in [0, 1]. "
-            f"Received {scores.min()} ... {scores.max()}; apply softmax to logits first."
-        )
-
-
-def _check_shapes(first: str, left: NDArray[Any], second: str, right: NDArray[Any]) -> None:
-    if left.shape != right.shape:
-        raise ValueError(
-            f"{first} and {second} must have one shape. Received {left.shape} and {right.shape}; "
-            "crop or predict so that both show the same pixels."
-        )
+    check_shapes("reference", reference, "result", result)

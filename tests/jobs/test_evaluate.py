@@ -5,9 +5,11 @@ import pytest
 
 from keras_unet.data.images import write_tiff
 from keras_unet.jobs.evaluate import evaluate_folders
+from keras_unet.metrics.isbi2012 import isbi2012
 
 TWO_CELLS = np.array([[1, 1, 0, 2, 2], [1, 1, 0, 2, 2]])
 ONE_AND_A_HALF = np.array([[1, 1, 0, 0, 2], [1, 1, 0, 0, 2]])
+PERFECT = {"iou": 1, "dice": 1, "pixel_error": 0, "pixel_error_threshold": 0, "seg": 1}
 
 
 def write(folder, **arrays):
@@ -31,14 +33,25 @@ def test_scores_of_two_images_by_hand(tmp_path):
     labels = write(tmp_path / "labels", a=TWO_CELLS, b=TWO_CELLS)
     predictions = write(tmp_path / "predictions", a=TWO_CELLS, b=ONE_AND_A_HALF)
     found = evaluate_folders(predictions, labels)
-    assert found.rows["a"] == {"iou": 1, "dice": 1, "pixel_error": 0, "seg": 1}
-    # b: 6 of 8 pixels; the first cell whole, the second half, which does not count as found
-    assert found.rows["b"] == pytest.approx(
-        {"iou": 6 / 8, "dice": 12 / 14, "pixel_error": 1 - 12 / 14, "seg": 1 / 2}
+    assert found.rows["a"].values == PERFECT
+    # b: 6 of 8 pixels; the first cell whole, the second half, which does not count for SEG
+    assert found.rows["b"].values == pytest.approx(
+        PERFECT | {"iou": 6 / 8, "dice": 12 / 14, "pixel_error": 1 - 12 / 14, "seg": 1 / 2}
     )
-    assert found.overall == pytest.approx(
-        {"iou": 7 / 8, "dice": 13 / 14, "pixel_error": 1 - 28 / 30, "seg": 3 / 4}
+    assert found.overall.values == pytest.approx(
+        PERFECT | {"iou": 7 / 8, "dice": 13 / 14, "pixel_error": 1 - 28 / 30, "seg": 3 / 4}
     )
+    # but an IoU of 0.5 is a match at 0.5
+    half, more, *_ = found.overall.matching
+    assert half.to_dict() == {
+        "threshold": 0.5, "tp": 4, "fp": 0, "fn": 0, "ap": 1, "f1": 1, "pq": 3.5 / 4
+    }  # fmt: skip
+    assert more.to_dict() == {
+        "threshold": 0.6, "tp": 3, "fp": 1, "fn": 1, "ap": 3 / 5, "f1": 3 / 4, "pq": 3 / 4
+    }  # fmt: skip
+    assert [row.threshold for row in found.rows["b"].matching] == [0.5, 0.6, 0.7, 0.8, 0.9]
+    assert [row.tp for row in found.rows["b"].matching] == [2, 1, 1, 1, 1]
+    assert found.metrics == ("pixels", "ctc", "matching")
     assert found.missing == []
     assert not found.from_probabilities
 
@@ -56,8 +69,9 @@ def test_probabilities_are_read_where_every_image_has_them(tmp_path):
     write(predictions, b_probabilities=probabilities(confident))
     found = evaluate_folders(predictions, labels)
     assert found.from_probabilities
-    assert (found.overall["pixel_error"], found.threshold) == (0, 0.3)
-    assert found.overall["iou"] == 6 / 8  # of the label images
+    values = found.overall.values
+    assert (values["pixel_error"], values["pixel_error_threshold"]) == (0, 0.3)
+    assert values["iou"] == 6 / 8  # of the label images
 
 
 def test_all_classes_but_the_background_are_cell(tmp_path):
@@ -67,8 +81,8 @@ def test_all_classes_but_the_background_are_cell(tmp_path):
         tmp_path / "predictions", a=[[0, 0, 2, 2, 1, 1, 1, 1, 1]] * 2, a_probabilities=three
     )
     found = evaluate_folders(predictions, labels, kind="classes")
-    assert found.overall["iou"] == 1
-    assert found.threshold == 0  # all pixels are cell with 0.6
+    assert found.overall.values["iou"] == 1
+    assert found.overall.values["pixel_error_threshold"] == 0  # all pixels are cell with 0.6
 
 
 @pytest.mark.parametrize(
@@ -85,15 +99,17 @@ def test_all_classes_but_the_background_are_cell(tmp_path):
 )
 def test_predictions_are_read_as_what_they_hold(tmp_path, labels, prediction):
     found = evaluate_folders(
-        write(tmp_path / "predictions", a=prediction), write(tmp_path / "labels", a=labels)
+        write(tmp_path / "predictions", a=prediction),
+        write(tmp_path / "labels", a=labels),
+        metrics=("pixels", "ctc"),
     )
-    assert found.overall == {"iou": 1, "dice": 1, "pixel_error": 0, "seg": 1}
+    assert found.overall.values == PERFECT
 
 
 def test_background_need_not_be_zero(tmp_path):
     labels = write(tmp_path / "labels", a=np.where(TWO_CELLS > 0, 9, 5))
-    found = evaluate_folders(labels, labels)
-    assert found.overall["seg"] == found.overall["iou"] == 1
+    found = evaluate_folders(labels, labels, metrics=("pixels", "ctc"))
+    assert found.overall.values == PERFECT
 
 
 def test_ignored_pixels_do_not_count(tmp_path):
@@ -105,8 +121,9 @@ def test_ignored_pixels_do_not_count(tmp_path):
         kind="instances",
         ignore=99,
     )
-    assert found.rows["a"] == {"iou": 1, "dice": 1, "pixel_error": 0, "seg": 1}
-    assert np.isnan(list(found.rows["b"].values())).all()
+    assert found.rows["a"].values == PERFECT
+    assert np.isnan(list(found.rows["b"].values.values())).all()
+    assert all(np.isnan(row.ap) for row in found.rows["b"].matching)
     assert found.overall == found.rows["a"]
 
 
@@ -120,7 +137,7 @@ def test_one_plane_of_a_stack(tmp_path):
         ),
     )
     found = evaluate_folders(predictions, labels)
-    assert found.rows["man_seg_004_001"] == {"iou": 1, "dice": 1, "pixel_error": 0, "seg": 1}
+    assert found.rows["man_seg_004_001"].values == PERFECT
 
 
 def test_labels_without_a_prediction_are_named(tmp_path):
@@ -134,18 +151,143 @@ def test_json_holds_all_of_it(tmp_path):
     predictions = write(tmp_path / "predictions", a=TWO_CELLS, c=0 * TWO_CELLS)
     path = tmp_path / "new" / "scores.json"
     found = evaluate_folders(predictions, labels, json=path)
-    written = json.loads(path.read_text())
-    assert written == {
+    text = path.read_text()
+    found_two = [
+        {"threshold": threshold, "tp": 2, "fp": 0, "fn": 0, "ap": 1, "f1": 1, "pq": 1}
+        for threshold in (0.5, 0.6, 0.7, 0.8, 0.9)
+    ]
+    none = {"tp": 0, "ap": None, "f1": None, "pq": None}
+    assert json.loads(text) == {
+        "metrics": ["pixels", "ctc", "matching"],
         "images": {
-            "a": {"iou": 1, "dice": 1, "pixel_error": 0, "seg": 1},
-            "c": {"iou": None, "dice": None, "pixel_error": 0, "seg": None},
+            "a": PERFECT | {"matching": found_two},
+            "c": {
+                **PERFECT,
+                "iou": None,
+                "dice": None,
+                "seg": None,
+                "matching": [row | none for row in found_two],
+            },
         },
-        "overall": {"iou": 1, "dice": 1, "pixel_error": 0, "seg": 1},
-        "pixel_error_threshold": 0,
+        "overall": PERFECT | {"matching": found_two},
         "pixel_error_from_probabilities": False,
         "missing": ["b.tif"],
     }
-    assert found.overall["seg"] == 1
+    assert "NaN" not in text
+    assert found.overall.values["seg"] == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "metrics"),
+    [(TWO_CELLS, ("pixels", "ctc", "matching")), (255 * (TWO_CELLS > 0), ("pixels",))],
+    ids=["instances", "classes"],
+)
+def test_what_is_scored_depends_on_the_labels(tmp_path, labels, metrics):
+    folder = write(tmp_path / "labels", a=labels)
+    assert evaluate_folders(folder, folder).metrics == metrics
+
+
+@pytest.mark.parametrize("metric", ["pixels", "ctc", "matching"])
+def test_one_metric_alone(tmp_path, metric):
+    labels = write(tmp_path / "labels", a=TWO_CELLS)
+    alone = evaluate_folders(labels, labels, metrics=[metric])
+    among = evaluate_folders(labels, labels, metrics=["matching", "ctc", "pixels"])
+    assert alone.metrics == (metric,)
+    assert alone.overall.values.items() <= among.overall.values.items()
+    assert alone.overall.matching == (among.overall.matching if metric == "matching" else ())
+    assert len(alone.overall.to_dict()) == {"pixels": 4, "ctc": 1, "matching": 1}[metric]
+
+
+def test_metrics_are_taken_once_and_in_one_order(tmp_path):
+    labels = write(tmp_path / "labels", a=TWO_CELLS)
+    found = evaluate_folders(labels, labels, metrics=["ctc", "pixels", "ctc"])
+    assert found.metrics == ("pixels", "ctc")
+
+
+def test_a_metric_that_there_is_not(tmp_path):
+    with pytest.raises(
+        ValueError,
+        match=r"metrics must be of pixels, isbi2012, ctc, matching\. Received: seg, iou",
+    ):
+        evaluate_folders(tmp_path, tmp_path, metrics=["seg", "pixels", "iou"])
+
+
+def membranes(folder, rng):
+    """Two slices in one file and one in another, with probabilities of some use."""
+    truths = rng.random((3, 12, 14)) > 0.3
+    soft = np.clip(np.where(truths, 0.7, 0.3) + rng.normal(0, 0.25, truths.shape), 0, 1)
+    soft = soft.astype(np.float32)
+    labels = write(folder / "labels", a=255 * truths[:2], b=255 * truths[2])
+    both = np.stack([1 - soft, soft], axis=1)
+    predictions = write(
+        folder / "predictions",
+        a=255 * (soft[:2] > 0.5),
+        b=255 * (soft[2] > 0.5),
+        a_probabilities=both[:2],
+        b_probabilities=both[2],
+    )
+    return predictions, labels, truths, 1 - both[:, 0]
+
+
+def test_slices_of_all_files_are_one_stack_for_isbi2012(tmp_path):
+    predictions, labels, truths, soft = membranes(tmp_path, np.random.default_rng(0))
+    found = evaluate_folders(predictions, labels, metrics=["isbi2012"])
+    assert found.overall.values == isbi2012(truths, soft)
+    assert found.from_probabilities
+    assert [row.to_dict() for row in found.rows.values()] == [{}, {}]
+
+
+def test_the_pixel_error_of_isbi2012_is_that_of_pixels(tmp_path):
+    predictions, labels, *_ = membranes(tmp_path, np.random.default_rng(1))
+    stack = evaluate_folders(predictions, labels, metrics=["isbi2012"]).overall.values
+    pixels = evaluate_folders(predictions, labels, metrics=["pixels"]).overall.values
+    both = evaluate_folders(predictions, labels, metrics=["pixels", "isbi2012"]).overall.values
+    shared = stack.keys() & pixels.keys()
+    assert shared == {"pixel_error", "pixel_error_threshold"}
+    assert [stack[name] for name in shared] == [pixels[name] for name in shared]
+    assert both == {**pixels, **stack}
+
+
+def test_isbi2012_needs_probabilities(tmp_path):
+    predictions, labels, *_ = membranes(tmp_path, np.random.default_rng(2))
+    (predictions / "b_probabilities.tif").unlink()
+    with pytest.raises(
+        ValueError,
+        match=r"predictions: isbi2012 needs .* Received none for b\.tif; .* --save classes,prob",
+    ):
+        evaluate_folders(predictions, labels, metrics=["isbi2012"])
+    (predictions / "a_probabilities.tif").unlink()
+    with pytest.raises(ValueError, match=r"Received none for a\.tif and 1 more; predict"):
+        evaluate_folders(predictions, labels, metrics=["isbi2012"])
+
+
+def test_isbi2012_needs_slices_of_one_size(tmp_path):
+    predictions, labels, truths, soft = membranes(tmp_path, np.random.default_rng(3))
+    write(labels, b=255 * truths[2, :10])
+    write(predictions, b=255 * truths[2, :10], b_probabilities=probabilities(soft[2, :10]))
+    with pytest.raises(
+        ValueError, match=r"one size, as one stack\. Received a of 12 x 14 and b of 10 x 14 pixels;"
+    ):
+        evaluate_folders(predictions, labels, metrics=["isbi2012"])
+    assert evaluate_folders(predictions, labels).metrics == ("pixels",)
+
+
+def test_isbi2012_counts_every_pixel(tmp_path):
+    predictions, labels, truths, _ = membranes(tmp_path, np.random.default_rng(4))
+    partly = 255 * truths[2]
+    partly[0, :3] = 7
+    write(labels, b=partly)
+    with pytest.raises(
+        ValueError, match=r"counts every pixel\. Received labels of b with 3 pixels to ignore; take"
+    ):
+        evaluate_folders(predictions, labels, metrics=["isbi2012"], ignore=7)
+    assert evaluate_folders(predictions, labels, ignore=7).metrics == ("pixels",)
+
+
+def test_probabilities_that_no_metric_asks_for_are_not_read(tmp_path):
+    predictions, labels, *_ = membranes(tmp_path, np.random.default_rng(5))
+    (predictions / "a_probabilities.tif").write_text("no image")
+    assert not evaluate_folders(predictions, labels, metrics=["ctc"]).from_probabilities
 
 
 def test_a_prediction_of_another_size_is_refused(tmp_path):

@@ -1,0 +1,177 @@
+"""The scores of the ISBI 2012 challenge for membranes in electron microscopy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from keras_unet.metrics.partitions import (
+    f_score,
+    information_score,
+    pairs,
+    sizes_over_all,
+    sizes_over_cells,
+    squares,
+)
+from keras_unet.metrics.pixels import pixel_error
+from keras_unet.metrics.thinning import thin_borders
+from keras_unet.metrics.thresholds import (
+    THRESHOLDS,
+    Best,
+    above,
+    check_probabilities,
+    highest,
+    lowest,
+)
+from keras_unet.metrics.topology import splits_and_merges
+from keras_unet.metrics.warping import warp_labels
+
+
+def isbi2012(labels: NDArray[Any], probabilities: NDArray[np.floating]) -> dict[str, float]:
+    """Computes all scores by which the ISBI 2012 challenge ranked segmentations of membranes.
+
+    A proposal is cell where a probability exceeds a threshold, 0, 0.1, ... 1 (a hair less, for
+    probabilities of 1); each score is taken at the threshold that serves it best. Cells are
+    4-connected components of a slice, numbered anew. The definitions are those of the challenge's
+    own program, `Trainable_Segmentation` in Fiji, and of Arganda-Carreras et al. 2015,
+    "Crowdsourcing the creation of image segmentation algorithms for connectomics".
+
+    - `pixel_error`: 1 - F of cell pixels, all slices together.
+    - `rand_error`: 1 - F of the pairs of pixels that share a cell, restricted to cell pixels of the
+      labels. Each such pixel that the proposal leaves out is a cell of its own. Pairs are summed
+      over slices; a pixel pairs with itself.
+    - `rand_error_classic`: The same over all pixels, background being one object, and over pairs of
+      different pixels (Rand 1971).
+    - `v_rand`: F as in `rand_error`, after border thinning of the proposal; the mean over slices.
+    - `v_info`: Mutual information of labels and proposal by the mean of their entropies, after
+      border thinning, over the same pixels; the mean over slices.
+    - `warping_error`: The labels are bent to the proposal without change of topology (Jain et al.
+      2010); the share of pixels at which the proposal then splits or merges cells. The number of
+      the challenge.
+    - `warping_error_classic`: The share of all pixels that still differ, holes and cells added or
+      removed among them. The number of Jain et al.
+
+    Args:
+        labels: The reference, cell where positive, `(slices, height, width)` or one slice,
+            `(height, width)`.
+        probabilities: Probability of cell in [0, 1], of the same shape; taken in single precision.
+
+    Returns:
+        The scores by name, each 0 to 1: errors are best at 0, `v_rand` and `v_info` at 1. And under
+        `<score>_threshold`, the smallest threshold that gives it; warping leaves out 1. nan,
+        undefined, for Rand and information scores if no slice has a cell; slices without any have
+        no part in their means.
+
+    Raises:
+        ValueError: If the shapes differ or are not those of slices, there is no pixel, or a
+            probability is outside [0, 1].
+
+    Example:
+        Two cells of 3 x 2 pixels, found as one that runs through a pixel of their border:
+
+        >>> labels = np.array([[1, 1, 0, 1, 1]] * 3)
+        >>> merged = labels.astype(float)
+        >>> merged[1, 2] = 0.45
+        >>> scores = isbi2012(labels, merged)
+        >>> scores["rand_error"], scores["rand_error_threshold"]
+        (0.0, 0.5)
+        >>> merged[1, 2] = 1
+        >>> scores = isbi2012(labels, merged)
+        >>> scores["warping_error"] == 1 / 15, scores["rand_error"] == 1 - 2 * 72 / (72 + 144)
+        (True, True)
+    """
+    check_probabilities(labels, probabilities, "probabilities")
+    if labels.ndim not in {2, 3}:
+        raise ValueError(
+            "labels must be slices, (slices, height, width) or (height, width). "
+            f"Received shape {labels.shape}; drop the channel axis, or score each stack by itself."
+        )
+    cells = labels.reshape(-1, *labels.shape[-2:]) > 0
+    scores = probabilities.reshape(cells.shape).astype(np.float32)
+    found = {
+        "pixel_error": pixel_error(cells, scores),
+        **_partition_scores(cells, scores),
+        **_warping_errors(cells, scores),
+    }
+    values = {name: best.value for name, best in found.items()}
+    return values | {f"{name}_threshold": best.threshold for name, best in found.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Comparison:
+    """How a slice's labels and a proposal agree.
+
+    Attributes:
+        cells: Pairs over the labels' cells, `(3,)`: in the labels, in the proposal and in both.
+        pixels: Pairs of different pixels over all pixels, `(3,)`.
+        thinned: Pairs over the labels' cells, after border thinning of the proposal, `(3,)`.
+        information: Information score over the labels' cells, after border thinning.
+    """
+
+    cells: NDArray[np.float64]
+    pixels: NDArray[np.float64]
+    thinned: NDArray[np.float64]
+    information: float
+
+    @classmethod
+    def of(cls, numbered: NDArray[np.integer], proposal: NDArray[np.bool_]) -> _Comparison:
+        proposed, _ = ndi.label(proposal)
+        thinned = sizes_over_cells(numbered, thin_borders(proposal))
+        return cls(
+            cells=squares(sizes_over_cells(numbered, proposed)),
+            pixels=pairs(sizes_over_all(numbered, proposed)),
+            thinned=squares(thinned),
+            information=information_score(thinned),
+        )
+
+
+def _partition_scores(cells: NDArray[np.bool_], scores: NDArray[np.float32]) -> dict[str, Best]:
+    """Computes the scores of pairs and of information."""
+    table = [_compare(*slices) for slices in zip(cells, scores, strict=True)]
+    over_cells = np.array([[entry.cells for entry in row] for row in table])
+    over_all = np.array([[entry.pixels for entry in row] for row in table])
+    thinned = np.array([[entry.thinned for entry in row] for row in table])
+    information = np.array([[entry.information for entry in row] for row in table])
+    return {
+        "rand_error": lowest(1 - f_score(over_cells.sum(axis=0))),
+        "rand_error_classic": lowest(1 - f_score(over_all.sum(axis=0))),
+        "v_rand": highest(_mean_where_defined(f_score(thinned))),
+        "v_info": highest(_mean_where_defined(information)),
+    }
+
+
+def _compare(cells: NDArray[np.bool_], scores: NDArray[np.float32]) -> list[_Comparison]:
+    """Compares a slice of labels with the proposal at each threshold."""
+    numbered, _ = ndi.label(cells)
+    return [_Comparison.of(numbered, above(scores, threshold)) for threshold in THRESHOLDS]
+
+
+def _mean_where_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Averages over slices, `(slices, thresholds)`, leaving out those without a score."""
+    defined = values[~np.isnan(values).any(axis=1)]
+    return np.asarray(defined.mean(axis=0)) if len(defined) else values[0]
+
+
+def _warping_errors(cells: NDArray[np.bool_], scores: NDArray[np.float32]) -> dict[str, Best]:
+    """Computes the share of pixels that split or merge cells, and of all that differ."""
+    thresholds = THRESHOLDS[:-1]
+    slices = list(zip(cells, scores, strict=True))
+    counts = np.array(
+        [[_count_wrong(*pair, threshold) for threshold in thresholds] for pair in slices]
+    )
+    topology, all_kinds = (counts.sum(axis=0) / cells.size).T
+    return {"warping_error": lowest(topology), "warping_error_classic": lowest(all_kinds)}
+
+
+def _count_wrong(
+    cells: NDArray[np.bool_], scores: NDArray[np.float32], threshold: float
+) -> tuple[int, int]:
+    """Counts, after warping, the pixels that split or merge and all that differ."""
+    proposal = above(scores, threshold)
+    warped = warp_labels(cells, scores, threshold)
+    wrong = np.count_nonzero(splits_and_merges(warped, proposal))
+    return int(wrong), int(np.count_nonzero(warped != proposal))
