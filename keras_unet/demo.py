@@ -14,9 +14,10 @@ from keras_unet.distances import separate_touching
 from keras_unet.files import make_folder
 from keras_unet.jobs.evaluate import Evaluation, evaluate_folders
 from keras_unet.jobs.folders import check_new
-from keras_unet.jobs.options import TrainingOptions
+from keras_unet.jobs.options import SettledOptions
 from keras_unet.jobs.predict import predict_files
 from keras_unet.jobs.train import train_folder
+from keras_unet.plan import Progress, TrainingPlan
 from keras_unet.report import (
     Picture,
     grey_picture,
@@ -26,9 +27,9 @@ from keras_unet.report import (
     write_png,
 )
 from keras_unet.synthetic import draw_cells
-from keras_unet.training import Progress, TrainingPlan
 
 TRAINING_IMAGES, HELD_OUT_IMAGES = 12, 4
+_TILE = 348  # pixels, of which 260 are scored: a whole picture
 _SEEDS = 1000  # pictures that one seed of the demo may draw
 _HELD_OUT = 500  # the first of them that are held out
 
@@ -62,8 +63,13 @@ def run_demo(
         OSError: If the folder holds files, or cannot be written.
         ValueError: If a number is out of range.
     """
-    options = TrainingOptions(
-        steps=steps, depth=3, base_filters=16, seed=seed, border_weight=border_weight
+    options = SettledOptions(
+        steps=steps,
+        depth=3,
+        tile=_TILE,
+        base_filters=16,
+        seed=seed,
+        border_weight=border_weight,
     )
     check_new(out, "the demo")
     data, held_out = out / "data", out / "held_out"

@@ -9,41 +9,49 @@ from math import ceil, inf
 from typing import Any, Literal, get_args
 
 from keras_unet.architecture import Architecture, Normalization, Padding
-from keras_unet.data.pipeline import Augmentation, Engine
+from keras_unet.data.augmentation import Augmentation
+from keras_unet.data.pipeline import Engine
 from keras_unet.data.samples import check_share
 from keras_unet.data.schemes import Kind
 from keras_unet.data.standardisation import Mode
+from keras_unet.plan import TrainingPlan
 from keras_unet.precision import choose_precision
-from keras_unet.training import TrainingPlan
-
-DEFAULT_STEPS = 2500
-PAPER_TILE = 572
+from keras_unet.recipe import (
+    NUMBERS,
+    PAPER_AMPLITUDE,
+    PAPER_DEPTH,
+    PAPER_SIGMA,
+    PAPER_TILE,
+    deepest_for,
+)
 
 _CHOICES = {
     "labels": ("auto", *get_args(Kind)),
     "standardise": get_args(Mode),
     "engine": get_args(Engine),
 }
+_BEFORE_THE_CHOICE = {"class_balance": True}  # runs that do not say were balanced
 _WHOLE = {"batch_size": 1, "seed": 0, "ignore": 0}
 _LARGEST_SEED = 2**32 - 1  # what Keras and NumPy take
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """What a person can choose about a training; recorded in the run.
+    """What a person can choose about a training. What is None is left to the data.
+
+    `keras_unet.recipe` has the rules by which `jobs.recipe.settle` sets those numbers.
 
     Attributes:
-        steps: Updates; with none of steps, epochs and max_minutes, DEFAULT_STEPS.
+        steps: Updates; left to the data with none of steps, epochs and max_minutes.
         epochs: The same in passes over the training pixels.
         max_minutes: The same in minutes; with steps or epochs, whichever ends first.
         patience: Validations without a better score after which training ends.
         base_filters: Features of the first level. The paper takes 64, in four times the time.
-        depth: Number of poolings. The paper takes 4.
+        depth: Number of poolings, or None. The paper takes 4.
         padding: "valid" as in the paper, or "same".
         normalization: None as in the paper, "batch" or "group".
         dropout: Rate at the end of the contracting path.
-        tile: Height and width of the input tile in pixels; None for the paper's 572, or less where
-            the images are smaller.
+        tile: Height and width of the input tile in pixels, or None. The paper takes 572.
         batch_size: Tiles a batch. The paper takes 1.
         validation: Share of the images held out, or their names.
         seed: Makes the run reproducible.
@@ -53,8 +61,10 @@ class TrainingOptions:
         allow_empty: Whether label files without any foreground are wanted.
         standardise: Grey values by each "image" or by the whole "dataset".
         border_weight: w0 of equation 2. The paper takes 10; 0 turns the border term off.
-        sigma: sigma of equation 2 in pixels. The paper takes about 5.
-        amplitude: Standard deviation of the elastic deformation in pixels. The paper takes 10.
+        sigma: sigma of equation 2 in pixels, or None. The paper takes about 5.
+        class_balance: Whether w_c of equation 2 balances the classes as in the paper, or None.
+        amplitude: Standard deviation of the elastic deformation in pixels, or None. The paper
+            takes 10.
         engine: Who deforms, "graph" or "elasticdeform".
         learning_rate: The highest rate.
 
@@ -69,7 +79,7 @@ class TrainingOptions:
     max_minutes: float | None = None
     patience: int | None = None
     base_filters: int = 32
-    depth: int = 4
+    depth: int | None = None
     padding: Padding = "valid"
     normalization: Normalization | None = None
     dropout: float = 0.5
@@ -83,8 +93,9 @@ class TrainingOptions:
     allow_empty: bool = False
     standardise: Mode = "image"
     border_weight: float = 10.0
-    sigma: float = 5.0
-    amplitude: float = 10.0
+    sigma: float | None = None
+    class_balance: bool | None = None
+    amplitude: float | None = None
     engine: Engine = "graph"
     learning_rate: float = 1e-2
 
@@ -94,68 +105,43 @@ class TrainingOptions:
         self._check_numbers()
         self._check_length()
         self._check_validation()
-        network = self.architecture(channels=1, classes=2)
-        if self.tile is not None:
-            network.check_size(self.tile, "tile")
-        self.augmentation()
+        self._check_network()
+        if self.amplitude is not None:
+            Augmentation(amplitude=self.amplitude)
         choose_precision(self.precision)
 
-    def architecture(self, *, channels: int, classes: int) -> Architecture:
-        """Returns the network for images of so many channels and labels of so many classes."""
+    @property
+    def given(self) -> dict[str, Any]:
+        """The numbers of the recipe that are not left to the data, by name.
+
+        Steps are None where the length is given in epochs or minutes.
+        """
+        given = {name: getattr(self, name) for name in NUMBERS if getattr(self, name) is not None}
+        otherwise = self.epochs is not None or self.max_minutes is not None
+        return {"steps": None} | given if otherwise else given
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the options as JSON knows them."""
+        return asdict(self)
+
+    def _network(self, depth: int, channels: int = 1, classes: int = 2) -> Architecture:
         return Architecture(
             channels=channels,
             classes=classes,
-            depth=self.depth,
+            depth=depth,
             base_filters=self.base_filters,
             dropout=self.dropout,
             padding=self.padding,
             normalization=self.normalization,
         )
 
-    def augmentation(self) -> Augmentation:
-        """Returns how training tiles are varied."""
-        return Augmentation(amplitude=self.amplitude)
-
-    def tile_size(self, architecture: Architecture, longest: int) -> int:
-        """Returns the input tile: the one asked for, else the paper's, or less for small images.
-
-        Args:
-            architecture: The network.
-            longest: The longest side of all training images in pixels; a tile whose output covers
-                it is large enough.
-        """
-        if self.tile is not None:
-            return self.tile
-        return architecture.fitting_size(min(PAPER_TILE, longest + 2 * architecture.margin))
-
-    def plan(self, tiles_an_epoch: float) -> TrainingPlan:
-        """Returns how long and how fast to train.
-
-        Args:
-            tiles_an_epoch: How many output tiles have as many pixels as all training images.
-        """
-        steps = self.steps
-        if self.epochs is not None:
-            steps = ceil(self.epochs * tiles_an_epoch / self.batch_size)
-        if steps is None and self.max_minutes is None:
-            steps = DEFAULT_STEPS
+    def _plan(self, steps: int | None) -> TrainingPlan:
         return TrainingPlan(
             steps=steps,
             max_minutes=self.max_minutes,
             patience=self.patience,
             learning_rate=self.learning_rate,
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the options as JSON knows them."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainingOptions:
-        """Returns the options that `to_dict` described, also after a way through JSON."""
-        held_out = values["validation"]
-        names = tuple(held_out) if isinstance(held_out, list) else held_out
-        return cls(**{one.name: values[one.name] for one in fields(cls)} | {"validation": names})
 
     def _check_words(self) -> None:
         for name, known in _CHOICES.items():
@@ -184,7 +170,7 @@ class TrainingOptions:
                 "border_weight must be at least 0, which turns the border term off. "
                 f"Received: border_weight={self.border_weight}"
             )
-        if not 0 < self.sigma < inf:
+        if self.sigma is not None and not 0 < self.sigma < inf:
             raise ValueError(
                 f"sigma must be more than 0 pixels; the paper takes 5. Received: sigma={self.sigma}"
             )
@@ -197,7 +183,14 @@ class TrainingOptions:
             )
         if self.epochs is not None and not 0 < self.epochs < inf:
             raise ValueError(f"epochs must be greater than 0. Received: epochs={self.epochs}")
-        self.plan(tiles_an_epoch=1.0)
+        self._plan(1 if self.steps is None else self.steps)
+
+    def _check_network(self) -> None:
+        network = self._network(PAPER_DEPTH if self.depth is None else self.depth)
+        if self.tile is not None and self.depth is None:
+            deepest_for(self.tile, self.padding)
+        elif self.tile is not None:
+            network.check_size(self.tile, "tile")
 
     def _check_validation(self) -> None:
         if isinstance(self.validation, int | float):
@@ -207,3 +200,59 @@ class TrainingOptions:
                 "patience counts validations without a better score, so images must be held out. "
                 f"Received: patience={self.patience} with validation={self.validation}"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettledOptions(TrainingOptions):
+    """Options with nothing left to the data, as a run records them.
+
+    Most defaults are the paper's. A length has none.
+
+    Raises:
+        ValueError: As TrainingOptions.
+        TypeError: If a number is None after all.
+    """
+
+    depth: int = PAPER_DEPTH
+    tile: int = PAPER_TILE
+    sigma: float = PAPER_SIGMA
+    class_balance: bool = True
+    amplitude: float = PAPER_AMPLITUDE
+
+    def __post_init__(self) -> None:
+        """Refuses numbers out of range and numbers that are not set."""
+        super().__post_init__()
+        for name in NUMBERS:
+            if name not in self.given:
+                raise TypeError(f"{name} must be given; it is None")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SettledOptions:
+        """Returns the options that `to_dict` described, also after a way through JSON.
+
+        Raises:
+            KeyError: If one of them is missing.
+            TypeError: If one of them is not set.
+        """
+        recorded = _BEFORE_THE_CHOICE | dict(values)
+        held_out = recorded["validation"]
+        names = tuple(held_out) if isinstance(held_out, list) else held_out
+        return cls(**{one.name: recorded[one.name] for one in fields(cls)} | {"validation": names})
+
+    def architecture(self, *, channels: int, classes: int) -> Architecture:
+        """Returns the network for images of so many channels and labels of so many classes."""
+        return self._network(self.depth, channels, classes)
+
+    def augmentation(self) -> Augmentation:
+        """Returns how training tiles are varied."""
+        return Augmentation(amplitude=self.amplitude)
+
+    def plan(self, tiles_an_epoch: float) -> TrainingPlan:
+        """Returns how long and how fast to train.
+
+        Args:
+            tiles_an_epoch: How many output tiles have as many pixels as all training images.
+        """
+        if self.epochs is None:
+            return self._plan(self.steps)
+        return self._plan(ceil(self.epochs * tiles_an_epoch / self.batch_size))

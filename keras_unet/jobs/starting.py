@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from keras_unet.checkpoint import BEST, CHECKPOINT, LAST
 from keras_unet.jobs.folders import check_new, check_writable, visible
-from keras_unet.jobs.options import TrainingOptions
+from keras_unet.jobs.options import SettledOptions
 from keras_unet.runs import RECORD, Run
-from keras_unet.training import BEST, CHECKPOINT, LAST
 
 
 def check_unused(folder: Path) -> None:
@@ -53,14 +53,14 @@ def is_complete(run: Run) -> bool:
     return bool(run.record.get("outcome", {}).get("complete"))
 
 
-def options_of(run: Run) -> TrainingOptions:
+def options_of(run: Run) -> SettledOptions:
     """Reads the options that a run was started with.
 
     Raises:
         ValueError: The record lacks some of them.
     """
     try:
-        return TrainingOptions.from_dict(run.record["options"])
+        return SettledOptions.from_dict(run.record["options"])
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{run.folder / RECORD}: expected the options that the run was started with. Received "

@@ -67,6 +67,11 @@ class WeightMaps:
     sigma: float
 
     @classmethod
+    def unbalanced(cls, folder: Path, classes: int, *, w0: float, sigma: float) -> WeightMaps:
+        """Takes every class to weigh 1, as the mean pixel does when classes are balanced."""
+        return cls(folder, np.ones(classes), w0, sigma)
+
+    @classmethod
     def balanced(
         cls, folder: Path, targets: Sequence[Target], classes: int, *, w0: float, sigma: float
     ) -> WeightMaps:

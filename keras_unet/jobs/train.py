@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 
 from keras_unet.backend import keras, tf
-from keras_unet.data.pipeline import TrainingImage, build_dataset
+from keras_unet.data.atlas import TrainingImage
+from keras_unet.data.fingerprint import Fingerprint
+from keras_unet.data.pipeline import build_dataset
 from keras_unet.data.samples import Sample, Samples, read_samples, split
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.files import make_folder
 from keras_unet.jobs.networks import load_network, new_network
-from keras_unet.jobs.options import TrainingOptions
+from keras_unet.jobs.options import SettledOptions, TrainingOptions
+from keras_unet.jobs.recipe import settle
 from keras_unet.jobs.starting import (
     check_same_data,
     check_unused,
@@ -27,10 +30,11 @@ from keras_unet.jobs.starting import (
 )
 from keras_unet.jobs.targets import Target, WeightMaps, digest
 from keras_unet.jobs.watch import Watch
+from keras_unet.plan import Progress, TrainingPlan
 from keras_unet.precision import choose_precision
 from keras_unet.report import write_png
 from keras_unet.runs import Run
-from keras_unet.training import Progress, TrainingPlan, train
+from keras_unet.training import train
 
 _MOST_PICTURES = 8
 _DIGITS = 16  # of a sample's digest in the record
@@ -51,7 +55,8 @@ def train_folder(
     Args:
         data: Folder with `images/` and `labels/`, or in the Cell Tracking Challenge's layout.
         run_folder: Folder to write; a new one unless `resume`.
-        options: What to choose; the defaults are the paper's, TrainingOptions names the exceptions.
+        options: What to choose; what is not chosen is left to the data (`keras_unet.recipe`) or is
+            the paper's, TrainingOptions names the exceptions.
         resume: Goes on with a run that was interrupted, with the options it has recorded instead
             of these.
         on_start: Called with the plan before the first batch.
@@ -73,18 +78,22 @@ def train_folder(
     elif is_complete(before):
         say(f"{run_folder}: this run is complete; there is nothing to resume")
         return before
-    options = options_of(before) if before else options or TrainingOptions()
+    asked = options_of(before) if before else options or TrainingOptions()
     samples = read_samples(
-        data, labels=options.labels, ignore=options.ignore, allow_empty=options.allow_empty
+        data, labels=asked.labels, ignore=asked.ignore, allow_empty=asked.allow_empty
     )
     say(samples.describe())
     digests = {sample.name: _digest(sample) for sample in samples.samples}
     if before is not None:
         check_same_data(before, digests, data)
-    parts = _Parts.of(samples, options)
+        settled = options_of(before)
+        return _train(before, _Parts.of(samples, settled), settled, True, on_start, on_step, say)
+    parts = _Parts.of(samples, asked)
+    seen = Fingerprint.of(parts.training)
+    settled = settle(asked, seen, say)
     record = {"folder": str(data), "dtype": samples.dtype, **parts.names, "digests": digests}
-    run = before or _new_run(run_folder, samples, parts, options, record)
-    return _train(run, parts, options, resume, on_start, on_step, say)
+    run = _new_run(run_folder, samples, parts, settled, record | {"fingerprint": asdict(seen)})
+    return _train(run, parts, settled, False, on_start, on_step, say)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,10 +121,6 @@ class _Parts:
         }
 
     @property
-    def longest(self) -> int:
-        return int(max(side for sample in self.training for side in sample.classes.shape))
-
-    @property
     def pixels(self) -> int:
         return sum(sample.classes.size for sample in self.training)
 
@@ -123,18 +128,17 @@ class _Parts:
 def _train(
     run: Run,
     parts: _Parts,
-    options: TrainingOptions,
+    options: SettledOptions,
     resume: bool,
     on_start: Callable[[TrainingPlan], None],
     on_step: Callable[[Progress], None],
     say: Callable[[str], None],
 ) -> Run:
     network = run.architecture
-    tile_size = options.tile_size(network, parts.longest)
-    plan = options.plan(parts.pixels / network.output_size(tile_size) ** 2)
+    plan = options.plan(parts.pixels / network.output_size(options.tile) ** 2)
     targets = [Target.of(sample, run.scheme) for sample in parts.training]
     watch = Watch.of(run, targets, parts.validation)
-    say(_description(run, parts, tile_size, watch.score_name))
+    say(_description(run, parts, options.tile, watch.score_name))
     make_folder(run.folder)
     run.save()
     weights = _weight_maps(run, targets, options)
@@ -144,7 +148,7 @@ def _train(
         return build_dataset(
             images,
             network,
-            tile_size=tile_size,
+            tile_size=options.tile,
             seed=options.seed,
             batch_size=options.batch_size,
             augmentation=options.augmentation(),
@@ -175,7 +179,7 @@ def _new_run(
     folder: Path,
     samples: Samples,
     parts: _Parts,
-    options: TrainingOptions,
+    options: SettledOptions,
     data: Mapping[str, Any],
 ) -> Run:
     record = {
@@ -216,14 +220,12 @@ def _device() -> str:
     return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
 
 
-def _weight_maps(run: Run, targets: Sequence[Target], options: TrainingOptions) -> WeightMaps:
-    return WeightMaps.balanced(
-        make_folder(run.folder / "weight_maps"),
-        targets,
-        run.architecture.classes,
-        w0=options.border_weight,
-        sigma=options.sigma,
-    )
+def _weight_maps(run: Run, targets: Sequence[Target], options: SettledOptions) -> WeightMaps:
+    folder, classes = make_folder(run.folder / "weight_maps"), run.architecture.classes
+    w0, sigma = options.border_weight, options.sigma
+    if options.class_balance:
+        return WeightMaps.balanced(folder, targets, classes, w0=w0, sigma=sigma)
+    return WeightMaps.unbalanced(folder, classes, w0=w0, sigma=sigma)
 
 
 def _training_image(target: Target, run: Run, weights: WeightMaps) -> TrainingImage:

@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from keras_unet.architecture import Architecture
-from keras_unet.jobs.options import DEFAULT_STEPS, TrainingOptions
+from keras_unet.jobs.options import SettledOptions, TrainingOptions
 
 REFUSED = {
     "steps": ({"steps": 0}, "steps must be greater than 0.*steps=0"),
@@ -13,6 +12,7 @@ REFUSED = {
     "two lengths": ({"steps": 5, "epochs": 1.0}, "one length.*steps=5, epochs=1.0"),
     "patience": ({"patience": 0}, "patience must be at least 1.*patience=0"),
     "patience alone": ({"patience": 3, "validation": 0}, "patience counts.*validation=0"),
+    "a tile for one depth": ({"tile": 180, "depth": 4}, "tile must be .*180.*fits is 188"),
     "depth": ({"depth": 0}, "depth must be a whole number of at least 1.*depth=0"),
     "base_filters": ({"base_filters": 0}, "base_filters must be a whole.*base_filters=0"),
     "dropout": ({"dropout": 1.0}, r"dropout must be a rate in \[0, 1\).*dropout=1.0"),
@@ -50,23 +50,50 @@ def test_a_missing_engine_is_named_with_the_way_to_install_it(monkeypatch):
         TrainingOptions(engine="elasticdeform")
 
 
+@pytest.mark.parametrize("tile", [92, 180, 188, 572])
+def test_a_tile_need_fit_but_one_of_the_depths_that_the_data_may_ask_for(tile):
+    assert TrainingOptions(tile=tile).given == {"tile": tile}
+
+
+def test_what_is_not_chosen_is_left_to_the_data():
+    chosen = {"depth": 1, "tile": 60, "sigma": 2.0, "class_balance": False, "amplitude": 0.0}
+    assert TrainingOptions().given == {}
+    assert TrainingOptions(**chosen, steps=3).given == chosen | {"steps": 3}
+    assert TrainingOptions(epochs=3.0).given == {"steps": None}
+    assert TrainingOptions(max_minutes=3.0).given == {"steps": None}
+    assert TrainingOptions(max_minutes=3.0, steps=5).given == {"steps": 5}
+
+
 @pytest.mark.parametrize("validation", [0.25, ("a", "b"), ()])
 def test_options_come_back_from_json_as_they_were(validation):
-    options = TrainingOptions(steps=7, validation=validation, normalization="group", tile=188)
-    assert TrainingOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
+    options = SettledOptions(
+        steps=7, validation=validation, normalization="group", tile=188, class_balance=False
+    )
+    assert SettledOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
 
 
 def test_an_option_that_the_record_lacks_is_missed():
-    values = TrainingOptions().to_dict()
+    values = SettledOptions(steps=7).to_dict()
     del values["sigma"]
     with pytest.raises(KeyError, match="sigma"):
-        TrainingOptions.from_dict(values)
+        SettledOptions.from_dict(values)
+
+
+def test_a_record_from_before_there_was_a_choice_was_balanced():
+    values = SettledOptions(steps=7).to_dict()
+    del values["class_balance"]
+    assert SettledOptions.from_dict(values) == SettledOptions(steps=7, class_balance=True)
+
+
+@pytest.mark.parametrize("name", ["depth", "tile", "sigma", "class_balance", "amplitude", "steps"])
+def test_nothing_is_left_to_the_data_once_it_is_settled(name):
+    with pytest.raises(TypeError, match=f"{name} must be given; it is None"):
+        SettledOptions(**{"steps": 7, name: None})
 
 
 @pytest.mark.parametrize(
     ("given", "steps"),
     [
-        ({}, DEFAULT_STEPS),
         ({"steps": 9}, 9),
         ({"max_minutes": 2.0}, None),
         ({"steps": 9, "max_minutes": 2.0}, 9),
@@ -75,17 +102,13 @@ def test_an_option_that_the_record_lacks_is_missed():
     ],
 )
 def test_length(given, steps):
-    plan = TrainingOptions(**given).plan(tiles_an_epoch=7.5)
+    plan = SettledOptions(**given).plan(tiles_an_epoch=7.5)
     assert (plan.steps, plan.max_minutes) == (steps, given.get("max_minutes"))
 
 
-@pytest.mark.parametrize(
-    ("longest", "tile"),
-    [(512, 572), (5000, 572), (388, 572), (380, 572), (372, 556), (1, 188)],
-)
-def test_tile_is_the_papers_or_covers_a_smaller_image(longest, tile):
-    assert TrainingOptions().tile_size(Architecture(), longest) == tile
-
-
-def test_tile_asked_for_is_taken():
-    assert TrainingOptions(tile=188).tile_size(Architecture(), 512) == 188
+def test_network_and_deformation_are_as_chosen():
+    options = SettledOptions(steps=1, depth=3, base_filters=8, tile=92, amplitude=1.5)
+    network = options.architecture(channels=3, classes=4)
+    assert (network.depth, network.base_filters) == (3, 8)
+    assert (network.channels, network.classes) == (3, 4)
+    assert options.augmentation().amplitude == 1.5

@@ -75,6 +75,13 @@ def test_a_weight_map_of_other_labels_or_numbers_is_another(tmp_path, computed, 
     assert weights.shape == changed.classes.shape
 
 
+def test_without_balance_every_class_weighs_one(tmp_path):
+    target = Target.of(sample([[1, 0, 0, 0, 0, 0]], ignored=[[False] * 5 + [True]]), INSTANCES)
+    weights = WeightMaps.unbalanced(tmp_path, 2, w0=10.0, sigma=5.0).of(target)
+    assert weights.tolist() == [[1, 1, 1, 1, 1, 0]]
+    assert weight_maps(tmp_path, [target]).of(target)[0, 0] == 2.5  # 5 pixels, 2 classes, 1 cell
+
+
 def test_names_of_samples_become_names_of_files(tmp_path):
     one, other = (Target.of(sample([[1, 0]], name), INSTANCES) for name in ("x/y: 1", "z" * 300))
     for target in (one, other):

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import tifffile
 
+from keras_unet.data.fingerprint import Fingerprint
+from keras_unet.data.samples import read_samples
 from keras_unet.jobs import targets
 from keras_unet.jobs.options import TrainingOptions
 from keras_unet.jobs.train import train_folder
 from keras_unet.jobs.watch import collapse
+from keras_unet.recipe import NUMBERS, Recipe
 from keras_unet.runs import Run
 
 TINY = {"depth": 1, "base_filters": 2, "tile": 60, "validation": ("c3",), "precision": "float32"}
@@ -89,12 +92,85 @@ def test_what_is_found_is_said_before_training(data, tmp_path):
         on_step=lambda progress: order.append(progress.step),
         say=order.append,
     )
-    assert order[2:4] == [1, 1]
+    assert order[3:5] == [1, 1]
     assert "4 images of 96 x 96 pixels" in order[0]
     assert "images/lonely.tif" in order[0]
-    assert "training on 3, held out for validation: c3; their score is SEG" in order[1]
-    assert "depth 1, 2 base features" in order[1]
-    assert "tiles of 60 x 60 pixels, 44 out" in order[1]
+    assert order[1].startswith("seen in 3 training images")
+    assert "  --sigma " in order[1]
+    assert "--depth" not in order[1]
+    assert "training on 3, held out for validation: c3; their score is SEG" in order[2]
+    assert "depth 1, 2 base features" in order[2]
+    assert "tiles of 60 x 60 pixels, 44 out" in order[2]
+
+
+class EnoughError(Exception):
+    """Ends the job when the plan is known."""
+
+
+def planned(data, folder, **options):
+    """Goes as far as the plan; returns it, the record and what was said."""
+    said = []
+
+    def look(plan):
+        said.append(plan)
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        train_folder(data, folder, TrainingOptions(**options), on_start=look, say=said.append)
+    return said[-1], Run.load(folder), said[:-1]
+
+
+def test_what_a_person_does_not_choose_is_set_by_the_data_said_and_recorded(cells, tmp_path):
+    plan, run, said = planned(cells, tmp_path / "run", base_filters=2)
+    options = run.record["options"]
+    training = read_samples(cells).samples
+    seen = Fingerprint.of([one for one in training if one.name in run.record["data"]["training"]])
+    recipe = Recipe.of(seen)
+    assert {name: options[name] for name in NUMBERS} == {
+        name: getattr(recipe, name) for name in NUMBERS
+    }
+    assert run.architecture.depth == recipe.depth == 3
+    assert plan.steps == recipe.steps == 2500
+    assert run.record["data"]["fingerprint"]["cells"] == seen.cells
+    assert said[1].startswith(seen.describe())
+    assert said[1].endswith(recipe.describe())
+    assert len(list((run.folder / "weight_maps").iterdir())) == len(run.record["data"]["training"])
+
+
+def test_what_a_person_chooses_is_taken(cells, tmp_path):
+    chosen = {"depth": 1, "tile": 60, "amplitude": 0.0, "sigma": 4.5, "class_balance": False}
+    plan, run, said = planned(cells, tmp_path / "run", max_minutes=1.0, **chosen)
+    assert {name: run.record["options"][name] for name in chosen} == chosen
+    assert (plan.steps, plan.max_minutes) == (None, 1.0)
+    assert len(said) == 2  # the recipe has set nothing
+
+
+def test_the_held_out_images_are_not_looked_at_for_the_recipe(data, tmp_path):
+    before = planned(data, tmp_path / "a", validation=("c3",), base_filters=2)[1]
+    tifffile.imwrite(data / "labels" / "c3.tif", np.eye(96, dtype=np.uint16))
+    after = planned(data, tmp_path / "b", validation=("c3",), base_filters=2)[1]
+    assert after.record["data"]["fingerprint"] == before.record["data"]["fingerprint"]
+
+
+def test_classes_are_balanced_only_where_asked_for(cells, tmp_path):
+    means = []
+    for balance in (True, False):
+        folder = tmp_path / str(balance)
+        planned(cells, folder, **TINY, steps=1, class_balance=balance, border_weight=0.0)
+        maps = [tifffile.imread(path) for path in (folder / "weight_maps").iterdir()]
+        means.append((np.mean(maps), len(np.unique(maps))))
+    assert means[0] == (pytest.approx(1.0, rel=1e-5), 2)
+    assert means[1] == (1.0, 1)
+
+
+def test_a_run_goes_on_with_the_numbers_it_was_started_with(half, cells, monkeypatch):
+    monkeypatch.setattr("keras_unet.jobs.train.Fingerprint", None)  # nothing is looked at anew
+    values = json.loads((half / "run.json").read_text())
+    del values["record"]["options"]["class_balance"]  # as in runs from before it could be chosen
+    (half / "run.json").write_text(json.dumps(values))
+    run, said = train(cells, half, resume=True)
+    assert run.record["outcome"]["complete"]
+    assert not any("--sigma" in line for line in said)
 
 
 def history(run):
@@ -190,6 +266,15 @@ def test_a_record_without_options_is_refused(half, cells):
         train(cells, half, resume=True)
 
 
+@pytest.mark.parametrize("name", ["tile", "steps"])
+def test_a_record_with_a_number_left_open_is_refused(half, cells, name):
+    values = json.loads((half / "run.json").read_text())
+    values["record"]["options"][name] = None
+    (half / "run.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=rf"lacks some of them \({name} must be given; it is None"):
+        train(cells, half, resume=True)
+
+
 def test_a_folder_with_a_run_is_refused(trained, cells):
     before = contents(trained)
     with pytest.raises(FileExistsError, match=r"Received one that holds a run;.*--resume"):
@@ -229,7 +314,7 @@ def test_without_held_out_images_there_is_no_score_but_a_model(cells, tmp_path):
     run, said = train(cells, tmp_path / "run", validation=0)
     assert run.record["outcome"]["best_score"] is None
     assert (run.folder / "best.keras").is_file()
-    assert "held out for validation: none" in said[1]
+    assert "held out for validation: none" in said[2]
 
 
 def test_training_that_is_out_of_patience_is_complete(cells, tmp_path):
@@ -264,21 +349,8 @@ def test_a_collapse_is_said_at_the_first_validation(cells, tmp_path, monkeypatch
 
 
 def test_epochs_count_passes_over_the_training_pixels(cells, tmp_path):
-    class EnoughError(Exception):
-        """Ends the job when the plan is known."""
-
-    def look(plan):
-        assert plan.steps == np.ceil(2.5 * 3 * 96 * 96 / 44**2)
-        raise EnoughError
-
-    with pytest.raises(EnoughError):
-        train_folder(
-            cells,
-            tmp_path / "run",
-            TrainingOptions(**TINY, epochs=2.5),
-            on_start=look,
-            say=lambda _: None,
-        )
+    plan, _, _ = planned(cells, tmp_path / "run", **TINY, epochs=2.5)
+    assert plan.steps == np.ceil(2.5 * 3 * 96 * 96 / 44**2)
 
 
 @pytest.mark.parametrize("held_out", [("nobody",), ("c0", "c1", "c2", "c3")])
