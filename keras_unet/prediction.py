@@ -1,11 +1,13 @@
 """Overlap-tile prediction (figure 2 of the paper): scores for every pixel of an image of any size.
 
 Context that is missing at the border is mirrored. Tiles lie on the pooling lattice, so the result
-does not depend on the tile size and has no seams.
+does not depend on the tile size and has no seams. Averaging over the symmetries of the square, as
+the paper does with rotations, costs eight times the time.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from keras_unet.architecture import Architecture
+from keras_unet.symmetries import average_over_symmetries
 from keras_unet.tiling import Tiling, mirrored_window
 
 
@@ -22,6 +25,7 @@ def predict_image(
     *,
     tile_size: int | None = None,
     architecture: Architecture | None = None,
+    symmetries: bool = False,
 ) -> NDArray[np.float32]:
     """Predicts the class probabilities of every pixel by the overlap-tile strategy.
 
@@ -35,6 +39,8 @@ def predict_image(
             size takes that size. On a GPU, where Keras compiles the network for each new tile size,
             many images of different sizes are predicted faster with one.
         architecture: The network's numbers, where `model` is not a Keras model of `build_unet`.
+        symmetries: Whether to average over the eight symmetries of the square, each predicted on
+            its own. The paper averages 7 rotated versions.
 
     Returns:
         float32 softmax probabilities of shape `(height, width, classes)`, of the image's own size.
@@ -46,7 +52,19 @@ def predict_image(
     """
     network = architecture or Architecture.of(model)
     pixels = _checked_pixels(np.asarray(image), network)
-    tiling = Tiling.covering(pixels.shape[:2], network, _tile_size(model, tile_size))
+    predict = partial(_stitched, model, network=network, tile_size=_tile_size(model, tile_size))
+    return average_over_symmetries(predict, pixels) if symmetries else predict(pixels)
+
+
+def _stitched(
+    model: Any,
+    pixels: NDArray[np.float32],
+    *,
+    network: Architecture,
+    tile_size: tuple[int | None, int | None],
+) -> NDArray[np.float32]:
+    """Predicts tile by tile, each pixel once."""
+    tiling = Tiling.covering(pixels.shape[:2], network, tile_size)
     score = getattr(model, "predict_on_batch", model)
     probabilities = np.empty((*pixels.shape[:2], network.classes), np.float32)
     for tile in tiling:
