@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from keras_unet.terminal import import_quietly, one_line_errors, print_scores, progress_shown
+from keras_unet.scoreboard import print_scores
+from keras_unet.terminal import import_quietly, one_line_errors, progress_shown
 
 if TYPE_CHECKING:
     from keras_unet.runs import Run
 
 _PATH = click.Path(path_type=Path)
+_FROM_DATA = "[default: from the data]"
 _SHARE = re.compile(r"-?(\d+\.\d*|\.\d+)|0|1")  # a name of digits, such as 07, is no share
 
 
@@ -51,16 +53,16 @@ def main(context: click.Context) -> None:
 @main.command("train")
 @click.argument("data", type=_PATH)
 @click.option("--run", "run_folder", type=_PATH, required=True, help="Folder to write.")
-@click.option("--steps", type=int, help="Updates; 2500 where no length is given.")
+@click.option("--steps", type=int, help=f"Updates {_FROM_DATA}")
 @click.option("--epochs", type=float, help="Length in passes over the training pixels.")
 @click.option("--max-minutes", type=float, help="Length in minutes.")
 @click.option("--patience", type=int, help="Validations without a better score to end after.")
 @click.option("--base-filters", type=int, help="Features of the first level (32; paper: 64).")
-@click.option("--depth", type=int, help="Number of poolings (4, as in the paper).")
+@click.option("--depth", type=int, help=f"Number of poolings (paper: 4) {_FROM_DATA}")
 @click.option("--padding", type=click.Choice(["valid", "same"]), help='Paper: "valid".')
 @click.option("--normalization", type=click.Choice(["batch", "group"]), help="Paper: none.")
 @click.option("--dropout", type=float, help="Rate at the end of the contracting path (0.5).")
-@click.option("--tile", type=int, help="Input tile in pixels (572 as in the paper, or less).")
+@click.option("--tile", type=int, help=f"Input tile in pixels (paper: 572) {_FROM_DATA}")
 @click.option("--batch-size", type=int, help="Tiles a batch (1, as in the paper).")
 @click.option("--validation", help="Share of images held out (0.2), or their names: a,b,c.")
 @click.option("--seed", type=int, help="Makes the run reproducible (0).")
@@ -72,8 +74,15 @@ def main(context: click.Context) -> None:
 @click.option("--allow-empty", is_flag=True, default=None, help="Keep labels without foreground.")
 @click.option("--standardise", type=click.Choice(["image", "dataset"]), help="Grey values by.")
 @click.option("--border-weight", type=float, help="w0 of equation 2 (10, as in the paper).")
-@click.option("--sigma", type=float, help="sigma of equation 2 in pixels (5, as in the paper).")
-@click.option("--amplitude", type=float, help="Elastic deformation in pixels (10, as the paper).")
+@click.option("--sigma", type=float, help=f"sigma of equation 2 in pixels (paper: 5) {_FROM_DATA}")
+@click.option(
+    "--class-balance/--no-class-balance",
+    default=None,
+    help=f"Let rare and frequent classes weigh alike in all, as in the paper {_FROM_DATA}",
+)
+@click.option(
+    "--amplitude", type=float, help=f"Elastic deformation in pixels (paper: 10) {_FROM_DATA}"
+)
 @click.option("--engine", type=click.Choice(["graph", "elasticdeform"]), help="Who deforms.")
 @click.option("--learning-rate", type=float, help="The highest rate (0.01).")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run, as it was started.")
@@ -135,16 +144,42 @@ def predict_command(
 @main.command("evaluate")
 @click.argument("predictions", type=_PATH)
 @click.argument("labels", type=_PATH)
+@click.option(
+    "--metrics",
+    default="",
+    help="Of pixels,isbi2012,ctc,matching; else pixels or, of instances, pixels,ctc,matching.",
+)
 @click.option("--json", type=_PATH, help="Write the scores to a file.")
 @click.option("--labels-hold", type=click.Choice(["auto", "classes", "instances"]), default="auto")
 @click.option("--ignore", type=int, help="Label value of pixels that are not to count.")
 def evaluate_command(
-    predictions: Path, labels: Path, json: Path | None, labels_hold: Any, ignore: int | None
+    predictions: Path,
+    labels: Path,
+    metrics: str,
+    json: Path | None,
+    labels_hold: Any,
+    ignore: int | None,
 ) -> None:
-    """Score PREDICTIONS against LABELS, two folders, paired by file name."""
+    """Score PREDICTIONS against LABELS, two folders, paired by file name.
+
+    \b
+    pixels    IoU, Dice, pixel error
+    isbi2012  the challenge on membranes: V_Rand, V_Info, warping, Rand and pixel error
+    ctc       SEG of the Cell Tracking Challenge
+    matching  AP, F1, PQ and counts of cells at an IoU of 0.5 ... 0.9
+    """  # noqa: D301 - click takes this backspace for lines to be left as they are
     from keras_unet.jobs.evaluate import evaluate_folders
 
-    print_scores(evaluate_folders(predictions, labels, kind=labels_hold, ignore=ignore, json=json))
+    print_scores(
+        evaluate_folders(
+            predictions,
+            labels,
+            metrics=_names(metrics),
+            kind=labels_hold,
+            ignore=ignore,
+            json=json,
+        )
+    )
 
 
 @main.command("demo")

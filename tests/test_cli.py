@@ -318,6 +318,8 @@ EVALUATIONS = {
     "no image": ("{tmp}/text {c}/labels", "text/c0.tif: cannot be read as an image"),
     "JSON": ("{c}/labels {c} --json {tmp}/text/c0.tif/x.json", "c0.tif: expected a writable"),
     "kind": ("{c}/labels {c} --labels-hold cells", "'cells' is not one of"),
+    "metrics": ("{c}/labels {c} --metrics pixels,seg", "metrics must be of pixels, .*: seg"),
+    "hard": ("{c}/labels {c} --metrics isbi2012", "Received none for c0.tif and 3 more; predict"),
 }
 
 
@@ -356,6 +358,29 @@ def test_commands_that_make_no_sense(cells, tmp_path, monkeypatch, arguments, me
     assert contents(tmp_path) == {tmp_path: None}
 
 
+def exhausted(*_):
+    """Fails as TensorFlow does on a device whose memory is full."""
+    import tensorflow as tf
+
+    text = "OOM when allocating tensor with shape[1,9] and type float on /job:localhost by gpu"
+    raise tf.errors.ResourceExhaustedError(None, None, text)
+
+
+@pytest.mark.parametrize("command", ["train", "predict"])
+def test_a_tile_too_large_for_the_memory(command, trained, cells, tmp_path, monkeypatch):
+    import keras
+
+    monkeypatch.setattr("keras_unet.training._update_function", lambda *_: exhausted)
+    monkeypatch.setattr(keras.Model, "predict_on_batch", exhausted)
+    arguments = {
+        "train": (cells, "--run", tmp_path / "run", "--steps", 2, *TINY),
+        "predict": (trained, cells / "images" / "c0.tif", "--out", tmp_path / "out"),
+    }
+    line = one_line(run(command, *arguments[command]))
+    assert "not enough memory (OOM when allocating tensor with shape[1,9] and type float)" in line
+    assert all(way in line for way in ("--tile", "--base-filters", "--batch-size"))
+
+
 def test_without_a_command_the_help_is_shown():
     assert run().stdout == run("--help").stdout
     assert "keras-unet demo" in run("-h").stdout
@@ -377,6 +402,32 @@ def test_share_names_and_numbers_as_names(cells, tmp_path):
     assert "held out for validation: 07;" in result.stdout
 
 
+def test_what_the_data_decide_is_printed_with_its_option(cells, tmp_path):
+    result = run("train", cells, "--run", tmp_path / "run", "--steps", "1", *TINY)
+    assert result.exit_code == 0, result.output
+    assert re.search(
+        r"^seen in 3 training images.*\n.*\n.*\nchosen by that", result.stdout, re.MULTILINE
+    )
+    assert re.search(r"^  --sigma \d.*\n  --class-balance  .", result.stdout, re.MULTILINE)
+    assert not re.search(r"^  --(tile|depth|steps)", result.stdout, re.MULTILINE)  # they were given
+
+
+def test_class_balance_can_be_turned_off(cells, tmp_path):
+    result = run(
+        "train", cells, "--run", tmp_path / "run", "--steps", "1", *TINY, "--no-class-balance"
+    )
+    assert result.exit_code == 0, result.output
+    options = json.loads((tmp_path / "run" / "run.json").read_text())["record"]["options"]
+    assert options["class_balance"] is False
+    assert "class-balance" not in result.stdout
+
+
+def test_help_tells_what_is_left_to_the_data():
+    words = " ".join(run("train", "--help").stdout.split())
+    for option in ("steps", "depth", "tile", "sigma", "class-balance", "amplitude"):
+        assert re.search(rf"--{option} [^\[]*\[default: from the data\]", words), option
+
+
 def test_predicting_prints_what_is_done_and_can_be_told_not_to(trained, cells, tmp_path):
     image = cells / "images" / "c0.tif"
     for quiet in ([], ["--quiet"]):
@@ -395,8 +446,25 @@ def test_scores_are_printed_and_written(trained, cells, tmp_path):
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert (result.exit_code, result.stderr) == (0, "Warning: no prediction for c2.tif\n")
     for row in (*scores["images"].values(), scores["overall"]):
-        assert all(f"{value:.4f}" in result.stdout for value in row.values())
-    assert "pixel error from probabilities above 0." in result.stdout
+        shown = [row["matching"][0]["pq"], *(row[name] for name in ("iou", "dice", "seg"))]
+        assert all(f"{value:.4f}" in result.stdout for value in shown)
+    threshold = scores["overall"]["pixel_error_threshold"]
+    assert f"pixel error from probabilities above {threshold}\n" in result.stdout
+
+
+def test_metrics_by_name(trained, cells, tmp_path):
+    run(
+        "predict", trained, cells / "images", "--out", tmp_path, "--save", "instances,probabilities"
+    )
+    path = tmp_path / "scores.json"
+    result = run("evaluate", tmp_path, cells, "--metrics", "isbi2012,ctc", "--json", path)
+    assert (result.exit_code, result.stderr) == (0, "")
+    scores = json.loads(path.read_text())
+    assert scores["metrics"] == ["isbi2012", "ctc"]
+    assert scores["images"]["c0"].keys() == {"seg"}
+    assert {"seg", "v_rand", "v_rand_threshold"} < scores["overall"].keys()
+    assert "warping error" in result.stdout
+    assert f"{scores['overall']['v_info']:.4f}" in result.stdout
 
 
 def test_warnings_survive_quiet(cells, tmp_path):

@@ -14,6 +14,7 @@ from keras_unet.data.samples import Sample
 from keras_unet.instances import label_instances
 from keras_unet.jobs.targets import Target, WeightMaps
 from keras_unet.metrics import iou, seg
+from keras_unet.plan import Validation
 from keras_unet.prediction import predict_image
 from keras_unet.report import (
     Picture,
@@ -24,7 +25,6 @@ from keras_unet.report import (
     montage,
 )
 from keras_unet.runs import Run
-from keras_unet.training import Validation
 
 _TITLES = ("image", "truth", "prediction", "difference")
 
