@@ -85,6 +85,7 @@ def main(context: click.Context) -> None:
 )
 @click.option("--engine", type=click.Choice(["graph", "elasticdeform"]), help="Who deforms.")
 @click.option("--learning-rate", type=float, help="The highest rate (0.01).")
+@click.option("--momentum", type=float, help="Of the gradient (0.99, as in the paper).")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run, as it was started.")
 @click.option("--quiet", is_flag=True, help="Print warnings and the result only.")
 def train_command(data: Path, run_folder: Path, resume: bool, quiet: bool, **choices: Any) -> None:

@@ -30,7 +30,7 @@ _CHOICES = {
     "standardise": get_args(Mode),
     "engine": get_args(Engine),
 }
-_BEFORE_THE_CHOICE = {"class_balance": True}  # runs that do not say were balanced
+_UNSAID = {"class_balance": True, "momentum": 0.99}  # of runs from before there was a choice
 _WHOLE = {"batch_size": 1, "seed": 0, "ignore": 0}
 _LARGEST_SEED = 2**32 - 1  # what Keras and NumPy take
 
@@ -67,6 +67,7 @@ class TrainingOptions:
             takes 10.
         engine: Who deforms, "graph" or "elasticdeform".
         learning_rate: The highest rate.
+        momentum: The paper takes 0.99.
 
     Raises:
         ValueError: If a number is out of range, a word is unknown, or two options contradict each
@@ -98,6 +99,7 @@ class TrainingOptions:
     amplitude: float | None = None
     engine: Engine = "graph"
     learning_rate: float = 1e-2
+    momentum: float = 0.99
 
     def __post_init__(self) -> None:
         """Refuses what cannot be trained with, before any file is read."""
@@ -141,6 +143,7 @@ class TrainingOptions:
             max_minutes=self.max_minutes,
             patience=self.patience,
             learning_rate=self.learning_rate,
+            momentum=self.momentum,
         )
 
     def _check_words(self) -> None:
@@ -234,7 +237,7 @@ class SettledOptions(TrainingOptions):
             KeyError: If one of them is missing.
             TypeError: If one of them is not set.
         """
-        recorded = _BEFORE_THE_CHOICE | dict(values)
+        recorded = _UNSAID | dict(values)
         held_out = recorded["validation"]
         names = tuple(held_out) if isinstance(held_out, list) else held_out
         return cls(**{one.name: recorded[one.name] for one in fields(cls)} | {"validation": names})

@@ -1,0 +1,44 @@
+"""`python -m benchmarks.without_mirroring ARGUMENTS`: keras-unet with zeros beyond the border.
+
+What the paper mirrors is here 0, the mean of the standardised grey values, in training as in
+prediction; training pixels beyond the border weigh nothing. For the ablation, to measure what
+mirroring is worth.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_unet import prediction
+from keras_unet.backend import tf
+from keras_unet.cli import main
+from keras_unet.data import tiles
+from keras_unet.data.deformation import warp
+from keras_unet.tiling import mirrored_window
+
+
+def warp_in_zeros(pixels: Any, size: Any, rows: Any, columns: Any, *, nearest: bool = False) -> Any:
+    """Reads an image as `warp` does within it, and 0 beyond its border."""
+    read = warp(pixels, size, rows, columns, nearest=nearest)
+    height, width = (tf.cast(length - 1, tf.float32) for length in size[1:])
+    inside = (rows >= 0) & (rows <= height) & (columns >= 0) & (columns <= width)
+    return read * tf.cast(inside[..., None] if pixels.shape.rank == 2 else inside, read.dtype)
+
+
+def window_in_zeros(image: NDArray[Any], rows: slice, columns: slice) -> NDArray[Any]:
+    """Reads a window of an array (height, width, ...) that is 0 beyond its borders."""
+    inside = [
+        (np.arange(part.start, part.stop) >= 0) & (np.arange(part.start, part.stop) < size)
+        for part, size in zip((rows, columns), image.shape[:2], strict=True)
+    ]
+    window = mirrored_window(image, rows, columns)
+    return np.where(np.logical_and.outer(*inside)[..., None], window, 0).astype(window.dtype)
+
+
+if __name__ == "__main__":
+    tiles.warp = warp_in_zeros
+    prediction.mirrored_window = window_in_zeros
+    main()

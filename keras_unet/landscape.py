@@ -1,0 +1,158 @@
+"""The basins of a landscape, and which of them belong together: a watershed without a free choice.
+
+Water that runs uphill from every pixel gathers on the summits; the pixels of one summit are its
+basin. Two basins meet at a pass, the highest place where they touch. A summit that rises little
+above the pass is a ripple, and its basin is joined to the other:
+
+    height   2 4 6 5 6 4 1 3 5 4
+    basins   1 1 1 1 2 2 2 3 3 3
+    cells    1 1 1 1 1 1 1 2 2 2     the pass of 5 is high beside summits of 6, that of 1 is low
+
+Summits are judged by the ratio of heights, so that large and small cells have one rule. Passes are
+taken from the highest down; two summits that are apart stay apart (in image analysis: h-maxima, h
+being relative).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.morphology import local_maxima
+from skimage.segmentation import watershed
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """The basins of a landscape and the passes between them.
+
+    Attributes:
+        basins: Basin of each pixel, 1 ... n, `(height, width)`; 0 outside of the landscape.
+        summits: Highest place of each basin, `(n + 1,)`; the first entry stands for the outside.
+        sizes: Pixels of each basin, `(n + 1,)`.
+        passes: Two basins that touch, `(passes, 2)`, the pair with the highest pass first.
+        heights: Height of each pass, `(passes,)`, falling.
+    """
+
+    basins: NDArray[np.int32]
+    summits: NDArray[np.float32]
+    sizes: NDArray[np.intp]
+    passes: NDArray[np.int32]
+    heights: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, heights: NDArray[np.floating], inside: NDArray[np.bool_]) -> Landscape:
+        """Finds the basins. Pixels are neighbours over their edges.
+
+        Args:
+            heights: The landscape, `(height, width)`, above 0 inside.
+            inside: Which pixels belong to it, `(height, width)`.
+
+        Example:
+            >>> row = np.array([[2, 4, 6, 5, 6, 4, 1, 3, 5, 4]])
+            >>> landscape = Landscape.of(row, row > 0)
+            >>> landscape.basins.tolist(), landscape.passes.tolist(), landscape.heights.tolist()
+            ([[1, 1, 1, 1, 2, 2, 2, 3, 3, 3]], [[1, 2], [2, 3]], [5.0, 1.0])
+        """
+        land = np.where(inside, heights, 0).astype(np.float32)
+        summits, _ = ndimage.label(_summits(land) & inside)
+        basins = np.asarray(watershed(-land, summits, mask=inside), np.int32)
+        sizes = np.bincount(basins.ravel())
+        tops = np.zeros(len(sizes), np.float32)
+        np.maximum.at(tops, basins[summits > 0], land[summits > 0])
+        return cls(basins, tops, sizes, *_passes(basins, land))
+
+    def cells(self, neck: float, minimum_size: int) -> NDArray[np.int32]:
+        """Joins basins to cells.
+
+        Args:
+            neck: Two basins belong together if the pass is at least this share of the lower summit;
+                0 joins all that touch.
+            minimum_size: A cell of fewer pixels is joined to the one over its highest pass; if it
+                touches none, it is no cell.
+
+        Returns:
+            The cell of each basin, 1 ... cells, `(n + 1,)`; 0 for none. `cells[basins]` is the
+            label image.
+
+        Example:
+            >>> row = np.array([[2, 4, 6, 5, 6, 4, 1, 3, 5, 4]])
+            >>> landscape = Landscape.of(row, row > 0)
+            >>> landscape.cells(neck=0.5, minimum_size=3).tolist()
+            [0, 1, 1, 2]
+            >>> landscape.cells(neck=0.5, minimum_size=4).tolist()
+            [0, 1, 1, 1]
+        """
+        groups = _Groups(self.summits.tolist(), self.sizes.tolist())
+        for one, other, height in self._separate_pairs(groups):
+            if height >= neck * min(groups.summits[one], groups.summits[other]):
+                groups.join(one, other)
+        for one, other, _ in self._separate_pairs(groups):
+            if min(groups.sizes[one], groups.sizes[other]) < minimum_size:
+                groups.join(one, other)
+        leaders = np.array([groups.leader(basin) for basin in range(len(self.sizes))])
+        is_cell = (np.array(groups.sizes) >= minimum_size) & (leaders == np.arange(len(leaders)))
+        is_cell[0] = False
+        return np.where(is_cell, is_cell.cumsum(), 0).astype(np.int32)[leaders]
+
+    def _separate_pairs(self, groups: _Groups) -> Iterator[tuple[int, int, float]]:
+        """Yields the leaders of groups that meet at a pass, from the highest pass down."""
+        for (one, other), height in zip(self.passes.tolist(), self.heights.tolist(), strict=True):
+            first, second = groups.leader(one), groups.leader(other)
+            if first != second:
+                yield first, second, height
+
+
+class _Groups:
+    """Basins that were joined. Each group is known by a basin that leads it."""
+
+    def __init__(self, summits: list[float], sizes: list[int]) -> None:
+        """Takes every basin as a group of its own."""
+        self.summits, self.sizes = summits, sizes
+        self._above = list(range(len(sizes)))
+
+    def leader(self, basin: int) -> int:
+        """Returns the basin that leads the group of another."""
+        while self._above[basin] != basin:
+            self._above[basin] = self._above[self._above[basin]]
+            basin = self._above[basin]
+        return basin
+
+    def join(self, one: int, other: int) -> None:
+        """Joins two groups, given by their leaders; the smaller number leads."""
+        first, second = sorted((one, other))
+        self._above[second] = first
+        self.summits[first] = max(self.summits[first], self.summits[second])
+        self.sizes[first] += self.sizes[second]
+
+
+def _summits(land: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Marks the pixels, and level areas, that rise above all around them, image border or not."""
+    padded = np.pad(land, 1, constant_values=-1)
+    return np.asarray(local_maxima(padded, connectivity=1)[1:-1, 1:-1], np.bool_)
+
+
+def _passes(
+    basins: NDArray[np.int32], land: NDArray[np.float32]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Finds the highest place where two basins touch, for all pairs that do."""
+    meetings = [_meetings(basins.T, land.T), _meetings(basins, land)]
+    pairs, heights = (np.concatenate(parts) for parts in zip(*meetings, strict=True))
+    falling = np.argsort(-heights, kind="stable")
+    key = pairs[:, 0].astype(np.int64) * (basins.max(initial=0) + 1) + pairs[:, 1]
+    _, first = np.unique(key[falling], return_index=True)
+    highest = falling[np.sort(first)]
+    return pairs[highest], heights[highest]
+
+
+def _meetings(
+    basins: NDArray[np.int32], land: NDArray[np.float32]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Lists neighbours above one another in different basins: the basins and the lower height."""
+    above, below = basins[:-1], basins[1:]
+    touching = (above != below) & (above > 0) & (below > 0)
+    pairs = np.stack([above[touching], below[touching]], axis=1)
+    return np.sort(pairs, axis=1), np.minimum(land[:-1], land[1:])[touching]
