@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_unet import (
     Architecture,
+    InstanceRule,
     TrainingImage,
     TrainingPlan,
     build_dataset,
@@ -62,7 +63,7 @@ def main() -> None:
 
     image, cells = draw_cells(seed=100, size=(128, 128), cells=10)
     probabilities = predict_image(model, standardised(image))  # (128, 128, 2)
-    found = label_instances(probabilities[..., 1] > 0.5, minimum_size=40)
+    found = label_instances(probabilities[..., 1], InstanceRule(minimum_size=40))
     pictures = [
         grey_picture(image),
         label_picture(cells),

@@ -14,6 +14,7 @@ from typing import Any
 _HOMES = {
     "Architecture": "architecture",
     "Augmentation": "data.augmentation",
+    "InstanceRule": "instances",
     "Run": "runs",
     "TrainingImage": "data.atlas",
     "TrainingOptions": "jobs.options",

@@ -1,67 +1,190 @@
-"""From the foreground that the network finds to a label image, cell by cell.
+"""From the probability of being cell to a label image, by a rule of a few numbers.
 
 Training parts touching cells by a gap of background (`separate_touching`), so that the network
-learns to leave it out and each cell becomes a component of its own. Here the components are
-numbered and the gap is given back to the cells on its two sides.
+learns to leave it out and each cell becomes a component of its own: the paper's way. Where the gap
+is not found all along, two cells stay one component. They can be told apart by their shape, being
+wide on both sides of a neck, or by a probability that falls between two summits; then the component
+is a landscape of two basins (`keras_unet.landscape`). What the gap took is given back at the end.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from keras_unet.distances import nearest_two
+from keras_unet.landscape import Landscape
+
+Seeds = Literal["components", "probability", "distance"]
 
 _DIAGONAL = 1.415  # of a pixel; a little above sqrt(2), so that rounding does not decide
 
 
-def label_instances(
-    foreground: NDArray[np.bool_], *, gap: float = 2.0, minimum_size: int = 0
-) -> NDArray[np.int32]:
-    """Numbers the cells of the foreground and closes the gap between neighbours.
+@dataclass(frozen=True, kw_only=True)
+class InstanceRule:
+    """How cells are made of probabilities. The defaults are the paper's: connected components.
 
-    Cells are the 4-connected components of the foreground. A background pixel goes to its nearest
-    cell if it lies in a gap: d1 + d2 <= 1 + sqrt(2) * gap, with the distances to the two nearest
-    cells, and no square of 2 * gap + 1 pixels a side that holds the pixel is all background. The
-    first condition is that of the gap's width: one of n pixels has d1 + d2 = n + 1, and along a
-    diagonal, where it comes out twice as many pixels wide, up to 1 + sqrt(2) * n. The second keeps
-    cells from growing outward where the gap opens. All other background stays background.
-
-    Args:
-        foreground: True in cells, `(height, width)`.
-        gap: Width in pixels of the gap between touching cells; 2 is what `separate_touching`
+    Attributes:
+        threshold: A pixel is foreground if its probability of being cell is above it.
+        seeds: What tells cells apart that are one component. "components": nothing. "distance":
+            their shape, a cell is grown from where its distance to the background is largest.
+            "probability": a cell is grown from where its probability is highest.
+        neck: Cells are parted if the distance, or the probability, falls between them to less than
+            this share of the lower of their two summits. The more, the more cells.
+        minimum_size: A cell of fewer pixels is joined to the one it touches, or removed if it
+            touches none.
+        gap: Width in pixels of gaps between cells that are closed; 2 is what `separate_touching`
             leaves, 0 closes nothing.
-        minimum_size: Components of fewer pixels are removed, before the gap is closed.
-
-    Returns:
-        Integer label image, `(height, width)`, int32: 0 is background, cells are 1 ... n in the
-        raster order of the components' first pixels.
+        fill_holes: Whether a cell gets the background that it alone surrounds.
 
     Raises:
-        ValueError: If `foreground` is not boolean or not one image, or `gap` or `minimum_size` is
-            negative.
+        ValueError: If a number is out of range, or `seeds` is unknown; the message names it.
+    """
+
+    threshold: float = 0.5
+    seeds: Seeds = "components"
+    neck: float = 0.6
+    minimum_size: int = 0
+    gap: float = 2.0
+    fill_holes: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuses what is out of range."""
+        if not 0 <= self.threshold < 1:
+            raise ValueError(
+                "threshold must be a probability of at least 0 and less than 1. "
+                f"Received {self.threshold}; 0.5 is the middle."
+            )
+        if self.seeds not in get_args(Seeds):
+            raise ValueError(
+                f"seeds must be of {', '.join(get_args(Seeds))}. Received {self.seeds}"
+            )
+        if not 0 <= self.neck <= 1:
+            raise ValueError(
+                f"neck must be a share between 0 and 1. Received {self.neck}; 0 parts nothing."
+            )
+        if not isinstance(self.minimum_size, int) or self.minimum_size < 0:
+            raise ValueError(
+                "minimum_size must be a whole number of pixels, 0 or more. "
+                f"Received {self.minimum_size}; 0 keeps all cells."
+            )
+        if not 0 <= self.gap < math.inf:
+            raise ValueError(
+                f"gap must be 0 pixels or more. Received {self.gap}; training leaves 2."
+            )
+
+    def describe(self) -> str:
+        """Describes the rule to a person, in one line.
+
+        Example:
+            >>> InstanceRule(seeds="distance", minimum_size=30).describe()
+            'cells: probability above 0.5, parted where they narrow to less than 0.6 of their width,
+             of at least 30 pixels, gaps of 2 pixels closed, holes filled'
+        """
+        parted = {
+            "components": "connected",
+            "distance": f"parted where they narrow to less than {self.neck:g} of their width",
+            "probability": f"parted where it falls below {self.neck:g} of what it is on both sides",
+        }
+        size = f"of at least {self.minimum_size} pixels" if self.minimum_size else "of any size"
+        gap = f"gaps of {self.gap:g} pixels closed" if self.gap else "gaps left open"
+        holes = "holes filled" if self.fill_holes else "holes kept"
+        above = f"probability above {self.threshold:g}"
+        return f"cells: {', '.join((above, parted[self.seeds], size, gap, holes))}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the numbers as JSON knows them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> InstanceRule:
+        """Returns what `to_dict` described."""
+        return cls(**values)
+
+
+def cell_probability(probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Joins all classes but the background, which is the first.
+
+    Args:
+        probabilities: What `predict_image` gives, `(height, width, classes)`.
+
+    Returns:
+        The probability of being cell, `(height, width)`, float32.
+    """
+    return np.asarray(1 - probabilities[..., 0], np.float32).clip(0, 1)
+
+
+def label_instances(
+    probability: NDArray[np.floating | np.bool_], rule: InstanceRule | None = None
+) -> NDArray[np.int32]:
+    """Numbers the cells.
+
+    In the order of the rule's numbers: the foreground is cut into cells, small ones are joined or
+    removed, gaps are closed and holes filled. Cells at the image's border are cells. Pixels of a
+    cell are neighbours over their edges. A hole is background that touches one cell and nothing
+    else: no other cell, nor, over edges or corners, the image's border.
+
+    A background pixel lies in a gap, and goes to its nearest cell, if d1 + d2 <= 1 + sqrt(2) * gap,
+    with the distances to the two nearest cells, and no square of 2 * gap + 1 pixels a side that
+    holds the pixel is all background. The first condition is that of the gap's width: one of n
+    pixels has d1 + d2 = n + 1, and along a diagonal, where it comes out twice as many pixels wide,
+    up to 1 + sqrt(2) * n. The second keeps cells from growing outward where the gap opens.
+
+    Args:
+        probability: Probability of being cell, `(height, width)`, see `cell_probability`; or a
+            mask, True in cells.
+        rule: How; None for the defaults.
+
+    Returns:
+        Integer label image, `(height, width)`, int32: 0 is background, cells are 1 ... n.
+
+    Raises:
+        ValueError: If `probability` is not one image of probabilities.
 
     Example:
         >>> label_instances(np.array([[1, 1, 0, 0, 1, 1, 0, 0, 0, 1]], dtype=bool)).tolist()
         [[1, 1, 1, 2, 2, 2, 0, 0, 0, 3]]
+        >>> row = np.array([[0.9, 0.9, 0.6, 0.8, 0.8, 0.1, 0.7]])
+        >>> label_instances(row, InstanceRule(seeds="probability", neck=0.8, gap=0)).tolist()
+        [[1, 1, 1, 2, 2, 0, 3]]
     """
-    _check(foreground, gap, minimum_size)
-    cells = _components(foreground, minimum_size)
+    _check(probability)
+    rule = rule or InstanceRule()
+    landscape = landscape_of(probability, rule.threshold, rule.seeds)
+    cells = landscape.cells(rule.neck, rule.minimum_size)[landscape.basins]
+    closed = _without_gaps(cells, rule.gap) if rule.gap else cells
+    return _without_holes(closed) if rule.fill_holes else closed
+
+
+def landscape_of(
+    probability: NDArray[np.floating | np.bool_], threshold: float, seeds: Seeds
+) -> Landscape:
+    """Returns the landscape whose basins are the cells or parts of them; see `InstanceRule`.
+
+    Args:
+        probability: Probability of being cell, `(height, width)`.
+        threshold: The landscape is where it is above this.
+        seeds: What its height is: the same everywhere, the probability, or the distance to the
+            background in pixels. The image's border is no background.
+    """
+    foreground = np.asarray(probability > threshold, np.bool_)
+    if seeds == "probability":
+        return Landscape.of(probability.astype(np.float32), foreground)
+    if seeds == "distance":
+        return Landscape.of(ndimage.distance_transform_edt(foreground), foreground)
+    return Landscape.of(np.ones(foreground.shape, np.float32), foreground)
+
+
+def _without_gaps(cells: NDArray[np.int32], gap: float) -> NDArray[np.int32]:
     d1, d2, nearest = nearest_two(cells, _DIAGONAL * gap)
     between = (d1 + d2 <= 1 + _DIAGONAL * gap) & _closed(cells > 0, 2 * math.ceil(gap) + 1)
     return np.where(between, nearest, cells)
-
-
-def _components(foreground: NDArray[np.bool_], minimum_size: int) -> NDArray[np.int32]:
-    """Numbers the 4-connected components of at least `minimum_size` pixels, in raster order."""
-    components, _ = ndimage.label(foreground)
-    kept = np.bincount(components.ravel()) >= minimum_size
-    kept[0] = False
-    numbers = np.where(kept, kept.cumsum(), 0).astype(np.int32)
-    return numbers[components]
 
 
 def _closed(foreground: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
@@ -72,16 +195,36 @@ def _closed(foreground: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
     return closed[side : side + height, side : side + width]
 
 
-def _check(foreground: NDArray[np.bool_], gap: float, minimum_size: int) -> None:
-    """Refuses what is not a mask, and negative sizes."""
-    if foreground.dtype != np.bool_ or foreground.ndim != 2 or foreground.size == 0:
+def _without_holes(cells: NDArray[np.int32]) -> NDArray[np.int32]:
+    padded = np.pad(cells, 1)
+    pockets, number = ndimage.label(padded == 0, np.ones((3, 3)))  # 1 is what lies outside
+    row, column = np.nonzero(pockets > 1)
+    around = np.stack([padded[row + down, column + right] for down, right in _EDGES])
+    lowest, highest = np.full(number + 1, np.iinfo(np.int32).max), np.zeros(number + 1, np.int32)
+    pocket = pockets[row, column]
+    np.maximum.at(highest, pocket, around.max(axis=0))
+    np.minimum.at(lowest, pocket, np.where(around > 0, around, lowest[0]).min(axis=0))
+    owner = np.where(lowest == highest, highest, 0).astype(np.int32)
+    return np.where(cells > 0, cells, owner[pockets[1:-1, 1:-1]])
+
+
+_EDGES = (-1, 0), (1, 0), (0, -1), (0, 1)
+
+
+def _check(probability: NDArray[Any]) -> None:
+    """Refuses what is neither probabilities nor a mask."""
+    if probability.ndim != 2 or probability.size == 0:
         raise ValueError(
-            "foreground must be one boolean image of shape (height, width). Received "
-            f"{foreground.dtype} of shape {foreground.shape}; compare first, e.g. `scores > 0.5`."
+            "probability must be one image of shape (height, width). Received shape "
+            f"{probability.shape}; cell_probability joins the classes of predict_image."
         )
-    if not 0 <= gap < math.inf:
-        raise ValueError(f"gap must be 0 pixels or more. Received {gap}; training leaves 2.")
-    if minimum_size < 0:
+    if probability.dtype.kind not in "fb" or not _is_between_0_and_1(probability):
         raise ValueError(
-            f"minimum_size must be 0 pixels or more. Received {minimum_size}; 0 keeps all cells."
+            "probability must hold numbers from 0 to 1, or be a boolean mask. Received "
+            f"{probability.dtype} from {probability.min()} to {probability.max()}; compare a mask "
+            "first, e.g. `mask > 0`."
         )
+
+
+def _is_between_0_and_1(values: NDArray[Any]) -> bool:
+    return bool(values.min() >= 0 and values.max() <= 1)  # and no NaN, which neither is

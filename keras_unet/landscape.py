@@ -96,7 +96,27 @@ class Landscape:
         leaders = np.array([groups.leader(basin) for basin in range(len(self.sizes))])
         is_cell = (np.array(groups.sizes) >= minimum_size) & (leaders == np.arange(len(leaders)))
         is_cell[0] = False
-        return np.where(is_cell, is_cell.cumsum(), 0).astype(np.int32)[leaders]
+        numbers = np.where(is_cell, is_cell.cumsum(), 0).astype(np.int32)
+        return np.asarray(numbers[leaders])
+
+    def coarser(self, neck: float) -> Landscape:
+        """Returns the landscape with its ripples joined: basins of one cell become one basin.
+
+        What `cells` makes of it by a `neck` no larger is the same, but for passes of one height
+        that may change places; it is faster where there are many ripples.
+
+        Args:
+            neck: As in `cells`.
+        """
+        cells = self.cells(neck, 0)
+        summits = np.zeros(cells.max(initial=0) + 1, np.float32)
+        np.maximum.at(summits, cells, self.summits)
+        sizes = np.zeros(len(summits), np.intp)
+        np.add.at(sizes, cells, self.sizes)
+        pairs = np.sort(cells[self.passes], axis=1)
+        apart = pairs[:, 0] != pairs[:, 1]
+        passes = _highest(pairs[apart], self.heights[apart])
+        return Landscape(np.asarray(cells[self.basins]), summits, sizes, *passes)
 
     def _separate_pairs(self, groups: _Groups) -> Iterator[tuple[int, int, float]]:
         """Yields the leaders of groups that meet at a pass, from the highest pass down."""
@@ -141,8 +161,15 @@ def _passes(
     """Finds the highest place where two basins touch, for all pairs that do."""
     meetings = [_meetings(basins.T, land.T), _meetings(basins, land)]
     pairs, heights = (np.concatenate(parts) for parts in zip(*meetings, strict=True))
+    return _highest(pairs, heights)
+
+
+def _highest(
+    pairs: NDArray[np.int32], heights: NDArray[np.float32]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Keeps the highest of the places where the same two basins touch, the highest pass first."""
     falling = np.argsort(-heights, kind="stable")
-    key = pairs[:, 0].astype(np.int64) * (basins.max(initial=0) + 1) + pairs[:, 1]
+    key = pairs[:, 0].astype(np.int64) * (pairs.max(initial=0) + 1) + pairs[:, 1]
     _, first = np.unique(key[falling], return_index=True)
     highest = falling[np.sort(first)]
     return pairs[highest], heights[highest]

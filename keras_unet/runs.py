@@ -1,7 +1,7 @@
 """The folder that training writes, and all that a prediction needs to know of it.
 
 run/
-├── run.json           architecture, standardisation, labels, options, data, outcome
+├── run.json           architecture, standardisation, labels, rule, options, data, outcome
 ├── best.keras         the model with the best validation score; loads without this package
 ├── last.keras         the model at the end
 ├── history.csv        one row a validation
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from keras_unet.data.images import as_channels, pixels_of
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.files import write_json
+from keras_unet.instances import InstanceRule
 
 RECORD = "run.json"
 FORMAT = 1
@@ -43,6 +44,7 @@ class Run:
         standardisation: How grey values are standardised, in training as in prediction.
         precision: Precision the network was trained in.
         record: Everything else, as plain values: options, data, outcome.
+        rule: How cells are made of probabilities, chosen when training ends.
     """
 
     folder: Path
@@ -51,6 +53,7 @@ class Run:
     standardisation: Standardisation
     precision: str
     record: Mapping[str, Any]
+    rule: InstanceRule = field(default_factory=InstanceRule)
 
     @classmethod
     def load(cls, folder: Path) -> Run:
@@ -88,6 +91,7 @@ class Run:
             Standardisation.from_dict(values["standardisation"]),
             values["precision"],
             values["record"],
+            InstanceRule.from_dict(values.get("rule", {})),
         )
 
     def save(self) -> None:
@@ -98,6 +102,7 @@ class Run:
             "labels": self.scheme.to_dict(),
             "standardisation": self.standardisation.to_dict(),
             "precision": self.precision,
+            "rule": self.rule.to_dict(),
             "record": dict(self.record),
         }
         write_json(self.folder / RECORD, values)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from keras_unet.architecture import Architecture
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
+from keras_unet.instances import InstanceRule
 from keras_unet.runs import RECORD, Run
 
 
@@ -19,6 +21,7 @@ def run(tmp_path):
         Standardisation("dataset", mean=(10.0, 20.0), std=(2.0, 4.0)),
         "bfloat16",
         {"options": {"steps": 5, "validation": ["a", "b"]}, "outcome": {"best_score": None}},
+        InstanceRule(threshold=0.7, seeds="distance", neck=0.5, minimum_size=12),
     )
 
 
@@ -30,6 +33,14 @@ def test_a_run_comes_back_as_it_was_saved(run):
 def test_a_run_may_be_given_as_text(run):
     run.save()
     assert Run.load(str(run.folder)).folder == run.folder
+
+
+def test_a_run_that_has_not_recorded_a_rule_has_the_default(run):
+    run.save()
+    values = json.loads((run.folder / RECORD).read_text())
+    del values["rule"]
+    (run.folder / RECORD).write_text(json.dumps(values))
+    assert Run.load(run.folder) == replace(run, rule=InstanceRule())
 
 
 def test_saving_leaves_the_record_alone(run):
@@ -70,8 +81,21 @@ def test_what_is_no_run_is_refused(tmp_path):
         (lambda text: text.replace('"kind": "classes"', '"kind": "?"'), "kind must be"),
         (lambda text: text.replace('"mean"', '"average"'), "KeyError: 'mean'"),
         (lambda text: json.dumps({**json.loads(text), "record": None}), "record is no dictionary"),
+        (lambda text: text.replace('"threshold": 0.7', '"threshold": 7'), "threshold must be"),
+        (lambda text: text.replace('"threshold": 0.7', '"level": 0.7'), "TypeError.*level"),
     ],
-    ids=["cut", "list", "empty", "future", "network", "labels", "grey values", "record"],
+    ids=[
+        "cut",
+        "list",
+        "empty",
+        "future",
+        "network",
+        "labels",
+        "grey values",
+        "record",
+        "rule",
+        "number",
+    ],
 )
 def test_a_damaged_record_is_refused_in_one_line(run, change, reason):
     run.save()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan, nan
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.data.samples import Sample
-from keras_unet.instances import label_instances
+from keras_unet.instances import cell_probability, label_instances
+from keras_unet.jobs.rules import Choice, choose_rule, spread
 from keras_unet.jobs.targets import Target, WeightMaps
 from keras_unet.metrics import iou, seg
 from keras_unet.plan import Validation
@@ -56,14 +57,13 @@ class Watch:
 
     def __call__(self, model: Any) -> Validation:
         """Looks at the model."""
-        results = [self._classes(model, target) for target in self.targets]
-        pairs = list(zip(self.targets, results, strict=True))
+        views = [self._view(model, target) for target in self.targets]
         truth = np.concatenate([target.classes[target.counted] for target in self.targets])
-        found = np.concatenate([result[target.counted] for target, result in pairs])
+        found = np.concatenate([view.classes[view.target.counted] for view in views])
         score = nan
         if self.held_out:
-            score = _seg(pairs) if self._has_instances else _mean_iou(truth, found)
-        picture = montage([_row(*pairs[0])], _TITLES)
+            score = self._seg(views) if self._has_instances else _mean_iou(truth, found)
+        picture = montage([self._row(views[0])], _TITLES)
         return Validation(None if isnan(score) else score, collapse(truth, found), picture)
 
     @property
@@ -75,18 +75,59 @@ class Watch:
     def _has_instances(self) -> bool:
         return self.run.scheme.kind == "instances"
 
+    def chosen_rule(self, model: Any) -> Choice | None:
+        """Chooses the rule by which cells are made; None without a cell that is held out."""
+        if not self.held_out:
+            return None
+        targets = spread(self.targets, [target.classes.size for target in self.targets])
+        return choose_rule(self.run.rule, *replace(self, targets=targets).cells(model))
+
+    def cells(self, model: Any) -> tuple[list[NDArray[np.float32]], list[NDArray[np.int32]]]:
+        """Returns the probability of being cell, 0 where pixels do not count, and the instances."""
+        return (
+            [self._view(model, one).probability * one.counted for one in self.targets],
+            [one.sample.instances for one in self.targets],
+        )
+
     def pictures(self, model: Any, weights: WeightMaps, most: int) -> Picture:
         """Draws the first images with truth, prediction, difference and weight map, one a row."""
         rows = [
-            [*_row(target, self._classes(model, target)), heat_picture(weights.of(target))]
+            [*self._row(self._view(model, target)), heat_picture(weights.of(target))]
             for target in self.targets[:most]
         ]
         return montage(rows, (*_TITLES, "weight map"))
 
-    def _classes(self, model: Any, target: Target) -> NDArray[np.uint8]:
+    def _view(self, model: Any, target: Target) -> _View:
         image = self.run.standardisation.apply(target.sample.image)
         probabilities = predict_image(model, image, architecture=self.run.architecture)
-        return np.asarray(probabilities.argmax(axis=-1), np.uint8)
+        classes = np.asarray(probabilities.argmax(axis=-1), np.uint8)
+        return _View(target, classes, cell_probability(probabilities))
+
+    def _instances(self, view: _View) -> NDArray[np.int32]:
+        return label_instances(view.probability, self.run.rule)
+
+    def _seg(self, views: Sequence[_View]) -> float:
+        return seg(
+            [view.target.sample.instances for view in views],
+            [self._instances(view) * view.target.counted for view in views],
+        )
+
+    def _row(self, view: _View) -> list[Picture]:
+        return [
+            grey_picture(view.target.sample.image),
+            label_picture(view.target.sample.instances),
+            label_picture(self._instances(view)),
+            difference_picture(view.target.classes > 0, view.classes > 0),
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """What a network makes of an image: classes and the probability of being cell."""
+
+    target: Target
+    classes: NDArray[np.uint8]
+    probability: NDArray[np.float32]
 
 
 def collapse(truth: NDArray[np.uint8], result: NDArray[np.uint8]) -> str | None:
@@ -113,13 +154,6 @@ def collapse(truth: NDArray[np.uint8], result: NDArray[np.uint8]) -> str | None:
     )
 
 
-def _seg(pairs: Sequence[tuple[Target, NDArray[np.uint8]]]) -> float:
-    return seg(
-        [target.sample.instances for target, _ in pairs],
-        [label_instances(result > 0) * target.counted for target, result in pairs],
-    )
-
-
 def _mean_iou(truth: NDArray[np.uint8], found: NDArray[np.uint8]) -> float:
     classes = np.union1d(truth, found)
     return (
@@ -127,12 +161,3 @@ def _mean_iou(truth: NDArray[np.uint8], found: NDArray[np.uint8]) -> float:
         if classes.size
         else nan
     )
-
-
-def _row(target: Target, result: NDArray[np.uint8]) -> list[Picture]:
-    return [
-        grey_picture(target.sample.image),
-        label_picture(target.sample.instances),
-        label_picture(label_instances(result > 0)),
-        difference_picture(target.classes > 0, result > 0),
-    ]

@@ -317,6 +317,16 @@ def test_without_held_out_images_there_is_no_score_but_a_model(cells, tmp_path):
     assert "held out for validation: none" in said[2]
 
 
+@pytest.mark.parametrize("validation", [("c3",), 0])
+def test_the_rule_for_instances_is_recorded_and_said(cells, tmp_path, validation):
+    run, said = train(cells, tmp_path / "run", validation=validation)
+    (line,) = [line for line in said if line.startswith("cells: ")]
+    assert line.startswith(run.rule.describe())
+    assert ("chosen by 8 cells held out" in line) == bool(validation)
+    assert run.rule.minimum_size > 0
+    assert Run.load(run.folder).rule == run.rule
+
+
 def test_training_that_is_out_of_patience_is_complete(cells, tmp_path):
     run, _ = train(cells, tmp_path / "run", steps=400, patience=1, learning_rate=1e-12)
     assert run.record["outcome"]["steps"] < 400

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,8 @@ from keras_unet.architecture import Architecture
 from keras_unet.data.samples import Sample
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
+from keras_unet.instances import InstanceRule
+from keras_unet.jobs.targets import Target
 from keras_unet.jobs.watch import Watch, collapse
 from keras_unet.runs import Run
 
@@ -100,6 +104,63 @@ def test_instances_are_scored_by_seg(tmp_path):
     ignoring = Watch.of(cells, [], [sample(HALF, [[True, True, False, False]] * 4)])
     assert ignoring(constant(2, 1)).score == 1
     assert Watch.of(cells, [], [sample([[0, 0]] * 2)])(constant(2, 1)).score is None
+
+
+def bright():
+    """A network that finds cells where the image is bright, by the logit of the grey value."""
+
+    def model(batch):
+        kept = batch[:, 8:-8, 8:-8, 0]
+        return np.stack([np.zeros_like(kept), kept], axis=-1)
+
+    return model
+
+
+def dumbbells(rule, tmp_path):
+    """Images of two cells that a bridge joins, as a watch sees them."""
+    instances = np.zeros((15, 30), np.int32)
+    instances[2:13, 2:13], instances[2:13, 16:27] = 1, 2
+    image = np.where(instances > 0, 5.0, -5.0)
+    image[6:9, 13:16] = 5
+    sample = Sample(
+        name="pair",
+        image=image[..., np.newaxis].astype(np.float32),
+        classes=(instances > 0).astype(np.uint8),
+        instances=instances,
+        ignored=np.zeros(instances.shape, bool),
+    )
+    cells = replace(run(tmp_path, scheme=LabelScheme("instances", (0, 1))), rule=rule)
+    return Watch.of(cells, [], [sample] * 9)
+
+
+def test_instances_are_made_by_the_rule_of_the_run(tmp_path):
+    plain, parting = InstanceRule(gap=0), InstanceRule(seeds="distance", gap=0)
+    assert dumbbells(plain, tmp_path)(bright()).score < 0.5
+    seen = dumbbells(parting, tmp_path)(bright())
+    assert seen.score > 0.8
+    assert (seen.picture != dumbbells(plain, tmp_path)(bright()).picture).any()
+
+
+def test_the_rule_is_chosen_by_the_images_held_out(tmp_path):
+    watch = dumbbells(InstanceRule(gap=0), tmp_path)
+    choice = watch.chosen_rule(bright())
+    assert choice.rule.seeds == "distance"
+    assert replace(watch, run=replace(watch.run, rule=choice.rule))(bright()).score > 0.8
+    assert (choice.cells, choice.score_before < 0.3) == (18, True)
+
+
+def test_ignored_pixels_do_not_count_in_the_choice(tmp_path):
+    watch = dumbbells(InstanceRule(gap=0), tmp_path)
+    ignored = np.zeros((15, 30), bool)
+    ignored[:, 13:16] = True
+    held_out = [replace(target.sample, ignored=ignored) for target in watch.targets]
+    choice = Watch.of(watch.run, [], held_out).chosen_rule(bright())
+    assert choice.score_before == 1
+
+
+def test_without_held_out_images_no_rule_is_chosen(tmp_path):
+    watch = Watch.of(run(tmp_path), [Target.of(sample(HALF), LabelScheme("classes", (0, 1)))], [])
+    assert watch.chosen_rule(bright()) is None
 
 
 def test_picture_shows_the_first_image(tmp_path):

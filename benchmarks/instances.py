@@ -1,0 +1,122 @@
+"""What each step from probabilities to cells gains: `python -m benchmarks.instances NAME RUN DATA`.
+
+RUN is a trained run, DATA a folder with images/ and labels/; the images that the run was trained on
+are left out. The steps add up, from plain connected components at a probability of 0.5 to the rule
+that the run has recorded, for the network's prediction and for its average over the symmetries of
+the square. SEG, AP at an IoU of 0.5 and the counts go to `benchmarks/results/instances-NAME.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.record import RESULTS, origin
+from keras_unet.data.samples import Sample, read_samples
+from keras_unet.files import make_folder, write_json
+from keras_unet.instances import InstanceRule, cell_probability, label_instances
+from keras_unet.jobs.networks import load_network
+from keras_unet.metrics import matching, seg
+from keras_unet.prediction import predict_image
+from keras_unet.runs import Run
+
+_PATH = click.Path(path_type=Path)
+PLAIN = InstanceRule(gap=0, fill_holes=False)
+STEPS = {
+    "plain connected components": (),
+    "+ threshold": ("threshold",),
+    "+ minimum size": ("minimum_size",),
+    "+ seeds and watershed": ("seeds", "neck"),
+    "+ gap closed": ("gap",),
+    "+ holes filled": ("fill_holes",),
+}
+
+
+@click.command()
+@click.argument("name")
+@click.argument("run_folder", metavar="RUN", type=_PATH)
+@click.argument("data", type=_PATH)
+def main(name: str, run_folder: Path, data: Path) -> None:
+    """Measures the steps and writes them down."""
+    run = Run.load(run_folder)
+    samples = _unseen(run, data)
+    references = [sample.instances for sample in samples]
+    result = {
+        "benchmark": f"python -m benchmarks.instances {' '.join(sys.argv[1:])}",
+        **origin(),
+        "images": [sample.name for sample in samples],
+        "rule_chosen_on": run.record["data"]["validation"],
+        "rule": run.rule.to_dict(),
+        "prediction": _measured(run, samples, references, symmetries=False),
+        "average_over_symmetries": _measured(run, samples, references, symmetries=True),
+    }
+    write_json(make_folder(RESULTS) / f"instances-{name}.json", result)
+    print(json.dumps(result, indent=2))
+
+
+def _unseen(run: Run, data: Path) -> list[Sample]:
+    samples = read_samples(data, labels=run.scheme.kind, ignore=run.scheme.ignore).samples
+    return [one for one in samples if one.name not in run.record["data"]["training"]]
+
+
+def _measured(
+    run: Run, samples: Sequence[Sample], references: Sequence[NDArray[Any]], symmetries: bool
+) -> dict[str, Any]:
+    started = time.monotonic()
+    probabilities = _probabilities(run, samples, symmetries)
+    seconds = round(time.monotonic() - started, 1)
+    steps = {
+        step: _scores(references, [label_instances(one, rule) for one in probabilities])
+        for step, rule in _rules(run.rule)
+    }
+    return {"seconds_to_predict": seconds, "steps": steps}
+
+
+def _probabilities(
+    run: Run, samples: Sequence[Sample], symmetries: bool
+) -> list[NDArray[np.float32]]:
+    model = load_network(run)
+    return [
+        cell_probability(
+            predict_image(
+                model,
+                run.standardisation.apply(sample.image),
+                architecture=run.architecture,
+                symmetries=symmetries,
+            )
+        )
+        * ~sample.ignored
+        for sample in samples
+    ]
+
+
+def _rules(chosen: InstanceRule) -> Iterator[tuple[str, InstanceRule]]:
+    rule = PLAIN
+    for step, names in STEPS.items():
+        numbers: dict[str, Any] = {name: getattr(chosen, name) for name in names}
+        rule = replace(rule, **numbers)
+        yield step, rule
+
+
+def _scores(references: Sequence[NDArray[Any]], results: Sequence[NDArray[Any]]) -> dict[str, Any]:
+    (matched,) = matching(references, results, [0.5])
+    return {
+        "seg": round(seg(references, results), 4),
+        "ap": round(matched.ap, 4),
+        "tp": matched.tp,
+        "fp": matched.fp,
+        "fn": matched.fn,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""The choice of a rule: its scores against those of the metrics, its caution, and its use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from keras_unet.instances import InstanceRule, label_instances
+from keras_unet.jobs import rules
+from keras_unet.jobs.rules import choose_rule, first_rule, spread
+from keras_unet.metrics import matching, seg
+from keras_unet.synthetic import draw_cells
+
+START = InstanceRule(threshold=0.6, seeds="distance", neck=0.6, minimum_size=20)
+
+
+def example(seed: int) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """A blurred and noisy probability, and the cells it is of."""
+    _, cells = draw_cells(seed, size=(80, 90), cells=8)
+    noise = np.random.default_rng(seed).normal(0, 0.1, cells.shape)
+    return np.clip(ndimage.gaussian_filter((cells > 0) * 1.0, 2) + noise, 0, 1), cells
+
+
+def mean_of_seg_and_ap(references, results) -> float:
+    return (seg(references, results) + matching(references, results, [0.5])[0].ap) / 2
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return tuple(zip(*(example(seed) for seed in range(2)), strict=True))
+
+
+def test_scores_of_joined_basins_are_those_of_label_images(examples) -> None:
+    probabilities, references = examples
+    grid = list(rules._grid(START, probabilities, references))
+    assert len(grid) == len({rule for rule, _ in grid}) == 5 * 10 * 4
+    for rule, score in grid[::3]:
+        plain = replace(rule, gap=0, fill_holes=False)
+        results = [label_instances(one, plain) for one in probabilities]
+        assert score == pytest.approx(mean_of_seg_and_ap(references, results), abs=1e-12)
+
+
+def test_score_and_score_before_are_those_of_the_two_rules(examples) -> None:
+    probabilities, references = examples
+    choice = choose_rule(START, probabilities, references)
+    for rule, score in ((choice.rule, choice.score), (START, choice.score_before)):
+        results = [label_instances(one, rule) for one in probabilities]
+        assert score == pytest.approx(mean_of_seg_and_ap(references, results))
+    assert choice.cells == sum(int(one.max()) for one in references)
+    assert choice == choose_rule(START, probabilities, references)
+
+
+def test_a_rule_that_does_not_pay_for_its_steps_is_not_taken(examples, monkeypatch) -> None:
+    monkeypatch.setattr(rules, "_PRICE", 99)
+    assert choose_rule(START, *examples).rule == START
+    monkeypatch.setattr(rules, "_PRICE", 0)
+    free = choose_rule(START, *examples)
+    assert free.rule != START
+    assert free.score >= free.score_before
+
+
+def dumbbells(number: int) -> tuple[list[NDArray[np.float64]], list[NDArray[np.int32]]]:
+    """Pairs of cells that a neck joins, one image a pair."""
+    cells = np.zeros((15, 30), np.int32)
+    cells[2:13, 2:13], cells[2:13, 16:27] = 1, 2
+    probability = (cells > 0) * 0.9
+    probability[6:9, 13:16] = 0.9
+    return [probability] * number, [cells] * number
+
+
+def test_joined_cells_are_seen_to_be_parted() -> None:
+    choice = choose_rule(InstanceRule(gap=0), *dumbbells(20))
+    assert choice.rule.seeds == "distance"
+    assert choice.score_before < 0.5 < choice.score
+
+
+def test_false_cells_are_removed_which_seg_does_not_ask_for() -> None:
+    probability, cells = (images[0] for images in dumbbells(1))
+    probability = np.pad(probability, [(0, 12), (0, 0)])
+    probability[20, 1::3] = probability[24, 1::3] = 0.9
+    references = [np.pad(cells, [(0, 12), (0, 0)])] * 20
+    start = replace(START, minimum_size=4)
+    choice = choose_rule(replace(start, minimum_size=1), [probability] * 20, references)
+    assert choice.rule.minimum_size == 2
+    assert label_instances(probability, choice.rule).max() == 2
+
+
+def test_without_cells_there_is_nothing_to_choose_by(examples) -> None:
+    probabilities, references = examples
+    assert choose_rule(START, probabilities, [0 * one for one in references]) is None
+
+
+def test_a_network_that_finds_nothing_keeps_the_first_rule(examples) -> None:
+    probabilities, references = examples
+    choice = choose_rule(START, [0 * one for one in probabilities], references)
+    assert (choice.rule, choice.score) == (START, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({}, 0),
+        ({"threshold": 0.8}, 2),
+        ({"threshold": 0.4}, 2),
+        ({"neck": 0.8}, 2),
+        ({"minimum_size": 0}, 2),
+        ({"minimum_size": 40}, 1),
+        ({"gap": 0.0}, 1),
+        ({"fill_holes": False}, 1),
+        ({"seeds": "components"}, 2),
+        ({"seeds": "probability", "neck": 0.9}, 2),
+        ({"seeds": "probability", "neck": 0.95, "gap": 4.0}, 4),
+    ],
+)
+def test_steps_are_counted(changes, steps) -> None:
+    assert rules._steps(START, replace(START, **changes)) == steps
+    assert rules._steps(START, START) == 0
+
+
+def test_the_first_rule_parts_instances_alone() -> None:
+    cells = np.repeat([[0, 1, 2, 2]], 30, axis=0)  # of 30 and 60 pixels; the 10th percentile is 33
+    assert first_rule("instances", [cells, 0 * cells]).minimum_size == 16
+    assert first_rule("instances", [cells]).seeds == "distance"
+    assert first_rule("classes", [cells]) == InstanceRule(minimum_size=16)
+    assert first_rule("classes", [0 * cells]) == InstanceRule()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [([1, 1, 1], "abc"), ([2**30] * 3, "a"), ([2**21] * 3, "ac"), ([2**22] * 3, "a")],
+)
+def test_images_are_spread(pixels, expected) -> None:
+    assert spread("abc", pixels) == list(expected)
+
+
+def test_a_choice_is_said_in_one_line(examples) -> None:
+    said = choose_rule(START, *examples).describe()
+    assert said.startswith("cells: probability above 0.")
+    assert "mean of SEG and AP 0." in said
+    assert "\n" not in said
