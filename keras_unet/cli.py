@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keras_unet.scoreboard import print_scores
-from keras_unet.terminal import import_quietly, one_line_errors, progress_shown
+from keras_unet.terminal import Lines, import_quietly, one_line_errors, progress_shown
 
 if TYPE_CHECKING:
     from keras_unet.runs import Run
 
 _PATH = click.Path(path_type=Path)
 _FROM_DATA = "[default: from the data]"
+_AS_CHOSEN = "[default: as chosen in training]"
 _SHARE = re.compile(r"-?(\d+\.\d*|\.\d+)|0|1")  # a name of digits, such as 07, is no share
 
 
@@ -65,6 +66,7 @@ def main(context: click.Context) -> None:
 @click.option("--tile", type=int, help=f"Input tile in pixels (paper: 572) {_FROM_DATA}")
 @click.option("--batch-size", type=int, help="Tiles a batch (1, as in the paper).")
 @click.option("--validation", help="Share of images held out (0.2), or their names: a,b,c.")
+@click.option("--folds", type=int, help="Cross-validation: train so many networks, an ensemble.")
 @click.option("--seed", type=int, help="Makes the run reproducible (0).")
 @click.option("--precision", help="auto, float32, bfloat16 or float16.")
 @click.option(
@@ -90,24 +92,51 @@ def main(context: click.Context) -> None:
 @click.option("--quiet", is_flag=True, help="Print warnings and the result only.")
 def train_command(data: Path, run_folder: Path, resume: bool, quiet: bool, **choices: Any) -> None:
     """Train on DATA: a folder with images/ and labels/, or a Cell Tracking Challenge data set."""
+    from keras_unet.ensembles import is_ensemble
+
     given = {name: value for name, value in choices.items() if value is not None}
     if resume and given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(f"--resume goes on as the run was started. Received also {names}")
+    if "folds" in given and "validation" in given:
+        raise ValueError(
+            "--folds holds every image out once, so --validation has nothing to say. Received both"
+        )
     if "validation" in given:
         given["validation"] = _share_or_names(given["validation"])
+    if "folds" in given or (resume and is_ensemble(run_folder)):
+        _train_ensemble(data, run_folder, resume, quiet, given)
+    else:
+        _train_run(data, run_folder, resume, quiet, given)
+
+
+def _train_run(data: Path, folder: Path, resume: bool, quiet: bool, given: dict[str, Any]) -> None:
     job = import_quietly("keras_unet.jobs.train")
+    options = None if resume else job.TrainingOptions(**given)
     with progress_shown(quiet=quiet) as shown:
-        run = job.train_folder(
-            data,
-            run_folder,
-            None if resume else job.TrainingOptions(**given),
-            resume=resume,
-            on_start=shown.on_start,
-            on_step=shown.on_step,
-            say=shown.say,
-        )
-    _print_outcome(run, data)
+        run = job.train_folder(data, folder, options, resume=resume, **_told(shown))
+    _print_outcome(run)
+    _print_next(run.folder, data, complete=run.record["outcome"]["complete"])
+
+
+def _train_ensemble(
+    data: Path, folder: Path, resume: bool, quiet: bool, given: dict[str, Any]
+) -> None:
+    job = import_quietly("keras_unet.jobs.folds")
+    folds = given.pop("folds", None)
+    options = job.TrainingOptions(**given)
+    with progress_shown(quiet=quiet) as shown:
+        if resume:
+            runs = job.resume_folds(data, folder, **_told(shown))
+        else:
+            runs = job.train_folds(data, folder, options, folds, **_told(shown))
+    for run in runs:
+        _print_outcome(run)
+    _print_next(folder, data, complete=all(run.record["outcome"]["complete"] for run in runs))
+
+
+def _told(shown: Any) -> dict[str, Any]:
+    return {"on_start": shown.on_start, "on_step": shown.on_step, "say": shown.say}
 
 
 @main.command("predict")
@@ -117,6 +146,17 @@ def train_command(data: Path, run_folder: Path, resume: bool, quiet: bool, **cho
 @click.option("--save", default="", help="Of instances,classes,probabilities.")
 @click.option("--tile", type=int, help="Input tile in pixels; the scores do not depend on it.")
 @click.option("--precision", help="auto, float32, bfloat16 or float16; as trained if not given.")
+@click.option("--tta", is_flag=True, help="Average over 8 rotated and mirrored versions.")
+@click.option("--threshold", type=float, help=f"Probability that cells are above {_AS_CHOSEN}")
+@click.option(
+    "--seeds",
+    type=click.Choice(["components", "probability", "distance"]),
+    help=f"By what cells are told apart that touch {_AS_CHOSEN}",
+)
+@click.option("--neck", type=float, help=f"Share of the width to part them at {_AS_CHOSEN}")
+@click.option("--minimum-size", type=int, help=f"Pixels of the smallest cell {_AS_CHOSEN}")
+@click.option("--gap", type=float, help=f"Width in pixels of gaps to close {_AS_CHOSEN}")
+@click.option("--fill-holes/--keep-holes", default=None, help=f"In cells {_AS_CHOSEN}")
 @click.option("--quiet", is_flag=True, help="Print warnings only.")
 def predict_command(
     run_folder: Path,
@@ -125,10 +165,12 @@ def predict_command(
     save: str,
     tile: int | None,
     precision: str | None,
+    tta: bool,
     quiet: bool,
+    **rule: Any,
 ) -> None:
-    """Predict image FILES (or folders of them) with RUN; outputs have the images' own size."""
-    say = click.echo if not quiet else lambda _: None
+    """Predict image FILES (or folders of them) with RUN, or an ensemble, at their own size."""
+    say = Lines(quiet=quiet).say
     written = import_quietly("keras_unet.jobs.predict").predict_files(
         run_folder,
         files,
@@ -136,8 +178,10 @@ def predict_command(
         save=_names(save),
         tile_size=tile,
         precision=precision,
-        on_file=say,
-        say=lambda line: click.echo(line, err=True),
+        symmetries=tta,
+        rule={name: value for name, value in rule.items() if value is not None},
+        on_file=lambda path: say(str(path)),
+        say=say,
     )
     say(f"{len(written)} files written to {out}")
 
@@ -205,8 +249,8 @@ def demo_command(out: Path, steps: int, seed: int, border_weight: float) -> None
     click.echo(job.what_next(out))
 
 
-def _print_outcome(run: Run, data: Path) -> None:
-    outcome, folder = run.record["outcome"], shlex.quote(str(run.folder))
+def _print_outcome(run: Run) -> None:
+    outcome = run.record["outcome"]
     score, skipped = outcome["best_score"], outcome["skipped_updates"]
     best = "none" if score is None else f"{outcome['score_name']} {score:.4f}"
     click.echo(
@@ -215,7 +259,11 @@ def _print_outcome(run: Run, data: Path) -> None:
     )
     if skipped:
         click.echo(f"{skipped} updates with a non-finite gradient were not applied")
-    if not outcome["complete"]:
+
+
+def _print_next(run_folder: Path, data: Path, *, complete: bool) -> None:
+    folder = shlex.quote(str(run_folder))
+    if not complete:
         click.echo(f"to go on: keras-unet train {shlex.quote(str(data))} --run {folder} --resume")
     click.echo(f"next: keras-unet predict {folder} IMAGES... --out FOLDER")
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from keras_unet.cli import main
+from keras_unet.runs import Run
 
 TINY = ("--depth", "1", "--base-filters", "2", "--tile", "60", "--precision", "float32")
 
@@ -285,6 +286,15 @@ PREDICTIONS = {
     "outputs": ("{run} {i}/c0.tif --save classes,masks", "save must be of.*Received: masks"),
     "tile": ("{run} {i}/c0.tif --tile 47", "tile_size must be"),
     "precision": ("{run} {i}/c0.tif --precision half", "precision must be"),
+    "threshold": ("{run} {i}/c0.tif --threshold 1.5", "threshold must be a probability.*1.5"),
+    "seeds": ("{run} {i}/c0.tif --seeds maxima", "'maxima' is not one of 'components'"),
+    "neck": ("{run} {i}/c0.tif --neck 2", "neck must be a share.*2"),
+    "minimum size": ("{run} {i}/c0.tif --minimum-size -1", "minimum_size must be a whole.*-1"),
+    "gap": ("{run} {i}/c0.tif --gap -1", "gap must be 0 pixels or more.*-1"),
+    "no effect": (
+        "{run} {i}/c0.tif --save classes --keep-holes --gap 1",
+        "fill_holes, gap: numbers for instances.*Received: classes; save instances",
+    ),
     "nothing": ("{run}", "Missing argument 'FILES...'.*See: .*predict --help"),
 }
 
@@ -435,6 +445,21 @@ def test_predicting_prints_what_is_done_and_can_be_told_not_to(trained, cells, t
         assert (result.exit_code, result.stderr) == (0, "")
         assert bool(result.stdout) != bool(quiet)
     assert (tmp_path / "out" / "c0.tif").is_file()
+
+
+def test_predicting_says_by_what_rule_and_takes_another(trained, cells, tmp_path):
+    image = cells / "images" / "c0.tif"
+    rule = Run.load(trained).rule
+    result = run("predict", trained, image, "--out", tmp_path / "out")
+    assert rule.describe() in result.stdout
+    options = "--threshold .3 --seeds probability --neck .7 --minimum-size 7 --gap 1 --keep-holes"
+    result = run("predict", trained, image, "--out", tmp_path / "out", *options.split(), "--tta")
+    assert result.exit_code == 0, result.output
+    assert (
+        "cells: probability above 0.3, parted where it falls below 0.7 of what it is on both "
+        "sides, of at least 7 pixels, gaps of 1 pixels closed, holes kept" in result.stdout
+    )
+    assert Run.load(trained).rule == rule
 
 
 def test_scores_are_printed_and_written(trained, cells, tmp_path):

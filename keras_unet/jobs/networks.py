@@ -1,12 +1,14 @@
-"""A run's network, new or trained, in the precision asked for."""
+"""The network of a run, new or trained, and the runs that predict together."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from keras_unet.backend import keras
 from keras_unet.checkpoint import BEST
+from keras_unet.ensembles import Ensemble, is_ensemble
 from keras_unet.model import unet_of
 from keras_unet.precision import choose_precision, precision_policy
 from keras_unet.runs import Run
@@ -16,6 +18,25 @@ def new_network(run: Run, seed: int) -> Any:
     """Builds the network of a run with weights drawn from a seed."""
     keras.utils.set_random_seed(seed)
     return _network(run, run.precision)
+
+
+def load_runs(folder: Path) -> tuple[Run, ...]:
+    """Loads what predicts: a run, or all of an ensemble, each with the ensemble's rule.
+
+    Raises:
+        FileNotFoundError: If the folder is neither, or a fold is not trained to its end.
+        ValueError: If a record cannot be read.
+    """
+    if not is_ensemble(folder):
+        return (Run.load(folder),)
+    ensemble = Ensemble.load(folder)
+    if ensemble.rule is None:
+        raise FileNotFoundError(
+            f"{folder}: expected an ensemble of which all {len(ensemble.folds)} folds are trained. "
+            "Received one whose training was interrupted; go on with it by --resume, or predict "
+            "with a fold"
+        )
+    return tuple(replace(Run.load(fold), rule=ensemble.rule) for fold in ensemble.folds)
 
 
 def load_network(run: Run, precision: str | None = None) -> Any:

@@ -32,7 +32,7 @@ _CHOICES = {
 }
 _UNSAID = {"class_balance": True, "momentum": 0.99}  # of runs from before there was a choice
 _WHOLE = {"batch_size": 1, "seed": 0, "ignore": 0}
-_LARGEST_SEED = 2**32 - 1  # what Keras and NumPy take
+SEEDS = 2**32  # that Keras and NumPy take, from 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +166,8 @@ class TrainingOptions:
                 raise ValueError(
                     f"{name} must be a whole number of at least {lowest}. Received: {name}={value}"
                 )
-        if self.seed > _LARGEST_SEED:
-            raise ValueError(f"seed must be at most {_LARGEST_SEED}. Received: seed={self.seed}")
+        if self.seed >= SEEDS:
+            raise ValueError(f"seed must be at most {SEEDS - 1}. Received: seed={self.seed}")
         if not 0 <= self.border_weight < inf:
             raise ValueError(
                 "border_weight must be at least 0, which turns the border term off. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,9 +19,9 @@ from keras_unet.data.images import (
     write_tiff,
 )
 from keras_unet.files import make_folder
-from keras_unet.instances import label_instances
+from keras_unet.instances import InstanceRule, cell_probability, label_instances
 from keras_unet.jobs.folders import check_writable
-from keras_unet.jobs.networks import load_network
+from keras_unet.jobs.networks import load_network, load_runs
 from keras_unet.jobs.outputs import Output, output_path, owner_of
 from keras_unet.prediction import predict_image
 from keras_unet.runs import Run
@@ -35,10 +36,12 @@ def predict_files(
     save: Sequence[str] = (),
     tile_size: int | None = None,
     precision: str | None = None,
+    symmetries: bool = False,
+    rule: Mapping[str, Any] | None = None,
     on_file: Callable[[Path], None] = lambda _: None,
     say: Callable[[str], None] = print,
 ) -> list[Path]:
-    """Predicts image files with a run.
+    """Predicts image files with a run, or with an ensemble, whose probabilities are averaged.
 
     `<stem>.tif` holds the label image, of the kind the run was trained on: instances, or classes
     with the values of the training labels. The other kind gets its own ending, `<stem>_classes.tif`
@@ -49,12 +52,15 @@ def predict_files(
     behind.
 
     Args:
-        run_folder: A folder that training wrote.
+        run_folder: A folder that training wrote, a run or an ensemble.
         files: Image files, or folders of them.
         out: Folder to write to.
         save: Of "instances", "classes" and "probabilities"; empty for the run's kind of labels.
         tile_size: Height and width of the input tile in pixels; None chooses.
         precision: Precision to predict in; None for that of the training.
+        symmetries: Whether to average over the eight symmetries of the square, in eight times the
+            time.
+        rule: Numbers of the `InstanceRule` to take instead of the run's.
         on_file: Called when a file is done.
         say: Takes a line for a person.
 
@@ -63,23 +69,27 @@ def predict_files(
 
     Raises:
         ValueError: If an image cannot be read or does not suit the run, outputs of two files would
-            have one name, an output would replace an image, or an output is unknown.
+            have one name, an output would replace an image, an output is unknown, or a number of
+            the rule is out of range or of no effect.
         OSError: If a file or the run is missing, or the folder cannot be written.
     """
-    run = Run.load(run_folder)
-    outputs = _outputs(save, run)
+    runs = load_runs(run_folder)
+    outputs = _outputs(save, runs[0])
+    run = replace(runs[0], rule=_rule(runs[0].rule, rule or {}, outputs))
     images = list(_image_files(files))
     _refuse_same_names(images)
     _refuse_to_replace_images(images, out, outputs, run)
     check_writable(out)
-    model = load_network(run, precision)
+    members = [(one, load_network(one, precision)) for one in runs]
     for path in images:
         _check_image(run, path, tile_size)
     make_folder(out)
+    if "instances" in outputs:
+        say(run.rule.describe())
     written: list[Path] = []
     found: set[int] = set()
     for path in images:
-        probabilities = _probabilities(run, model, path, tile_size)
+        probabilities = _probabilities(members, path, tile_size, symmetries)
         rendered, classes = _render(run, probabilities, outputs)
         written += _write(rendered, out, stem_of(path), run)
         found |= classes
@@ -96,6 +106,15 @@ def _outputs(save: Sequence[str], run: Run) -> tuple[str, ...]:
             f"save must be of {', '.join(get_args(Output))}. Received: {', '.join(unknown)}"
         )
     return tuple(dict.fromkeys(save)) or (run.scheme.kind,)
+
+
+def _rule(recorded: InstanceRule, asked: Mapping[str, Any], outputs: Sequence[str]) -> InstanceRule:
+    if asked and "instances" not in outputs:
+        raise ValueError(
+            f"{', '.join(sorted(asked))}: numbers for instances, which must be among the outputs. "
+            f"Received: {', '.join(outputs)}; save instances as well"
+        )
+    return replace(recorded, **asked)
 
 
 def _image_files(paths: Sequence[Path]) -> Iterator[Path]:
@@ -154,12 +173,21 @@ def _check_image(run: Run, path: Path, tile_size: int | None) -> None:
 
 
 def _probabilities(
-    run: Run, model: Any, path: Path, tile_size: int | None
+    members: Sequence[tuple[Run, Any]], path: Path, tile_size: int | None, symmetries: bool
 ) -> Iterator[NDArray[np.float32]]:
-    """Yields `(height, width, classes)` for each plane of a file."""
+    """Yields `(height, width, classes)` for each plane of a file, the mean of the networks."""
     for plane in read_planes(path, palette="colours"):
-        image = run.standardise(plane, path)
-        yield predict_image(model, image, tile_size=tile_size, architecture=run.architecture)
+        scores = [
+            predict_image(
+                model,
+                run.standardise(plane, path),
+                tile_size=tile_size,
+                architecture=run.architecture,
+                symmetries=symmetries,
+            )
+            for run, model in members
+        ]
+        yield np.mean(scores, axis=0, dtype=np.float32)
 
 
 def _render(
@@ -181,7 +209,9 @@ def _rendered(
 ) -> NDArray[Any]:
     if name == "probabilities":
         return np.moveaxis(probabilities, -1, 0)
-    return run.scheme.from_classes(classes) if name == "classes" else label_instances(classes > 0)
+    if name == "classes":
+        return run.scheme.from_classes(classes)
+    return label_instances(cell_probability(probabilities), run.rule)
 
 
 def _write(rendered: Mapping[str, NDArray[Any]], out: Path, stem: str, run: Run) -> list[Path]:

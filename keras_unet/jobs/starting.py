@@ -31,6 +31,11 @@ def check_unused(folder: Path) -> None:
         check_writable(folder)
 
 
+def is_resumable(folder: Path) -> bool:
+    """Tells whether a folder holds a run that has come far enough to be gone on with."""
+    return (folder / RECORD).is_file() and (folder / CHECKPOINT).is_file()
+
+
 def load_interrupted(folder: Path) -> Run:
     """Loads a run that is to be gone on with; it may be complete.
 

@@ -21,6 +21,7 @@ from keras_unet.files import make_folder
 from keras_unet.jobs.networks import load_network, new_network
 from keras_unet.jobs.options import SettledOptions, TrainingOptions
 from keras_unet.jobs.recipe import settle
+from keras_unet.jobs.rules import first_rule
 from keras_unet.jobs.starting import (
     check_same_data,
     check_unused,
@@ -137,6 +138,8 @@ def _train(
     network = run.architecture
     plan = options.plan(parts.pixels / network.output_size(options.tile) ** 2)
     targets = [Target.of(sample, run.scheme) for sample in parts.training]
+    rule = first_rule(run.scheme.kind, [sample.instances for sample in parts.training])
+    run = replace(run, rule=rule)
     watch = Watch.of(run, targets, parts.validation)
     say(_description(run, parts, options.tile, watch.score_name))
     make_folder(run.folder)
@@ -170,7 +173,12 @@ def _train(
     outcome = _outcome(plan, progress, watch.score_name)
     finished = replace(run, record={**run.record, "outcome": outcome})
     finished.save()
-    picture = watch.pictures(load_network(run), weights, _MOST_PICTURES)
+    model = load_network(run)
+    choice = watch.chosen_rule(model)
+    say(choice.describe() if choice else rule.describe())
+    finished = replace(finished, rule=choice.rule if choice else rule)
+    finished.save()
+    picture = replace(watch, run=finished).pictures(model, weights, _MOST_PICTURES)
     write_png(make_folder(run.folder / "pictures") / "montage.png", picture)
     return finished
 

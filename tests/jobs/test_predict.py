@@ -1,10 +1,12 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tifffile
 
 from keras_unet.data.images import read_planes
+from keras_unet.instances import label_instances
 from keras_unet.jobs.predict import predict_files
 from keras_unet.runs import Run
 
@@ -67,8 +69,50 @@ def test_outputs_agree_with_each_other(trained, cells, tmp_path):
     np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
     np.testing.assert_array_equal(classes, probabilities.argmax(axis=0))
     assert instances.dtype == np.uint8
-    assert (instances[classes > 0] > 0).all()
-    assert set(np.unique(instances)) == set(range(instances.max() + 1))
+    rule = Run.load(trained).rule
+    expected = label_instances(np.clip(1 - probabilities[0], 0, 1), rule)
+    np.testing.assert_array_equal(instances, expected)
+
+
+RULES = {
+    "threshold": {"threshold": 0.9},
+    "seeds": {"seeds": "components"},
+    "neck": {"neck": 1.0, "minimum_size": 0},
+    "minimum_size": {"minimum_size": 1500},
+    "gap": {"gap": 12},
+    "fill_holes": {"fill_holes": False, "seeds": "probability", "threshold": 0.7},
+}
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_numbers_of_the_rule_can_be_replaced(trained, cells, tmp_path, rule):
+    image, said = cells / "images" / "c3.tif", []
+    outputs = {"save": ["instances", "probabilities"]}
+    path, soft = predict(trained, [image], tmp_path, rule=rule, say=said.append, **outputs)
+    asked = replace(Run.load(trained).rule, **rule)
+    expected = label_instances(np.clip(1 - tifffile.imread(soft)[0], 0, 1), asked)
+    np.testing.assert_array_equal(tifffile.imread(path), expected)
+    assert said == [asked.describe()]
+
+
+def test_the_average_over_the_symmetries_turns_with_the_image(trained, cells, tmp_path):
+    pixels = tifffile.imread(cells / "images" / "c3.tif")[:, :81]
+    tifffile.imwrite(tmp_path / "upright.tif", pixels)
+    tifffile.imwrite(tmp_path / "turned.tif", np.rot90(pixels[::-1]))
+    images = [tmp_path / "upright.tif", tmp_path / "turned.tif"]
+    options = {"save": ["probabilities"], "symmetries": True}
+    upright, turned = map(tifffile.imread, predict(trained, images, tmp_path / "out", **options))
+    np.testing.assert_allclose(turned, np.rot90(upright[:, ::-1], axes=(1, 2)), atol=1e-5)
+    (plain,) = predict(trained, images[:1], tmp_path / "plain", save=["probabilities"])
+    assert np.abs(tifffile.imread(plain) - upright).max() > 1e-4
+
+
+def test_more_cells_than_65535_are_written_as_uint32(trained, tmp_path, monkeypatch):
+    many = np.arange(40 * 50, dtype=np.int32).reshape(40, 50) + 65_000
+    monkeypatch.setattr("keras_unet.jobs.predict.label_instances", lambda *_: many)
+    (path,) = predict(trained, [grey(tmp_path / "a.tif")], tmp_path / "out")
+    assert tifffile.imread(path).dtype == np.uint32
+    np.testing.assert_array_equal(tifffile.imread(path), many)
 
 
 def test_each_plane_of_a_stack_is_predicted_as_an_image_of_its_own(trained, cells, tmp_path):
@@ -117,13 +161,14 @@ def test_one_class_everywhere_is_said(trained, tmp_path, monkeypatch):
     monkeypatch.setattr("keras_unet.jobs.predict.predict_image", background)
     said = []
     predict(trained, [grey(tmp_path / "a.tif")], tmp_path / "out", say=said.append)
-    assert len(said) == 1
-    assert said[0].startswith("Warning: every pixel of every image is predicted as class 0 (backg")
+    assert said[0] == Run.load(trained).rule.describe()
+    assert said[1].startswith("Warning: every pixel of every image is predicted as class 0 (backg")
+    assert len(said) == 2
 
 
 def test_two_classes_are_nothing_to_say(trained, cells, tmp_path):
     said = []
-    predict(trained, [cells / "images"], tmp_path / "out", say=said.append)
+    predict(trained, [cells / "images"], tmp_path / "out", save=["classes"], say=said.append)
     assert said == []
 
 
@@ -142,6 +187,13 @@ REFUSED = {
     "below a file": (["a.tif"], {"out": "b.tif/x"}, OSError, "b.tif: expected a writable folder"),
     "output": (["a.tif"], {"save": ["masks"]}, ValueError, "save must be of instances,.*masks"),
     "tile": (["a.tif"], {"tile_size": 47}, ValueError, r"tile_size must be 2k.*47"),
+    "threshold": (["a.tif"], {"rule": {"threshold": 2}}, ValueError, "threshold must be a prob"),
+    "rule": (
+        ["a.tif"],
+        {"rule": {"gap": 0, "neck": 0}, "save": ["classes"]},
+        ValueError,
+        "gap, neck: numbers for instances, .*Received: classes; save instances as well",
+    ),
     "precision": (["a.tif"], {"precision": "float8"}, ValueError, "precision must be.*float8"),
 }
 

@@ -1,0 +1,150 @@
+"""Cross-validation: as many networks as folds, each trained without its part of the images.
+
+Every image is held out once, so that what is chosen by the images held out is chosen by all; and
+the networks predict together better than one of them alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_unet.data.fingerprint import Fingerprint
+from keras_unet.data.samples import Sample, read_samples
+from keras_unet.ensembles import Ensemble, draw_folds, is_ensemble
+from keras_unet.files import make_folder
+from keras_unet.jobs.folders import check_new
+from keras_unet.jobs.networks import load_network
+from keras_unet.jobs.options import SEEDS, SettledOptions, TrainingOptions
+from keras_unet.jobs.recipe import settle
+from keras_unet.jobs.rules import Choice, choose_rule, first_rule, spread
+from keras_unet.jobs.starting import is_complete, is_resumable
+from keras_unet.jobs.targets import Target
+from keras_unet.jobs.train import train_folder
+from keras_unet.jobs.watch import Watch
+from keras_unet.plan import Progress, TrainingPlan
+from keras_unet.runs import Run
+
+
+def train_folds(
+    data: Path,
+    folder: Path,
+    options: TrainingOptions,
+    folds: int,
+    *,
+    on_start: Callable[[TrainingPlan], None] = lambda _: None,
+    on_step: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[str], None] = print,
+) -> list[Run]:
+    """Trains a network a fold, one after the other.
+
+    What is left to the data is settled once, from all images, so that the folds have one recipe.
+    Each has a seed of its own, the options' seed plus the number of the fold.
+
+    Args:
+        data: As `train_folder`.
+        folder: Folder to write; a new one.
+        options: As `train_folder`; `validation` is of no account. `max_minutes` is the time of all
+            folds together, `steps` and `epochs` are the length of each.
+        folds: Number of folds, from 2 to the number of images.
+        on_start: Called with the plan before the first batch of each fold.
+        on_step: Called after every batch.
+        say: Takes a line for a person.
+
+    Returns:
+        The runs. After an interruption the last one is incomplete and those after it are missing.
+
+    Raises:
+        ValueError: As `train_folder`, and if the number of folds does not suit the images.
+        OSError: As `train_folder`.
+    """
+    _check_unused(folder)
+    samples = _samples(data, options)
+    held_out = draw_folds([sample.name for sample in samples], folds, options.seed)
+    settled = settle(options, Fingerprint.of(samples), say)
+    if settled.max_minutes is not None:
+        settled = replace(settled, max_minutes=settled.max_minutes / folds)
+    Ensemble(make_folder(folder), held_out, settled.to_dict()).save()
+    return resume_folds(data, folder, on_start=on_start, on_step=on_step, say=say)
+
+
+def resume_folds(
+    data: Path,
+    folder: Path,
+    *,
+    on_start: Callable[[TrainingPlan], None] = lambda _: None,
+    on_step: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[str], None] = print,
+) -> list[Run]:
+    """Trains the folds of an ensemble that are missing or were interrupted.
+
+    Args:
+        data: Folder that the ensemble was started with.
+        folder: The ensemble's folder.
+        on_start: Called with the plan before the first batch of each fold.
+        on_step: Called after every batch.
+        say: Takes a line for a person.
+
+    Returns:
+        As `train_folds`.
+
+    Raises:
+        ValueError: As `train_folder` with `resume`, or if the ensemble's record cannot be read.
+        OSError: As `train_folder` with `resume`.
+    """
+    ensemble = Ensemble.load(folder)
+    options = SettledOptions.from_dict(ensemble.options)
+    runs = []
+    for number, (fold, names) in enumerate(zip(ensemble.folds, ensemble.held_out, strict=True), 1):
+        say(f"fold {number} of {len(ensemble.folds)}")
+        run = train_folder(
+            data,
+            fold,
+            replace(options, validation=names, seed=(options.seed + number) % SEEDS),
+            resume=is_resumable(fold),
+            on_start=on_start,
+            on_step=on_step,
+            say=say,
+        )
+        runs.append(run)
+        if not is_complete(run):
+            return runs
+    choice = _chosen_rule(runs, _samples(data, options))
+    say(choice.describe() if choice else runs[0].rule.describe())
+    replace(ensemble, rule=choice.rule if choice else runs[0].rule).save()
+    return runs
+
+
+def _samples(data: Path, options: TrainingOptions) -> tuple[Sample, ...]:
+    return read_samples(
+        data, labels=options.labels, ignore=options.ignore, allow_empty=options.allow_empty
+    ).samples
+
+
+def _chosen_rule(runs: Sequence[Run], samples: Sequence[Sample]) -> Choice | None:
+    """Chooses the rule by images of all folds, each as the network sees it that has not before."""
+    run_of = {name: run for run in runs for name in run.record["data"]["validation"]}
+    chosen = spread(samples, [sample.classes.size for sample in samples])
+    probabilities: list[NDArray[np.float32]] = []
+    references: list[NDArray[np.int32]] = []
+    for run in runs:
+        unseen = [sample for sample in chosen if run_of[sample.name] is run]
+        watch = Watch(run, [Target.of(sample, run.scheme) for sample in unseen])
+        seen, true = watch.cells(load_network(run))
+        probabilities += seen
+        references += true
+    start = first_rule(runs[0].scheme.kind, [sample.instances for sample in samples])
+    return choose_rule(start, probabilities, references)
+
+
+def _check_unused(folder: Path) -> None:
+    if is_ensemble(folder):
+        raise FileExistsError(
+            f"{folder}: expected a new folder for the ensemble. Received one that holds an "
+            "ensemble; choose another, or go on with it by --resume"
+        )
+    check_new(folder, "the ensemble")

@@ -1,0 +1,118 @@
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tifffile
+
+from keras_unet.ensembles import Ensemble
+from keras_unet.jobs.folds import resume_folds, train_folds
+from keras_unet.jobs.networks import load_runs
+from keras_unet.jobs.options import TrainingOptions
+from keras_unet.jobs.predict import predict_files
+from keras_unet.runs import Run
+
+TINY = {"depth": 1, "base_filters": 2, "tile": 60, "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def ensemble(cells, tmp_path_factory):
+    """Two folds of two images each; not to be written to."""
+    folder = tmp_path_factory.mktemp("folds") / "ensemble"
+    train_folds(cells, folder, TrainingOptions(steps=2, **TINY), 2, say=lambda _: None)
+    return folder
+
+
+def test_every_image_is_held_out_once(ensemble):
+    record = Ensemble.load(ensemble)
+    parts = [Run.load(fold).record["data"] for fold in record.folds]
+    assert sorted(name for part in parts for name in part["validation"]) == ["c0", "c1", "c2", "c3"]
+    for part, names in zip(parts, record.held_out, strict=True):
+        assert part["validation"] == list(names)
+        assert sorted(part["training"] + part["validation"]) == ["c0", "c1", "c2", "c3"]
+
+
+def test_folds_have_one_recipe(ensemble):
+    recorded = [Run.load(fold).record["options"] for fold in Ensemble.load(ensemble).folds]
+    first, second = ({**options, "validation": None, "seed": None} for options in recorded)
+    assert first == second
+    assert [options["seed"] for options in recorded] == [1, 2]
+    assert first["sigma"] is not None
+
+
+def test_minutes_are_those_of_all_folds(cells, tmp_path):
+    def stop(plan):
+        raise EnoughError(plan.max_minutes)
+
+    options = TrainingOptions(max_minutes=3, **TINY)
+    with pytest.raises(EnoughError, match=r"1\.0"):
+        train_folds(cells, tmp_path / "new", options, 3, on_start=stop, say=lambda _: None)
+
+
+class EnoughError(Exception):
+    """Ends the job when the plan is known."""
+
+
+def test_interrupted_folds_are_gone_on_with(cells, ensemble, tmp_path):
+    steps = []
+
+    def stop(progress):
+        steps.append(progress.step)
+        if len(steps) == 3:  # the first of the second fold
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "ensemble"
+    options = TrainingOptions(steps=2, **TINY)
+    runs = train_folds(cells, folder, options, 2, on_step=stop, say=lambda _: None)
+    assert [run.record["outcome"]["complete"] for run in runs] == [True, False]
+    runs = resume_folds(cells, folder, say=lambda _: None)
+    assert [run.record["outcome"]["steps"] for run in runs] == [2, 2]
+    for one, other in zip(Ensemble.load(folder).folds, Ensemble.load(ensemble).folds, strict=True):
+        assert (one / "last.keras").stat().st_size == (other / "last.keras").stat().st_size
+        assert (one / "history.csv").read_text().count("\n") > 1
+
+
+def test_the_rule_is_chosen_when_all_folds_are_trained(ensemble):
+    record = Ensemble.load(ensemble)
+    assert record.rule is not None
+    assert [run.rule for run in load_runs(ensemble)] == [record.rule] * 2
+
+
+def test_an_ensemble_predicts_the_mean_of_its_folds(cells, ensemble, tmp_path):
+    files, save = [cells / "images" / "c0.tif"], ["instances", "probabilities"]
+    say = {"say": lambda _: None}
+    predict_files(ensemble, files, tmp_path / "all", save=save, **say)
+    folds = Ensemble.load(ensemble).folds
+    for fold in folds:
+        predict_files(fold, files, tmp_path / fold.name, save=save, **say)
+    together, *each = (
+        tifffile.imread(tmp_path / name / "c0_probabilities.tif")
+        for name in ("all", *(fold.name for fold in folds))
+    )
+    np.testing.assert_allclose(together, np.mean(each, axis=0), rtol=0, atol=1e-6)
+    assert np.abs(each[0] - each[1]).max() > 1e-4
+
+
+def test_an_ensemble_that_is_not_trained_to_its_end_does_not_predict(cells, ensemble, tmp_path):
+    replace(Ensemble.load(ensemble), folder=tmp_path, rule=None).save()
+    with pytest.raises(FileNotFoundError, match="all 2 folds are trained"):
+        predict_files(tmp_path, [cells / "images"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fold_that_was_never_begun_is_trained(cells, ensemble, tmp_path):
+    folder = shutil.copytree(ensemble, tmp_path / "ensemble")
+    shutil.rmtree(folder / "fold-2")
+    runs = resume_folds(cells, folder, say=lambda _: None)
+    assert [run.folder.name for run in runs] == ["fold-1", "fold-2"]
+
+
+def test_a_used_folder_is_refused(cells, ensemble):
+    with pytest.raises(FileExistsError, match="expected a new folder for the ensemble"):
+        train_folds(cells, ensemble, TrainingOptions(steps=2, **TINY), 2)
+
+
+def test_a_number_of_folds_that_does_not_suit_leaves_nothing_behind(cells, tmp_path):
+    with pytest.raises(ValueError, match="folds=5 for 4"):
+        train_folds(cells, tmp_path / "new", TrainingOptions(steps=2, **TINY), 5)
+    assert not (tmp_path / "new").exists()
