@@ -79,7 +79,8 @@ def train(
                     _tell(progress, seen, say)
             else:
                 rate = plan.rate(plan.progress(progress.step, progress.seconds))
-                image, y_true = next(stream)
+                with _uninterrupted():
+                    image, y_true = next(stream)
                 with _uninterrupted():
                     loss, applied = update(image, y_true, rate)
                     progress = progress.after_step(loss, applied, rate, time.monotonic() - started)
@@ -136,13 +137,31 @@ def _uninterrupted() -> Iterator[None]:
         yield
         return
     held = []
-    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    with _undelivered():
+        before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+    if held:
+        signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def _undelivered() -> Iterator[None]:
+    """Keeps the signal from this thread and those it starts, where the system knows how to.
+
+    TensorFlow 2.21 cuts tiles by code that XLA has compiled. Interrupted within it, the process
+    may die of a damaged heap, even where the signal is only noted down.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if held:
-        signal.raise_signal(signal.SIGINT)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _optimizer(model: Any, plan: TrainingPlan) -> Any:

@@ -426,6 +426,19 @@ class TestInterruption:
         assert progress.step == 0
         assert {BEST, LAST, CHECKPOINT} <= {path.name for path in tmp_path.iterdir()}
 
+    def test_the_signal_does_not_reach_compiled_code(self, tmp_path: Path) -> None:
+        masks = []
+
+        def watched(first: int) -> Iterator[Any]:
+            for batch in batches(first):
+                masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+                yield batch
+
+        run(tmp_path, batches=watched)
+        assert masks
+        assert all(signal.SIGINT in mask for mask in masks)
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
     def test_a_second_ctrl_c_waits_until_all_is_written(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
