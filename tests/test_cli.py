@@ -554,3 +554,34 @@ def test_ctrl_c_ends_tidily_and_resume_goes_on(cells, tmp_path):
     assert outcome["steps"] == 120
     steps = [int(line.split(",")[0]) for line in (folder / "history.csv").read_text().split()[1:]]
     assert steps == list(range(6, 121, 6))
+
+
+def test_folds_train_and_predict_together(cells, tmp_path):
+    folder, out = tmp_path / "ensemble", tmp_path / "out"
+    trained = run("train", cells, "--run", folder, "--folds", "2", "--steps", "2", *TINY)
+    assert trained.exit_code == 0, trained.output
+    assert "fold 2 of 2" in trained.output
+    assert trained.output.count("best validation score: SEG") == 2
+    assert f"next: keras-unet predict {folder} IMAGES... --out FOLDER" in trained.output
+    predicted = run("predict", folder, cells / "images" / "c1.tif", "--out", out)
+    assert predicted.exit_code == 0, predicted.output
+    assert tifffile.imread(out / "c1.tif").shape == (96, 96)
+    again = run("train", cells, "--run", folder, "--resume")
+    assert again.exit_code == 0, again.output
+    assert again.output.count("this run is complete") == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--folds", "2", "--validation", "0.5"), "Received both"),
+        (("--folds", "5"), "folds=5 for 4"),
+        (("--folds", "1"), "folds=1 for 4"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(cells, tmp_path, options, message):
+    folder = tmp_path / "ensemble"
+    result = run("train", cells, "--run", folder, *options, *TINY)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert not folder.exists()
