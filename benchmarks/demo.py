@@ -37,11 +37,15 @@ def demo(seed: int, border_weight: float) -> dict[str, Any]:
         started = time.monotonic()
         subprocess.run(command, cwd=folder, check=True)  # noqa: S603 - the command of this line
         seconds = time.monotonic() - started
-        scores = json.loads((Path(folder) / "demo" / "scores.json").read_text())
+        scores, plain = (
+            json.loads((Path(folder) / "demo" / name / "scores.json").read_text())["overall"]
+            for name in (".", "components")
+        )
     return {
         "command": " ".join(["keras-unet demo", *options]),
         "seconds": round(seconds),
-        "scores": scores["overall"],
+        "scores": scores,
+        "seg_of_plain_components": plain["seg"],
     }
 
 
