@@ -25,6 +25,7 @@ _HOMES = {
     "build_unet": "model",
     "class_weight_map": "data.weights",
     "evaluate_folders": "jobs.evaluate",
+    "export_saved_model": "jobs.export",
     "label_instances": "instances",
     "predict_files": "jobs.predict",
     "predict_image": "prediction",

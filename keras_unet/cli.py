@@ -227,6 +227,42 @@ def evaluate_command(
     )
 
 
+@main.command("export")
+@click.argument("run_folder", metavar="RUN", type=_PATH)
+@click.argument("out", type=_PATH)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["saved_model"]),
+    required=True,
+    help="saved_model: for TensorFlow Serving.",
+)
+@click.option("--precision", help="auto, float32, bfloat16 or float16; as trained if not given.")
+@click.option("--frozen", is_flag=True, help="Weights as constants, for older runtimes.")
+@click.option("--tile", type=int, help="Input tile in pixels [default: one that fills 512]")
+@click.option("--version", type=int, default=1, show_default=True, help="Number of the version.")
+def export_command(
+    run_folder: Path,
+    out: Path,
+    format_: str,  # noqa: ARG001 - one so far; asked for so that a command keeps its meaning
+    precision: str | None,
+    frozen: bool,
+    tile: int | None,
+    version: int,
+) -> None:
+    """Export RUN to OUT/VERSION, complete: raw pixels of any size in, classes of that size out."""
+    written = import_quietly("keras_unet.jobs.export").export_saved_model(
+        run_folder,
+        out,
+        precision=precision,
+        frozen=frozen,
+        tile_size=tile,
+        version=version,
+        say=click.echo,
+    )
+    click.echo(f"written: {written}")
+
+
 @main.command("demo")
 @click.option("--out", type=_PATH, default=Path("keras-unet-demo"), help="Folder to write.")
 @click.option("--steps", type=int, default=1000, show_default=True, help="Training steps.")

@@ -585,3 +585,35 @@ def test_folds_that_cannot_be_are_refused(cells, tmp_path, options, message):
     assert result.exit_code == 2
     assert message in result.output
     assert not folder.exists()
+
+
+def test_exporting_prints_the_difference_and_refuses_a_version_that_is_there(trained, tmp_path):
+    words = "export", trained, tmp_path / "out", "--format", "saved_model", "--tile", "60"
+    result = run(*words, "--version", "2")
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    assert re.search(r"largest difference .* c0\.tif, 66 x 66 pixels: \S+ \(allowed", result.stdout)
+    assert result.stdout.endswith(f"written: {tmp_path / 'out' / '2'}\n")
+    assert "2: expected a version that is not there yet" in one_line(run(*words, "--version", "2"))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["2"]
+
+
+EXPORTS = {
+    "format": ("{run} {tmp}/out --format keras", "'--format': 'keras' is not"),
+    "no format": ("{run} {tmp}/out", "Missing option '--format'.*See: .*export --help"),
+    "no run": ("{tmp} {tmp}/out {f}", "expected a run.*without run.json"),
+    "tile": ("{run} {tmp}/out {f} --tile 47", "tile_size must be 2k.*Received: 47"),
+    "version": ("{run} {tmp}/out {f} --version 0", "version must be .* at least 1. Received: 0"),
+    "precision": ("{run} {tmp}/out {f} --precision half", "precision must be.*'half'"),
+    "unwritable": ("{run} /proc/x {f}", "/proc: expected a writable folder"),
+    "a file": ("{run} {tmp}/file {f}", "file: expected a writable folder"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), EXPORTS.values(), ids=EXPORTS)
+def test_exports_that_cannot_be_made(trained, tmp_path, arguments, message):
+    (tmp_path / "file").touch()
+    before = contents(tmp_path, trained)
+    words = arguments.format(run=trained, tmp=tmp_path, f="--format saved_model").split()
+    result = run("export", *words)
+    assert re.search(message, one_line(result)), result.stderr
+    assert contents(tmp_path, trained) == before

@@ -1,0 +1,77 @@
+"""From a run to a version folder that a server or a program loads without this package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from keras_unet.ensembles import Ensemble, is_ensemble
+from keras_unet.export.artefact import EXTRA, Artefact
+from keras_unet.export.savedmodel import write_graph
+from keras_unet.export.tiling import GraphTiling
+from keras_unet.export.versions import new_version
+from keras_unet.export.warmup import WARMUP, write_warmup
+from keras_unet.jobs.folders import check_writable
+from keras_unet.jobs.networks import load_network
+from keras_unet.jobs.parity import check_parity
+from keras_unet.precision import choose_precision
+from keras_unet.runs import Run
+
+
+def export_saved_model(
+    run_folder: Path,
+    out: Path,
+    *,
+    precision: str | None = None,
+    frozen: bool = False,
+    tile_size: int | None = None,
+    version: int = 1,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Exports a run as a SavedModel for TensorFlow Serving, complete in itself.
+
+    It takes raw pixels of any size and gives probabilities and classes of that size; the signatures
+    are those of `keras_unet.export.savedmodel`. What was written is loaded by a fresh process and
+    compared with the run before it gets its name.
+
+    Args:
+        run_folder: A folder that training wrote.
+        out: Folder of the model, in which `<version>/` is written.
+        precision: Precision to compute in, "auto", "float32", "bfloat16" or "float16"; None for
+            that of the training. Images and probabilities are float32 in each.
+        frozen: Whether weights become constants of the graph, for runtimes without variables.
+        tile_size: Height and width of the tile in pixels; None for one that fills 512. Memory and
+            the time of small images grow with it.
+        version: Number of the version, at least 1. Servers take the highest by default.
+        say: Takes a line for a person.
+
+    Returns:
+        The folder written, `out / str(version)`.
+
+    Raises:
+        ValueError: If the run's record or model cannot be read, the precision is unknown, the tile
+            size does not fit, or what was written answers otherwise than the run.
+        OSError: If the run is missing, is an ensemble, the version is there already, or `out`
+            cannot be written to.
+    """
+    run = _single(run_folder)
+    tiling = GraphTiling.of(run.architecture, tile_size)
+    chosen = choose_precision(precision or run.precision)
+    check_writable(out)
+    with new_version(out, version) as folder:
+        network = load_network(run, chosen)
+        write_graph(folder, run, network, tiling, frozen=frozen)
+        Artefact(run, tiling, chosen, frozen).write(folder)
+        write_warmup(folder / EXTRA / WARMUP, tiling)
+        say(check_parity(folder, run, network, tiling, chosen))
+    return out / str(version)
+
+
+def _single(folder: Path) -> Run:
+    if is_ensemble(folder):
+        first = Ensemble.load(folder).folds[0]
+        raise IsADirectoryError(
+            f"{folder}: expected a run, for one network is exported at a time. Received an "
+            f"ensemble; export one of its folds, such as {first}"
+        )
+    return Run.load(folder)
