@@ -24,9 +24,20 @@ def origin() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    result = subprocess.run(  # noqa: S603 - the command is written here
-        command, cwd=ROOT, capture_output=True, text=True, check=True
+    """Returns the commit, and whether other files than results differ from it."""
+    changed = _git(
+        "status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results"
+    )
+    return _git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    result = subprocess.run(  # noqa: S603 - the commands are written here
+        ["git", *arguments],  # noqa: S607 - wherever it is installed
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return result.stdout.strip()
 
