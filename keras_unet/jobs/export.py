@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from keras_unet.ensembles import Ensemble, is_ensemble
@@ -13,7 +14,7 @@ from keras_unet.export.versions import new_version
 from keras_unet.export.warmup import WARMUP, write_warmup
 from keras_unet.jobs.folders import check_writable
 from keras_unet.jobs.networks import load_network
-from keras_unet.jobs.parity import check_parity
+from keras_unet.jobs.parity import TOLERANCES, answer_of_saved_model, check_parity
 from keras_unet.precision import choose_precision
 from keras_unet.runs import Run
 
@@ -63,7 +64,8 @@ def export_saved_model(
         write_graph(folder, run, network, tiling, frozen=frozen)
         Artefact(run, tiling, chosen, frozen).write(folder)
         write_warmup(folder / EXTRA / WARMUP, tiling)
-        say(check_parity(folder, run, network, tiling, chosen))
+        answer = partial(answer_of_saved_model, folder)
+        say(check_parity(run, network, tiling.tile_size, tiling.useful, TOLERANCES[chosen], answer))
     return out / str(version)
 
 

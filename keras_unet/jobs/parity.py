@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 from keras_unet.backend import tf
 from keras_unet.data.images import as_channels, read_planes
 from keras_unet.data.pairs import find_pairs
-from keras_unet.export.tiling import GraphTiling
 from keras_unet.precision import Precision
 from keras_unet.prediction import predict_image
 from keras_unet.runs import Run
@@ -28,62 +28,58 @@ from keras_unet.synthetic import draw_cells
 TOLERANCES: dict[Precision, float] = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 1e-2}
 """Largest difference of a probability; half precisions round where operations are joined."""
 
+Answer = Callable[[NDArray[np.float32]], NDArray[Any]]
+
 _SMALLEST_DRAWING = 64
 
 
 def check_parity(
-    folder: Path, run: Run, network: Any, tiling: GraphTiling, precision: Precision
+    run: Run, network: Any, tile_size: int, useful: int, tolerance: float, answer: Answer
 ) -> str:
-    """Compares the exported graph with the run on an image of several tiles.
+    """Compares what was exported with the run on an image of several tiles.
 
     The image is the first of the run's data folder where that is still there, else a drawn one.
 
     Args:
-        folder: Folder of the SavedModel.
         run: The run.
         network: Its network, in the precision exported.
-        tiling: How the graph tiles.
-        precision: Which says what difference is due to rounding.
+        tile_size: Height and width of the tiles in pixels.
+        useful: Pixels a side that one tile fills.
+        tolerance: Largest difference of a probability that is due to rounding.
+        answer: Asks what was exported: raw pixels `(height, width, channels)`, float32, to
+            probabilities `(height, width, classes)`.
 
     Returns:
         A line for a person with the largest difference.
 
     Raises:
-        ValueError: If the graph does not load or answer, or differs by more than rounding.
+        ValueError: If it does not answer, or differs by more than the tolerance.
     """
-    image, name = _image(run, 3 * tiling.useful // 2)
+    image, name = _image(run, 3 * useful // 2)
     with tf.device("/CPU:0"):
         standardised = run.standardise(image, Path(name))
-        expected = predict_image(network, standardised, tile_size=tiling.tile_size)
-    answer = _answer(folder, image.astype(np.float32))
-    alike = answer.shape == expected.shape
-    difference = float(np.abs(answer - expected).max()) if alike else np.inf
-    if not difference <= TOLERANCES[precision]:  # NaN is no parity either
+        expected = predict_image(network, standardised, tile_size=tile_size)
+    answered = answer(image.astype(np.float32))
+    alike = answered.shape == expected.shape
+    difference = float(np.abs(answered - expected).max()) if alike else np.inf
+    if not difference <= tolerance:  # NaN is no parity either
         raise ValueError(
             f"{run.folder}: expected an export that answers as the run does, to "
-            f"{TOLERANCES[precision]:.0e}. Received a difference of {difference:.1e} on {name}; "
+            f"{tolerance:.0e}. Received a difference of {difference:.1e} on {name}; "
             "nothing was kept. Export in float32, or with another version of TensorFlow"
         )
     return (
         f"largest difference from the run on {name}, {image.shape[0]} x {image.shape[1]} pixels: "
-        f"{difference:.1e} (allowed: {TOLERANCES[precision]:.0e})"
+        f"{difference:.1e} (allowed: {tolerance:.0e})"
     )
 
 
-def _image(run: Run, largest: int) -> tuple[NDArray[Any], str]:
-    """Raw pixels `(height, width, channels)` and their name."""
-    channels = run.architecture.channels
-    try:
-        path = find_pairs(Path(run.record["data"]["folder"])).pairs[0].image
-        image = as_channels(read_planes(path, palette="colours")[0], channels, path)
-    except (KeyError, OSError, ValueError):  # moved, or replaced by other data
-        size = (max(largest, _SMALLEST_DRAWING),) * 2
-        drawn = [draw_cells(seed, size=size)[0] for seed in range(channels)]
-        return np.stack(drawn, axis=-1), "a drawn image"
-    return image[:largest, :largest], path.name
+def answer_of_saved_model(folder: Path, image: NDArray[np.float32]) -> NDArray[Any]:
+    """Answers by a SavedModel, in a fresh process.
 
-
-def _answer(folder: Path, image: NDArray[np.float32]) -> NDArray[Any]:
+    Raises:
+        ValueError: If it does not load or answer.
+    """
     with tempfile.TemporaryDirectory() as name:
         np.save(Path(name) / "image.npy", image[None])
         command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "run"]
@@ -107,3 +103,16 @@ def _answer(folder: Path, image: NDArray[np.float32]) -> NDArray[Any]:
             )
         answer: NDArray[Any] = np.load(written)[0]
         return answer
+
+
+def _image(run: Run, largest: int) -> tuple[NDArray[Any], str]:
+    """Raw pixels `(height, width, channels)` and their name."""
+    channels = run.architecture.channels
+    try:
+        path = find_pairs(Path(run.record["data"]["folder"])).pairs[0].image
+        image = as_channels(read_planes(path, palette="colours")[0], channels, path)
+    except (KeyError, OSError, ValueError):  # moved, or replaced by other data
+        size = (max(largest, _SMALLEST_DRAWING),) * 2
+        drawn = [draw_cells(seed, size=size)[0] for seed in range(channels)]
+        return np.stack(drawn, axis=-1), "a drawn image"
+    return image[:largest, :largest], path.name
