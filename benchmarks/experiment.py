@@ -84,13 +84,13 @@ class Experiment:
             commands.append(["evaluate", out, "held_out/labels", *score])
         for command in commands:
             self._run(command)
-        outcome = json.loads((self.work / "run" / "run.json").read_text())["record"]["outcome"]
+        records = [json.loads(path.read_text()) for path in sorted(self.work.glob("run/**/run.json"))]
         return {
             "commands": [" ".join(["keras-unet", *command]) for command in commands],
             **origin(),
             "training_images": training,
             "held_out_images": held_out,
-            "training": outcome,
+            "trainings": [one["record"]["outcome"] for one in records],  # one a fold
             **{_name("scores", one): self._scores(one) for one in self.predict},
         }
 

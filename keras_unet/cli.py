@@ -85,6 +85,7 @@ def main(context: click.Context) -> None:
 @click.option(
     "--amplitude", type=float, help=f"Elastic deformation in pixels (paper: 10) {_FROM_DATA}"
 )
+@click.option("--zoom", type=float, help="Spread of a factor on lengths (0.25; paper: 0).")
 @click.option("--engine", type=click.Choice(["graph", "elasticdeform"]), help="Who deforms.")
 @click.option("--learning-rate", type=float, help="The highest rate (0.01).")
 @click.option("--momentum", type=float, help="Of the gradient (0.99, as in the paper).")

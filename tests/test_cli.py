@@ -172,6 +172,7 @@ OPTIONS = {
     "--border-weight -1": "border_weight must be at least 0",
     "--sigma -5": "sigma must be more than 0 pixels",
     "--amplitude -1": "amplitude must be",
+    "--zoom -1": "zoom must be",
     "--engine hand": "'--engine': 'hand' is not one of",
     "--learning-rate 0": "learning_rate must be greater than 0",
     "--resume --steps 5 --base-filters 4": "--resume goes on.*also --steps, --base-filters",

@@ -27,6 +27,8 @@ class Augmentation:
         amplitude: Standard deviation of the displacements in pixels. The paper takes 10.
         rotation: Whether tiles are turned by any angle.
         flip: Whether half of the tiles are mirrored.
+        zoom: Standard deviation of the logarithm of a factor on lengths, which is drawn within two
+            of them. The paper has none; a network meets cells smaller and larger than its training.
         contrast: Standard deviation of the logarithm of a factor on the standardised grey values.
         brightness: Standard deviation of an offset, in units of the image's standard deviation.
     """
@@ -35,6 +37,7 @@ class Augmentation:
     amplitude: float = 10.0
     rotation: bool = True
     flip: bool = True
+    zoom: float = 0.25
     contrast: float = 0.15
     brightness: float = 0.15
 
@@ -46,7 +49,7 @@ class Augmentation:
         """
         if self.nodes < 2:
             raise ValueError(f"nodes must be at least 2. Received: nodes={self.nodes}")
-        for name in ("amplitude", "contrast", "brightness"):
+        for name in ("amplitude", "zoom", "contrast", "brightness"):
             if not 0 <= getattr(self, name) < inf:
                 raise ValueError(
                     f"{name} must be at least 0 and finite. Received: {name}={getattr(self, name)}"
@@ -54,7 +57,7 @@ class Augmentation:
 
 
 NO_AUGMENTATION = Augmentation(
-    amplitude=0.0, rotation=False, flip=False, contrast=0.0, brightness=0.0
+    amplitude=0.0, rotation=False, flip=False, zoom=0.0, contrast=0.0, brightness=0.0
 )
 
 
@@ -65,7 +68,7 @@ class Draw(NamedTuple):
         size: `(first pixel in the list, height, width)` of its image.
         centre: Row and column of the tile's centre in its image.
         grid: Displacements in pixels, shape `(2, nodes, nodes)`.
-        matrix: Rotation and flip, shape `(2, 2)`, applied to positions relative to the centre.
+        matrix: Rotation, flip and zoom, shape `(2, 2)`, applied to positions relative to the centre.
         contrast: Factor on the grey values.
         brightness: Offset of the grey values.
     """
@@ -87,7 +90,7 @@ def draw_tile(number: Any, sizes: Any, augmentation: Augmentation, seed: int) ->
         augmentation: How far tiles are varied.
         seed: The run's seed.
     """
-    keys = tf.unstack(tf.random.split(tf.stack([tf.cast(seed, tf.int64), number]), 6))
+    keys = tf.unstack(tf.random.split(tf.stack([tf.cast(seed, tf.int64), number]), 7))
     total = tf.reduce_sum(sizes[-1, :1]) + sizes[-1, 1] * sizes[-1, 2]
     pixel = tf.random.stateless_uniform([], keys[0], 0, total, tf.int32)
     size = sizes[tf.searchsorted(sizes[:, 0], pixel[None], side="right")[0] - 1]
@@ -96,7 +99,8 @@ def draw_tile(number: Any, sizes: Any, augmentation: Augmentation, seed: int) ->
     grid = augmentation.amplitude * tf.random.stateless_normal([2, nodes, nodes], keys[1])
     contrast = tf.exp(augmentation.contrast * tf.random.stateless_normal([], keys[4]))
     brightness = augmentation.brightness * tf.random.stateless_normal([], keys[5])
-    matrix = _rotation(keys[2], augmentation) @ _flip(keys[3], augmentation)
+    zoom = tf.exp(augmentation.zoom * tf.random.stateless_truncated_normal([], keys[6]))
+    matrix = zoom * _rotation(keys[2], augmentation) @ _flip(keys[3], augmentation)
     centre = tf.stack([within // size[2], within % size[2]])
     return Draw(size, centre, grid, matrix, contrast, brightness)
 

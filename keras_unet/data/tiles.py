@@ -1,6 +1,6 @@
 """Cuts tiles inside the graph, compiled by XLA.
 
-A tile is read once, at coordinates that already hold rotation, flip and elastic deformation: image
+A tile is read once, at coordinates that already hold rotation, flip, zoom and elastic deformation: image
 (bilinear), labels (nearest) and weights (bilinear) by the same coordinates.
 """
 

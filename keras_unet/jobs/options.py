@@ -30,7 +30,7 @@ _CHOICES = {
     "standardise": get_args(Mode),
     "engine": get_args(Engine),
 }
-_UNSAID = {"class_balance": True, "momentum": 0.99}  # of runs from before there was a choice
+_UNSAID = {"class_balance": True, "momentum": 0.99, "zoom": 0.0}  # of older runs
 _WHOLE = {"batch_size": 1, "seed": 0, "ignore": 0}
 SEEDS = 2**32  # that Keras and NumPy take, from 0
 
@@ -65,6 +65,7 @@ class TrainingOptions:
         class_balance: Whether w_c of equation 2 balances the classes as in the paper, or None.
         amplitude: Standard deviation of the elastic deformation in pixels, or None. The paper
             takes 10.
+        zoom: Standard deviation of the logarithm of a factor on lengths. The paper has none.
         engine: Who deforms, "graph" or "elasticdeform".
         learning_rate: The highest rate.
         momentum: The paper takes 0.99.
@@ -97,6 +98,7 @@ class TrainingOptions:
     sigma: float | None = None
     class_balance: bool | None = None
     amplitude: float | None = None
+    zoom: float = 0.25
     engine: Engine = "graph"
     learning_rate: float = 1e-2
     momentum: float = 0.99
@@ -108,8 +110,7 @@ class TrainingOptions:
         self._check_length()
         self._check_validation()
         self._check_network()
-        if self.amplitude is not None:
-            Augmentation(amplitude=self.amplitude)
+        Augmentation(amplitude=self.amplitude or 0.0, zoom=self.zoom)
         choose_precision(self.precision)
 
     @property
@@ -248,7 +249,7 @@ class SettledOptions(TrainingOptions):
 
     def augmentation(self) -> Augmentation:
         """Returns how training tiles are varied."""
-        return Augmentation(amplitude=self.amplitude)
+        return Augmentation(amplitude=self.amplitude, zoom=self.zoom)
 
     def plan(self, tiles_an_epoch: float) -> TrainingPlan:
         """Returns how long and how fast to train.

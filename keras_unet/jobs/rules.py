@@ -38,7 +38,7 @@ _NECKS: Mapping[Seeds, Sequence[float]] = {
 }
 _USUAL_NECK: Mapping[Seeds, float] = {"components": 0.6, "probability": 0.9, "distance": 0.6}
 _OTHER_SEEDS = 2  # steps that another way to part cells counts for
-_SIZES = (0, 0.5, 1)  # times the minimum size to start from; 2 would remove a tenth of the cells
+_SIZES = (0, 1, 2)  # times the minimum size to start from; 4 would remove a tenth of the cells
 _GAPS = (0.0, 2.0, 4.0)
 _SMALL_CELL = 10  # percentile of the cells' sizes
 _PRICE = 0.2
@@ -75,7 +75,8 @@ def first_rule(kind: Kind, references: Iterable[NDArray[np.integer]]) -> Instanc
     """Returns the rule to start from, the best for networks whose cells were looked at before.
 
     Where labels hold instances, cells are parted at their necks. Classes are not: their pieces may
-    be of any shape. Half of a small cell, the 10th percentile, is the minimum size.
+    be of any shape. A quarter of a small cell, the 10th percentile, is the minimum size: other
+    images may hold smaller cells.
 
     Args:
         kind: What the labels hold.
@@ -83,11 +84,11 @@ def first_rule(kind: Kind, references: Iterable[NDArray[np.integer]]) -> Instanc
 
     Example:
         >>> first_rule("instances", [np.repeat([[0, 1, 2]], 40, axis=0)])
-        InstanceRule(threshold=0.5, seeds='distance', neck=0.6, minimum_size=20, gap=2.0,
+        InstanceRule(threshold=0.5, seeds='distance', neck=0.6, minimum_size=10, gap=2.0,
                      fill_holes=True)
     """
     sizes = np.concatenate([_sizes(reference) for reference in references])
-    small = round(float(np.percentile(sizes, _SMALL_CELL)) / 2) if sizes.size else 0
+    small = round(float(np.percentile(sizes, _SMALL_CELL)) / 4) if sizes.size else 0
     if kind == "classes":
         return InstanceRule(minimum_size=small)
     return InstanceRule(seeds="distance", neck=0.6, minimum_size=small)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ class TestDraw:
         assert stats.chisquare(np.bincount(pixels, minlength=143)).pvalue > 1e-3
 
     def test_angles_are_uniform_and_half_of_the_tiles_are_flipped(self) -> None:
-        matrices = draws(1000, SHAPE_ALONE, self.SIZES).matrix.astype(float)
+        rigid = replace(SHAPE_ALONE, zoom=0.0)
+        matrices = draws(1000, rigid, self.SIZES).matrix.astype(float)
         flips = np.linalg.det(matrices)
         np.testing.assert_allclose(np.abs(flips), 1, atol=1e-5)
         np.testing.assert_allclose(
@@ -39,6 +41,14 @@ class TestDraw:
         assert abs((flips < 0).mean() - 0.5) < 0.05
         angles = np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]) / (2 * np.pi) % 1
         assert stats.kstest(angles, "uniform").pvalue > 1e-3
+
+    def test_lengths_vary_by_a_factor_within_two_deviations(self) -> None:
+        matrices = draws(1000, replace(SHAPE_ALONE, zoom=0.2), self.SIZES).matrix.astype(float)
+        factors = np.sqrt(np.abs(np.linalg.det(matrices)))
+        expected = factors[:, None, None] ** 2 * np.eye(2)  # as much along every direction
+        np.testing.assert_allclose(matrices @ matrices.swapaxes(1, 2), expected, atol=1e-5)
+        drawn = np.log(factors) / 0.2
+        assert stats.kstest(drawn, stats.truncnorm(-2, 2).cdf).pvalue > 1e-3
 
     def test_grid_and_grey_values_have_the_spread_asked_for(self) -> None:
         drawn = draws(
@@ -68,6 +78,7 @@ class TestDraw:
             {"amplitude": -1.0},
             "amplitude must be at least 0 and finite. Received: amplitude=-1",
         ),
+        ({"zoom": -0.1}, "zoom must be at least 0 and finite. Received: zoom=-0.1"),
         ({"contrast": -0.1}, "contrast must be at least 0 and finite. Received: contrast=-0.1"),
         ({"brightness": float("nan")}, "brightness must be .*brightness=nan"),
     ],

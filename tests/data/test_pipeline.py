@@ -90,7 +90,7 @@ class TestOneField:
     def test_a_tile_is_bent(self) -> None:
         """Away from the mirrored border, places move by about one pixel a pixel."""
         image = telling_image(0, 400, 400)
-        mild = replace(SHAPE_ALONE, amplitude=2.0)
+        mild = replace(SHAPE_ALONE, amplitude=2.0, zoom=0.0)
         (tile, _), *_ = take(1, [image], seed=4, augmentation=mild)
         lengths = np.linalg.norm(np.diff(tile[0, ..., :2], axis=1), axis=-1)
         assert 0.6 < lengths.min() < 0.99
@@ -252,7 +252,7 @@ def run_script(script: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0", "CUDA_VISIBLE_DEVICES": "-1"}
     command = [sys.executable, "-c", script]
     return subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=60, env=environment
+        command, capture_output=True, text=True, check=True, timeout=300, env=environment
     )
 
 

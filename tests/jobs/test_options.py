@@ -33,6 +33,7 @@ REFUSED = {
     "sigma": ({"sigma": -5.0}, "sigma must be more than 0 pixels.*sigma=-5.0"),
     "no sigma": ({"sigma": float("nan")}, "sigma must be more than 0 pixels.*sigma=nan"),
     "amplitude": ({"amplitude": -1.0}, "amplitude must be .*at least 0.*-1"),
+    "zoom": ({"zoom": -1.0}, "zoom must be .*at least 0.*-1"),
     "learning_rate": ({"learning_rate": 0.0}, "learning_rate must be greater than 0.*0.0"),
 }
 

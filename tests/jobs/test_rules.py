@@ -108,8 +108,8 @@ def test_a_network_that_finds_nothing_keeps_the_first_rule(examples) -> None:
         ({"threshold": 0.8}, 2),
         ({"threshold": 0.4}, 2),
         ({"neck": 0.8}, 2),
-        ({"minimum_size": 0}, 2),
-        ({"minimum_size": START.minimum_size // 2}, 1),
+        ({"minimum_size": 0}, 1),
+        ({"minimum_size": 2 * START.minimum_size}, 1),
         ({"gap": 0.0}, 1),
         ({"fill_holes": False}, 1),
         ({"seeds": "components"}, 2),
@@ -124,9 +124,9 @@ def test_steps_are_counted(changes, steps) -> None:
 
 def test_the_first_rule_parts_instances_alone() -> None:
     cells = np.repeat([[0, 1, 2, 2]], 30, axis=0)  # of 30 and 60 pixels; the 10th percentile is 33
-    assert first_rule("instances", [cells, 0 * cells]).minimum_size == 16
+    assert first_rule("instances", [cells, 0 * cells]).minimum_size == 8
     assert first_rule("instances", [cells]).seeds == "distance"
-    assert first_rule("classes", [cells]) == InstanceRule(minimum_size=16)
+    assert first_rule("classes", [cells]) == InstanceRule(minimum_size=8)
     assert first_rule("classes", [0 * cells]) == InstanceRule()
 
 
