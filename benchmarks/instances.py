@@ -1,9 +1,9 @@
 """What each step from probabilities to cells gains: `python -m benchmarks.instances NAME RUN DATA`.
 
-RUN is a trained run, DATA a folder with images/ and labels/; the images that the run was trained on
-are left out. The steps add up, from plain connected components at a probability of 0.5 to the rule
-that the run has recorded, for the network's prediction and for its average over the symmetries of
-the square. SEG, AP at an IoU of 0.5 and the counts go to `benchmarks/results/instances-NAME.json`.
+RUN is a trained run or an ensemble, DATA a folder with images/ and labels/; images that it was
+trained on are left out. The steps add up, from plain connected components at a probability of 0.5 to the rule
+that the run has recorded, for the networks' prediction and for its average over the symmetries
+of the square. SEG, AP at an IoU of 0.5 and the counts go to `benchmarks/results/instances-NAME.json`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.record import RESULTS, origin
 from keras_unet.data.samples import Sample, read_samples
 from keras_unet.files import make_folder, write_json
 from keras_unet.instances import InstanceRule, cell_probability, label_instances
-from keras_unet.jobs.networks import load_network
+from keras_unet.jobs.networks import load_network, load_runs
 from keras_unet.metrics import matching, seg
 from keras_unet.prediction import predict_image
 from keras_unet.runs import Run
@@ -47,56 +47,64 @@ STEPS = {
 @click.argument("data", type=_PATH)
 def main(name: str, run_folder: Path, data: Path) -> None:
     """Measures the steps and writes them down."""
-    run = Run.load(run_folder)
-    samples = _unseen(run, data)
+    runs = load_runs(run_folder)
+    samples = _unseen(runs, data)
     references = [sample.instances for sample in samples]
     result = {
         "benchmark": f"python -m benchmarks.instances {' '.join(sys.argv[1:])}",
         **origin(),
         "images": [sample.name for sample in samples],
-        "rule_chosen_on": run.record["data"]["validation"],
-        "rule": run.rule.to_dict(),
-        "prediction": _measured(run, samples, references, symmetries=False),
-        "average_over_symmetries": _measured(run, samples, references, symmetries=True),
+        "rule_chosen_on": sorted({one for run in runs for one in run.record["data"]["validation"]}),
+        "rule": runs[0].rule.to_dict(),
+        "prediction": _measured(runs, samples, references, symmetries=False),
+        "average_over_symmetries": _measured(runs, samples, references, symmetries=True),
     }
     write_json(make_folder(RESULTS) / f"instances-{name}.json", result)
     print(json.dumps(result, indent=2))
 
 
-def _unseen(run: Run, data: Path) -> list[Sample]:
-    samples = read_samples(data, labels=run.scheme.kind, ignore=run.scheme.ignore).samples
-    return [one for one in samples if one.name not in run.record["data"]["training"]]
+def _unseen(runs: Sequence[Run], data: Path) -> list[Sample]:
+    scheme = runs[0].scheme
+    seen = {name for run in runs for name in run.record["data"]["training"]}
+    samples = read_samples(data, labels=scheme.kind, ignore=scheme.ignore).samples
+    return [one for one in samples if one.name not in seen]
 
 
 def _measured(
-    run: Run, samples: Sequence[Sample], references: Sequence[NDArray[Any]], symmetries: bool
+    runs: Sequence[Run],
+    samples: Sequence[Sample],
+    references: Sequence[NDArray[Any]],
+    symmetries: bool,
 ) -> dict[str, Any]:
     started = time.monotonic()
-    probabilities = _probabilities(run, samples, symmetries)
+    probabilities = _probabilities(runs, samples, symmetries)
     seconds = round(time.monotonic() - started, 1)
     steps = {
         step: _scores(references, [label_instances(one, rule) for one in probabilities])
-        for step, rule in _rules(run.rule)
+        for step, rule in _rules(runs[0].rule)
     }
     return {"seconds_to_predict": seconds, "steps": steps}
 
 
 def _probabilities(
-    run: Run, samples: Sequence[Sample], symmetries: bool
+    runs: Sequence[Run], samples: Sequence[Sample], symmetries: bool
 ) -> list[NDArray[np.float32]]:
-    model = load_network(run)
-    return [
-        cell_probability(
+    """Predicts the probability of being cell, the mean of the runs; 0 where pixels do not count."""
+    networks = [(run, load_network(run)) for run in runs]
+
+    def mean(sample: Sample) -> NDArray[np.float32]:
+        scores = [
             predict_image(
                 model,
                 run.standardisation.apply(sample.image),
                 architecture=run.architecture,
                 symmetries=symmetries,
             )
-        )
-        * ~sample.ignored
-        for sample in samples
-    ]
+            for run, model in networks
+        ]
+        return cell_probability(np.mean(scores, axis=0)) * ~sample.ignored
+
+    return [mean(sample) for sample in samples]
 
 
 def _rules(chosen: InstanceRule) -> Iterator[tuple[str, InstanceRule]]:
