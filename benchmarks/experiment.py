@@ -84,7 +84,9 @@ class Experiment:
             commands.append(["evaluate", out, "held_out/labels", *score])
         for command in commands:
             self._run(command)
-        records = [json.loads(path.read_text()) for path in sorted(self.work.glob("run/**/run.json"))]
+        records = [
+            json.loads(path.read_text()) for path in sorted(self.work.glob("run/**/run.json"))
+        ]
         return {
             "commands": [" ".join(["keras-unet", *command]) for command in commands],
             **origin(),

@@ -1,9 +1,10 @@
 """What each step from probabilities to cells gains: `python -m benchmarks.instances NAME RUN DATA`.
 
 RUN is a trained run or an ensemble, DATA a folder with images/ and labels/; images that it was
-trained on are left out. The steps add up, from plain connected components at a probability of 0.5 to the rule
-that the run has recorded, for the networks' prediction and for its average over the symmetries
-of the square. SEG, AP at an IoU of 0.5 and the counts go to `benchmarks/results/instances-NAME.json`.
+trained on are left out. The steps add up, from plain connected components at a probability of 0.5
+to the rule that the run has recorded, for the networks' prediction and for its average over the
+symmetries of the square. SEG, AP at an IoU of 0.5 and the counts go to
+`benchmarks/results/instances-NAME.json`.
 """
 
 from __future__ import annotations
