@@ -10,9 +10,6 @@ and written to `benchmarks/results/speed.json`.
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -21,13 +18,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.record import RESULTS, origin
+from benchmarks.timing import compare
 from keras_unet.backend import tf
 from keras_unet.data.deformation import displacement_field, warp
 from keras_unet.data.weights import border_weight_map
 from keras_unet.distances import separate_touching
 from keras_unet.files import make_folder, write_json
 
-PAIRS = 5
 CALLS = 10  # a measurement of the deformation
 TILE, AMPLITUDE = 572, 10.0
 SIZE, CELLS_ACROSS, CELLS_DOWN = 512, 20, 10
@@ -73,7 +70,7 @@ def deformation() -> dict[str, Any]:
     mine, theirs = in_graph(), by_elasticdeform()
     differences = [np.abs(one - other).max() for one, other in zip(mine, theirs, strict=True)][::2]
     return {
-        **_compare(in_graph, by_elasticdeform, calls=CALLS),
+        **compare(in_graph, by_elasticdeform, calls=CALLS),
         "largest_difference": float(max(differences)),
         "share_of_labels_that_differ": float((mine[1] != theirs[1]).mean()),
     }
@@ -95,7 +92,7 @@ def border_weights() -> dict[str, Any]:
 
     difference = np.abs(restricted() - whole_images()).max()
     return {
-        **_compare(restricted, whole_images),
+        **compare(restricted, whole_images),
         "cells": int(instances.max()),
         "largest_difference": float(difference),
     }
@@ -111,28 +108,6 @@ def _cells() -> NDArray[np.int32]:
     seeds[tuple(centres.astype(int).T)] = np.arange(1, len(centres) + 1)
     distance, place = ndimage.distance_transform_edt(seeds == 0, return_indices=True)
     return np.where(distance < 12, seeds[tuple(place)], 0)
-
-
-def _compare(
-    fast: Callable[[], Any], reference: Callable[[], Any], *, calls: int = 1
-) -> dict[str, Any]:
-    """Times both in turn, after one call each to warm up."""
-    fast(), reference()
-    pairs = [(_seconds(fast) / calls, _seconds(reference) / calls) for _ in range(PAIRS)]
-    ratios = sorted(slow / quick for quick, slow in pairs)
-    return {
-        "times_faster": round(median(ratios), 1),
-        "times_faster_lowest": round(ratios[0], 1),
-        "times_faster_highest": round(ratios[-1], 1),
-        "milliseconds": round(1000 * median(quick for quick, _ in pairs), 2),
-        "milliseconds_reference": round(1000 * median(slow for _, slow in pairs), 2),
-    }
-
-
-def _seconds(function: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
 
 
 if __name__ == "__main__":
