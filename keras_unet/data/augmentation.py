@@ -68,7 +68,7 @@ class Draw(NamedTuple):
         size: `(first pixel in the list, height, width)` of its image.
         centre: Row and column of the tile's centre in its image.
         grid: Displacements in pixels, shape `(2, nodes, nodes)`.
-        matrix: Rotation, flip and zoom, shape `(2, 2)`, applied to positions relative to the centre.
+        matrix: Rotation, flip and zoom, shape `(2, 2)`, of positions relative to the centre.
         contrast: Factor on the grey values.
         brightness: Offset of the grey values.
     """

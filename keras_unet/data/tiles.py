@@ -1,7 +1,7 @@
 """Cuts tiles inside the graph, compiled by XLA.
 
-A tile is read once, at coordinates that already hold rotation, flip, zoom and elastic deformation: image
-(bilinear), labels (nearest) and weights (bilinear) by the same coordinates.
+A tile is read once, at coordinates that already hold rotation, flip, zoom and elastic deformation:
+image (bilinear), labels (nearest) and weights (bilinear) by the same coordinates.
 """
 
 from __future__ import annotations
