@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from keras_unet.formats import FORMATS
 from keras_unet.scoreboard import print_scores
 from keras_unet.terminal import Lines, import_quietly, one_line_errors, progress_shown
 
@@ -141,8 +143,9 @@ def _told(shown: Any) -> dict[str, Any]:
 
 
 @main.command("predict")
-@click.argument("run_folder", metavar="RUN", type=_PATH)
-@click.argument("files", nargs=-1, required=True, type=_PATH)
+@click.argument("paths", metavar="RUN FILES...", nargs=-1, required=True, type=_PATH)
+@click.option("--server", help="grpc://HOST:PORT/MODEL or http://HOST:PORT/v1/models/MODEL.")
+@click.option("--timeout", type=float, help="Seconds to wait for each of its answers (300).")
 @click.option("--out", type=_PATH, required=True, help="Folder to write.")
 @click.option("--save", default="", help="Of instances,classes,probabilities.")
 @click.option("--tile", type=int, help="Input tile in pixels; the scores do not depend on it.")
@@ -160,31 +163,47 @@ def _told(shown: Any) -> dict[str, Any]:
 @click.option("--fill-holes/--keep-holes", default=None, help=f"In cells {_AS_CHOSEN}")
 @click.option("--quiet", is_flag=True, help="Print warnings only.")
 def predict_command(
-    run_folder: Path,
-    files: tuple[Path, ...],
-    out: Path,
-    save: str,
+    paths: tuple[Path, ...],
+    server: str | None,
+    timeout: float | None,
     tile: int | None,
     precision: str | None,
-    tta: bool,
     quiet: bool,
-    **rule: Any,
+    **choices: Any,
 ) -> None:
-    """Predict image FILES (or folders of them) with RUN, or an ensemble, at their own size."""
+    """Predict image FILES (or folders of them) at their own size.
+
+    RUN is a run, an ensemble, or a .tflite file that a run was exported to. With --server a model
+    server takes its place, and RUN is not given; @VERSION or @LABEL may follow MODEL.
+    """
     say = Lines(quiet=quiet).say
-    written = import_quietly("keras_unet.jobs.predict").predict_files(
-        run_folder,
-        files,
-        out,
-        save=_names(save),
-        tile_size=tile,
-        precision=precision,
-        symmetries=tta,
-        rule={name: value for name, value in rule.items() if value is not None},
-        on_file=lambda path: say(str(path)),
-        say=say,
-    )
-    say(f"{len(written)} files written to {out}")
+    asked = _prediction(choices) | {"on_file": lambda path: say(str(path)), "say": say}
+    if server is not None:
+        _refuse({"--tile": tile, "--precision": precision}, "chosen when the model was exported")
+        given = {} if timeout is None else {"timeout": timeout}
+        job = import_module("keras_unet.jobs.remote")
+        written = job.predict_files_on_server(server, paths, **asked, **given)
+    else:
+        _refuse({"--timeout": timeout}, "of no effect without --server")
+        if len(paths) == 1:
+            raise click.UsageError("Missing argument 'FILES...'.", click.get_current_context())
+        job = import_quietly("keras_unet.jobs.predict")
+        sizes = {"tile_size": tile, "precision": precision}
+        written = job.predict_files(paths[0], paths[1:], **asked, **sizes)
+    say(f"{len(written)} files written to {asked['out']}")
+
+
+def _prediction(choices: dict[str, Any]) -> dict[str, Any]:
+    """Parts what to write from the numbers of the rule."""
+    out, save, tta = (choices.pop(name) for name in ("out", "save", "tta"))
+    rule = {name: value for name, value in choices.items() if value is not None}
+    return {"out": out, "save": _names(save), "symmetries": tta, "rule": rule}
+
+
+def _refuse(options: dict[str, Any], reason: str) -> None:
+    given = [flag for flag, value in options.items() if value is not None]
+    if given:
+        raise ValueError(f"{', '.join(given)}: {reason}; leave out")
 
 
 @main.command("evaluate")
@@ -228,40 +247,47 @@ def evaluate_command(
     )
 
 
+def _none_for_nothing(
+    _context: click.Context, _option: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """Tells an option that was not given from one that was, as `None` does where none repeats."""
+    return values or None
+
+
 @main.command("export")
 @click.argument("run_folder", metavar="RUN", type=_PATH)
 @click.argument("out", type=_PATH)
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["saved_model"]),
-    required=True,
-    help="saved_model: for TensorFlow Serving.",
-)
+@click.option("--format", "format_", type=click.Choice(list(FORMATS)), required=True)
+@click.option("--tile", "tile_size", type=int, help="Input tile in pixels [default: fills 512]")
 @click.option("--precision", help="auto, float32, bfloat16 or float16; as trained if not given.")
-@click.option("--frozen", is_flag=True, help="Weights as constants, for older runtimes.")
-@click.option("--tile", type=int, help="Input tile in pixels [default: one that fills 512]")
-@click.option("--version", type=int, default=1, show_default=True, help="Number of the version.")
-def export_command(
-    run_folder: Path,
-    out: Path,
-    format_: str,  # noqa: ARG001 - one so far; asked for so that a command keeps its meaning
-    precision: str | None,
-    frozen: bool,
-    tile: int | None,
-    version: int,
-) -> None:
-    """Export RUN to OUT/VERSION, complete: raw pixels of any size in, classes of that size out."""
-    written = import_quietly("keras_unet.jobs.export").export_saved_model(
-        run_folder,
-        out,
-        precision=precision,
-        frozen=frozen,
-        tile_size=tile,
-        version=version,
-        say=click.echo,
-    )
-    click.echo(f"written: {written}")
+@click.option("--frozen", is_flag=True, default=None, help="Weights as constants.")
+@click.option("--version", type=int, help="Number of the version (1).")
+@click.option("--quantize", help="none, float16, dynamic or int8 (none).")
+@click.option("--int8-io", is_flag=True, default=None, help="Take and give int8, not float32.")
+@click.option("--data", type=_PATH, help="The training images, for int8, if they have moved.")
+@click.option(
+    "--author", "authors", multiple=True, callback=_none_for_nothing, help="Name; may be repeated."
+)
+@click.option("--license", "licence", help="SPDX identifier (CC-BY-4.0).")
+def export_command(run_folder: Path, out: Path, format_: str, **choices: Any) -> None:
+    """Export RUN to OUT, for others to run it.
+
+    \b
+    saved_model  folder OUT/VERSION for TensorFlow Serving: raw pixels of any size in, classes
+                 of that size out. --tile, --precision, --frozen, --version
+    tflite       file OUT for phones and microscopes: one tile, and how to tile with it.
+                 --tile, --quantize, --int8-io, --data
+    bioimageio   file OUT.zip for Fiji (deepImageJ), bioimageio.core and the BioImage Model Zoo.
+                 --author, --license
+    onnx         file OUT.onnx for ONNX Runtime: raw pixels of any size in, classes of that size
+                 out. --tile
+    """  # noqa: D301 - click takes this backspace for lines to be left as they are
+    chosen = FORMATS[format_]
+    given = {name: value for name, value in choices.items() if value is not None}
+    flags = {str(one.name): one.opts[0] for one in click.get_current_context().command.params}
+    chosen.check_options(given, flags)
+    job = getattr(import_quietly(chosen.module), chosen.job)
+    click.echo(f"written: {job(run_folder, out, **given, say=click.echo)}")
 
 
 @main.command("demo")

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,27 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """Yields a path of the same name in a temporary folder, and copies what was written there.
+
+    For a file that takes minutes and is looked at before it gets its name. Where the body raises,
+    nothing is left, nor is a folder made for it.
+
+    Args:
+        path: Final path of the file; its folder is created where missing.
+
+    Yields:
+        The path to write to.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / path.name
+        yield draft
+        make_folder(path.parent)
+        with atomic(path) as temporary:
+            shutil.copyfile(draft, temporary)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -52,8 +52,31 @@ def predict_image(
     """
     network = architecture or Architecture.of(model)
     pixels = _checked_pixels(np.asarray(image), network)
-    predict = partial(_stitched, model, network=network, tile_size=_tile_size(model, tile_size))
+    tile = tile_size_of(model, tile_size)
+    predict = partial(_stitched, model, network=network, tile_size=tile)
     return average_over_symmetries(predict, pixels) if symmetries else predict(pixels)
+
+
+def tile_size_of(model: Any, tile_size: int | None) -> tuple[int | None, int | None]:
+    """Returns height and width of the tiles that a model is to be given; None chooses.
+
+    Args:
+        model: A network, or any callable; one of a fixed size says so by its `input_shape`.
+        tile_size: Height and width asked for, or None.
+
+    Raises:
+        ValueError: If the model is built for another size.
+    """
+    height, width = getattr(model, "input_shape", (None, None, None, None))[1:3]
+    if tile_size is None:
+        return height, width
+    if any(fixed not in (None, tile_size) for fixed in (height, width)):
+        raise ValueError(
+            f"tile_size must be left out or be {height} x {width}, for which the network was "
+            f"built. Received: {tile_size}; a network of input_shape=(None, None, channels) takes "
+            "any that fits"
+        )
+    return tile_size, tile_size
 
 
 def _stitched(
@@ -91,19 +114,6 @@ def _checked_pixels(image: NDArray[Any], network: Architecture) -> NDArray[np.fl
             f"{np.count_nonzero(~finite)} values that are NaN or infinite"
         )
     return pixels
-
-
-def _tile_size(model: Any, tile_size: int | None) -> tuple[int | None, int | None]:
-    height, width = getattr(model, "input_shape", (None, None, None, None))[1:3]
-    if tile_size is None:
-        return height, width
-    if any(fixed not in (None, tile_size) for fixed in (height, width)):
-        raise ValueError(
-            f"tile_size must be left out or be {height} x {width}, for which the network was "
-            f"built. Received: {tile_size}; a network of input_shape=(None, None, channels) takes "
-            "any that fits"
-        )
-    return tile_size, tile_size
 
 
 def _check_logits(logits: NDArray[Any], tiling: Tiling) -> None:

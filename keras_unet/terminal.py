@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from keras_unet.quiet import compiled_code_quiet
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from keras_unet.plan import Progress, TrainingPlan
 
-_STDERR = 2
 _SHORTAGE = re.compile(  # in the page that TensorFlow writes, without device and operation
     r"\b(OOM when|out of memory|unable to allocate|failed to allocate|could not create).*?"
     r"(?= on /job:| \[Op:| *\[\[|, in file|$)",
@@ -80,26 +80,8 @@ def import_quietly(module: str) -> Any:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if "tensorflow" in sys.modules:
         return import_module(module)
-    with tempfile.TemporaryFile() as held_back:
-        try:
-            with _stderr_to(held_back.fileno()):
-                return import_module(module)
-        except BaseException:
-            held_back.seek(0)
-            sys.stderr.write(held_back.read().decode(errors="replace"))
-            raise
-
-
-@contextmanager
-def _stderr_to(descriptor: int) -> Iterator[None]:
-    sys.stderr.flush()
-    kept = os.dup(_STDERR)
-    os.dup2(descriptor, _STDERR)
-    try:
-        yield
-    finally:
-        os.dup2(kept, _STDERR)
-        os.close(kept)
+    with compiled_code_quiet():
+        return import_module(module)
 
 
 class Lines:

@@ -48,3 +48,12 @@ def trained(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     train_folder(cells, folder, options, say=lambda _: None)
     return folder
+
+
+@pytest.fixture(scope="session")
+def lite(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run `trained` as a .tflite file of float32, with tiles of 60 pixels."""
+    from keras_unet.jobs.export_tflite import export_tflite
+
+    path = tmp_path_factory.mktemp("lite") / "cells.tflite"
+    return export_tflite(trained, path, tile_size=60, say=lambda _: None)

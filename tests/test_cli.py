@@ -598,6 +598,20 @@ def test_exporting_prints_the_difference_and_refuses_a_version_that_is_there(tra
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["2"]
 
 
+def test_a_tflite_file_takes_the_place_of_the_run(trained, cells, tmp_path):
+    file = tmp_path / "cells.tflite"
+    result = run("export", trained, file, "--format", "tflite", "--tile", "60")
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    assert result.stdout.startswith("largest difference from the run on c0.tif, 66 x 66 pixels: ")
+    assert result.stdout.endswith(f"written: {file}\n")
+    result = run("predict", file, cells / "images" / "c3.tif", "--out", tmp_path / "out")
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    assert tifffile.imread(tmp_path / "out" / "c3.tif").shape == (96, 96)
+    assert "cells.tflite: expected a file that is not" in one_line(
+        run("export", trained, file, "--format", "tflite", "--tile", "60")
+    )
+
+
 EXPORTS = {
     "format": ("{run} {tmp}/out --format keras", "'--format': 'keras' is not"),
     "no format": ("{run} {tmp}/out", "Missing option '--format'.*See: .*export --help"),
@@ -607,6 +621,12 @@ EXPORTS = {
     "precision": ("{run} {tmp}/out {f} --precision half", "precision must be.*'half'"),
     "unwritable": ("{run} /proc/x {f}", "/proc: expected a writable folder"),
     "a file": ("{run} {tmp}/file {f}", "file: expected a writable folder"),
+    "an option of others": (
+        "{run} {tmp}/out {f} --quantize int8 --int8-io",
+        "--format saved_model takes --tile, .*--version. Received --quantize, --int8-io; leave out",
+    ),
+    "ending": ("{run} {tmp}/a.lite --format tflite", r"a\.lite: expected .* ends in \.tflite"),
+    "quantisation": ("{run} {tmp}/a.tflite --format tflite --quantize int4", "of none, float16, "),
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_unet.files import atomic, make_folder, write_json
+from keras_unet.files import atomic, drafted, make_folder, write_json
 
 
 def names_in(folder: Path) -> list[str]:
@@ -111,3 +111,28 @@ def test_make_folder_names_a_folder_that_cannot_be_written(
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(OSError, match=r"writable folder.*The system said: Permission denied"):
         make_folder(tmp_path)
+
+
+def test_drafted_gives_the_name_when_all_is_well(tmp_path: Path) -> None:
+    path = tmp_path / "models" / "cells.onnx"
+    with drafted(path) as draft:
+        assert draft.name == path.name
+        draft.write_text("whole")
+        assert not path.parent.exists()
+    assert path.read_text() == "whole"
+    assert names_in(path.parent) == ["cells.onnx"]
+    assert not draft.parent.exists()
+
+
+def test_drafted_leaves_nothing_on_error(tmp_path: Path) -> None:
+    def write(drafts: list[Path]) -> None:
+        with drafted(tmp_path / "models" / "cells.onnx") as draft:
+            drafts.append(draft)
+            draft.write_text("half")
+            raise RuntimeError
+
+    drafts: list[Path] = []
+    with pytest.raises(RuntimeError):
+        write(drafts)
+    assert names_in(tmp_path) == []
+    assert not drafts[0].parent.exists()

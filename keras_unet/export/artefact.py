@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_unet.checkpoint import BEST
+from keras_unet.export.requests import MOST_PIXELS
 from keras_unet.export.tiling import GraphTiling
 from keras_unet.files import atomic, write_json
 from keras_unet.runs import Run
@@ -41,10 +42,12 @@ PNG of the classes each; `probabilities_bytes`: a serialised TensorProto each, f
 width, {of_classes}) |
 | `tile` | `tile`: float32, standardised; sizes {minimum} + {step} k | `logits`: float32, smaller \
 by {margin} pixels on each side |
+| `about` | `query`: any text | `about`: JSON of classes, labels, rule, standardisation, network |
 
 Ask for the output that you need (`output_filter` in gRPC): `classes_bytes` is small,
 `probabilities` are {weight} bytes a pixel.
 
+- Files of at most {most} pixels, which their headers state; larger images as pixels.
 - Precision: {precision}. Tile: {tile} x {tile} pixels. Weights: {weights}.
 - Training: {training} images, {steps} steps; best validation score: {score}.
 - Intended for images like those of the training: same microscope, staining and magnification. No
@@ -92,8 +95,26 @@ class Artefact:
         ]
 
     @property
+    def about(self) -> dict[str, Any]:
+        """What a client needs to know to make labels of an answer."""
+        return {
+            "run": self.run.folder.resolve().name,
+            "classes": self.classes,
+            "labels": self.run.scheme.to_dict(),
+            "rule": self.run.rule.to_dict(),
+            "standardisation": self.run.standardisation.to_dict(),
+            "network": self.network,
+            "most_pixels": MOST_PIXELS,
+        }
+
+    @property
     def network(self) -> dict[str, Any]:
-        """The architecture and the numbers that follow from it."""
+        """The architecture, the numbers that tiling needs, and how the graph computes."""
+        return self.geometry | {"precision": self.precision, "frozen": self.frozen}
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """The architecture and the numbers that tiling needs."""
         network = self.run.architecture
         return {
             "architecture": network.to_dict(),
@@ -102,8 +123,6 @@ class Artefact:
             "step": network.step,
             "minimum_size": network.minimum_size,
             "tile_size": self.tiling.tile_size,
-            "precision": self.precision,
-            "frozen": self.frozen,
         }
 
     @property
@@ -125,25 +144,36 @@ class Artefact:
         }
 
     @property
-    def card(self) -> str:
-        """The model card."""
+    def words(self) -> dict[str, str]:
+        """What any model card says: name, channels, rows of classes, and the training in brief."""
         network, record = self.run.architecture, self.run.record
         outcome = record.get("outcome", {})
         score = outcome.get("best_score")
+        return {
+            "name": self.run.folder.resolve().name,
+            "channels": "1 channel" if network.channels == 1 else f"{network.channels} channels",
+            "classes": "\n".join(
+                "| {class} | {value} | {name} |".format(**one) for one in self.classes
+            ),
+            "training": str(len(record.get("data", {}).get("training", ())) or "unknown"),
+            "steps": str(outcome.get("steps", "unknown")),
+            "score": "none" if score is None else f"{outcome['score_name']} {score:.4f}",
+        }
+
+    @property
+    def card(self) -> str:
+        """The model card."""
+        network = self.run.architecture
         return _CARD.format(
-            name=self.run.folder.resolve().name,
-            channels="1 channel" if network.channels == 1 else f"{network.channels} channels",
+            **self.words,
             count=network.channels,
             of_classes=network.classes,
-            classes="\n".join("| {class} | {value} | {name} |".format(**it) for it in self.classes),
             minimum=network.minimum_size,
             step=network.step,
             margin=network.margin,
             weight=4 * network.classes,
+            most=MOST_PIXELS,
             precision=self.precision,
             tile=self.tiling.tile_size,
             weights="constants of the graph" if self.frozen else "variables",
-            training=len(record.get("data", {}).get("training", ())) or "unknown",
-            steps=outcome.get("steps", "unknown"),
-            score="none" if score is None else f"{outcome['score_name']} {score:.4f}",
         )

@@ -12,13 +12,16 @@ from typing import Any
 from keras_unet.architecture import Architecture
 from keras_unet.backend import tf
 
+MOST_PIXELS = 2**26
+"""Pixels that a file may decode to: those of 8192 x 8192. A file of a few bytes can state more."""
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _AS_OTHERS = "INTEGER_ACCURATE"
 """Arithmetic of JPEG that other readers take, TensorFlow's own being a rougher one."""
 
-_PNG_BITS = 24
-"""Place of the bits a sample in a PNG's header, which is the first to stand in the file."""
+_PNG_HEADER = 26
+"""Bytes of a PNG up to width and height, bits a sample, and kind of colour: 8, 1 and 1 bytes."""
 
 
 def checked_images(images: Any, channels: int) -> Any:
@@ -68,6 +71,9 @@ def decoded(file: Any, channels: int) -> Any:
     As in a prediction from files, nothing is scaled, an alpha channel is dropped, and three equal
     channels are taken for one where the network takes one.
 
+    A palette stands for its colours, and samples of 1 bit are 0 and 1. Width and height are read
+    from the header first, so that no file takes more memory than an image of MOST_PIXELS.
+
     Args:
         file: Scalar string tensor.
         channels: Channels that the network takes.
@@ -75,29 +81,45 @@ def decoded(file: Any, channels: int) -> Any:
     Returns:
         float32 tensor `(height, width, channels)`.
     """
-    header = tf.strings.substr(tf.strings.join([file, bytes(_PNG_BITS + 1)]), 0, _PNG_BITS + 1)
+    header = tf.strings.substr(tf.strings.join([file, bytes(_PNG_HEADER)]), 0, _PNG_HEADER)
     is_png = tf.equal(tf.strings.substr(header, 0, len(_PNG)), _PNG)
     is_jpeg = tf.equal(tf.strings.substr(header, 0, len(_JPEG)), _JPEG)
-    bits = tf.cast(tf.io.decode_raw(header, tf.uint8)[_PNG_BITS], tf.int32)
-    has_whole_samples = is_jpeg | tf.equal(bits, 8) | tf.equal(bits, 16)
-    rules = [
-        (is_png | is_jpeg, "image_bytes must hold PNG or JPEG files, neither of which one is"),
-        (has_whole_samples, "image_bytes must hold PNG files of 8 or 16 bits a sample"),
-    ]
-    size = tf.strings.length(file)
-    with _required(rules, tf.strings.format("{} bytes, {} bits by its header", (size, bits))):
+    rule = "image_bytes must hold PNG or JPEG files, neither of which one is"
+    received = tf.strings.format("a file of {} bytes", tf.strings.length(file))
+    with _required([(is_png | is_jpeg, rule)], received):
         file = tf.identity(file)
-    return _with_channels(_pixels(file, is_jpeg, tf.equal(bits, 16)), channels)
+    size = tf.cond(is_png, lambda: _png_size(header), lambda: _jpeg_size(file))
+    most = f"at most {MOST_PIXELS} pixels; send larger ones as pixels, to serving_default"
+    rules = [
+        (tf.reduce_all(size > 0), "image_bytes must hold images of at least one pixel"),
+        (tf.reduce_prod(size) <= MOST_PIXELS, f"image_bytes must hold images of {most}"),
+    ]
+    with _required(rules, tf.strings.format("{} pixels", size)):
+        file = tf.identity(file)
+    return _with_channels(_pixels(file, is_jpeg, header), channels)
 
 
-def _pixels(file: Any, is_jpeg: Any, is_deep: Any) -> Any:
+def _png_size(header: Any) -> Any:
+    width_and_height = tf.strings.substr(header, 16, 8)
+    stated = tf.io.decode_raw(width_and_height, tf.int32, little_endian=False)
+    return tf.cast(tf.reverse(stated, [0]), tf.int64)
+
+
+def _jpeg_size(file: Any) -> Any:
+    return tf.image.extract_jpeg_shape(file, tf.int64)[:2]
+
+
+def _pixels(file: Any, is_jpeg: Any, header: Any) -> Any:
     """Grey values as stored; a PNG of 8 bits that is decoded to 16 would be scaled."""
+    bits, colours = tf.unstack(tf.io.decode_raw(header, tf.uint8)[-2:], num=2)
+    is_mask = tf.equal(bits, 1) & tf.equal(colours, 0)
+    white = tf.where(is_mask, 255.0, 1.0)
     return tf.case(
         [
             (is_jpeg, lambda: _grey_values(tf.io.decode_jpeg(file, dct_method=_AS_OTHERS))),
-            (is_deep, lambda: _grey_values(tf.io.decode_png(file, dtype=tf.uint16))),
+            (tf.equal(bits, 16), lambda: _grey_values(tf.io.decode_png(file, dtype=tf.uint16))),
         ],
-        default=lambda: _grey_values(tf.io.decode_png(file)),
+        default=lambda: _grey_values(tf.io.decode_png(file)) / white,
     )
 
 

@@ -12,14 +12,18 @@ classify_bytes    image_bytes: string (batch,), PNG or JPEG files, whose sizes m
                      float32 (height, width, classes)
 tile              tile: float32 (batch, height, width, channels), standardised
                   -> logits: float32, smaller by the margin on each side
+about             query: string (batch,), of any content
+                  -> about: string (batch,), JSON: classes, labels, rule, network, standardisation
 
 A class is its position in the run's label values. What files give is in files again: images of
 different sizes have no common array, and a server that pads them to one would change their sizes.
+`about` takes a batch as the others do: joining requests takes one, and REST takes an input.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +39,29 @@ Graph = Callable[[Any], Any]
 
 
 def write_graph(
-    folder: Path, run: Run, network: Any, tiling: GraphTiling, *, frozen: bool = False
+    folder: Path,
+    run: Run,
+    network: Any,
+    tiling: GraphTiling,
+    about: Mapping[str, Any],
+    *,
+    frozen: bool = False,
 ) -> None:
-    """Writes the graph with its three signatures.
+    """Writes the graph with its four signatures.
 
     Args:
         folder: Folder to write, `saved_model.pb` and `variables/` in it.
         run: The run, for the standardisation.
         network: Its Keras network, in the precision to compute in.
         tiling: How images are tiled.
+        about: What the model says of itself, as JSON knows it.
         frozen: Whether the weights are constants of the graph rather than variables beside it.
     """
     root = tf.Module()
     root.weights = [] if frozen else [variable.value for variable in network.variables]
     score = _constant(network) if frozen else _plain(network)
-    tf.saved_model.save(root, str(folder), signatures=_signatures(run, score, tiling))
+    signatures = _signatures(run, score, tiling) | {"about": _about(about)}
+    tf.saved_model.save(root, str(folder), signatures=signatures)
     _state_shapes(folder / "saved_model.pb", run.architecture.channels)
 
 
@@ -86,6 +98,15 @@ def _signatures(run: Run, score: Graph, tiling: GraphTiling) -> dict[str, Any]:
     }
 
 
+def _about(described: Mapping[str, Any]) -> Any:
+    text = json.dumps(described)
+
+    def about(query: Any) -> dict[str, Any]:
+        return {"about": tf.fill(tf.shape(query), text)}
+
+    return _traced(about, tf.TensorSpec(None, tf.string, "query"))
+
+
 def _traced(function: Graph, taken: Any) -> Any:
     return tf.function(function, input_signature=[taken], autograph=False)
 
@@ -94,8 +115,9 @@ def _state_shapes(path: Path, channels: int) -> None:
     """Says in the signatures what the graph, which checks it, must not know: shapes of inputs."""
     message = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for signature in message.meta_graphs[0].signature_def.values():
-        for name, taken in signature.inputs.items():
-            shape = (None,) if name == "image_bytes" else (None, None, None, channels)
+        for taken in signature.inputs.values():
+            is_text = taken.dtype == tf.string.as_datatype_enum
+            shape = (None,) if is_text else (None, None, None, channels)
             taken.tensor_shape.CopyFrom(tf.TensorShape(shape).as_proto())
     path.write_bytes(message.SerializeToString(deterministic=True))
     path.with_name("fingerprint.pb").unlink()  # which was of the message as it was before

@@ -71,13 +71,35 @@ class GraphTiling:
 
         def strip(row: Any, rows: Any) -> Any:
             def tile(column: Any, columns: Any) -> Any:
-                window = self._window(image, row, column)
+                window = self.window(image, row, column)
                 kept = self._kept(score(window[None])[0], rows, columns)
                 return tf.transpose(tf.nn.softmax(kept), (1, 0, 2))
 
             return tf.transpose(self._joined(width, tile), (1, 0, 2))
 
         return tf.ensure_shape(self._joined(height, strip), (*image.shape[:2], self._classes))
+
+    def window(self, image: Any, row: Any, column: Any) -> Any:
+        """Reads a tile that may reach beyond the image's borders.
+
+        Args:
+            image: Tensor `(height, width, channels)` of at least one pixel.
+            row: int64 scalar, row of the image that the tile's first useful pixel has.
+            column: The same for its column.
+        """
+        height, width = tf.unstack(tf.shape(image, tf.int64)[:2])
+        rows, columns = self._places(row, height), self._places(column, width)
+        return tf.gather(tf.reshape(image, (-1, image.shape[-1])), rows[:, None] * width + columns)
+
+    def _places(self, start: Any, size: Any) -> Any:
+        """Mirrored positions along an axis.
+
+        They are moved by whole periods of the mirror so that none is negative: ONNX, to which a
+        graph may be converted, divides whole numbers towards zero, and others round down.
+        """
+        context = self.architecture.context
+        offsets = tf.range(self.tile_size, dtype=tf.int64) - context + 2 * context * (size - 1)
+        return mirror(start + offsets, size)
 
     @property
     def _classes(self) -> int:
@@ -104,13 +126,6 @@ class GraphTiling:
         step = self.architecture.step
         useful = tf.constant(self.useful, tf.int64)
         return tf.where(useful >= size, useful, useful // step * step)
-
-    def _window(self, image: Any, row: Any, column: Any) -> Any:
-        """Reads a tile that may reach beyond the image's borders."""
-        height, width = tf.unstack(tf.shape(image, tf.int64)[:2])
-        offsets = tf.range(self.tile_size, dtype=tf.int64) - self.architecture.context
-        places = mirror(row + offsets, height)[:, None] * width + mirror(column + offsets, width)
-        return tf.gather(tf.reshape(image, (-1, image.shape[-1])), places)
 
     def _kept(self, logits: Any, rows: Any, columns: Any) -> Any:
         skip = self.architecture.context - self.architecture.margin

@@ -6,17 +6,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from keras_unet.ensembles import Ensemble, is_ensemble
 from keras_unet.export.artefact import EXTRA, Artefact
 from keras_unet.export.savedmodel import write_graph
 from keras_unet.export.tiling import GraphTiling
 from keras_unet.export.versions import new_version
 from keras_unet.export.warmup import WARMUP, write_warmup
 from keras_unet.jobs.folders import check_writable
-from keras_unet.jobs.networks import load_network
+from keras_unet.jobs.networks import load_network, load_single_run
 from keras_unet.jobs.parity import TOLERANCES, answer_of_saved_model, check_parity
 from keras_unet.precision import choose_precision
-from keras_unet.runs import Run
 
 
 def export_saved_model(
@@ -55,25 +53,16 @@ def export_saved_model(
         OSError: If the run is missing, is an ensemble, the version is there already, or `out`
             cannot be written to.
     """
-    run = _single(run_folder)
+    run = load_single_run(run_folder)
     tiling = GraphTiling.of(run.architecture, tile_size)
     chosen = choose_precision(precision or run.precision)
     check_writable(out)
     with new_version(out, version) as folder:
         network = load_network(run, chosen)
-        write_graph(folder, run, network, tiling, frozen=frozen)
-        Artefact(run, tiling, chosen, frozen).write(folder)
+        artefact = Artefact(run, tiling, chosen, frozen)
+        write_graph(folder, run, network, tiling, artefact.about, frozen=frozen)
+        artefact.write(folder)
         write_warmup(folder / EXTRA / WARMUP, tiling)
         answer = partial(answer_of_saved_model, folder)
         say(check_parity(run, network, tiling.tile_size, tiling.useful, TOLERANCES[chosen], answer))
     return out / str(version)
-
-
-def _single(folder: Path) -> Run:
-    if is_ensemble(folder):
-        first = Ensemble.load(folder).folds[0]
-        raise IsADirectoryError(
-            f"{folder}: expected a run, for one network is exported at a time. Received an "
-            f"ensemble; export one of its folds, such as {first}"
-        )
-    return Run.load(folder)

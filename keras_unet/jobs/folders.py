@@ -43,3 +43,24 @@ def visible(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def check_new_file(path: Path, ending: str) -> None:
+    """Makes sure that a file can be written that is not there yet.
+
+    Args:
+        path: The file.
+        ending: What its name must end in, such as `.zip`.
+
+    Raises:
+        ValueError: The name ends in something else.
+        OSError: The file is there, or its folder cannot be written to.
+    """
+    if path.suffix != ending:
+        raise ValueError(f"{path}: expected the name of a file to write that ends in {ending}")
+    if path.exists():
+        raise FileExistsError(
+            f"{path}: expected a file that is not there yet. Received one that is; choose another "
+            "name, or remove it first"
+        )
+    check_writable(path.parent)

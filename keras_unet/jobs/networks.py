@@ -1,4 +1,4 @@
-"""The network of a run, new or trained, and the runs that predict together."""
+"""The network of a run, new, trained or exported, and the runs that predict together."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any
 from keras_unet.backend import keras
 from keras_unet.checkpoint import BEST
 from keras_unet.ensembles import Ensemble, is_ensemble
+from keras_unet.litert import load_tflite
 from keras_unet.model import unet_of
 from keras_unet.precision import choose_precision, precision_policy
 from keras_unet.runs import Run
+
+_TFLITE = ".tflite"
 
 
 def new_network(run: Run, seed: int) -> Any:
@@ -23,10 +26,14 @@ def new_network(run: Run, seed: int) -> Any:
 def load_runs(folder: Path) -> tuple[Run, ...]:
     """Loads what predicts: a run, or all of an ensemble, each with the ensemble's rule.
 
+    A .tflite file is a run as well: it holds the record of the one it was exported from.
+
     Raises:
         FileNotFoundError: If the folder is neither, or a fold is not trained to its end.
         ValueError: If a record cannot be read.
     """
+    if folder.suffix == _TFLITE:
+        return (load_tflite(folder).run,)
     if not is_ensemble(folder):
         return (Run.load(folder),)
     ensemble = Ensemble.load(folder)
@@ -39,8 +46,24 @@ def load_runs(folder: Path) -> tuple[Run, ...]:
     return tuple(replace(Run.load(fold), rule=ensemble.rule) for fold in ensemble.folds)
 
 
+def load_single_run(folder: Path) -> Run:
+    """Loads a run to export.
+
+    Raises:
+        OSError: If the folder is missing, is no run, or is an ensemble.
+        ValueError: If the record cannot be read.
+    """
+    if is_ensemble(folder):
+        first = Ensemble.load(folder).folds[0]
+        raise IsADirectoryError(
+            f"{folder}: expected a run, for one network is exported at a time. Received an "
+            f"ensemble; export one of its folds, such as {first}"
+        )
+    return Run.load(folder)
+
+
 def load_network(run: Run, precision: str | None = None) -> Any:
-    """Loads the best model of a run.
+    """Loads the best model of a run, or what was exported of it.
 
     Args:
         run: The run.
@@ -48,8 +71,11 @@ def load_network(run: Run, precision: str | None = None) -> Any:
 
     Raises:
         FileNotFoundError: If training has not written a model yet.
-        ValueError: If the model cannot be read, or the precision is unknown.
+        ValueError: If the model cannot be read, or the precision is unknown or that of a .tflite
+            file, which has one of its own.
     """
+    if run.folder.suffix == _TFLITE:
+        return _exported(run, precision)
     path = run.folder / BEST
     if not path.is_file():
         raise FileNotFoundError(
@@ -59,6 +85,15 @@ def load_network(run: Run, precision: str | None = None) -> Any:
     model = _network(run, precision or run.precision)
     _load_weights(model, path)
     return model
+
+
+def _exported(run: Run, precision: str | None) -> Any:
+    if precision is not None:
+        raise ValueError(
+            f"precision is that of {run.folder}, chosen when it was exported. "
+            f"Received: {precision!r}; leave it out"
+        )
+    return load_tflite(run.folder)
 
 
 def _network(run: Run, precision: str) -> Any:

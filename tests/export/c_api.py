@@ -32,7 +32,7 @@ class Place(ctypes.Structure):
 @cache
 def library():
     """The wheel's library; what it depends on is found through it, and seen by nobody else."""
-    (package,) = importlib.util.find_spec("tensorflow").submodule_search_locations
+    package, *_ = importlib.util.find_spec("tensorflow").submodule_search_locations
     loaded = ctypes.CDLL(str(Path(package) / "libtensorflow_cc.so.2"))
     for name in ("NewStatus", "NewGraph", "NewSessionOptions", "AllocateTensor", "TensorData"):
         getattr(loaded, f"TF_{name}").restype = c_void_p
@@ -44,6 +44,14 @@ def library():
     return loaded
 
 
+class RunError(ValueError):
+    """What TensorFlow says against it, with its code, which is also that of gRPC."""
+
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code = code
+
+
 class Status:
     """TF_Status, which raises where a call has failed."""
 
@@ -51,8 +59,11 @@ class Status:
         self.pointer = c_void_p(library().TF_NewStatus())
 
     def check(self):
-        if library().TF_GetCode(self.pointer):
-            raise ValueError(library().TF_Message(self.pointer).decode(errors="replace"))
+        code = library().TF_GetCode(self.pointer)
+        message = library().TF_Message(self.pointer).decode(errors="replace")
+        library().TF_DeleteStatus(self.pointer)
+        if code:
+            raise RunError(code, message)
 
 
 class SavedModel:
@@ -81,10 +92,10 @@ class SavedModel:
             *(self.places(outputs), fetched, len(outputs)),
             *(None, 0, None, status.pointer),
         )
-        for tensor in fed:
-            library().TF_DeleteTensor(c_void_p(tensor))
+        for tensor, value in zip(fed, inputs.values(), strict=True):
+            release(c_void_p(tensor), np.asarray(value))
         status.check()
-        return [to_array(c_void_p(tensor)) for tensor in fetched]
+        return [moved_to_array(c_void_p(tensor)) for tensor in fetched]
 
     def places(self, names):
         return (Place * len(names))(*(self.place(name) for name in names))
@@ -110,6 +121,21 @@ def to_tensor(array):
         tf.TF_StringInit(place)
         tf.TF_StringCopy(place, c_char_p(text), c_size_t(len(text)))
     return tensor.value
+
+
+def release(tensor, array):
+    """Frees a tensor of our own; the texts in it are freed one by one."""
+    if array.dtype == object:
+        data = library().TF_TensorData(tensor)
+        for number in range(array.size):
+            library().TF_StringDealloc(c_void_p(data + number * STRING_BYTES))
+    library().TF_DeleteTensor(tensor)
+
+
+def moved_to_array(tensor):
+    array = to_array(tensor)
+    library().TF_DeleteTensor(tensor)
+    return array
 
 
 def to_array(tensor):

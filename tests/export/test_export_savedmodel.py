@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +31,7 @@ from keras_unet.prediction import predict_image
 from keras_unet.runs import Run
 
 C_API = Path(__file__).with_name("c_api.py")
+ABOUT = {"classes": [{"class": 0, "name": "münzen, 細胞"}]}
 FROZEN = pytest.mark.parametrize("frozen", [False, True], ids=["variables", "frozen"])
 
 
@@ -47,7 +51,8 @@ class Exported:
         self.folder = folder
 
     def write(self, *, frozen=False):
-        write_graph(self.folder, self.run, self.network, self.tiling, frozen=frozen)
+        parts = self.folder, self.run, self.network, self.tiling, ABOUT
+        write_graph(*parts, frozen=frozen)
         self.loaded = tf.saved_model.load(str(self.folder))
         return self
 
@@ -254,14 +259,21 @@ def test_the_signatures_state_shapes(exported):
     signatures = message.meta_graphs[0].signature_def
     shapes = {
         (signature, name): [axis.size for axis in taken.tensor_shape.dim]
-        for signature in ("serving_default", "classify_bytes", "tile")
+        for signature in ("serving_default", "classify_bytes", "tile", "about")
         for name, taken in signatures[signature].inputs.items()
     }
     assert shapes == {
         ("serving_default", "image"): [-1, -1, -1, 1],
         ("classify_bytes", "image_bytes"): [-1],
         ("tile", "tile"): [-1, -1, -1, 1],
+        ("about", "query"): [-1],
     }
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_it_says_what_it_is_to_each_of_a_batch(exported, batch):
+    answers = exported("about", query=[b""] * batch)["about"]
+    assert [json.loads(one) for one in answers] == [ABOUT] * batch
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["variables", "frozen"])
@@ -348,14 +360,81 @@ def test_a_bad_request_names_the_rule_and_the_next_is_answered(served):
     assert all(len(received["classes_bytes"]) == 1 for received in answers[1::2])
 
 
-def test_a_png_of_few_bits_is_refused(exported, tmp_path):
-    Image.fromarray(np.zeros((9, 9), bool)).save(tmp_path / "bits.png")
-    content = (tmp_path / "bits.png").read_bytes()
-    with pytest.raises(
-        tf.errors.InvalidArgumentError,
-        match=r"8 or 16 bits a sample. Received:\] \[\d+ bytes, 1 bits",
-    ):
-        exported("classify_bytes", image_bytes=[content])
+def chunk(kind, content):
+    checked = kind + content
+    return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+
+def written_png(height, width, bits, colours, *between, samples=None):
+    """A PNG written byte by byte; without samples it has none, whatever size it states."""
+    header = struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, 0)
+    rows = b"" if samples is None else rows_of(samples, bits)
+    parts = chunk(b"IHDR", header), *between, chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
+
+
+def rows_of(samples, bits):
+    digits = (samples[..., None] >> np.arange(bits)[::-1] & 1).astype(np.uint8)
+    packed = np.packbits(digits.reshape(len(samples), -1), axis=1)
+    return b"".join(b"\0" + row.tobytes() for row in packed)
+
+
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")
+@pytest.mark.parametrize("transparent", [False, True])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("colours", [0, 3], ids=["grey", "palette"])
+def test_few_bits_and_palettes_are_what_other_readers_see(
+    exported_of_data, tmp_path, bits, colours, transparent
+):
+    """The numbers of the data are used here: an image's own would hide a factor."""
+    random = np.random.default_rng(bits)
+    samples = random.integers(0, 2**bits, (9, 21))
+    palette = np.repeat(random.integers(0, 256, 2**bits), 3).astype(np.uint8).tobytes()
+    between = [chunk(b"PLTE", palette)] if colours else []
+    between += [chunk(b"tRNS", b"\x80\0"[: 2 - colours // 3])] if transparent else []
+    path = tmp_path / "few.png"
+    path.write_bytes(written_png(9, 21, bits, colours, *between, samples=samples))
+    pixels = pixels_of(as_channels(read_planes(path, palette="colours")[0], 1, path), path)
+    answer = exported_of_data("classify_bytes", image_bytes=[path.read_bytes()])
+    probabilities = tf.io.parse_tensor(answer["probabilities_bytes"][0], tf.float32)
+    np.testing.assert_allclose(probabilities, exported_of_data.expected(pixels), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def exported_of_data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("of_data") / "1"
+    network = Architecture(depth=1, base_filters=2)
+    return Exported(folder, network, tile=40, mode="dataset").write()
+
+
+def stated_jpeg(height, width):
+    """A JPEG of 9 x 9 pixels that states to be another size in its frame."""
+    content = tf.io.encode_jpeg(np.zeros((9, 9, 1), np.uint8)).numpy()
+    place = content.index(b"\xff\xc0") + 5
+    return content[:place] + struct.pack(">HH", height, width) + content[place + 4 :]
+
+
+BOMBS = {
+    "PNG": (written_png(50_000, 40_000, 8, 0), r"at most 67108864 pixels.*\[50000 40000\] pixels"),
+    "PNG of 1 bit": (written_png(2**15, 2**15, 1, 0), r"at most 67108864 pixels.*32768 32768"),
+    "PNG beyond numbers": (written_png(2**32 - 1, 5, 8, 0), r"at least one pixel.*\[-1 5\]"),
+    "PNG of no pixel": (written_png(0, 5, 8, 0), r"at least one pixel.*\[0 5\]"),
+    "header cut": (b"\x89PNG\r\n\x1a\n", r"at least one pixel.*\[0 0\]"),
+    "JPEG": (stated_jpeg(65_000, 64_000), r"at most 67108864 pixels.*\[65000 64000\]"),
+    "JPEG without a frame": (b"\xff\xd8\xff" + bytes(40), "Invalid JPEG"),
+}
+
+
+def test_what_a_file_states_is_checked_before_memory_is_taken(exported):
+    """The largest bomb would take 16 GiB as float32."""
+    exported.by_c_api(("classify_bytes", {"image_bytes": strings(WHOLE)}))
+    needed = exported.mebibytes
+    requests = [("classify_bytes", {"image_bytes": strings(bomb)}) for bomb, _ in BOMBS.values()]
+    answers = exported.by_c_api(*requests)
+    for (_, message), answer in zip(BOMBS.values(), answers, strict=True):
+        assert isinstance(answer, str)
+        assert re.search(message, answer, re.DOTALL), answer
+    assert exported.mebibytes - needed < 64
 
 
 def test_a_tile_that_does_not_fit(exported):

@@ -7,6 +7,7 @@ import pytest
 
 from keras_unet.architecture import Architecture
 from keras_unet.backend import tf
+from keras_unet.client import Tensor
 from keras_unet.export.tiling import GraphTiling
 from keras_unet.export.warmup import prediction_log, write_warmup
 
@@ -22,7 +23,7 @@ def requests(path):
 @pytest.mark.parametrize("size", [1, 100, 40_000])
 def test_the_servers_definitions_read_it(size):
     value = np.arange(size, dtype=np.float32)
-    content = prediction_log("a signature", "an input", value)
+    content = prediction_log("a signature", {"an input": Tensor.of(value)})
     request = apis.PredictionLog.FromString(content).predict_log.request
     assert request.model_spec.signature_name == "a signature"
     assert list(request.inputs) == ["an input"]
@@ -36,6 +37,6 @@ def test_every_signature_that_has_images_of_so_many_channels_is_asked(tmp_path, 
     write_warmup(tmp_path / "requests", tiling)
     found = {one.model_spec.signature_name: one for one in requests(str(tmp_path / "requests"))}
     files = set() if channels == 2 else {"classify_bytes"}
-    assert set(found) == {"serving_default", "tile"} | files
+    assert set(found) == {"serving_default", "tile", "about"} | files
     tile = tf.make_ndarray(found["tile"].inputs["tile"])
     assert tile.shape == (1, 40, 40, channels)

@@ -84,11 +84,11 @@ def test_warm_up_requests_are_answered(written):
 
 
 def test_a_graph_that_answers_otherwise_is_not_kept(trained, tmp_path, monkeypatch):
-    def of_other_weights(folder, run, network, tiling, *, frozen=False):
+    def of_other_weights(folder, run, network, *arguments, **options):
         kernel = network.get_layer("logits").kernel
         before = kernel.numpy()
         kernel.assign(before * 1.01)
-        write_graph(folder, run, network, tiling, frozen=frozen)
+        write_graph(folder, run, network, *arguments, **options)
         kernel.assign(before)
 
     monkeypatch.setattr(export, "write_graph", of_other_weights)
@@ -103,7 +103,7 @@ def test_a_graph_that_does_not_load_is_not_kept(trained, tmp_path, monkeypatch):
         (folder / "saved_model.pb").write_bytes(b"?")
 
     monkeypatch.setattr(export, "write_graph", spoilt)
-    with pytest.raises(ValueError, match="expected a graph that a fresh process loads and runs"):
+    with pytest.raises(ValueError, match="expected an export that a fresh process loads and runs"):
         export_saved_model(trained, tmp_path / "out", tile_size=60)
     assert not list(tmp_path.iterdir())
 

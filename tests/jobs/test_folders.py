@@ -1,6 +1,6 @@
 import pytest
 
-from keras_unet.jobs.folders import check_new, check_writable, visible
+from keras_unet.jobs.folders import check_new, check_new_file, check_writable, visible
 
 
 def listing(folder):
@@ -35,3 +35,15 @@ def test_hidden_files_do_not_count(tmp_path):
     (tmp_path / ".DS_Store").touch()
     check_new(tmp_path, "the run")
     assert visible(tmp_path) == visible(tmp_path / "missing") == []
+
+
+def test_a_new_file_of_the_right_ending(tmp_path):
+    check_new_file(tmp_path / "new" / "a.zip", ".zip")
+    assert listing(tmp_path) == []
+    with pytest.raises(ValueError, match=r"a\.tif: expected .* that ends in \.zip$"):
+        check_new_file(tmp_path / "a.tif", ".zip")
+    (tmp_path / "a.zip").touch()
+    with pytest.raises(FileExistsError, match=r"a\.zip: expected a file that is not there yet"):
+        check_new_file(tmp_path / "a.zip", ".zip")
+    with pytest.raises(OSError, match=r"a\.zip: expected a writable folder"):
+        check_new_file(tmp_path / "a.zip" / "b.zip", ".zip")

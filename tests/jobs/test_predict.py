@@ -109,7 +109,7 @@ def test_the_average_over_the_symmetries_turns_with_the_image(trained, cells, tm
 
 def test_more_cells_than_65535_are_written_as_uint32(trained, tmp_path, monkeypatch):
     many = np.arange(40 * 50, dtype=np.int32).reshape(40, 50) + 65_000
-    monkeypatch.setattr("keras_unet.jobs.predict.label_instances", lambda *_: many)
+    monkeypatch.setattr("keras_unet.jobs.labelling.label_instances", lambda *_: many)
     (path,) = predict(trained, [grey(tmp_path / "a.tif")], tmp_path / "out")
     assert tifffile.imread(path).dtype == np.uint32
     np.testing.assert_array_equal(tifffile.imread(path), many)

@@ -1,0 +1,181 @@
+"""What a .tflite file costs and gains: `python -m benchmarks.tflite NAME RUN DATA`.
+
+RUN is a trained run, DATA a folder with images/ and labels/ that it was not trained on. The run is
+exported as a SavedModel and as .tflite files, none, float16, dynamic and int8, all of one tile.
+Each predicts all images by the command that a user types; size, agreement with the SavedModel and
+scores are written down. For speed each predicts a few whole images in turn with the SavedModel in
+float32, on all cores; what counts is the median of the five ratios. The table goes to
+`benchmarks/results/tflite-NAME.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, get_args
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.record import RESULTS, origin
+from benchmarks.timing import compare
+from keras_unet.backend import tf
+from keras_unet.data.images import as_channels, image_files, read_planes, stem_of
+from keras_unet.export.tflite import Mode
+from keras_unet.files import make_folder, write_json
+from keras_unet.jobs.evaluate import evaluate_folders
+from keras_unet.jobs.export import export_saved_model
+from keras_unet.jobs.export_tflite import export_tflite
+from keras_unet.jobs.outputs import output_path
+from keras_unet.jobs.predict import predict_files
+from keras_unet.litert import load_tflite
+from keras_unet.prediction import predict_image
+from keras_unet.runs import Run
+
+_PATH = click.Path(path_type=Path)
+MATCHING = 0.5  # IoU of the cells that are counted
+
+
+@click.command()
+@click.argument("name")
+@click.argument("run_folder", metavar="RUN", type=_PATH)
+@click.argument("data", type=_PATH)
+@click.option("--tile", type=int, help="Input tile in pixels [default: fills 512]")
+@click.option("--training", type=_PATH, help="The training data, for int8, if it has moved.")
+@click.option("--timed", type=int, default=3, show_default=True, help="Images that are timed.")
+def main(
+    name: str, run_folder: Path, data: Path, tile: int | None, training: Path | None, timed: int
+) -> None:
+    """Measures all files and writes the table."""
+    with TemporaryDirectory() as work:
+        comparison = Comparison(Run.load(run_folder), data, Path(work), tile, timed)
+        result = {
+            "benchmark": f"python -m benchmarks.tflite {' '.join(sys.argv[1:])}",
+            **origin(),
+            **{package: version(package) for package in ("tensorflow", "ai-edge-litert")},
+            "images": [path.name for path in comparison.images],
+            "timed": [path.name for path in comparison.images[:timed]],
+            "saved_model": comparison.of_saved_model(),
+            **{mode: comparison.of_tflite(mode, training) for mode in get_args(Mode)},
+        }
+    write_json(make_folder(RESULTS) / f"tflite-{name}.json", result)
+    print(json.dumps(result, indent=2))
+
+
+class Comparison:
+    """A run's exports, one after the other, on the same images."""
+
+    def __init__(self, run: Run, data: Path, work: Path, tile: int | None, timed: int) -> None:
+        """Takes the run, a data folder that it has not seen, and a folder to work in."""
+        self.run, self.data, self.work, self.tile = run, data, work, tile
+        self.images = image_files(data / "images")
+        seen = {stem_of(path) for path in self.images} & set(run.record["data"]["training"])
+        if seen:
+            raise click.UsageError(f"{data}: the run was trained on {', '.join(sorted(seen))}")
+        self.planes = [plane for path in self.images for plane in self._read(path)]
+        self.timed = self.planes[:timed]
+
+    def of_saved_model(self) -> dict[str, Any]:
+        """Size and score of the SavedModel; the score is that of the run in float32."""
+        files = [path for path in self.saved_model_folder.rglob("*") if path.is_file()]
+        return {
+            "bytes": sum(path.stat().st_size for path in files),
+            "scores": self._scores(self.run.folder, precision="float32"),
+        }
+
+    def of_tflite(self, mode: Mode, training: Path | None) -> dict[str, Any]:
+        """Size, speed, agreement and score of a .tflite file."""
+        path = self.work / f"{mode}.tflite"
+        data = training if mode == "int8" else None
+        export_tflite(
+            self.run.folder, path, tile_size=self.tile, quantize=mode, data=data, say=print
+        )
+        return {
+            "bytes": path.stat().st_size,
+            **self._speed(path),
+            "scores": self._scores(path),
+            **self._agreement(mode),
+        }
+
+    @cached_property
+    def saved_model_folder(self) -> Path:
+        """The SavedModel's folder, written."""
+        out = self.work / "saved_model"
+        return export_saved_model(
+            self.run.folder, out, precision="float32", tile_size=self.tile, say=print
+        )
+
+    @cached_property
+    def saved_model(self) -> Any:
+        """The SavedModel, loaded."""
+        return tf.saved_model.load(str(self.saved_model_folder))
+
+    @cached_property
+    def expected(self) -> list[NDArray[np.float32]]:
+        """What the SavedModel says of all images."""
+        return [self._asked(plane) for plane in self.planes]
+
+    def _read(self, path: Path) -> list[NDArray[np.float32]]:
+        planes = read_planes(path, palette="colours")
+        channels = self.run.architecture.channels
+        return [as_channels(plane, channels, path).astype(np.float32) for plane in planes]
+
+    def _asked(self, image: NDArray[Any]) -> NDArray[np.float32]:
+        answer = self.saved_model.signatures["serving_default"](image=tf.constant(image[None]))
+        probabilities: NDArray[np.float32] = answer["probabilities"].numpy()[0]
+        return probabilities
+
+    def _by_saved_model(self) -> None:
+        for image in self.timed:
+            self._asked(image)
+
+    def _speed(self, path: Path) -> dict[str, Any]:
+        """Times both in turn, after one call each to warm up."""
+        network = load_tflite(path)
+
+        def by_tflite() -> None:
+            for image in self.timed:
+                standardised = self.run.standardise(image, path)
+                predict_image(network, standardised, architecture=network.architecture)
+
+        return compare(by_tflite, self._by_saved_model, calls=len(self.timed))
+
+    def _scores(self, source: Path, **options: Any) -> dict[str, float]:
+        """Predicts all images as a user does, and scores them."""
+        out, kind = self._out(source), self.run.scheme.kind
+        saved = (kind, "probabilities")
+        predict_files(source, self.images, out, save=saved, say=lambda _: None, **options)
+        overall = evaluate_folders(out, self.data, kind=kind, ignore=self.run.scheme.ignore).overall
+        cells = [one for one in overall.matching if one.threshold == MATCHING]
+        scores = {**overall.values, **{f"ap_{MATCHING}": one.ap for one in cells}}
+        return {score: round(value, 4) for score, value in scores.items()}
+
+    def _agreement(self, mode: Mode) -> dict[str, float]:
+        """Compares the probabilities that were written with those of the SavedModel."""
+        answers = self._probabilities(self.work / f"{mode}.tflite")
+        pairs = list(zip(answers, self.expected, strict=True))
+        differences = np.concatenate([np.abs(one - other).ravel() for one, other in pairs])
+        same = [(one.argmax(axis=-1) == other.argmax(axis=-1)).ravel() for one, other in pairs]
+        return {
+            "mean_absolute_difference": float(f"{differences.mean():.3g}"),
+            "largest_difference": float(f"{differences.max():.3g}"),
+            "class_agreement": round(float(np.concatenate(same).mean()), 6),
+            "class_agreement_of_the_worst_image": round(min(float(one.mean()) for one in same), 6),
+        }
+
+    def _probabilities(self, source: Path) -> list[NDArray[np.float32]]:
+        out, kind = self._out(source), self.run.scheme.kind
+        paths = [output_path(out, stem_of(path), "probabilities", kind) for path in self.images]
+        return [plane for path in paths for plane in read_planes(path)]
+
+    def _out(self, source: Path) -> Path:
+        return self.work / f"predictions-{source.stem}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+../keras_unet/client.py

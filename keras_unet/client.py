@@ -1,0 +1,519 @@
+"""A client of a model server in one file, which can be copied to where the images are.
+
+    python client.py grpc://HOST:8500/MODEL FILES... --out FOLDER
+    python client.py http://HOST:8501/v1/models/MODEL FILES... --out FOLDER
+
+`MODEL@3` asks for version 3, `MODEL@stable` for the version with that label, `MODEL` for the
+newest. Without FILES it tells what is served. REST needs Python alone, gRPC `pip install grpcio`.
+In a program, where `numpy.asarray` reads a `Tensor`:
+
+    with Client("grpc://localhost:8500/cells@stable") as server:
+        (png,) = server.classify([Path("a.png").read_bytes()])
+        (probabilities,) = server.probabilities([Path("a.png").read_bytes()])
+
+Messages are those of tensorflow_serving/apis (model, predict, get_model_status and
+get_model_metadata.proto) and of TensorFlow's tensor.proto. They are written and read field by
+field, because the classes generated of them import all of TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import logging
+import random
+import re
+import sys
+import time
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from itertools import chain
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar
+from urllib.parse import quote
+
+TIMEOUT, ATTEMPTS = 300.0, 5  # a large image on a processor takes minutes
+CONNECT_SECONDS, PAUSE_SECONDS, LONGEST_PAUSE = 5.0, 0.5, 8.0
+
+_LOG = logging.getLogger("unet_client")
+_Answer = TypeVar("_Answer")
+_PASSING = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+_ERRORS: Mapping[str, tuple[type[Exception], str]] = {
+    "INVALID_ARGUMENT": (ValueError, ""),
+    "FAILED_PRECONDITION": (ValueError, ""),
+    "DEADLINE_EXCEEDED": (TimeoutError, "; allow more time, or send smaller images"),
+    "NOT_FOUND": (OSError, "; look at the name and the version in the address"),
+    "UNAVAILABLE": (ConnectionError, "; is it running? gRPC is on port 8500, REST on 8501"),
+    "RESOURCE_EXHAUSTED": (ConnectionError, "; send less at a time, or try again later"),
+}
+_OF_HTTP = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}
+_OF_HTTP |= {503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
+_FLOAT32, _UINT8, _STRING = 1, 4, 7  # of DataType
+_STATES = {10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
+_PARTS = {1: "inputs", 2: "outputs"}  # of a SignatureDef
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Numbers as they travel: their DataType (1 float32, 4 uint8), shape, and all in a row."""
+
+    dtype: int
+    shape: tuple[int, ...]
+    data: bytes
+
+    @classmethod
+    def of(cls, numbers: Any) -> Tensor:
+        """Takes a NumPy array, or whatever else shows its memory, of float32 or uint8."""
+        view = memoryview(numbers)
+        dtype = {"f": _FLOAT32, "B": _UINT8}.get(view.format)
+        if dtype is None:
+            raise ValueError(f"numbers must be float32 or uint8. Received: {view.format!r}")
+        return cls(dtype, view.shape or (), view.tobytes())
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        kind = {_FLOAT32: "<f4", _UINT8: "|u1"}[self.dtype]
+        return {"version": 3, "typestr": kind, "shape": self.shape, "data": self.data}
+
+
+Value = Tensor | Sequence[bytes]
+Names = dict[str, dict[str, list[str]]]
+
+
+class Client:
+    """Asks a model server.
+
+    An error is one line: ValueError for a request that the server refuses, TimeoutError,
+    ConnectionError for a server that is not there, OSError for everything else.
+    """
+
+    def __init__(self, address: str, *, timeout: float = TIMEOUT, attempts: int = ATTEMPTS) -> None:
+        """Takes an address; nothing is sent yet.
+
+        Args:
+            address: grpc://HOST:PORT/MODEL or http://HOST:PORT/v1/models/MODEL, @VERSION behind it.
+            timeout: Seconds to wait for an answer.
+            attempts: Times that a server is asked which is not there or has too much to do.
+
+        Raises:
+            ValueError: If the address is none, or a number is out of range.
+            ImportError: If it is one of gRPC, and grpcio is missing.
+        """
+        if attempts < 1 or not timeout > 0:
+            raise ValueError(
+                "attempts must be at least 1, and timeout more than 0 seconds. "
+                f"Received: attempts={attempts}, timeout={timeout:g}"
+            )
+        self.address, self._attempts = address, attempts
+        parts = _Address.of(address)
+        self._server = (_Grpc if parts.scheme == "grpc" else _Rest)(parts, timeout)
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the connection."""
+        self._server.close()
+
+    def classify(self, files: Sequence[bytes]) -> Sequence[bytes]:
+        """Sends PNG or JPEG files, whole and in one request; returns a PNG of classes for each."""
+        return self._of_files(files, "classes_bytes")
+
+    def probabilities(self, files: Sequence[bytes]) -> list[Any]:
+        """The same for probabilities: a `Tensor` each, float32 `(height, width, classes)`."""
+        return [read_tensor(one) for one in self._of_files(files, "probabilities_bytes")]
+
+    def about(self) -> Any:
+        """Returns what the model says of itself: classes, labels, rule, network."""
+        return json.loads(self.predict("about", {"query": [b""]}, ["about"])["about"][0])
+
+    def versions(self) -> dict[int, str]:
+        """Returns the state of each version: AVAILABLE for those that answer."""
+        return self._persistently(self._server.versions)
+
+    def signatures(self) -> Names:
+        """Returns the names of the inputs and outputs of each signature."""
+        known = self._persistently(self._server.signatures)
+        return {name: parts for name, parts in known.items() if not name.startswith("__")}
+
+    def predict(
+        self, signature: str, inputs: Mapping[str, Value], outputs: Sequence[str]
+    ) -> dict[str, Any]:
+        """Calls a signature.
+
+        Args:
+            signature: Its name.
+            inputs: A `Tensor`, or a list of bytes, for the name of each input.
+            outputs: The outputs to return, by name.
+
+        Returns:
+            A `Tensor`, or a list of bytes, for the name of each output.
+        """
+        return self._persistently(lambda: self._server.predict(signature, inputs, outputs))
+
+    def _of_files(self, files: Sequence[bytes], output: str) -> Sequence[bytes]:
+        answer = self.predict("classify_bytes", {"image_bytes": files}, [output])
+        texts: Sequence[bytes] = answer[output]
+        return texts
+
+    def _persistently(self, ask: Callable[[], _Answer]) -> _Answer:
+        """Asks again, after growing pauses of random length, what may yet be answered."""
+        attempt, started = 1, time.monotonic()
+        while True:
+            try:
+                answer = ask()
+            except _StatusError as failure:
+                _LOG.info("%s: attempt %d: %s", self.address, attempt, failure.code)
+                if failure.code not in _PASSING or attempt == self._attempts:
+                    raise self._error(failure) from failure
+            else:
+                seconds = time.monotonic() - started
+                _LOG.info("%s: answered after %.3f s", self.address, seconds)
+                return answer
+            pause = min(PAUSE_SECONDS * 2 ** (attempt - 1), LONGEST_PAUSE)
+            time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - parts clients, hides nothing
+            attempt += 1
+
+    def _error(self, failure: _StatusError) -> Exception:
+        kind, way_out = _ERRORS.get(failure.code, (OSError, ""))
+        return kind(f"{self.address}: {failure.code}, {_sentence(str(failure))}{way_out}")
+
+
+class _StatusError(Exception):
+    """What a server answers instead, by the name of its status."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class _Address(NamedTuple):
+    scheme: str
+    server: str  # host and port
+    base: str  # what stands before the model in a path of REST
+    model: str
+    version: str  # digits, a label, or nothing for the newest
+
+    @classmethod
+    def of(cls, text: str) -> _Address:
+        base = "" if text.startswith("grpc:") else ".*/v1/models"
+        found = re.fullmatch(rf"(grpc|http)://([^/]+:\d+)({base})/([^/@:]+)(?:@([^/@:]+))?", text)
+        if found is None:
+            raise ValueError(
+                "server must be grpc://HOST:PORT/MODEL or http://HOST:PORT/v1/models/MODEL, with "
+                f"@VERSION or @LABEL behind it for other than the newest. Received: {text}"
+            )
+        return cls(*found.groups(""))
+
+    @property
+    def path(self) -> str:
+        kind = "versions" if self.version.isdecimal() else "labels"
+        version = f"/{kind}/{quote(self.version)}" if self.version else ""
+        return f"{self.base}/{quote(self.model)}{version}"
+
+    def spec(self, signature: str = "") -> bytes:
+        return model_spec(self.model, self.version, signature)
+
+
+class _Grpc:
+    def __init__(self, address: _Address, timeout: float) -> None:
+        try:
+            import grpc
+        except ImportError as error:
+            raise ImportError("grpc:// needs grpcio: pip install grpcio, or ask http://") from error
+        options = {
+            "max_send_message_length": -1,
+            "max_receive_message_length": -1,  # else 4 MiB
+            "enable_http_proxy": 0,
+            "enable_retries": 0,
+            "min_reconnect_backoff_ms": int(1000 * CONNECT_SECONDS),  # to wait for a connection
+            "initial_reconnect_backoff_ms": int(500 * PAUSE_SECONDS),
+            "max_reconnect_backoff_ms": int(500 * PAUSE_SECONDS),
+        }
+        named = [(f"grpc.{name}", value) for name, value in options.items()]
+        self._channel = grpc.insecure_channel(address.server, named)
+        self._error, self._address, self._timeout = grpc.RpcError, address, timeout
+
+    def predict(
+        self, signature: str, inputs: Mapping[str, Value], outputs: Sequence[str]
+    ) -> dict[str, Any]:
+        request = predict_request(self._address.spec(signature), inputs, outputs)
+        answer = self._call("PredictionService/Predict", request)
+        return {name: read_tensor(value) for name, value in _map(answer, 1)}
+
+    def versions(self) -> dict[int, str]:
+        answer = self._call("ModelService/GetModelStatus", field(1, self._address.spec()))
+        states = [dict(_fields(state)) for _, state in _fields(answer)]
+        return {state.get(1, 0): _STATES.get(state.get(2, 0), "UNKNOWN") for state in states}
+
+    def signatures(self) -> Names:
+        request = field(1, self._address.spec()) + _text(2, "signature_def")
+        ((_, packed),) = _map(self._call("PredictionService/GetModelMetadata", request), 2)
+        return {
+            name: {part: sorted(dict(_map(value, place))) for place, part in _PARTS.items()}
+            for name, value in _map(dict(_fields(packed))[2], 1)
+        }
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def _call(self, method: str, request: bytes) -> bytes:
+        call = self._channel.unary_unary(f"/tensorflow.serving.{method}")
+        try:
+            answer: bytes = call(request, timeout=self._timeout)
+        except self._error as error:
+            raise _StatusError(error.code().name, error.details() or "") from error
+        return answer
+
+
+class _Rest:
+    def __init__(self, address: _Address, timeout: float) -> None:
+        self._address, self._timeout = address, timeout
+
+    def predict(
+        self, signature: str, inputs: Mapping[str, Value], outputs: Sequence[str]
+    ) -> dict[str, Any]:
+        sent = {name: _to_json(value) for name, value in inputs.items()}
+        request = json.dumps({"signature_name": signature, "inputs": sent})
+        answer = self._ask("POST", f"{self._address.path}:predict", request)["outputs"]
+        named = answer if isinstance(answer, dict) else {outputs[0]: answer}  # the only one
+        return {name: _of_json(named[name]) for name in outputs}
+
+    def versions(self) -> dict[int, str]:
+        states = self._ask("GET", self._address.path)["model_version_status"]
+        return {int(state["version"]): state["state"] for state in states}
+
+    def signatures(self) -> Names:
+        answer = self._ask("GET", f"{self._address.path}/metadata")["metadata"]["signature_def"]
+        return {
+            name: {part: sorted(value.get(part, ())) for part in _PARTS.values()}
+            for name, value in answer["signature_def"].items()
+        }
+
+    def close(self) -> None:
+        """Every request has a connection of its own."""
+
+    def _ask(self, verb: str, path: str, body: str | None = None) -> Any:
+        connection = HTTPConnection(self._address.server, timeout=CONNECT_SECONDS)
+        try:
+            connection.connect()
+            connection.sock.settimeout(self._timeout)
+            connection.request(verb, path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            content = answer.read().decode(errors="replace")
+        except (OSError, HTTPException) as error:
+            is_late = isinstance(error, TimeoutError) and connection.sock is not None
+            code = "DEADLINE_EXCEEDED" if is_late else "UNAVAILABLE"
+            raise _StatusError(code, str(error) or type(error).__name__) from error
+        finally:
+            connection.close()
+        return _accepted(answer.status, content)
+
+
+def _accepted(status: int, content: str) -> Any:
+    code = _OF_HTTP.get(status, f"HTTP {status}")
+    try:
+        answer = json.loads(content)
+    except ValueError as error:
+        raise _StatusError(code, f"no JSON: {content[:200]}") from error
+    if status != 200:
+        raise _StatusError(code, str(answer.get("error", answer)))
+    return answer
+
+
+def _sentence(reason: str) -> str:
+    """Cuts the names of nodes and files off, which tell a client nothing."""
+    reason = re.sub(r"^\d+ root error.*\s+\(0\)\s+\w+: ", "", reason.strip())
+    rule = re.search(r"assertion failed: \[(.*?)\] \[(.*?)\]\s*(?:\n|\[\[|$)", reason, re.DOTALL)
+    found = f"{rule[1]} {rule[2]}" if rule else re.split(r"\n|\[\[|\{\{", reason)[0]
+    return " ".join(found.split()) or "without a reason"
+
+
+def model_spec(model: str = "", version: str = "", signature: str = "") -> bytes:
+    """Returns a ModelSpec; a version that is no number is a label."""
+    is_number = version.isdecimal()
+    number = field(2, _whole(1, int(version))) if is_number else b""
+    label = b"" if is_number else _text(4, version)
+    return _text(1, model) + number + _text(3, signature) + label
+
+
+def predict_request(spec: bytes, inputs: Mapping[str, Value], outputs: Sequence[str] = ()) -> bytes:
+    """Returns a PredictRequest; without outputs, all of the signature are answered."""
+    named = (_text(1, name) + field(2, _tensor(value)) for name, value in inputs.items())
+    wanted = b"".join(_text(3, name) for name in outputs)
+    return field(1, spec) + b"".join(field(2, entry) for entry in named) + wanted
+
+
+def _tensor(value: Value) -> bytes:
+    """Writes a TensorProto."""
+    if isinstance(value, Tensor):
+        return _whole(1, value.dtype) + field(2, _dims(value.shape)) + field(4, value.data)
+    strings = b"".join(field(8, one) for one in value)
+    return _whole(1, _STRING) + field(2, _dims([len(value)])) + strings
+
+
+def _dims(shape: Sequence[int]) -> bytes:
+    return b"".join(field(2, _whole(1, size)) for size in shape)
+
+
+def read_tensor(message: bytes) -> Value:
+    """Reads a TensorProto of float32, uint8 or strings."""
+    parts: dict[int, list[Any]] = {}
+    for number, value in _fields(message):
+        parts.setdefault(number, []).append(value)
+    if parts[1] == [_STRING]:
+        return [bytes(one) for one in parts.get(8, ())]
+    (dims,) = parts.get(2, [b""])
+    sizes = [dict(_fields(dim)) for number, dim in _fields(dims) if number == 2]
+    shape = tuple(size.get(1, 0) for size in sizes)
+    data = b"".join(parts.get(4) or parts.get(5) or [_unpacked(parts.get(7, ()), prod(shape))])
+    return Tensor(parts[1][0], shape, data)
+
+
+def _unpacked(parts: Sequence[bytes], count: int) -> bytes:
+    """Small numbers of one byte each, of which those above 127 take two on the way."""
+    packed = b"".join(parts)
+    if len(packed) == count:
+        return packed
+    place, numbers = 0, bytearray()
+    while place < len(packed):
+        number, place = _read_varint(packed, place)
+        numbers.append(number)
+    return bytes(numbers)
+
+
+def field(number: int, content: bytes) -> bytes:
+    """Returns a field of a message that holds text, bytes or a message."""
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _text(number: int, content: str) -> bytes:
+    return field(number, content.encode()) if content else b""
+
+
+def _whole(number: int, value: int) -> bytes:
+    return _varint(number << 3) + _varint(value) if value else b""
+
+
+def _varint(number: int) -> bytes:
+    """Writes a number in groups of seven bits, the lowest first; a set top bit says more follow."""
+    low, rest = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
+    """Yields number and content of each field, numbers or views into the message."""
+    view, place = memoryview(message), 0
+    while place < len(view):
+        key, place = _read_varint(view, place)
+        kind, size = key & 7, {1: 8, 5: 4}.get(key & 7)
+        if size is None:
+            size, place = _read_varint(view, place)
+        yield key >> 3, view[place : place + size] if kind else size
+        place += size if kind else 0
+
+
+def _read_varint(view: bytes | memoryview, place: int) -> tuple[int, int]:
+    """Reads a number, and returns it with the place behind it."""
+    number = shift = 0
+    while True:
+        byte = view[place]
+        number |= (byte & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 0x80:
+            return number, place
+
+
+def _map(message: bytes, number: int) -> Iterator[tuple[str, Any]]:
+    """Yields the names and values of a map that is a field of a message."""
+    for found, entry in _fields(message):
+        if found == number:
+            pair = dict(_fields(entry))
+            yield str(pair[1], "utf-8"), pair[2]
+
+
+def _to_json(value: Value) -> Any:
+    if not isinstance(value, Tensor):
+        return [{"b64": base64.b64encode(one).decode()} for one in value]
+    if not value.data:
+        return []
+    numbers = memoryview(value.data)
+    is_float = value.dtype == _FLOAT32
+    return (numbers.cast("f", value.shape) if is_float else numbers.cast("B", value.shape)).tolist()
+
+
+def _of_json(value: Any) -> Value:
+    """Reads nested lists of numbers, or a list of strings; bytes come as {"b64": ...}."""
+    shape, first = [], value
+    while isinstance(first, list):
+        shape.append(len(first))
+        first = first[0]
+    if isinstance(first, dict):
+        return [base64.b64decode(one["b64"]) for one in value]
+    if isinstance(first, str):
+        return [one.encode() for one in value]
+    for _ in shape[1:]:
+        value = list(chain.from_iterable(value))
+    is_float = isinstance(first, float)
+    numbers = array("f" if is_float else "B", value)
+    return Tensor(_FLOAT32 if is_float else _UINT8, tuple(shape), numbers.tobytes())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Classifies files, or tells what is served; 2 is the exit code of whatever goes wrong."""
+    parser = argparse.ArgumentParser(description="Classify image files by a model server.")
+    parser.add_argument(
+        "address", help="grpc://HOST:8500/MODEL or http://HOST:8501/v1/models/MODEL"
+    )
+    parser.add_argument("files", nargs="*", type=Path, help="PNG or JPEG files")
+    parser.add_argument("--out", type=Path, help="folder for <stem>_classes.png")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds for each answer")
+    parser.add_argument("--attempts", type=int, default=ATTEMPTS, help="if the server is not there")
+    parser.add_argument("--verbose", action="store_true", help="log every request")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO if given.verbose else logging.WARNING)
+    try:
+        with Client(given.address, timeout=given.timeout, attempts=given.attempts) as server:
+            lines = _classified(server, given.files, given.out) if given.files else _served(server)
+            for line in lines:
+                sys.stdout.write(f"{line}\n")
+    except (ValueError, OSError, ImportError) as error:
+        sys.stderr.write(f"Error: {error}\n")
+        return 2
+    return 0
+
+
+def _classified(server: Client, files: Sequence[Path], out: Path | None) -> Iterator[str]:
+    if out is None:
+        raise ValueError("--out must name a folder for the results. Received none")
+    targets = [out / f"{path.stem}_classes.png" for path in files]
+    if len({*files, *targets}) < len(files) + len(targets):
+        raise ValueError(
+            "files must differ in their stems, which name the results, and be no results"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    for path, target in zip(files, targets, strict=True):
+        try:
+            (classes,) = server.classify([path.read_bytes()])
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        target.write_bytes(classes)
+        yield str(target)
+
+
+def _served(server: Client) -> Iterator[str]:
+    states = server.versions()
+    yield from (f"version {version}: {state}" for version, state in sorted(states.items()))
+    if "AVAILABLE" not in states.values():
+        raise ConnectionError(f"{server.address}: no version is available yet")
+    for one in server.about()["classes"]:
+        yield f"class {one['class']}: label value {one['value']}, {one['name']}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""From a run to an .onnx file that ONNX Runtime runs, in any of its languages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from keras_unet.export.artefact import Artefact
+from keras_unet.export.tiling import GraphTiling
+from keras_unet.files import drafted
+from keras_unet.jobs.extras import require
+from keras_unet.jobs.folders import check_new_file
+from keras_unet.jobs.networks import load_network, load_single_run
+from keras_unet.jobs.parity import TOLERANCES, answer_of_onnx, check_parity
+from keras_unet.runs import Run
+
+GROUPED = 1e-4
+"""Largest difference of a probability where groups are normalised.
+
+Small deviations of few pixels are divided by there, which makes rounding larger: networks of depth
+4 differed by 2e-5 from TensorFlow, and both by 9e-5 from double precision.
+"""
+
+
+def export_onnx(
+    run_folder: Path,
+    out: Path,
+    *,
+    tile_size: int | None = None,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Exports a run as an .onnx file, complete in itself.
+
+    It takes raw pixels of any size and gives probabilities and classes of that size; see
+    `keras_unet.export.onnx`. What was written is loaded by a fresh process and compared with the
+    run before it gets its name.
+
+    Args:
+        run_folder: A folder that training wrote.
+        out: File to write; its name ends in .onnx.
+        tile_size: Height and width of the tile in pixels; None for one that fills 512. Memory and
+            the time of small images grow with it.
+        say: Takes a line for a person.
+
+    Returns:
+        The file written.
+
+    Raises:
+        ModuleNotFoundError: If the packages of the extra `onnx` are missing.
+        ValueError: If the run's record or model cannot be read, the tile size does not fit, or
+            what was written answers otherwise than the run.
+        OSError: If the run is missing or is an ensemble, the file is there already, or it cannot
+            be written.
+    """
+    require("onnx", "onnx", "tf2onnx", "onnxruntime")
+    from keras_unet.export.onnx import write_onnx
+
+    run = load_single_run(run_folder)
+    tiling = GraphTiling.of(run.architecture, tile_size)
+    check_new_file(out, ".onnx")
+    network = load_network(run, "float32")
+    with drafted(out) as path:
+        write_onnx(path, Artefact(run, tiling, precision="float32", frozen=True), network)
+        numbers = tiling.tile_size, tiling.useful, _allowed(run)
+        say(check_parity(run, network, *numbers, partial(answer_of_onnx, path)))
+    return out
+
+
+def _allowed(run: Run) -> float:
+    return GROUPED if run.architecture.normalization == "group" else TOLERANCES["float32"]

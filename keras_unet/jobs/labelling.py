@@ -1,0 +1,229 @@
+"""From what a network says of images to label images of the same size, whoever asked the network.
+
+All files are named and checked before the first is predicted, so bad input leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_unet.data.images import image_files, smallest_unsigned, stem_of, write_tiff
+from keras_unet.files import make_folder
+from keras_unet.instances import InstanceRule, cell_probability, label_instances
+from keras_unet.jobs.folders import check_writable
+from keras_unet.jobs.outputs import Output, output_path, owner_of
+from keras_unet.runs import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """What a network says of one image.
+
+    Attributes:
+        classes: The most probable class of each pixel, `(height, width)`.
+        probabilities: float32 `(height, width, classes)`; without a class where nobody needs them.
+    """
+
+    classes: NDArray[np.integer]
+    probabilities: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, probabilities: NDArray[np.float32]) -> Plane:
+        """Takes the largest probability."""
+        return cls(probabilities.argmax(axis=-1), probabilities)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be made of which images.
+
+    Attributes:
+        run: What the labels mean, and the rule by which cells are made.
+        images: The image files.
+        out: Folder to write to.
+        outputs: Of "instances", "classes" and "probabilities".
+    """
+
+    run: Run
+    images: tuple[Path, ...]
+    out: Path
+    outputs: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        run: Run,
+        files: Sequence[Path],
+        out: Path,
+        save: Sequence[str],
+        rule: Mapping[str, Any] | None,
+    ) -> Order:
+        """Takes an order as a person gives it.
+
+        Args:
+            run: The run that predicts.
+            files: Image files, or folders of them.
+            out: Folder to write to.
+            save: Of "instances", "classes" and "probabilities"; empty for the run's kind of labels.
+            rule: Numbers of the `InstanceRule` to take instead of the run's.
+
+        Raises:
+            ValueError: If outputs of two files would have one name, an output would replace an
+                image, an output is unknown, or a number of the rule is out of range or of no
+                effect.
+            OSError: If a file is missing, or the folder cannot be written.
+        """
+        outputs = _outputs(save, run)
+        run = replace(run, rule=_rule(run.rule, rule or {}, outputs))
+        order = cls(run, tuple(_image_files(files)), out, outputs)
+        _refuse_same_names(order.images)
+        order.refuse_to_replace_images()
+        check_writable(out)
+        return order
+
+    def refuse_to_replace_images(self) -> None:
+        """Makes sure that no output has the name of an image.
+
+        Raises:
+            ValueError: If one has.
+        """
+        sources = {path.resolve() for path in self.images}
+        for path in self.images:
+            for name in self.outputs:
+                target = output_path(self.out, stem_of(path), name, self.run.scheme.kind)
+                if target.resolve() in sources:
+                    raise ValueError(
+                        f"{target}: expected an output that replaces none of the images. Received "
+                        f"the folder of {path.name} itself; choose another"
+                    )
+
+    def fulfil(
+        self,
+        predict: Callable[[Path], Iterable[Plane]],
+        on_file: Callable[[Path], None],
+        say: Callable[[str], None],
+    ) -> list[Path]:
+        """Predicts one image after the other, and writes what was ordered.
+
+        Args:
+            predict: Gives a plane for each of a file.
+            on_file: Called when a file is done.
+            say: Takes a line for a person.
+
+        Returns:
+            The files written.
+        """
+        make_folder(self.out)
+        if "instances" in self.outputs:
+            say(self.run.rule.describe())
+        written: list[Path] = []
+        found: set[int] = set()
+        for path in self.images:
+            rendered, classes = _render(self.run, predict(path), self.outputs)
+            written += _write(rendered, self.out, stem_of(path), self.run)
+            found |= classes
+            on_file(path)
+        if len(found) == 1:
+            say(_one_class(self.run, found.pop()))
+        return written
+
+
+def _outputs(save: Sequence[str], run: Run) -> tuple[str, ...]:
+    unknown = [name for name in save if name not in get_args(Output)]
+    if unknown:
+        raise ValueError(
+            f"save must be of {', '.join(get_args(Output))}. Received: {', '.join(unknown)}"
+        )
+    return tuple(dict.fromkeys(save)) or (run.scheme.kind,)
+
+
+def _rule(recorded: InstanceRule, asked: Mapping[str, Any], outputs: Sequence[str]) -> InstanceRule:
+    if asked and "instances" not in outputs:
+        raise ValueError(
+            f"{', '.join(sorted(asked))}: numbers for instances, which must be among the outputs. "
+            f"Received: {', '.join(outputs)}; save instances as well"
+        )
+    return replace(recorded, **asked)
+
+
+def _image_files(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_file():
+            yield path
+        elif path.is_dir():
+            yield from _images_in(path)
+        else:
+            raise FileNotFoundError(
+                f"{path}: no such file. Expected an image or a folder of images"
+            )
+
+
+def _images_in(folder: Path) -> list[Path]:
+    found = image_files(folder)
+    if not found:
+        raise ValueError(f"{folder}: expected a folder of images. Received one without any")
+    return found
+
+
+def _refuse_same_names(images: Sequence[Path]) -> None:
+    stems = [stem_of(path) for path in images]
+    twice = [stem for stem, times in Counter(stems).items() if times > 1]
+    if twice:
+        raise ValueError(
+            f"files must differ in their stems, which name the outputs. Received {twice[0]} more "
+            "than once; predict them into different folders"
+        )
+    for stem in stems:
+        if owner_of(stem) in stems:
+            raise ValueError(
+                f"{stem}: an output of this name would pass for one of {owner_of(stem)}. "
+                "Rename the image, or predict the two into different folders"
+            )
+
+
+def _render(
+    run: Run, planes: Iterable[Plane], outputs: Sequence[str]
+) -> tuple[Mapping[str, NDArray[Any]], set[int]]:
+    """Turns the planes of a file into its outputs, and lists the classes that occur."""
+    rendered: dict[str, list[NDArray[Any]]] = {name: [] for name in outputs}
+    found: set[int] = set()
+    for plane in planes:
+        found.update(np.unique(plane.classes).tolist())
+        for name, finished in rendered.items():
+            finished.append(_rendered(name, run, plane))
+    return {name: np.stack(finished) for name, finished in rendered.items()}, found
+
+
+def _rendered(name: str, run: Run, plane: Plane) -> NDArray[Any]:
+    if name == "probabilities":
+        return np.moveaxis(plane.probabilities, -1, 0)
+    if name == "classes":
+        return run.scheme.from_classes(plane.classes)
+    return label_instances(cell_probability(plane.probabilities), run.rule)
+
+
+def _write(rendered: Mapping[str, NDArray[Any]], out: Path, stem: str, run: Run) -> list[Path]:
+    written = []
+    for name, planes in rendered.items():
+        path = output_path(out, stem, name, run.scheme.kind)
+        array = smallest_unsigned(planes) if name == "instances" else planes
+        axes = "ZCYX" if name == "probabilities" else "ZYX"
+        single = len(array) == 1
+        write_tiff(path, array[0] if single else array, axes=axes[1:] if single else axes)
+        written.append(path)
+    return written
+
+
+def _one_class(run: Run, found: int) -> str:
+    names = ("background", "cell") if run.scheme.kind == "instances" else run.scheme.values
+    return (
+        f"Warning: every pixel of every image is predicted as class {found} ({names[found]}). Look "
+        "at the run's pictures, and at whether these images are like its training images."
+    )
