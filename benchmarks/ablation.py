@@ -1,9 +1,9 @@
-"""What each idea of the paper is worth: `python -m benchmarks.ablation NAME --minutes M`.
+"""What each idea of the paper is worth: `python -m benchmarks.ablation NAME --steps N`.
 
-Each row leaves one idea out, with everything else as it is: the same images, the same minutes of
-training, the same three seeds. Scores are those of the held-out images. A row is written to
-`benchmarks/results/ablation-NAME.json` as soon as it is done, and rows that stand there from the
-same budget are not computed again.
+Each row leaves one idea out, with everything else as it is: the same images, the same number of
+steps, which unlike minutes are the same on a busy machine, the same three seeds. Scores are those
+of the held-out images. A row is written to `benchmarks/results/ablation-NAME.json` as soon as it is
+done, and rows that stand there from the same budget are not computed again.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ ROWS = {  # options of keras-unet train, and the program
 
 @click.command()
 @click.argument("name", type=click.Choice(sorted(TASKS)))
-@click.option("--minutes", type=float, default=4, show_default=True)
+@click.option("--steps", type=int, default=600, show_default=True)
 @click.option("--work", type=click.Path(path_type=Path), default=Path("benchmark-runs"))
-def main(name: str, minutes: float, work: Path) -> None:
+def main(name: str, steps: int, work: Path) -> None:
     """Runs all rows with all seeds and prints the table."""
     path = make_folder(RESULTS) / f"ablation-{name}.json"
-    benchmark = f"python -m benchmarks.ablation {name} --minutes {minutes:g}"
+    benchmark = f"python -m benchmarks.ablation {name} --steps {steps}"
     done = json.loads(path.read_text()) if path.exists() else {}
     runs = done["runs"] if done.get("benchmark") == benchmark else {}
     for row, (options, program) in ROWS.items():
         for seed in SEEDS:
             title = f"{row}, seed {seed}"
             if title not in runs:
-                train = ("--seed", str(seed), "--max-minutes", f"{minutes:g}", *options)
+                train = ("--seed", str(seed), "--steps", str(steps), *options)
                 folder = work / f"ablation-{name}"
                 runs[title] = Experiment(TASKS[name], folder, train, program=program).result()
                 write_json(path, {"benchmark": benchmark, "table": _table(runs), "runs": runs})
