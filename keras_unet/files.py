@@ -39,6 +39,34 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` and moves the folder written there onto `path`.
+
+    What stood at `path` before, file or folder, is removed when the new one is complete; where the
+    body raises, it stays as it was.
+
+    Args:
+        path: Final path of the folder; the one above exists.
+
+    Yields:
+        The path to write to.
+    """
+    token = secrets.token_hex(4)
+    temporary, before = (path.with_name(f".{token}-{part}{path.name}") for part in ("", "old-"))
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _flush_to_disk(file)
+        if path.exists():
+            path.replace(before)
+        temporary.replace(path)
+        _remove(before)
+    finally:
+        _remove(temporary)
+
+
+@contextmanager
 def drafted(path: Path) -> Iterator[Path]:
     """Yields a path of the same name in a temporary folder, and copies what was written there.
 
@@ -100,6 +128,13 @@ def make_folder(path: Path) -> Path:
 def _flush_to_disk(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> Any:

@@ -23,6 +23,9 @@ from keras_unet.landscape import Landscape
 
 Seeds = Literal["components", "probability", "distance"]
 
+OUTSIDE = -1
+"""What `Pockets` takes for pixels outside of the image."""
+
 _DIAGONAL = 1.415  # of a pixel; a little above sqrt(2), so that rounding does not decide
 
 
@@ -158,7 +161,7 @@ def label_instances(
     rule = rule or InstanceRule()
     landscape = landscape_of(probability, rule.threshold, rule.seeds)
     cells = landscape.cells(rule.neck, rule.minimum_size)[landscape.basins]
-    closed = _without_gaps(cells, rule.gap) if rule.gap else cells
+    closed = close_gaps(cells, rule.gap) if rule.gap else cells
     return _without_holes(closed) if rule.fill_holes else closed
 
 
@@ -181,7 +184,15 @@ def landscape_of(
     return Landscape.of(np.ones(foreground.shape, np.float32), foreground)
 
 
-def _without_gaps(cells: NDArray[np.int32], gap: float) -> NDArray[np.int32]:
+def close_gaps(cells: NDArray[np.int32], gap: float) -> NDArray[np.int32]:
+    """Gives the gaps between cells to the nearest, see `label_instances`.
+
+    A pixel's outcome depends on those up to `reach_of_gaps(gap)` rows and columns away.
+
+    Args:
+        cells: Integer label image, `(height, width)`.
+        gap: Width in pixels of gaps that are closed.
+    """
     d1, d2, nearest = nearest_two(cells, _DIAGONAL * gap)
     between = (d1 + d2 <= 1 + _DIAGONAL * gap) & _closed(cells > 0, 2 * math.ceil(gap) + 1)
     return np.where(between, nearest, cells)
@@ -195,20 +206,60 @@ def _closed(foreground: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
     return closed[side : side + height, side : side + width]
 
 
+def reach_of_gaps(gap: float) -> int:
+    """Returns how far away, in rows and columns, `close_gaps` looks.
+
+    Two squares of `2 * ceil(gap) + 1` pixels a side that share a pixel reach so far, and a distance
+    up to `sqrt(2) * gap` no farther.
+    """
+    return 2 * math.ceil(gap)
+
+
 def _without_holes(cells: NDArray[np.int32]) -> NDArray[np.int32]:
-    padded = np.pad(cells, 1)
-    pockets, number = ndimage.label(padded == 0, np.ones((3, 3)))  # 1 is what lies outside
-    row, column = np.nonzero(pockets > 1)
-    around = np.stack([padded[row + down, column + right] for down, right in _EDGES])
-    lowest, highest = np.full(number + 1, np.iinfo(np.int32).max), np.zeros(number + 1, np.int32)
-    pocket = pockets[row, column]
-    np.maximum.at(highest, pocket, around.max(axis=0))
-    np.minimum.at(lowest, pocket, np.where(around > 0, around, lowest[0]).min(axis=0))
-    owner = np.where(lowest == highest, highest, 0).astype(np.int32)
-    return np.where(cells > 0, cells, owner[pockets[1:-1, 1:-1]])
+    pockets = Pockets.of(np.pad(cells, 1, constant_values=OUTSIDE))
+    return pockets.filled(cells, owners(pockets.lowest, pockets.highest))
 
 
-_EDGES = (-1, 0), (1, 0), (0, -1), (0, 1)
+@dataclass(frozen=True, eq=False)
+class Pockets:
+    """The pieces of the background, joined over edges and corners, and which cells they touch.
+
+    Attributes:
+        numbers: Pocket of each pixel, 1 ... n, `(height, width)`; 0 in cells.
+        lowest: Lowest number of the cells that each touches, `(n + 1,)`; OUTSIDE is below all.
+        highest: Highest number of them, `(n + 1,)`.
+    """
+
+    numbers: NDArray[np.integer]
+    lowest: NDArray[np.int32]
+    highest: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, cells: NDArray[np.int32]) -> Pockets:
+        """Finds the pockets of a label image.
+
+        Args:
+            cells: Label image with one pixel more on each side, which belongs to none of the
+                pockets but may touch them; OUTSIDE where it lies outside of the image.
+        """
+        numbers, number = ndimage.label(cells[1:-1, 1:-1] == 0, np.ones((3, 3)))
+        beside = cells[:-2, 1:-1], cells[2:, 1:-1], cells[1:-1, :-2], cells[1:-1, 2:]
+        touching = (numbers > 0) & np.any([one != 0 for one in beside], axis=0)
+        around, pocket = np.stack([one[touching] for one in beside]), numbers[touching]
+        lowest = np.full(number + 1, np.iinfo(np.int32).max, np.int32)
+        highest = np.zeros(number + 1, np.int32)
+        np.maximum.at(highest, pocket, around.max(axis=0))
+        np.minimum.at(lowest, pocket, np.where(around != 0, around, lowest[0]).min(axis=0))
+        return cls(numbers, lowest, highest)
+
+    def filled(self, cells: NDArray[np.int32], owner: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Gives each pocket to its owner; 0 leaves it background."""
+        return np.where(cells > 0, cells, owner[self.numbers])
+
+
+def owners(lowest: NDArray[np.int32], highest: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Returns the one cell that each pocket touches; 0 if it touches others or the outside."""
+    return np.where(lowest == highest, highest, 0).astype(np.int32)
 
 
 def _check(probability: NDArray[Any]) -> None:

@@ -33,6 +33,8 @@ class Landscape:
         basins: Basin of each pixel, 1 ... n, `(height, width)`; 0 outside of the landscape.
         summits: Highest place of each basin, `(n + 1,)`; the first entry stands for the outside.
         sizes: Pixels of each basin, `(n + 1,)`.
+        places: Where in the image, read row by row, each summit begins, `(n + 1,)`; rising, but for
+            the outside's, which is that of no pixel.
         passes: Two basins that touch, `(passes, 2)`, the pair with the highest pass first.
         heights: Height of each pass, `(passes,)`, falling.
     """
@@ -40,12 +42,15 @@ class Landscape:
     basins: NDArray[np.int32]
     summits: NDArray[np.float32]
     sizes: NDArray[np.intp]
+    places: NDArray[np.intp]
     passes: NDArray[np.int32]
     heights: NDArray[np.float32]
 
     @classmethod
     def of(cls, heights: NDArray[np.floating], inside: NDArray[np.bool_]) -> Landscape:
         """Finds the basins. Pixels are neighbours over their edges.
+
+        What becomes of a piece of the landscape does not depend on what else is in the image.
 
         Args:
             heights: The landscape, `(height, width)`, above 0 inside.
@@ -59,11 +64,12 @@ class Landscape:
         """
         land = np.where(inside, heights, 0).astype(np.float32)
         summits, _ = ndimage.label(_summits(land) & inside)
-        basins = np.asarray(watershed(-land, summits, mask=inside), np.int32)
+        flooded = watershed(-_in_turn(land, summits > 0), summits, mask=inside)
+        basins = np.asarray(flooded, np.int32)
         sizes = np.bincount(basins.ravel())
         tops = np.zeros(len(sizes), np.float32)
         np.maximum.at(tops, basins[summits > 0], land[summits > 0])
-        return cls(basins, tops, sizes, *_passes(basins, land))
+        return cls(basins, tops, sizes, _places(summits), *_passes(basins, land))
 
     def cells(self, neck: float, minimum_size: int) -> NDArray[np.int32]:
         """Joins basins to cells.
@@ -113,10 +119,21 @@ class Landscape:
         np.maximum.at(summits, cells, self.summits)
         sizes = np.zeros(len(summits), np.intp)
         np.add.at(sizes, cells, self.sizes)
+        places = self.places_of(cells)
         pairs = np.sort(cells[self.passes], axis=1)
         apart = pairs[:, 0] != pairs[:, 1]
         passes = _highest(pairs[apart], self.heights[apart])
-        return Landscape(np.asarray(cells[self.basins]), summits, sizes, *passes)
+        return Landscape(np.asarray(cells[self.basins]), summits, sizes, places, *passes)
+
+    def places_of(self, cells: NDArray[np.int32]) -> NDArray[np.intp]:
+        """Returns where in the image, read row by row, the first summit of each cell begins.
+
+        Args:
+            cells: What `cells` returned; in this order it numbers them.
+        """
+        places = np.full(cells.max(initial=0) + 1, self.basins.size, np.intp)
+        np.minimum.at(places, cells, self.places)
+        return places
 
     def _separate_pairs(self, groups: _Groups) -> Iterator[tuple[int, int, float]]:
         """Yields the leaders of groups that meet at a pass, from the highest pass down."""
@@ -153,6 +170,25 @@ def _summits(land: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Marks the pixels, and level areas, that rise above all around them, image border or not."""
     padded = np.pad(land, 1, constant_values=-1)
     return np.asarray(local_maxima(padded, connectivity=1)[1:-1, 1:-1], np.bool_)
+
+
+def _in_turn(land: NDArray[np.float32], summits: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Raises the summits by less than float32 can tell, the first of them the most.
+
+    Equal ones are then flooded row by row. They would else be in the order of the watershed's
+    queue, in which the pixels of the whole image stand.
+    """
+    heights = land.astype(np.float64)
+    steps = heights[summits].view(np.int64) + np.arange(np.count_nonzero(summits), 0, -1)
+    heights[summits] = steps.view(np.float64)
+    return heights
+
+
+def _places(summits: NDArray[np.integer]) -> NDArray[np.intp]:
+    """Finds the first pixel of each summit, row by row."""
+    places = np.flatnonzero(summits)
+    _, first = np.unique(summits[summits > 0], return_index=True)
+    return np.concatenate([[summits.size], places[first]])
 
 
 def _passes(

@@ -7,6 +7,7 @@ the paper does with rotations, costs eight times the time.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from scipy.special import softmax
 
 from keras_unet.architecture import Architecture
 from keras_unet.symmetries import average_over_symmetries
-from keras_unet.tiling import Tiling, mirrored_window
+from keras_unet.tiling import Tile, Tiling, mirrored_window
 
 
 def predict_image(
@@ -51,7 +52,7 @@ def predict_image(
             shape than the architecture says.
     """
     network = architecture or Architecture.of(model)
-    pixels = _checked_pixels(np.asarray(image), network)
+    pixels = checked_pixels(np.asarray(image), network)
     tile = tile_size_of(model, tile_size)
     predict = partial(_stitched, model, network=network, tile_size=tile)
     return average_over_symmetries(predict, pixels) if symmetries else predict(pixels)
@@ -86,19 +87,45 @@ def _stitched(
     network: Architecture,
     tile_size: tuple[int | None, int | None],
 ) -> NDArray[np.float32]:
-    """Predicts tile by tile, each pixel once."""
     tiling = Tiling.covering(pixels.shape[:2], network, tile_size)
-    score = getattr(model, "predict_on_batch", model)
     probabilities = np.empty((*pixels.shape[:2], network.classes), np.float32)
-    for tile in tiling:
-        logits = np.asarray(score(mirrored_window(pixels, *tile.read)[None]))
-        _check_logits(logits, tiling)
-        kept = logits[0][tile.keep].astype(np.float32)
-        probabilities[tile.write] = softmax(kept, axis=-1)
+    for window, scores in predict_tiles(model, pixels, tiling):
+        probabilities[window] = scores
     return probabilities
 
 
-def _checked_pixels(image: NDArray[Any], network: Architecture) -> NDArray[np.float32]:
+def predict_tiles(
+    model: Any, pixels: Any, tiling: Tiling, *, order: Callable[[Tile], Any] | None = None
+) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
+    """Predicts tile by tile, each pixel once.
+
+    Args:
+        model: See `predict_image`.
+        pixels: Standardised grey values, float32 `(height, width, channels)`: an array, or what is
+            read by a window of rows and columns as one is.
+        tiling: The tiles.
+        order: What tiles are sorted by; None for row by row. The scores do not depend on it.
+
+    Yields:
+        Rows and columns of the image, and their probabilities, `(rows, columns, classes)`.
+
+    Raises:
+        ValueError: If the model's logits are not finite or of another shape than expected.
+    """
+    score = getattr(model, "predict_on_batch", model)
+    for tile in tiling if order is None else sorted(tiling, key=order):
+        logits = np.asarray(score(mirrored_window(pixels, *tile.read)[None]))
+        _check_logits(logits, tiling)
+        kept = logits[0][tile.keep].astype(np.float32)
+        yield tile.write, softmax(kept, axis=-1)
+
+
+def checked_pixels(image: NDArray[Any], network: Architecture) -> NDArray[np.float32]:
+    """Returns standardised pixels as a network takes them, see `predict_image`.
+
+    Raises:
+        ValueError: If they do not suit the network, or one is not finite.
+    """
     pixels = image[..., None] if image.ndim == 2 else image
     if pixels.ndim != 3 or pixels.shape[-1] != network.channels or not pixels.size:
         raise ValueError(

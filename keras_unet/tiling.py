@@ -50,13 +50,21 @@ def mirror(position: Any, size: Any) -> Any:
     return size - 1 - abs(position - period * (position // period) - (size - 1))
 
 
-def mirrored_window(image: NDArray[Any], rows: slice, columns: slice) -> NDArray[Any]:
-    """Reads a window of an array (height, width, ...) that may reach beyond its borders."""
+def mirrored_window(image: Any, rows: slice, columns: slice) -> NDArray[Any]:
+    """Reads a window of an image (height, width, ...) that may reach beyond its borders.
+
+    Args:
+        image: An array, or what is read by a window of rows and columns as one is.
+        rows: Rows of the window, in pixels of the image.
+        columns: Columns of it.
+    """
     row_index, column_index = (
         mirror(np.arange(part.start, part.stop), size)
         for part, size in zip((rows, columns), image.shape[:2], strict=True)
     )
-    window: NDArray[Any] = image[row_index[:, None], column_index]
+    top, left = row_index.min(), column_index.min()
+    within = image[top : row_index.max() + 1, left : column_index.max() + 1]
+    window: NDArray[Any] = within[row_index[:, None] - top, column_index - left]
     return window
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_unet.files import atomic, drafted, make_folder, write_json
+from keras_unet.files import atomic, atomic_folder, drafted, make_folder, write_json
 
 
 def names_in(folder: Path) -> list[str]:
@@ -136,3 +136,34 @@ def test_drafted_leaves_nothing_on_error(tmp_path: Path) -> None:
         write(drafts)
     assert names_in(tmp_path) == []
     assert not drafts[0].parent.exists()
+
+
+@pytest.mark.parametrize("before", ["nothing", "folder", "file"])
+def test_atomic_folder_puts_the_new_one_in_the_place_of_the_old(
+    tmp_path: Path, before: str
+) -> None:
+    path = tmp_path / "image"
+    if before == "folder":
+        path.mkdir()
+        (path / "old").touch()
+    if before == "file":
+        path.touch()
+    with atomic_folder(path) as temporary:
+        temporary.mkdir()
+        (temporary / "new").touch()
+    assert names_in(tmp_path) == ["image"]
+    assert names_in(path) == ["new"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_atomic_folder_leaves_the_old_one_on_error(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    path = tmp_path / "image"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(error), atomic_folder(path) as temporary:  # noqa: PT012
+        temporary.mkdir()
+        raise error
+    assert names_in(tmp_path) == ["image"]
+    assert names_in(path) == ["old"]

@@ -128,3 +128,24 @@ def test_a_plain_is_one_basin_and_the_sea_none(shape: tuple[int, int]) -> None:
     assert plain.cells(0.5, 0).tolist() == [0, 1]
     assert not sea.basins.any()
     assert sea.cells(0.5, 0).tolist() == [0]
+
+
+def test_a_piece_does_not_know_what_else_is_in_the_image() -> None:
+    rng = np.random.default_rng(0)
+    image = np.pad(rng.integers(1, 4, (30, 30)), 1)  # many places are equally high
+    alone = Landscape.of(image, image > 0)
+    others = np.pad(rng.integers(1, 4, (32, 60)), ((0, 0), (0, 1)))
+    together = np.hstack([others, image])
+    both = Landscape.of(together, together > 0)
+    for neck in (0.0, 0.5, 0.9, 1.0):
+        cells = alone.cells(neck, 3)[alone.basins]
+        beside = both.cells(neck, 3)[both.basins][:, others.shape[1] :]
+        np.testing.assert_array_equal(np.unique(beside, return_inverse=True)[1], cells)
+
+
+def test_places_are_those_of_the_first_summits() -> None:
+    row = np.array([[2, 4, 6, 5, 6, 4, 1, 3, 5, 4]])
+    landscape = Landscape.of(row, row > 0)
+    assert landscape.places.tolist() == [10, 2, 4, 8]
+    assert landscape.places_of(landscape.cells(0.5, 3)).tolist() == [10, 2, 8]
+    assert landscape.coarser(0.5).places.tolist() == [10, 2, 8]

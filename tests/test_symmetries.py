@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from keras_unet.symmetries import SYMMETRIES, average_over_symmetries
+from keras_unet.symmetries import SYMMETRIES, Turned, average_over_symmetries, turned_back
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9))
 
@@ -69,3 +69,16 @@ def test_scores_keep_their_type_and_the_image_its_values(dtype: type) -> None:
     before = image.copy()
     assert average_over_symmetries(lambda version: version, image).dtype == dtype
     np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize("version", SYMMETRIES)
+def test_windows_of_a_version_are_those_of_the_turned_image(version: tuple[bool, int]) -> None:
+    image = np.arange(5 * 7 * 2).reshape(5, 7, 2)
+    mirrored, quarter_turns = version
+    whole = np.rot90(image[::-1] if mirrored else image, quarter_turns)
+    turned = Turned(image, *version)
+    assert turned.shape == whole.shape
+    window = slice(1, 3), slice(2, 5)
+    np.testing.assert_array_equal(turned[window], whole[window])
+    back = turned_back(turned[window], *version)
+    np.testing.assert_array_equal(image[turned.place(window)], back)

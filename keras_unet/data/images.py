@@ -8,6 +8,8 @@ stays 16-bit, and a TIFF that calls 0 white gives the numbers it stores.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,21 +59,33 @@ def read_planes(path: Path, *, palette: Palette = "indices") -> NDArray[Any]:
         FileNotFoundError: There is no such file.
         ValueError: The file is not an image, is damaged or holds no pixel.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file. Expected an image ({_known()}).")
-    try:
+    with readable(path):
         planes = _decode(path, palette)
-    except Exception as error:  # decoders raise whatever they like: RuntimeError, SyntaxError, ...
-        raise ValueError(
-            f"{path}: cannot be read as an image ({_one_line(error)}). "
-            f"Expected an intact {_known()} file."
-        ) from error
     if planes.size == 0:
         raise ValueError(
             f"{path}: cannot be read as an image (shape {planes.shape} holds no pixel). "
             "Expected at least 1 x 1 pixels."
         )
     return planes
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Says of a file that cannot be read what is wrong with it, in one line.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The body failed.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file. Expected an image ({_known()}).")
+    try:
+        yield
+    except Exception as error:  # decoders raise whatever they like: RuntimeError, SyntaxError, ...
+        raise ValueError(
+            f"{path}: cannot be read as an image ({_one_line(error)}). "
+            f"Expected an intact {_known()} file."
+        ) from error
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -89,12 +103,12 @@ def stem_of(path: Path) -> str:
     return path.stem.removesuffix(".ome")
 
 
-def pixels_of(planes: NDArray[Any], path: Path) -> NDArray[np.float32]:
+def pixels_of(planes: NDArray[Any], path: Path | str) -> NDArray[np.float32]:
     """Turns what a file holds into float32 grey values; bool becomes 0 and 1.
 
     Args:
         planes: Array of any real dtype.
-        path: The file, for the message.
+        path: The file, or what of it, for the message.
 
     Returns:
         Array of the same shape.
@@ -244,35 +258,45 @@ def _decode_tiff(path: Path) -> NDArray[Any]:
         if not file.series:
             raise ValueError("it has no page")
         series = file.series[0]
-        planes = _ordered(series.asarray(), series.axes)
-        keyframe = series.keyframe.aspage()
-        has_alpha = "S" in series.axes and "C" not in series.axes and _has_alpha(keyframe)
-    native = planes.astype(planes.dtype.newbyteorder("="), copy=False)
-    return _without_alpha(native) if has_alpha else native
+        planes = ordered(series.asarray(), series.axes)
+        return _without_alpha(planes) if has_alpha(series) else planes
 
 
-def _has_alpha(page: tifffile.TiffPage) -> bool:
+def has_alpha(series: tifffile.TiffPageSeries) -> bool:
     """Tells whether the last sample of a TIFF's pixels is alpha.
 
     The fourth sample beside colours is. The second beside grey is, unless the file says that it
     is of unspecified meaning, as writers do for the second channel of a microscope.
     """
+    page = series.keyframe.aspage()
+    if "S" not in series.axes or "C" in series.axes:
+        return False
     if page.photometric in _TIFF_COLOURS:
         return page.samplesperpixel == _COLOURS_WITH_ALPHA
     is_grey_pair = page.photometric in _TIFF_GREYS and page.samplesperpixel == _GREY_WITH_ALPHA
     return is_grey_pair and EXTRASAMPLE.UNSPECIFIED not in page.extrasamples
 
 
-def _ordered(array: NDArray[Any], axes: str) -> NDArray[Any]:
-    """Brings a TIFF's axes into the order planes, height, width, channels."""
+def ordered(array: NDArray[Any], axes: str) -> NDArray[Any]:
+    """Brings a file's axes into the order planes, height, width, channels, in native byte order.
+
+    Args:
+        array: What the file holds.
+        axes: A letter for each dimension: Y is the height, X the width, C and S are channels, all
+            others count planes.
+
+    Raises:
+        ValueError: There is no height or no width.
+    """
     if "Y" not in axes or "X" not in axes:
         raise ValueError(f"its axes {axes!r} have no height and width")
     height, width = axes.index("Y"), axes.index("X")
-    planes = [i for i, axis in enumerate(axes) if axis not in "YXCS"]
+    others = [i for i, axis in enumerate(axes) if axis not in "YXCS"]
     channels = [i for wanted in "CS" for i, axis in enumerate(axes) if axis == wanted]
-    ordered = array.transpose([*planes, height, width, *channels])
+    moved = array.transpose([*others, height, width, *channels])
     count = math.prod(array.shape[i] for i in channels)
-    return ordered.reshape(-1, array.shape[height], array.shape[width], count)
+    planes = moved.reshape(-1, array.shape[height], array.shape[width], count)
+    return planes.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _with_channels(pixels: NDArray[Any]) -> NDArray[Any]:

@@ -5,9 +5,10 @@ What was measured in training is recorded, so that a prediction does the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import reduce
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,66 @@ from numpy.typing import NDArray
 from keras_unet.data.wording import counted
 
 Mode = Literal["image", "dataset"]
+
+ROWS = 128
+"""Rows that are measured at a time. Of an image given in parts of a multiple of so many rows, all
+that is measured is the whole image's, to the last bit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What is measured of the pixels of images, channel by channel, in one pass.
+
+    Attributes:
+        pixels: Number of pixels.
+        mean: Mean of each channel, in grey values.
+        squares: Sum of the squared differences from the mean.
+        lowest: Lowest grey value.
+        highest: Highest grey value.
+    """
+
+    pixels: int
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    lowest: NDArray[Any]
+    highest: NDArray[Any]
+
+    @classmethod
+    def of(cls, images: Iterable[NDArray[Any]]) -> Moments:
+        """Measures images, or the parts of one from the first row to the last.
+
+        Args:
+            images: Arrays `(height, width, channels)`, at least one with a pixel.
+        """
+        bands = (image[top : top + ROWS] for image in images for top in range(0, len(image), ROWS))
+        return reduce(cls._with, map(cls._of, bands))
+
+    @classmethod
+    def _of(cls, band: NDArray[Any]) -> Self:
+        flat = np.ascontiguousarray(band).reshape(-1, band.shape[-1])
+        mean = flat.sum(axis=0, dtype=np.float64) / len(flat)
+        squares = np.square(flat - mean).sum(axis=0)
+        return cls(len(flat), mean, squares, flat.min(axis=0), flat.max(axis=0))
+
+    def _with(self, other: Moments) -> Moments:
+        """Joins two (Chan, Golub and LeVeque 1979)."""
+        pixels = self.pixels + other.pixels
+        shift = other.mean - self.mean
+        return Moments(
+            pixels,
+            self.mean + shift * (other.pixels / pixels),
+            self.squares + other.squares + shift**2 * (self.pixels * (other.pixels / pixels)),
+            np.minimum(self.lowest, other.lowest),
+            np.maximum(self.highest, other.highest),
+        )
+
+    @property
+    def mean_and_deviation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel; exactly 0 where constant."""
+        constant = self.lowest == self.highest
+        mean = np.where(constant, self.lowest, self.mean)
+        std = np.where(constant, 0.0, np.sqrt(self.squares / self.pixels))
+        return tuple(mean.tolist()), tuple(std.tolist())
 
 
 @dataclass(frozen=True)
@@ -74,8 +135,17 @@ class Standardisation:
                 "images must be at least one, all with the same number of channels. "
                 f"Received {len(images)} with {sorted(channels)} channels."
             )
-        mean, std = _moments(images)
-        return cls(mode, tuple(mean.tolist()), tuple(std.tolist()))
+        return cls(mode, *Moments.of(images).mean_and_deviation)
+
+    def settled(self, moments: Moments) -> Standardisation:
+        """Returns the numbers that hold for one image, wherever in it: its own, or the recorded.
+
+        Args:
+            moments: What was measured of the image.
+        """
+        if self.mode == "dataset":
+            return self
+        return Standardisation("dataset", *moments.mean_and_deviation)
 
     def apply(self, image: NDArray[Any]) -> NDArray[np.float32]:
         """Standardises one image, in double precision.
@@ -90,15 +160,14 @@ class Standardisation:
             ValueError: The recorded numbers are for another number of channels.
         """
         if self.mode == "image":
-            mean, std = _moments([image])
-        else:
-            mean, std = np.array(self.mean), np.array(self.std)
+            return self.settled(Moments.of([image])).apply(image)
+        mean, std = np.array(self.mean), np.array(self.std)
         if mean.size != image.shape[-1]:
             raise ValueError(
                 f"image must have {counted(mean.size, 'channel')}, as the images measured had. "
                 f"Received shape {image.shape}."
             )
-        return ((image - mean) / np.where(std > 0, std, 1.0)).astype(np.float32)
+        return np.asarray((image - mean) / np.where(std > 0, std, 1.0), np.float32)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON knows them."""
@@ -108,15 +177,3 @@ class Standardisation:
     def from_dict(cls, fields: Mapping[str, Any]) -> Standardisation:
         """Returns what `to_dict` described."""
         return cls(fields["mode"], tuple(fields["mean"]), tuple(fields["std"]))
-
-
-def _moments(images: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each channel over all pixels; exactly 0 where constant."""
-    flat = [image.reshape(-1, image.shape[-1]) for image in images]
-    pixels = sum(len(part) for part in flat)
-    mean = sum(part.sum(axis=0, dtype=np.float64) for part in flat) / pixels
-    squares = sum(np.square(part - mean).sum(axis=0) for part in flat)
-    lowest = np.min([part.min(axis=0) for part in flat], axis=0)
-    highest = np.max([part.max(axis=0) for part in flat], axis=0)
-    constant = lowest == highest
-    return np.where(constant, lowest, mean), np.where(constant, 0.0, np.sqrt(squares / pixels))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from keras_unet.data.standardisation import Standardisation
+from keras_unet.data.standardisation import ROWS, Moments, Standardisation
 
 IMAGES = hnp.arrays(
     np.uint16, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6).map(lambda s: (*s, 2))
@@ -72,3 +72,29 @@ def test_contradictions_are_refused() -> None:
         Standardisation.of([], "dataset")
     with pytest.raises(ValueError, match=r"image must have 1 channel, .* shape \(3, 3, 3\)"):
         Standardisation("dataset", (1.0,), (1.0,)).apply(np.zeros((3, 3, 3)))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("at_a_time", [ROWS, 2 * ROWS, 7 * ROWS])
+def test_an_image_in_parts_is_measured_as_the_whole_to_the_last_bit(
+    dtype: type[np.generic], at_a_time: int
+) -> None:
+    image = (np.random.default_rng(0).random((5 * ROWS + 7, 33, 2)) * 200).astype(dtype)
+    parts = [image[top : top + at_a_time].copy() for top in range(0, len(image), at_a_time)]
+    measured = Moments.of(parts).mean_and_deviation
+    assert measured == Moments.of([np.asfortranarray(image)]).mean_and_deviation
+    np.testing.assert_allclose(measured[0], image.mean(axis=(0, 1), dtype=np.float64), rtol=1e-13)
+    np.testing.assert_allclose(measured[1], image.std(axis=(0, 1), dtype=np.float64), rtol=1e-13)
+    settled = Standardisation("image").settled(Moments.of(parts))
+    whole = Standardisation("image").apply(image)
+    np.testing.assert_array_equal(settled.apply(image[3:9, 5:7]), whole[3:9, 5:7])
+
+
+def test_a_constant_channel_in_parts_has_no_deviation() -> None:
+    image = np.full((3 * ROWS, 2, 1), 0.1, np.float32)
+    assert Moments.of([image]).mean_and_deviation == ((float(np.float32(0.1)),), (0.0,))
+
+
+def test_recorded_numbers_hold_for_every_image() -> None:
+    recorded = Standardisation("dataset", mean=(20.0,), std=(5.0,))
+    assert recorded.settled(Moments.of([np.ones((2, 2, 1))])) == recorded

@@ -1,0 +1,282 @@
+"""Images that stay on disk: TIFF and Zarr files, read window by window.
+
+What is read is what `read_planes` reads of the same file, but no more of it than is asked for. TIFF
+files are read where their pixels lie, or through the tiles or strips that they are stored in;
+Zarr arrays, of version 2 or 3, by chunks; of an OME-Zarr image (0.4, 0.5) the largest resolution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from keras_unet.data.images import has_alpha, ordered, readable
+
+LARGE = 2**26
+"""Numbers in a file, pixels times channels, above which it is not read whole unless asked to."""
+
+LARGEST_CHUNK = 2**30
+"""Bytes of the largest tile or strip of a TIFF, or chunk of a Zarr array, that is decoded."""
+
+_ZARR_RECORDS = ("zarr.json", ".zarray", ".zgroup")
+_TIFF_SIGNATURES = (b"II", b"MM")
+_FEW = 4
+
+
+@dataclass(frozen=True, eq=False)
+class LargeImage:
+    """An image file that is open.
+
+    Attributes:
+        path: The file.
+        axes: A letter for each dimension of the array, see `ordered`.
+        array: What is read by slices as a NumPy array is.
+        drop_last: Whether the last channel is alpha, which is dropped.
+    """
+
+    path: Path
+    axes: str
+    array: Any
+    drop_last: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Planes, height, width, channels."""
+        size = dict.fromkeys("YX", 0) | dict(zip(self.axes, self.array.shape, strict=True))
+        count = math.prod(n for a, n in zip(self.axes, self.array.shape, strict=True) if a in "CS")
+        return math.prod(self._stack), size["Y"], size["X"], count - self.drop_last
+
+    @property
+    def _stack(self) -> tuple[int, ...]:
+        """Sizes of the dimensions that count planes."""
+        sizes = zip(self.axes, self.array.shape, strict=True)
+        return tuple(size for axis, size in sizes if axis not in "YXCS")
+
+    def __iter__(self) -> Iterator[LargePlane]:
+        """Yields the planes."""
+        for number in range(self.shape[0]):
+            yield LargePlane(self, number)
+
+    def read(self, plane: int, rows: slice, columns: slice) -> NDArray[Any]:
+        """Reads a window of a plane, `(rows, columns, channels)`, in the file's own dtype.
+
+        Raises:
+            ValueError: It cannot be read.
+        """
+        places = iter(np.unravel_index(plane, self._stack) if self._stack else ())
+        known = {"Y": rows, "X": columns, "C": slice(None), "S": slice(None)}
+        window = tuple(known.get(axis) or _one(next(places)) for axis in self.axes)
+        with readable(self.path):
+            pixels: NDArray[Any] = ordered(np.asarray(self.array[window]), self.axes)[0]
+        return pixels[..., :-1] if self.drop_last else pixels
+
+
+@dataclass(eq=False)
+class LargePlane:
+    """One plane of an image that is open, read by windows of rows and columns.
+
+    The rows that were read last are kept, all columns of them: tiles come row by row, and a strip
+    or a chunk is so decoded once for all of a row, not once for each.
+
+    Attributes:
+        image: The image.
+        number: Which of its planes.
+    """
+
+    image: LargeImage
+    number: int
+    _kept: tuple[slice, NDArray[Any]] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        return self.image.shape[1:]
+
+    def __getitem__(self, window: tuple[slice, slice]) -> NDArray[Any]:
+        """Reads a window, `(rows, columns, channels)`."""
+        rows, columns = window
+        if self._kept is None or self._kept[0] != rows:
+            whole = slice(0, self.shape[1])
+            self._kept = None  # before the next are read
+            self._kept = rows, self.image.read(self.number, rows, whole)
+        return self._kept[1][:, columns]
+
+
+def is_zarr(path: Path) -> bool:
+    """Tells whether a folder is a Zarr array or group."""
+    return path.is_dir() and any((path / record).is_file() for record in _ZARR_RECORDS)
+
+
+def is_tiff(path: Path) -> bool:
+    """Tells whether a file begins as a TIFF does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(2) in _TIFF_SIGNATURES
+
+
+def is_large(path: Path) -> bool:
+    """Tells whether a file is better read window by window: a Zarr, or a TIFF of LARGE pixels.
+
+    Raises:
+        ValueError: It is a TIFF that cannot be read.
+    """
+    if not is_tiff(path):
+        return is_zarr(path)
+    with readable(path), tifffile.TiffFile(path) as file:
+        return bool(file.series) and math.prod(file.series[0].shape) > LARGE
+
+
+@contextmanager
+def open_large(path: Path) -> Iterator[LargeImage]:
+    """Opens an image to read it by windows.
+
+    Args:
+        path: TIFF file, or folder of a Zarr array or OME-Zarr image.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no such image, is damaged, holds no pixel, or is stored in pieces that are
+            themselves too large.
+    """
+    with _opened(path) as image:
+        if not all(image.array.shape):
+            raise ValueError(
+                f"{path}: cannot be read as an image (shape {image.array.shape} holds no pixel). "
+                "Expected at least 1 x 1 pixels."
+            )
+        yield image
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[LargeImage]:
+    if is_zarr(path):
+        with readable(path):
+            image = _open_zarr(path)
+        yield image
+        return
+    if path.exists() and not is_tiff(path):
+        raise ValueError(
+            f"{path}: expected a TIFF or Zarr file, which are read by parts. Received another; "
+            "save it as a tiled TIFF, or leave out --stream"
+        )
+    with readable(path):
+        file = tifffile.TiffFile(path)
+    with file:
+        with readable(path):
+            image = _open_tiff(path, file)
+        yield image
+
+
+def _open_tiff(path: Path, file: tifffile.TiffFile) -> LargeImage:
+    if not file.series:
+        raise ValueError("it has no page")
+    series = file.series[0]
+    _check_complete(series, path.stat().st_size)
+    _check_axes(series.axes, len(series.shape))
+    return LargeImage(path, series.axes, _pixels_of_tiff(path, file, series), has_alpha(series))
+
+
+def _pixels_of_tiff(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Any:
+    offset = series.dataoffset
+    if offset is not None:  # pixels lie in the file as in an array
+        dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
+        return _Mapped(path, series.shape, dtype, offset)
+    import zarr
+
+    array = zarr.open_array(series.aszarr(level=0), mode="r")
+    _check_chunk(array, "tiles or strips")
+    return array
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """Pixels that lie in a file as in an array; it is mapped only while it is read."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+
+    def __getitem__(self, window: tuple[slice, ...]) -> NDArray[Any]:
+        mapped = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+        return np.array(mapped[window])
+
+
+def _check_complete(series: tifffile.TiffPageSeries, size: int) -> None:
+    """Refuses a file that ends before its last pixel, which reading by parts would take for 0."""
+    for page in series.pages:
+        if page is not None:
+            spans = zip(page.dataoffsets, page.databytecounts, strict=True)
+            if max((offset + count for offset, count in spans), default=0) > size:
+                raise ValueError("it ends before its last pixel")
+
+
+def _open_zarr(path: Path) -> LargeImage:
+    import zarr
+
+    node = zarr.open(path, mode="r")
+    if isinstance(node, zarr.Array):
+        array, axes = node, _axes_of_array(node)
+    else:
+        array, axes = _largest_resolution(node)
+    _check_axes(axes, array.ndim)
+    if array.dtype.kind not in "biufc":
+        raise ValueError(f"it holds {array.dtype}, no grey values")
+    _check_chunk(array, "chunks")
+    return LargeImage(path, axes, array)
+
+
+def _largest_resolution(group: Any) -> tuple[Any, str]:
+    attributes = dict(group.attrs)
+    multiscales = attributes.get("ome", attributes).get("multiscales")
+    if not multiscales:
+        raise ValueError("it is a Zarr group without multiscales, no OME-Zarr image")
+    kinds = [(axis.get("type", "space"), axis["name"]) for axis in multiscales[0]["axes"]]
+    axes = "".join(_letter(name if kind == "space" else kind) for kind, name in kinds)
+    return group[multiscales[0]["datasets"][0]["path"]], axes
+
+
+def _axes_of_array(array: Any) -> str:
+    """Takes the names of the dimensions; without any, the last two are height and width."""
+    names: Sequence[str] = getattr(array.metadata, "dimension_names", None) or ()
+    if names and all(names):
+        return "".join(map(_letter, names))
+    if array.ndim > 2 and array.shape[-1] <= _FEW:
+        raise ValueError(
+            f"its dimensions of {array.shape} have no names, and the last looks like channels; "
+            "give them names, such as y, x, c"
+        )
+    return "YX".rjust(array.ndim, "Z")
+
+
+def _letter(name: str) -> str:
+    """Turns the name of an axis into its letter; what is neither size nor channel counts planes."""
+    letter = name[:1].upper()
+    return letter if letter in "YXC" else "Z"
+
+
+def _check_axes(axes: str, dimensions: int) -> None:
+    if len(axes) != dimensions or axes.count("Y") != 1 or axes.count("X") != 1:
+        raise ValueError(f"its axes {axes!r} have no height and width")
+
+
+def _check_chunk(array: Any, stored_in: str) -> None:
+    size = math.prod(array.chunks) * array.dtype.itemsize
+    if size > LARGEST_CHUNK:
+        raise ValueError(
+            f"it is stored in {stored_in} of {size / 1e9:.1f} GB, which cannot be read by parts; "
+            "save it in tiles of 512 x 512 pixels, for example"
+        )
+
+
+def _one(place: Any) -> slice:
+    return slice(int(place), int(place) + 1)

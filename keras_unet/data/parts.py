@@ -1,0 +1,136 @@
+"""Images written part by part: tiled BigTIFF, and OME-Zarr with a pyramid.
+
+Either is written whole or not at all, and read by windows from wherever its pixels come.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from keras_unet.files import atomic, atomic_folder
+
+TILE = 512
+"""Height and width of the tiles of a TIFF."""
+
+CHUNK = 1024
+"""Height and width of the chunks of an OME-Zarr image; its smallest resolution is no larger."""
+
+_TYPES = {"C": "channel", "Z": "space", "Y": "space", "X": "space"}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """An image that is made as it is written.
+
+    Attributes:
+        shape: `(..., height, width)`.
+        dtype: Of its numbers.
+        axes: A letter for each dimension, of Z, C, Y and X.
+        read: Gives the window of rows and columns at a place, the numbers of the other dimensions.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    axes: str
+    read: Callable[[tuple[int, ...], tuple[slice, slice]], NDArray[Any]]
+
+    def windows(self, side: int) -> Iterator[tuple[tuple[int, ...], tuple[slice, slice]]]:
+        """Yields places and squares of `side` pixels, those at the end smaller, row by row."""
+        rows, columns = (_spans(size, side) for size in self.shape[-2:])
+        for place in np.ndindex(self.shape[:-2]):
+            for window in product(rows, columns):
+                yield place, window
+
+
+def write_tiled_tiff(path: Path, parts: Parts) -> None:
+    """Writes a BigTIFF in tiles of TILE pixels, losslessly compressed.
+
+    Args:
+        path: Path of the file; its folder exists.
+        parts: The image.
+    """
+    with atomic(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=True) as file:
+        file.write(
+            (_filled(parts.read(*one)) for one in parts.windows(TILE)),
+            shape=parts.shape,
+            dtype=parts.dtype,
+            tile=(TILE, TILE),
+            photometric="minisblack",
+            compression="zlib",
+            metadata={"axes": parts.axes},
+        )
+
+
+def write_ome_zarr(path: Path, parts: Parts) -> None:
+    """Writes an OME-Zarr image of version 0.5 (Zarr 3) with a pyramid.
+
+    Each resolution takes every second pixel of the one before, so that labels stay labels.
+
+    Args:
+        path: Path of the folder; the one above exists.
+        parts: The image; C stands before Z, as OME-Zarr asks.
+    """
+    import zarr
+
+    with atomic_folder(path) as temporary:
+        group: Any = zarr.create_group(temporary, zarr_format=3)
+        group.attrs["ome"] = _multiscales(path, parts)
+        for level in range(_levels(parts)):
+            source = parts if level == 0 else _halved(parts, group[str(level - 1)])
+            array = group.create_array(
+                str(level),
+                shape=source.shape,
+                dtype=source.dtype,
+                chunks=(*(1 for _ in source.shape[:-2]), CHUNK, CHUNK),
+                dimension_names=list(source.axes.lower()),
+            )
+            for place, window in source.windows(CHUNK):
+                rows, columns = window
+                array[(*place, rows, columns)] = source.read(place, window)
+
+
+def _halved(parts: Parts, above: Any) -> Parts:
+    size = tuple(math.ceil(one / 2) for one in above.shape[-2:])
+
+    def read(place: tuple[int, ...], window: tuple[slice, slice]) -> NDArray[Any]:
+        rows, columns = (slice(2 * part.start, 2 * part.stop) for part in window)
+        pixels: NDArray[Any] = np.asarray(above[(*place, rows, columns)])
+        return pixels[::2, ::2]
+
+    return Parts((*parts.shape[:-2], *size), parts.dtype, parts.axes, read)
+
+
+def _levels(parts: Parts) -> int:
+    return 1 + max(0, math.ceil(math.log2(max(parts.shape[-2:]) / CHUNK)))
+
+
+def _multiscales(path: Path, parts: Parts) -> dict[str, Any]:
+    """Describes the pyramid, see ngff.openmicroscopy.org/0.5."""
+    datasets = []
+    for level in range(_levels(parts)):
+        scale = [float(2**level) if axis in "YX" else 1.0 for axis in parts.axes]
+        transformations = [{"type": "scale", "scale": scale}]
+        datasets.append({"path": str(level), "coordinateTransformations": transformations})
+    axes = [{"name": axis.lower(), "type": _TYPES[axis]} for axis in parts.axes]
+    name = path.name.removesuffix(".ome.zarr")
+    pyramid = {"name": name, "axes": axes, "datasets": datasets, "type": "nearest"}
+    return {"version": "0.5", "multiscales": [pyramid]}
+
+
+def _filled(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Fills a tile at the end with 0."""
+    height, width = pixels.shape
+    return np.pad(pixels, ((0, TILE - height), (0, TILE - width)))
+
+
+def _spans(size: int, side: int) -> list[slice]:
+    return [slice(start, min(start + side, size)) for start in range(0, size, side)]
