@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.data.images import image_files, smallest_unsigned, stem_of, write_tiff
+from keras_unet.data.large import is_zarr
+from keras_unet.data.schemes import LabelScheme
 from keras_unet.files import make_folder
 from keras_unet.instances import InstanceRule, cell_probability, label_instances
 from keras_unet.jobs.folders import check_writable
-from keras_unet.jobs.outputs import Output, output_path, owner_of
+from keras_unet.jobs.outputs import Form, Output, output_path, owner_of
 from keras_unet.runs import Run
 
 
@@ -39,6 +41,25 @@ class Plane:
         """Takes the largest probability."""
         return cls(probabilities.argmax(axis=-1), probabilities)
 
+    def rendered(self, output: str, scheme: LabelScheme) -> NDArray[Any]:
+        """Returns "probabilities", `(classes, height, width)`, or "classes" as labels hold them."""
+        if output == "probabilities":
+            return np.moveaxis(self.probabilities, -1, 0)
+        return scheme.from_classes(self.classes)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What came of one image.
+
+    Attributes:
+        files: The files written.
+        classes: The classes that occur.
+    """
+
+    files: tuple[Path, ...]
+    classes: frozenset[int]
+
 
 @dataclass(frozen=True)
 class Order:
@@ -49,12 +70,14 @@ class Order:
         images: The image files.
         out: Folder to write to.
         outputs: Of "instances", "classes" and "probabilities".
+        form: "tiff" or "ome-zarr"; None for OME-Zarr of what is Zarr, and TIFF of all else.
     """
 
     run: Run
     images: tuple[Path, ...]
     out: Path
     outputs: tuple[str, ...]
+    form: Form | None = None
 
     @classmethod
     def of(
@@ -64,6 +87,7 @@ class Order:
         out: Path,
         save: Sequence[str],
         rule: Mapping[str, Any] | None,
+        form: Form | None = None,
     ) -> Order:
         """Takes an order as a person gives it.
 
@@ -73,6 +97,7 @@ class Order:
             out: Folder to write to.
             save: Of "instances", "classes" and "probabilities"; empty for the run's kind of labels.
             rule: Numbers of the `InstanceRule` to take instead of the run's.
+            form: "tiff" or "ome-zarr"; None for what the images are.
 
         Raises:
             ValueError: If outputs of two files would have one name, an output would replace an
@@ -82,7 +107,7 @@ class Order:
         """
         outputs = _outputs(save, run)
         run = replace(run, rule=_rule(run.rule, rule or {}, outputs))
-        order = cls(run, tuple(_image_files(files)), out, outputs)
+        order = cls(run, tuple(_image_files(files)), out, outputs, form)
         _refuse_same_names(order.images)
         order.refuse_to_replace_images()
         check_writable(out)
@@ -97,23 +122,32 @@ class Order:
         sources = {path.resolve() for path in self.images}
         for path in self.images:
             for name in self.outputs:
-                target = output_path(self.out, stem_of(path), name, self.run.scheme.kind)
+                target = self.target(path, name)
                 if target.resolve() in sources:
                     raise ValueError(
                         f"{target}: expected an output that replaces none of the images. Received "
                         f"the folder of {path.name} itself; choose another"
                     )
 
+    def form_of(self, path: Path) -> Form:
+        """Returns in which form the outputs of an image are written."""
+        return self.form or ("ome-zarr" if is_zarr(path) else "tiff")
+
+    def target(self, path: Path, output: str) -> Path:
+        """Returns where an output of an image is written."""
+        kind = self.run.scheme.kind
+        return output_path(self.out, stem_of(path), output, kind, self.form_of(path))
+
     def fulfil(
         self,
-        predict: Callable[[Path], Iterable[Plane]],
+        make: Callable[[Path], Made],
         on_file: Callable[[Path], None],
         say: Callable[[str], None],
     ) -> list[Path]:
         """Predicts one image after the other, and writes what was ordered.
 
         Args:
-            predict: Gives a plane for each of a file.
+            make: Predicts an image and writes its outputs.
             on_file: Called when a file is done.
             say: Takes a line for a person.
 
@@ -126,13 +160,27 @@ class Order:
         written: list[Path] = []
         found: set[int] = set()
         for path in self.images:
-            rendered, classes = _render(self.run, predict(path), self.outputs)
-            written += _write(rendered, self.out, stem_of(path), self.run)
-            found |= classes
+            made = make(path)
+            written += made.files
+            found |= made.classes
             on_file(path)
         if len(found) == 1:
             say(_one_class(self.run, found.pop()))
         return written
+
+    def make(self, path: Path, planes: Iterable[Plane]) -> Made:
+        """Writes the outputs of an image that is predicted whole."""
+        rendered, classes = _render(self.run, planes, self.outputs)
+        return Made(tuple(self._write(path, rendered)), frozenset(classes))
+
+    def _write(self, path: Path, rendered: Mapping[str, NDArray[Any]]) -> Iterator[Path]:
+        for name, planes in rendered.items():
+            target = self.target(path, name)
+            array = smallest_unsigned(planes) if name == "instances" else planes
+            axes = "ZCYX" if name == "probabilities" else "ZYX"
+            single = len(array) == 1
+            write_tiff(target, array[0] if single else array, axes=axes[1:] if single else axes)
+            yield target
 
 
 def _outputs(save: Sequence[str], run: Run) -> tuple[str, ...]:
@@ -155,7 +203,7 @@ def _rule(recorded: InstanceRule, asked: Mapping[str, Any], outputs: Sequence[st
 
 def _image_files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
-        if path.is_file():
+        if path.is_file() or is_zarr(path):
             yield path
         elif path.is_dir():
             yield from _images_in(path)
@@ -166,7 +214,7 @@ def _image_files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    found = image_files(folder)
+    found = sorted([*image_files(folder), *filter(is_zarr, folder.iterdir())])
     if not found:
         raise ValueError(f"{folder}: expected a folder of images. Received one without any")
     return found
@@ -197,28 +245,11 @@ def _render(
     for plane in planes:
         found.update(np.unique(plane.classes).tolist())
         for name, finished in rendered.items():
-            finished.append(_rendered(name, run, plane))
+            if name == "instances":
+                finished.append(label_instances(cell_probability(plane.probabilities), run.rule))
+            else:
+                finished.append(plane.rendered(name, run.scheme))
     return {name: np.stack(finished) for name, finished in rendered.items()}, found
-
-
-def _rendered(name: str, run: Run, plane: Plane) -> NDArray[Any]:
-    if name == "probabilities":
-        return np.moveaxis(plane.probabilities, -1, 0)
-    if name == "classes":
-        return run.scheme.from_classes(plane.classes)
-    return label_instances(cell_probability(plane.probabilities), run.rule)
-
-
-def _write(rendered: Mapping[str, NDArray[Any]], out: Path, stem: str, run: Run) -> list[Path]:
-    written = []
-    for name, planes in rendered.items():
-        path = output_path(out, stem, name, run.scheme.kind)
-        array = smallest_unsigned(planes) if name == "instances" else planes
-        axes = "ZCYX" if name == "probabilities" else "ZYX"
-        single = len(array) == 1
-        write_tiff(path, array[0] if single else array, axes=axes[1:] if single else axes)
-        written.append(path)
-    return written
 
 
 def _one_class(run: Run, found: int) -> str:

@@ -10,14 +10,19 @@ from typing import Any
 import numpy as np
 
 from keras_unet.data.images import read_planes
-from keras_unet.jobs.labelling import Order, Plane
+from keras_unet.data.large import is_large, is_zarr, open_large
+from keras_unet.data.standardisation import Moments
+from keras_unet.jobs.extras import require
+from keras_unet.jobs.labelling import Made, Order, Plane
 from keras_unet.jobs.networks import load_network, load_runs
+from keras_unet.jobs.outputs import Storage
+from keras_unet.jobs.streaming import Streaming, measure
 from keras_unet.prediction import predict_image, tile_size_of
 from keras_unet.runs import Run
 from keras_unet.tiling import Tiling
 
 
-def predict_files(
+def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all but three by name
     run_folder: Path,
     files: Sequence[Path],
     out: Path,
@@ -27,6 +32,7 @@ def predict_files(
     precision: str | None = None,
     symmetries: bool = False,
     rule: Mapping[str, Any] | None = None,
+    storage: Storage | None = None,
     on_file: Callable[[Path], None] = lambda _: None,
     say: Callable[[str], None] = print,
 ) -> list[Path]:
@@ -54,6 +60,7 @@ def predict_files(
         symmetries: Whether to average over the eight symmetries of the square, in eight times the
             time.
         rule: Numbers of the `InstanceRule` to take instead of the run's.
+        storage: How outputs are stored and images held; None for what the images are.
         on_file: Called when a file is done.
         say: Takes a line for a person.
 
@@ -67,20 +74,50 @@ def predict_files(
         OSError: If a file or the run is missing, or the folder cannot be written.
     """
     runs = load_runs(run_folder)
-    order = Order.of(runs[0], files, out, save, rule)
+    storage = storage or Storage()
+    order = Order.of(runs[0], files, out, save, rule, storage.form)
+    streamed = {path for path in order.images if _is_streamed(order, path, storage.stream)}
+    if streamed:
+        require("large", "zarr")
     members = [(one, load_network(one, precision)) for one in runs]
-    for path in order.images:
-        _check_image(members[0], path, tile_size)
+    moments = {
+        path: _check_image(members[0], path, tile_size, path in streamed) for path in order.images
+    }
     predict = partial(_planes, members, tile_size=tile_size, symmetries=symmetries)
-    return order.fulfil(predict, on_file, say)
+    streaming = Streaming(order, members, tile_size, symmetries, say)
+
+    def make(path: Path) -> Made:
+        if path in streamed:
+            return streaming.make(path, moments[path])
+        return order.make(path, predict(path))
+
+    return order.fulfil(make, on_file, say)
 
 
-def _check_image(member: tuple[Run, Any], path: Path, tile_size: int | None) -> None:
+def _is_streamed(order: Order, path: Path, stream: bool | None) -> bool:
+    by_parts_alone = is_zarr(path) or order.form_of(path) == "ome-zarr"
+    if by_parts_alone and stream is False:
+        raise ValueError(
+            f"{path}: stream must not be off for Zarr, which is read and written by parts. "
+            f"Received: stream={stream}; leave it out"
+        )
+    return is_large(path) or by_parts_alone if stream is None else stream
+
+
+def _check_image(
+    member: tuple[Run, Any], path: Path, tile_size: int | None, is_streamed: bool
+) -> Sequence[Moments]:
+    """Makes sure that an image suits a run, and measures it if it is not held in memory later."""
     run, model = member
     tile = tile_size_of(model, tile_size)
+    if is_streamed:
+        with open_large(path) as image:
+            Tiling.covering(image.shape[1:3], run.architecture, tile)
+        return measure(run, path)
     for plane in read_planes(path, palette="colours"):
         run.standardise(plane, path)
         Tiling.covering(plane.shape[:2], run.architecture, tile)
+    return ()
 
 
 def _planes(

@@ -76,7 +76,7 @@ def predict_files_on_server(
                 pass  # what cannot be read is found here
         needs_probabilities = order.outputs != ("classes",)
         served = _Served(client, run, most_pixels, needs_probabilities, symmetries)
-        return order.fulfil(served.planes, on_file, say)
+        return order.fulfil(lambda path: order.make(path, served.planes(path)), on_file, say)
 
 
 def _served(client: Client) -> tuple[Run, int]:

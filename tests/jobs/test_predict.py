@@ -4,9 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from keras_unet.data.images import read_planes
 from keras_unet.instances import label_instances
+from keras_unet.jobs.outputs import Storage
 from keras_unet.jobs.predict import predict_files
 from keras_unet.runs import Run
 
@@ -283,3 +285,59 @@ def test_values_of_the_training_labels_come_back(trained, cells, changed_run, tm
     np.testing.assert_array_equal(classes, np.where(plain, 250, 3))
     assert classes.dtype == np.uint8
     assert (tmp_path / "out" / "c3_instances.tif").is_file()
+
+
+def test_by_parts_or_in_memory_the_outputs_are_the_same(trained, cells, tmp_path):
+    images, save = [cells / "images" / "c3.tif"], ["instances", "classes", "probabilities"]
+    storage = Storage(stream=True)
+    parts = predict(trained, images, tmp_path / "parts", save=save, storage=storage)
+    whole = predict(trained, images, tmp_path / "whole", save=save)
+    for one, other in zip(parts, whole, strict=True):
+        assert one.name == other.name
+        np.testing.assert_array_equal(tifffile.imread(one), tifffile.imread(other))
+        assert (one.read_bytes()[2], other.read_bytes()[2]) == (43, 42)  # BigTIFF, TIFF
+
+
+def test_zarr_in_a_folder_of_images_gives_ome_zarr(trained, cells, tmp_path):
+    pixels = tifffile.imread(cells / "images" / "c3.tif")
+    (tmp_path / "images").mkdir()
+    zarr.create_array(tmp_path / "images" / "b.zarr", data=pixels)
+    tifffile.imwrite(tmp_path / "images" / "a.tif", pixels)
+    written = predict(trained, [tmp_path / "images"], tmp_path / "out")
+    assert [path.name for path in written] == ["a.tif", "b.ome.zarr"]
+    labels = zarr.open_array(written[1] / "0", mode="r")[:]
+    np.testing.assert_array_equal(labels, tifffile.imread(written[0]))
+
+
+def test_the_form_can_be_chosen(trained, cells, tmp_path):
+    images = [cells / "images" / "c3.tif"]
+    (path,) = predict(trained, images, tmp_path, storage=Storage(form="ome-zarr"))
+    assert path.name == "c3.ome.zarr"
+    assert zarr.open_group(path, mode="r").attrs["ome"]["version"] == "0.5"
+
+
+@pytest.mark.parametrize("storage", [Storage(stream=False), Storage("ome-zarr", stream=False)])
+def test_zarr_is_not_held_in_memory(trained, tmp_path, storage):
+    image = grey(tmp_path / "a.tif")
+    if storage.form is None:
+        image = tmp_path / "a.zarr"
+        zarr.create_array(image, data=np.zeros((4, 5), np.uint8))
+    with pytest.raises(ValueError, match=r"stream must not be off for Zarr.*leave it out"):
+        predict(trained, [image], tmp_path / "out", storage=storage)
+
+
+def test_large_images_are_streamed_unless_asked_not_to(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_unet.data.large.LARGE", 1_000)
+    said, image = [], grey(tmp_path / "a.tif")
+    predict(trained, [image], tmp_path / "a", say=said.append)
+    assert "a.tif: read, predicted and written by parts" in said
+    said.clear()
+    predict(trained, [image], tmp_path / "b", say=said.append, storage=Storage(stream=False))
+    assert "a.tif: read, predicted and written by parts" not in said
+
+
+def test_a_missing_extra_is_named(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_unet.jobs.extras.find_spec", lambda _: None)
+    with pytest.raises(ModuleNotFoundError, match=r'without zarr; pip install "\.\[large\]"'):
+        predict(trained, [grey(tmp_path / "a.tif")], tmp_path / "out", storage=Storage(stream=True))
+    assert not (tmp_path / "out").exists()

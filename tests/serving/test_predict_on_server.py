@@ -135,6 +135,10 @@ REFUSED = {
     "tile": ("--server {s} {i} --tile 60", "--tile: chosen when the model was exported"),
     "precision": ("--server {s} {i} --precision float32", "--precision: chosen when the model"),
     "timeout": ("{r} {i} --timeout 5", "--timeout: of no effect without --server"),
+    "parts": (
+        "--server {s} {i} --stream --as tiff",
+        "--as, --stream or --in-memory: of no effect with --server; leave out",
+    ),
     "late": ("--server {s} {i} --timeout 1e-9", "DEADLINE_EXCEEDED, .*allow more time"),
     "version": ("--server {s}@7 {i}", "cells@7: NOT_FOUND, .*look at the name and the version"),
     "file": ("--server {s} {i} nowhere.png", "nowhere.png: no such file"),

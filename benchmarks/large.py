@@ -1,0 +1,164 @@
+"""Memory and time of images larger than memory: `python -m benchmarks.large 2000 4000 8000`.
+
+For each side a square image of drawn cells is written as a tiled BigTIFF, band by band, and
+predicted by parts by a drawn network in a process of its own, which says how much memory it took
+at most (resident, the operating system's count) beyond what it had before, and how long it took.
+The slopes are those of straight lines: memory and seconds for a million pixels more. Figures are
+printed and written to `benchmarks/results/large.json`. A side of 30000 is what is to stay below
+3 GB; it takes hours on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from benchmarks.record import RESULTS, ROOT, origin
+from keras_unet.architecture import Architecture
+from keras_unet.data.schemes import LabelScheme
+from keras_unet.data.standardisation import Standardisation
+from keras_unet.files import make_folder, write_json
+from keras_unet.instances import InstanceRule
+from keras_unet.runs import Run
+from keras_unet.synthetic import draw_cells
+
+PICTURE, CELLS = 512, 40  # side of a drawn picture, which is repeated, and its cells
+TILE = 512  # of the TIFF
+
+
+def main() -> None:
+    """Measures every side and writes the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sides", type=int, nargs="+", help="of the images, in pixels")
+    parser.add_argument("--depth", type=int, default=4, help="poolings")
+    parser.add_argument("--filters", type=int, default=2, help="features of the first level")
+    parser.add_argument("--seeds", default="distance", help="how touching cells are told apart")
+    parser.add_argument("--alone", type=Path, help="a folder: predict it and say what it took")
+    given = parser.parse_args()
+    if given.alone:
+        print(json.dumps(predict(given.alone, given.depth, given.filters, given.seeds)))
+        return
+    network = ["--depth", str(given.depth), "--filters", str(given.filters)]
+    measured = [measure(side, [*network, "--seeds", given.seeds]) for side in given.sides]
+    result = {
+        "benchmark": f"python -m benchmarks.large {' '.join(sys.argv[1:])}",
+        **origin(),
+        "sides": measured,
+        "slopes": slopes(measured),
+    }
+    write_json(make_folder(RESULTS) / "large.json", result)
+    print(json.dumps(result, indent=2))
+
+
+def measure(side: int, options: Sequence[str]) -> dict[str, Any]:
+    """Writes an image and has it predicted in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_image(Path(folder) / "large.tif", side)
+        command = [sys.executable, "-m", "benchmarks.large", str(side), *options, "--alone", folder]
+        answer = subprocess.run(  # noqa: S603 - this very program
+            command, cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    return {"side": side, **json.loads(answer.stdout.splitlines()[-1])}
+
+
+def write_image(path: Path, side: int) -> None:
+    """Repeats a drawn picture, each time with other noise."""
+    picture, _ = draw_cells(0, size=(PICTURE, PICTURE), cells=CELLS)
+
+    def tiles() -> Iterator[NDArray[np.uint16]]:
+        random = np.random.default_rng(0)
+        for _ in range((-(-side // TILE)) ** 2):
+            noise = random.integers(-5, 6, picture.shape)
+            yield (picture.astype(int) + noise).clip(0).astype(np.uint16)
+
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        file.write(
+            tiles(),
+            shape=(side, side),
+            dtype=np.uint16,
+            tile=(TILE, TILE),
+            photometric="minisblack",
+            compression="zlib",
+        )
+
+
+def predict(folder: Path, depth: int, filters: int, seeds: Any) -> dict[str, Any]:
+    """Predicts the image of a folder, and returns what that took."""
+    from keras_unet.jobs.labelling import Order
+    from keras_unet.jobs.streaming import Streaming
+    from keras_unet.jobs.streaming import measure as measure_image
+
+    run = Run(
+        folder,
+        Architecture(depth=depth, base_filters=filters),
+        LabelScheme("instances", (0, 1)),
+        Standardisation("image"),
+        "float32",
+        {},
+        InstanceRule(seeds=seeds),
+    )
+    path, out = folder / "large.tif", make_folder(folder / "out")
+    streaming = Streaming(
+        Order.of(run, [path], out, [], None), [(run, drawn(run))], None, False, lambda _: None
+    )
+    before, started = resident(), time.perf_counter()
+    made = streaming.make(path, measure_image(run, path))
+    return {
+        "seconds": round(time.perf_counter() - started, 1),
+        "megabytes_before": before,
+        "megabytes": resident(),
+        "cells": int(max(page.asarray().max() for page in tifffile.TiffFile(made.files[0]).pages)),
+    }
+
+
+def drawn(run: Run) -> Any:
+    """A network of drawn weights, whose brightest pixels are cells.
+
+    Drawn weights alone make one cell of all pixels, or none.
+    """
+    from keras_unet.model import unet_of
+
+    model = unet_of(run.architecture)
+    lost = run.architecture.margin
+
+    def logits(tile: NDArray[np.float32]) -> NDArray[np.float32]:
+        answer = np.asarray(model.predict_on_batch(tile))
+        inner = tile[:, lost:-lost, lost:-lost]
+        height = inner - 1  # in standard deviations above the mean
+        return np.concatenate([-height, height], axis=-1) + 1e-6 * answer
+
+    return logits
+
+
+def resident() -> float:
+    """Returns the most memory that was resident at a time, in megabytes."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1)
+
+
+def slopes(measured: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Returns what a million pixels more take, by straight lines; nothing of a single side."""
+    if len(measured) < 2:
+        return {}
+    millions = [one["side"] ** 2 / 1e6 for one in measured]
+    return {
+        f"{what}_per_million_pixels": round(
+            float(np.polyfit(millions, [one[what] for one in measured], 1)[0]), 4
+        )
+        for what in ("megabytes", "seconds")
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""What is predicted by parts is what is predicted in memory, pixel by pixel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from scipy import ndimage
+
+from keras_unet.architecture import Architecture
+from keras_unet.data.schemes import LabelScheme
+from keras_unet.data.standardisation import Standardisation
+from keras_unet.instances import InstanceRule
+from keras_unet.jobs import streaming
+from keras_unet.jobs.labelling import Order, Plane
+from keras_unet.jobs.streaming import Streaming, measure
+from keras_unet.prediction import predict_image
+from keras_unet.runs import Run
+from keras_unet.stitching import Stitcher
+
+NETWORK = Architecture(depth=1)
+SAVE = ("instances", "classes", "probabilities")
+
+
+def network(factor):
+    """Returns what looks sideways, so that it matters how an image is turned; no TensorFlow."""
+
+    def logits(tile):
+        lost = NETWORK.margin
+        inner = tile[:, lost:-lost, lost:-lost]
+        beside = tile[:, lost - 1 : -lost - 1, lost + 2 : tile.shape[2] - lost + 2]
+        height = inner + factor * beside
+        return np.concatenate([-height, height], axis=-1)
+
+    return logits
+
+
+def a_run(folder, **changed):
+    fields = {
+        "scheme": LabelScheme("instances", (0, 1)),
+        "standardisation": Standardisation("image"),
+        "rule": InstanceRule(seeds="probability", neck=0.9, minimum_size=9),
+    } | changed
+    return Run(folder, NETWORK, precision="float32", record={}, **fields)
+
+
+@pytest.fixture
+def by_small_parts(monkeypatch):
+    """Reads bands of a few rows, so that a small image has many."""
+    monkeypatch.setattr(streaming, "_BAND", 5_000)
+    monkeypatch.setattr(streaming, "Stitcher", lambda rule: Stitcher(rule, band=3_000))
+
+
+def grey(*shape):
+    noise = np.random.default_rng(0).random(shape)
+    smooth = ndimage.gaussian_filter(noise, (*(0 for _ in shape[:-2]), 2, 2))
+    return (smooth * 60_000).astype(np.uint16)
+
+
+def predicted(out, members, path, image, *, form=None, symmetries=False, save=SAVE):
+    """Predicts a file by parts, and its planes, `(planes, height, width)`, in memory."""
+    order = Order.of(members[0][0], [path], out, save, None, form)
+    out.mkdir(exist_ok=True)
+    said = []
+    made = Streaming(order, members, 60, symmetries, said.append).make(
+        path, measure(members[0][0], path)
+    )
+    planes = []
+    for plane in image:
+        scores = [
+            predict_image(
+                model,
+                run.standardise(plane[..., None], path),
+                tile_size=60,
+                architecture=NETWORK,
+                symmetries=symmetries,
+            )
+            for run, model in members
+        ]
+        planes.append(Plane.of(np.mean(scores, axis=0, dtype=np.float32)))
+    whole = Order.of(members[0][0], [path], out / "whole", save, None, "tiff")
+    (out / "whole").mkdir()
+    return made, whole.make(path, planes)
+
+
+def stored(path):
+    if path.suffix == ".zarr":
+        array = zarr.open_group(path, mode="r")["0"]
+        names = array.metadata.dimension_names
+        return array[:].swapaxes(0, 1) if names[:2] == ("c", "z") else array[:]
+    return tifffile.imread(path)
+
+
+WAYS = {
+    "one network": (1, False, "tiff"),
+    "symmetries": (1, True, "tiff"),
+    "ensemble": (3, False, "ome-zarr"),
+    "ensemble, symmetries": (3, True, "tiff"),
+}
+
+
+@pytest.mark.usefixtures("by_small_parts")
+@pytest.mark.parametrize(("networks", "symmetries", "form"), WAYS.values(), ids=WAYS)
+def test_every_output_is_that_of_the_image_in_memory(networks, symmetries, form, tmp_path):
+    path, image = tmp_path / "a.tif", grey(2, 233, 190)
+    tifffile.imwrite(path, image, tile=(64, 64), compression="zlib", photometric="minisblack")
+    members = [(a_run(tmp_path), network(0.3 + 0.1 * one)) for one in range(networks)]
+    options = {"form": form, "symmetries": symmetries}
+    made, whole = predicted(tmp_path / "out", members, path, image, **options)
+    assert made.classes == whole.classes == {0, 1}
+    for file, expected in zip(made.files, whole.files, strict=True):
+        np.testing.assert_array_equal(stored(file), stored(expected))
+        assert stored(file).dtype == stored(expected).dtype
+    assert stored(made.files[0]).max() > 100
+    assert sorted(one.name for one in (tmp_path / "out").iterdir()) == sorted(
+        ["whole", *(one.name for one in made.files)]
+    )
+
+
+@pytest.mark.usefixtures("by_small_parts")
+@pytest.mark.parametrize("seeds", ["components", "distance"])
+def test_zarr_gives_ome_zarr(seeds, tmp_path):
+    path, image = tmp_path / "a.zarr", grey(150, 190)
+    zarr.create_array(path, data=image, chunks=(64, 64))
+    members = [(a_run(tmp_path, rule=InstanceRule(seeds=seeds, neck=0.9)), network(0.3))]
+    made, whole = predicted(tmp_path / "out", members, path, [image], save=["instances"])
+    assert [one.name for one in made.files] == ["a.ome.zarr"]
+    np.testing.assert_array_equal(stored(made.files[0]), stored(whole.files[0]))
+
+
+@pytest.mark.usefixtures("by_small_parts")
+def test_values_of_the_training_labels_come_back(tmp_path):
+    path, image = tmp_path / "a.tif", grey(90, 80)
+    tifffile.imwrite(path, image)
+    run = a_run(
+        tmp_path,
+        scheme=LabelScheme("classes", (3, 250)),
+        standardisation=Standardisation("dataset", (30_000.0,), (2_000.0,)),
+    )
+    made, whole = predicted(tmp_path / "out", [(run, network(0.3))], path, [image], save=[])
+    assert set(np.unique(stored(made.files[0]))) == {3, 250}
+    np.testing.assert_array_equal(stored(made.files[0]), stored(whole.files[0]))
+
+
+def test_an_image_that_does_not_suit_is_refused_before(tmp_path):
+    pixels = np.zeros((40, 50), np.float32)
+    pixels[7, 7] = np.nan
+    tifffile.imwrite(tmp_path / "nan.tif", pixels)
+    tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((40, 50, 3), np.uint8) + np.uint8([1, 2, 3]))
+    messages = {"nan.tif": r"nan\.tif \(rows 0 to 39\): 1 of 2,000 pixels are NaN"}
+    for name, message in (messages | {"rgb.tif": r"rgb\.tif: expected 1 channel"}).items():
+        with pytest.raises(ValueError, match=message) as caught:
+            measure(a_run(tmp_path), tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_what_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+    path, out = tmp_path / "a.tif", tmp_path / "out"
+    tifffile.imwrite(path, grey(90, 80))
+    monkeypatch.setattr(
+        streaming, "Stitcher", lambda rule: Stitcher(rule, band=300, largest_piece=800)
+    )
+    with pytest.raises(ValueError, match="seeds must be components"):
+        predicted(out, [(a_run(tmp_path), network(0.3))], path, [])
+    assert list(Path(out).iterdir()) == []
