@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import shlex
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from keras_unet.choices import FROM_DATA, given_of, names_of, options_of_data
 from keras_unet.formats import FORMATS
+from keras_unet.looking import doctor_command, inspect_command, report_command
 from keras_unet.scoreboard import print_scores
 from keras_unet.terminal import Lines, import_quietly, one_line_errors, progress_shown
 
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     from keras_unet.runs import Run
 
 _PATH = click.Path(path_type=Path)
-_FROM_DATA = "[default: from the data]"
 _AS_CHOSEN = "[default: as chosen in training]"
-_SHARE = re.compile(r"-?(\d+\.\d*|\.\d+)|0|1")  # a name of digits, such as 07, is no share
 
 
 class _Commands(click.Group):
@@ -53,51 +52,33 @@ def main(context: click.Context) -> None:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the error itself says it
 
 
+for command in (doctor_command, inspect_command, report_command):
+    main.add_command(command)
+
+
 @main.command("train")
 @click.argument("data", type=_PATH)
 @click.option("--run", "run_folder", type=_PATH, required=True, help="Folder to write.")
-@click.option("--steps", type=int, help=f"Updates {_FROM_DATA}")
+@click.option("--steps", type=int, help=f"Updates {FROM_DATA}")
 @click.option("--epochs", type=float, help="Length in passes over the training pixels.")
 @click.option("--max-minutes", type=float, help="Length in minutes.")
 @click.option("--patience", type=int, help="Validations without a better score to end after.")
 @click.option("--base-filters", type=int, help="Features of the first level (32; paper: 64).")
-@click.option("--depth", type=int, help=f"Number of poolings (paper: 4) {_FROM_DATA}")
-@click.option("--padding", type=click.Choice(["valid", "same"]), help='Paper: "valid".')
 @click.option("--normalization", type=click.Choice(["batch", "group"]), help="Paper: none.")
 @click.option("--dropout", type=float, help="Rate at the end of the contracting path (0.5).")
-@click.option("--tile", type=int, help=f"Input tile in pixels (paper: 572) {_FROM_DATA}")
 @click.option("--batch-size", type=int, help="Tiles a batch (1, as in the paper).")
-@click.option("--validation", help="Share of images held out (0.2), or their names: a,b,c.")
 @click.option("--folds", type=int, help="Cross-validation: train so many networks, an ensemble.")
-@click.option("--seed", type=int, help="Makes the run reproducible (0).")
 @click.option("--precision", help="auto, float32, bfloat16 or float16.")
-@click.option(
-    "--labels", type=click.Choice(["auto", "classes", "instances"]), help="What labels hold."
-)
-@click.option("--ignore", type=int, help="Label value of pixels that are not to count.")
-@click.option("--allow-empty", is_flag=True, default=None, help="Keep labels without foreground.")
-@click.option("--standardise", type=click.Choice(["image", "dataset"]), help="Grey values by.")
-@click.option("--border-weight", type=float, help="w0 of equation 2 (10, as in the paper).")
-@click.option("--sigma", type=float, help=f"sigma of equation 2 in pixels (paper: 5) {_FROM_DATA}")
-@click.option(
-    "--class-balance/--no-class-balance",
-    default=None,
-    help=f"Let rare and frequent classes weigh alike in all, as in the paper {_FROM_DATA}",
-)
-@click.option(
-    "--amplitude", type=float, help=f"Elastic deformation in pixels (paper: 10) {_FROM_DATA}"
-)
-@click.option("--zoom", type=float, help="Spread of a factor on lengths (0.25; paper: 0).")
-@click.option("--engine", type=click.Choice(["graph", "elasticdeform"]), help="Who deforms.")
 @click.option("--learning-rate", type=float, help="The highest rate (0.01).")
 @click.option("--momentum", type=float, help="Of the gradient (0.99, as in the paper).")
+@options_of_data
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run, as it was started.")
 @click.option("--quiet", is_flag=True, help="Print warnings and the result only.")
 def train_command(data: Path, run_folder: Path, resume: bool, quiet: bool, **choices: Any) -> None:
     """Train on DATA: a folder with images/ and labels/, or a Cell Tracking Challenge data set."""
     from keras_unet.ensembles import is_ensemble
 
-    given = {name: value for name, value in choices.items() if value is not None}
+    given = given_of(choices)
     if resume and given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(f"--resume goes on as the run was started. Received also {names}")
@@ -105,8 +86,6 @@ def train_command(data: Path, run_folder: Path, resume: bool, quiet: bool, **cho
         raise ValueError(
             "--folds holds every image out once, so --validation has nothing to say. Received both"
         )
-    if "validation" in given:
-        given["validation"] = _share_or_names(given["validation"])
     if "folds" in given or (resume and is_ensemble(run_folder)):
         _train_ensemble(data, run_folder, resume, quiet, given)
     else:
@@ -161,6 +140,14 @@ def _told(shown: Any) -> dict[str, Any]:
 @click.option("--minimum-size", type=int, help=f"Pixels of the smallest cell {_AS_CHOSEN}")
 @click.option("--gap", type=float, help=f"Width in pixels of gaps to close {_AS_CHOSEN}")
 @click.option("--fill-holes/--keep-holes", default=None, help=f"In cells {_AS_CHOSEN}")
+@click.option(
+    "--as", "form", type=click.Choice(["tiff", "ome-zarr"]), help="Form [default: that of FILES]"
+)
+@click.option(
+    "--stream/--in-memory",
+    default=None,
+    help="By parts, for images larger than memory [default: from 2^26 pixels on, and Zarr]",
+)
 @click.option("--quiet", is_flag=True, help="Print warnings only.")
 def predict_command(
     paths: tuple[Path, ...],
@@ -168,6 +155,8 @@ def predict_command(
     timeout: float | None,
     tile: int | None,
     precision: str | None,
+    form: str | None,
+    stream: bool | None,
     quiet: bool,
     **choices: Any,
 ) -> None:
@@ -180,6 +169,7 @@ def predict_command(
     asked = _prediction(choices) | {"on_file": lambda path: say(str(path)), "say": say}
     if server is not None:
         _refuse({"--tile": tile, "--precision": precision}, "chosen when the model was exported")
+        _refuse({"--as": form, "--stream or --in-memory": stream}, "of no effect with --server")
         given = {} if timeout is None else {"timeout": timeout}
         job = import_module("keras_unet.jobs.remote")
         written = job.predict_files_on_server(server, paths, **asked, **given)
@@ -189,7 +179,8 @@ def predict_command(
             raise click.UsageError("Missing argument 'FILES...'.", click.get_current_context())
         job = import_quietly("keras_unet.jobs.predict")
         sizes = {"tile_size": tile, "precision": precision}
-        written = job.predict_files(paths[0], paths[1:], **asked, **sizes)
+        storage = job.Storage(form, stream)
+        written = job.predict_files(paths[0], paths[1:], **asked, **sizes, storage=storage)
     say(f"{len(written)} files written to {asked['out']}")
 
 
@@ -197,7 +188,7 @@ def _prediction(choices: dict[str, Any]) -> dict[str, Any]:
     """Parts what to write from the numbers of the rule."""
     out, save, tta = (choices.pop(name) for name in ("out", "save", "tta"))
     rule = {name: value for name, value in choices.items() if value is not None}
-    return {"out": out, "save": _names(save), "symmetries": tta, "rule": rule}
+    return {"out": out, "save": names_of(save), "symmetries": tta, "rule": rule}
 
 
 def _refuse(options: dict[str, Any], reason: str) -> None:
@@ -215,6 +206,7 @@ def _refuse(options: dict[str, Any], reason: str) -> None:
     help="Of pixels,isbi2012,ctc,matching; else pixels or, of instances, pixels,ctc,matching.",
 )
 @click.option("--json", type=_PATH, help="Write the scores to a file.")
+@click.option("--report", type=_PATH, help="Write scores and pictures to an HTML file.")
 @click.option("--labels-hold", type=click.Choice(["auto", "classes", "instances"]), default="auto")
 @click.option("--ignore", type=int, help="Label value of pixels that are not to count.")
 def evaluate_command(
@@ -222,6 +214,7 @@ def evaluate_command(
     labels: Path,
     metrics: str,
     json: Path | None,
+    report: Path | None,
     labels_hold: Any,
     ignore: int | None,
 ) -> None:
@@ -239,10 +232,11 @@ def evaluate_command(
         evaluate_folders(
             predictions,
             labels,
-            metrics=_names(metrics),
+            metrics=names_of(metrics),
             kind=labels_hold,
             ignore=ignore,
             json=json,
+            report=report,
         )
     )
 
@@ -313,12 +307,14 @@ def demo_command(out: Path, steps: int, seed: int, border_weight: float) -> None
 
 
 def _print_outcome(run: Run) -> None:
+    from keras_unet.runs import REPORT
+
     outcome = run.record["outcome"]
     score, skipped = outcome["best_score"], outcome["skipped_updates"]
     best = "none" if score is None else f"{outcome['score_name']} {score:.4f}"
     click.echo(
         f"{outcome['steps']} steps in {outcome['seconds'] / 60:.1f} minutes; "
-        f"best validation score: {best}; pictures: {run.folder / 'pictures'}"
+        f"best validation score: {best}; report: {run.folder / REPORT}"
     )
     if skipped:
         click.echo(f"{skipped} updates with a non-finite gradient were not applied")
@@ -329,11 +325,3 @@ def _print_next(run_folder: Path, data: Path, *, complete: bool) -> None:
     if not complete:
         click.echo(f"to go on: keras-unet train {shlex.quote(str(data))} --run {folder} --resume")
     click.echo(f"next: keras-unet predict {folder} IMAGES... --out FOLDER")
-
-
-def _share_or_names(text: str) -> float | tuple[str, ...]:
-    return float(text) if _SHARE.fullmatch(text) else _names(text)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())

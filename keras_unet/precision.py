@@ -35,7 +35,7 @@ def choose_precision(name: str) -> Precision:
         ValueError: If the name is unknown, or if float16 is asked for without a GPU.
     """
     if name == "auto":
-        return "bfloat16" if _bfloat16_is_fast() else "float32"
+        return fast_precision()[0]
     if name not in get_args(Precision):
         raise ValueError(
             f'precision must be "auto", "float32", "bfloat16" or "float16". Received: {name!r}'
@@ -48,12 +48,23 @@ def choose_precision(name: str) -> Precision:
     return name  # type: ignore[return-value]  # checked against the literal above
 
 
-def _bfloat16_is_fast() -> bool:
+def fast_precision() -> tuple[Precision, str]:
+    """Finds the precision that is fast here, which "auto" stands for, and says why."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
-        return bool(details.get("compute_capability", (0, 0)) >= _AMPERE)
-    return bool(_FAST_FLAGS & _processor_flags())
+        return _fast_on_gpu(details.get("compute_capability", (0, 0)))
+    units = sorted(_FAST_FLAGS & _processor_flags())
+    if units:
+        return "bfloat16", f"the processor multiplies it in units of its own ({', '.join(units)})"
+    return "float32", f"the processor has no unit for bfloat16 ({', '.join(sorted(_FAST_FLAGS))})"
+
+
+def _fast_on_gpu(capability: tuple[int, int]) -> tuple[Precision, str]:
+    number, least = (".".join(map(str, one)) for one in (capability, _AMPERE))
+    if capability >= _AMPERE:
+        return "bfloat16", f"the GPU multiplies it fast (compute capability {number})"
+    return "float32", f"the GPU's compute capability is {number}; bfloat16 is fast from {least} on"
 
 
 def _processor_flags() -> set[str]:

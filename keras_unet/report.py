@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from skimage.segmentation import find_boundaries
 
 from keras_unet.files import atomic
 
@@ -130,6 +131,39 @@ def difference_picture(reference: ArrayLike, result: ArrayLike) -> Picture:
     return picture
 
 
+def outline_picture(
+    image: ArrayLike, reference: ArrayLike, result: ArrayLike, *, factor: int = 1
+) -> Picture:
+    """Draws an image with the outlines of the truth in orange and of the prediction in sky blue.
+
+    Where both have an outline, the prediction's is seen.
+
+    Args:
+        image: (height, width) or (height, width, channels).
+        reference: (height, width), the truth.
+        result: (height, width), the prediction.
+        factor: How often a pixel is repeated; outlines are two pixels wide in what is drawn.
+
+    Raises:
+        ValueError: If the three differ in size.
+
+    Example:
+        >>> truth = np.repeat([[0, 0, 1, 1]], 4, axis=0)
+        >>> picture = outline_picture(np.zeros((4, 4)), truth, np.zeros((4, 4), int))
+        >>> picture[0, :, 0].tolist()  # red
+        [0, 230, 230, 0]
+    """
+    picture = _enlarged(grey_picture(image), factor)
+    for name, labels, colour in (
+        ("reference", reference, ONLY_REFERENCE),
+        ("result", result, ONLY_RESULT),
+    ):
+        enlarged = _enlarged(_flat(name, labels), factor)
+        _require_equal_sizes("image", picture, name, enlarged)
+        picture[find_boundaries(enlarged, mode="thick")] = colour
+    return picture
+
+
 def montage(rows: Sequence[Sequence[Picture]], titles: Sequence[str]) -> Picture:
     """Lays pictures out in rows and columns on white, a title above each column.
 
@@ -214,7 +248,11 @@ def _require_grid(rows: Sequence[Sequence[Picture]], titles: Sequence[str]) -> N
 def _legible(row: Sequence[Picture]) -> list[Picture]:
     longest = max(max(picture.shape[:2]) for picture in row)
     factor = -(-LEGIBLE // max(longest, 1)) if longest < LEGIBLE else 1
-    return [picture.repeat(factor, axis=0).repeat(factor, axis=1) for picture in row]
+    return [_enlarged(picture, factor) for picture in row]
+
+
+def _enlarged(array: NDArray[Any], factor: int) -> NDArray[Any]:
+    return array.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _column_width(title: str, pictures: Sequence[Picture]) -> int:

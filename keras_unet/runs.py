@@ -6,6 +6,7 @@ run/
 ├── last.keras         the model at the end
 ├── history.csv        one row a validation
 ├── checkpoint.npz     what `--resume` needs
+├── report.html        all of it for a person, in a browser
 ├── pictures/          held-out images: truth, prediction, difference, weight map
 ├── tensorboard/       the history as curves, and a picture at every validation
 └── weight_maps/       float32 TIFF, computed once
@@ -30,6 +31,7 @@ from keras_unet.files import write_json
 from keras_unet.instances import InstanceRule
 
 RECORD = "run.json"
+REPORT = "report.html"
 FORMAT = 1
 
 

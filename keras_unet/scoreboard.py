@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keras_unet.data.wording import shortened
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -53,7 +55,7 @@ def _table_of_images(evaluation: Evaluation, width: int) -> Table:
         if row is evaluation.overall:
             table.add_section()
         found = _columns(row)
-        table.add_row(_shortened(name, room), *(_number(found[column]) for column in columns))
+        table.add_row(shortened(name, room), *(_number(found[column]) for column in columns))
     return table
 
 
@@ -97,14 +99,6 @@ def _source_of_pixel_error(evaluation: Evaluation) -> str:
         return "pixel error from label images, there being no probabilities"
     threshold = _number(evaluation.overall.values["pixel_error_threshold"], digits=1)
     return f"pixel error from probabilities above {threshold}"
-
-
-def _shortened(name: str, room: int) -> str:
-    """Leaves out the middle of a name that is too long: images differ at either end."""
-    if len(name) <= room:
-        return name
-    end = (room - 1) // 2
-    return f"{name[: room - 1 - end]}…{name[-end:]}"
 
 
 def _number(value: float, digits: int = 4) -> str:

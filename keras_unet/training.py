@@ -97,6 +97,21 @@ def train(
     return progress
 
 
+def training_step(
+    model: Any, plan: TrainingPlan
+) -> Callable[[Any, Any, float], tuple[float, bool]]:
+    """Makes the function of `train` that takes one batch in, on its own, to be timed.
+
+    Args:
+        model: A network of `build_unet`.
+        plan: Momentum and bound of the gradient are taken from it.
+
+    Returns:
+        A function from image, `y_true` and learning rate to the loss and whether it was applied.
+    """
+    return _update_function(model, _optimizer(model, plan))
+
+
 def _after_validation(
     plan: TrainingPlan, progress: Progress, seen: Validation, seconds: float
 ) -> Progress:

@@ -448,6 +448,16 @@ def test_predicting_prints_what_is_done_and_can_be_told_not_to(trained, cells, t
     assert (tmp_path / "out" / "c0.tif").is_file()
 
 
+def test_predicting_by_parts(trained, cells, tmp_path):
+    image = cells / "images" / "c0.tif"
+    result = run("predict", trained, image, "--out", tmp_path, "--stream", "--as", "ome-zarr")
+    assert result.exit_code == 0, result.output
+    assert "c0.tif: read, predicted and written by parts\n" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["c0.ome.zarr"]
+    arguments = (tmp_path / "c0.ome.zarr", "--out", tmp_path / "out", "--in-memory")
+    assert "stream must not be off for Zarr" in one_line(run("predict", trained, *arguments))
+
+
 def test_predicting_says_by_what_rule_and_takes_another(trained, cells, tmp_path):
     image = cells / "images" / "c0.tif"
     rule = Run.load(trained).rule

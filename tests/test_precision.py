@@ -6,7 +6,7 @@ import pytest
 
 from keras_unet import precision
 from keras_unet.backend import keras, tf
-from keras_unet.precision import choose_precision, precision_policy
+from keras_unet.precision import choose_precision, fast_precision, precision_policy
 
 
 @pytest.fixture
@@ -66,6 +66,23 @@ def test_auto_asks_the_gpu_where_there_is_one(processor, gpu, details, expected)
     processor("amx_bf16")
     gpu(details)
     assert choose_precision("auto") == expected
+
+
+def test_the_choice_is_given_with_its_reason(processor, gpu):
+    processor("amx_bf16", "sse4")
+    assert fast_precision() == (
+        "bfloat16",
+        "the processor multiplies it in units of its own (amx_bf16)",
+    )
+    processor()
+    assert fast_precision()[1].startswith("the processor has no unit for bfloat16 (amx_bf16, ")
+    gpu({"compute_capability": (8, 6)})
+    assert fast_precision()[1] == "the GPU multiplies it fast (compute capability 8.6)"
+    gpu({"compute_capability": (7, 5)})
+    assert fast_precision() == (
+        "float32",
+        "the GPU's compute capability is 7.5; bfloat16 is fast from 8.0 on",
+    )
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16"])

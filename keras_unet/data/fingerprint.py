@@ -6,10 +6,10 @@ cells are the pieces of the foreground.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +109,16 @@ class Fingerprint:
             grey_between=between,
             grey_within=within,
         )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Fingerprint:
+        """Rebuilds a fingerprint from its fields, also after a way through JSON."""
+        tuples = {
+            name: Percentiles(*values[name])
+            for name in ("diameters", "greys")
+            if values[name] is not None
+        }
+        return cls(**{**values, **tuples, "shares": tuple(values["shares"])})
 
     @property
     def foreground(self) -> float:

@@ -11,3 +11,16 @@ def counted(number: int, noun: str) -> str:
         ('1 plane', '1,200 planes')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shortened(name: str, room: int) -> str:
+    """Leaves out the middle of a name that is too long: names differ at either end.
+
+    Example:
+        >>> shortened("abcdefgh", 5), shortened("abc", 5)
+        ('ab…gh', 'abc')
+    """
+    if len(name) <= room:
+        return name
+    end = (room - 1) // 2
+    return f"{name[: room - 1 - end]}…{name[-end:]}"

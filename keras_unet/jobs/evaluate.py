@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from keras_unet.data.labels import detect_scheme
 from keras_unet.data.schemes import Kind
+from keras_unet.data.wording import counted
 from keras_unet.files import make_folder, write_json
-from keras_unet.jobs.comparing import compare, read_labels
+from keras_unet.html.page import Page, write_page
+from keras_unet.jobs.comparing import Comparison, compare, read_labels
 from keras_unet.jobs.folders import check_writable
 from keras_unet.jobs.pairing import Reference, Scored, find_references, pair
 from keras_unet.jobs.scoring import (
@@ -21,6 +23,10 @@ from keras_unet.jobs.scoring import (
     chosen_metrics,
     score,
 )
+from keras_unet.jobs.showing import cells, planes_of, slider, tables
+
+_SHOWN: tuple[Metric, ...] = ("pixels", "ctc")  # of an image, in a report
+_OF_CELLS = {"ctc", "matching"}
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ def evaluate_folders(
     kind: Kind | Literal["auto"] = "auto",
     ignore: int | None = None,
     json: Path | None = None,
+    report: Path | None = None,
 ) -> Evaluation:
     """Scores the predictions of a folder against the labels of another, paired by name.
 
@@ -76,6 +83,8 @@ def evaluate_folders(
         kind: What the label files hold; "auto" finds out.
         ignore: Value in the labels of pixels that are not to count.
         json: File to write the scores to.
+        report: HTML file to write, with the scores, truth and prediction in pictures, and the cells
+            found worst and best.
 
     Raises:
         ValueError: If no label has a prediction, sizes differ, a file holds no labels, or a metric
@@ -87,12 +96,15 @@ def evaluate_folders(
     pairs = pair(references, predictions)
     if "isbi2012" in chosen:
         _refuse_without_probabilities(pairs, predictions)
-    if json is not None:
-        check_writable(json.parent)
-    evaluation = _evaluate(references, pairs, chosen, kind, ignore)
+    for path in (json, report):
+        if path is not None:
+            check_writable(path.parent)
+    evaluation, images = _evaluate(references, pairs, chosen, kind, ignore)
     if json is not None:
         make_folder(json.parent)
         write_json(json, evaluation.to_dict())
+    if report is not None:
+        write_page(report, _page(predictions, labels, evaluation, images))
     return evaluation
 
 
@@ -102,7 +114,7 @@ def _evaluate(
     chosen: Sequence[Metric],
     kind: Kind | Literal["auto"],
     ignore: int | None,
-) -> Evaluation:
+) -> tuple[Evaluation, list[Comparison]]:
     truths = [read_labels(one.reference.labels) for one in pairs]
     named = zip(pairs, truths, strict=True)
     planes = [(str(one.reference.labels), plane) for one, truth in named for plane in truth]
@@ -112,12 +124,37 @@ def _evaluate(
     images = compare(pairs, truths, scheme, with_probabilities=soft)
     of_one = [metric for metric in metrics if metric != "isbi2012"]
     scored = {one.reference for one in pairs}
-    return Evaluation(
+    evaluation = Evaluation(
         metrics,
         rows={one.name: score([one], of_one) for one in images},
         overall=score(images, metrics),
         from_probabilities=soft,
         missing=[one.labels.name for one in references if one not in scored],
+    )
+    return evaluation, images
+
+
+def _page(
+    predictions: Path, labels: Path, evaluation: Evaluation, images: Sequence[Comparison]
+) -> Page:
+    """Makes a page of an evaluation; there are no images in it, only truth and prediction."""
+    planes = planes_of(images)
+    shown = slider(planes, {one.comparison.name: score([one.comparison], _SHOWN) for one in planes})
+    of_cells = not _OF_CELLS.isdisjoint(evaluation.metrics)
+    worst, best = cells(planes) if of_cells else ([], [])
+    missing = evaluation.missing
+    return Page(
+        title=f"Scores of {predictions.resolve().name}",
+        summary=f"The predictions in {predictions} against the labels in {labels}.",
+        warnings=[f"no prediction for {', '.join(missing)}"] if missing else [],
+        images=shown,
+        images_words=f"{counted(len(shown), 'image')} of {len(planes)}, the one found worst first.",
+        worst=worst,
+        best=best,
+        tables=tables(evaluation.rows, evaluation.overall),
+        scores_words="Pixel errors are from probabilities."
+        if evaluation.from_probabilities
+        else "There being no probabilities, pixel errors are from label images.",
     )
 
 

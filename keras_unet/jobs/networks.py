@@ -46,8 +46,12 @@ def load_runs(folder: Path) -> tuple[Run, ...]:
     return tuple(replace(Run.load(fold), rule=ensemble.rule) for fold in ensemble.folds)
 
 
-def load_single_run(folder: Path) -> Run:
-    """Loads a run to export.
+def load_single_run(folder: Path, purpose: str = "export") -> Run:
+    """Loads a run, where an ensemble will not do.
+
+    Args:
+        folder: The run's folder.
+        purpose: What a person wants of it, for the message.
 
     Raises:
         OSError: If the folder is missing, is no run, or is an ensemble.
@@ -56,8 +60,8 @@ def load_single_run(folder: Path) -> Run:
     if is_ensemble(folder):
         first = Ensemble.load(folder).folds[0]
         raise IsADirectoryError(
-            f"{folder}: expected a run, for one network is exported at a time. Received an "
-            f"ensemble; export one of its folds, such as {first}"
+            f"{folder}: expected a run, for one network is taken at a time. Received an "
+            f"ensemble; {purpose} one of its folds, such as {first}"
         )
     return Run.load(folder)
 

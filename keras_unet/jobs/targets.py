@@ -18,6 +18,7 @@ from keras_unet.data.weights import class_balance, weight_map
 from keras_unet.distances import separate_touching
 
 _DIGITS = 12  # of a digest in a file name
+_DIGITS_OF_SAMPLE = 16  # of a digest in the record of a run
 _LONGEST_NAME = 80  # characters of a sample's name in a file name
 
 
@@ -105,6 +106,12 @@ class WeightMaps:
         key = digest(target.classes, sample.instances, sample.ignored, numbers)
         name = re.sub(r"[^\w.-]", "_", sample.name)[:_LONGEST_NAME]
         return self.folder / f"{name}-{key[:_DIGITS]}.tif"
+
+
+def sample_digest(sample: Sample) -> str:
+    """Computes a short fingerprint of an image and its labels."""
+    arrays = (sample.image, sample.classes, sample.instances, sample.ignored)
+    return digest(*arrays)[:_DIGITS_OF_SAMPLE]
 
 
 def digest(*arrays: NDArray[np.generic]) -> str:

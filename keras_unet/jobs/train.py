@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_unet.backend import keras, tf
-from keras_unet.data.atlas import TrainingImage
+from keras_unet.data.findings import find_amiss
 from keras_unet.data.fingerprint import Fingerprint
-from keras_unet.data.pipeline import build_dataset
-from keras_unet.data.samples import Sample, Samples, read_samples, split
+from keras_unet.data.samples import Samples, read_samples
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.files import make_folder
+from keras_unet.html.page import write_page
 from keras_unet.jobs.networks import load_network, new_network
 from keras_unet.jobs.options import SettledOptions, TrainingOptions
+from keras_unet.jobs.preparing import Parts, training_batches, training_image, weight_maps
 from keras_unet.jobs.recipe import settle
+from keras_unet.jobs.reporting import page_of_run
 from keras_unet.jobs.rules import first_rule
 from keras_unet.jobs.starting import (
     check_same_data,
@@ -29,16 +32,15 @@ from keras_unet.jobs.starting import (
     load_interrupted,
     options_of,
 )
-from keras_unet.jobs.targets import Target, WeightMaps, digest
+from keras_unet.jobs.targets import Target, sample_digest
 from keras_unet.jobs.watch import Watch
 from keras_unet.plan import Progress, TrainingPlan
 from keras_unet.precision import choose_precision
 from keras_unet.report import write_png
-from keras_unet.runs import Run
+from keras_unet.runs import REPORT, Run
 from keras_unet.training import train
 
 _MOST_PICTURES = 8
-_DIGITS = 16  # of a sample's digest in the record
 
 
 def train_folder(
@@ -84,51 +86,26 @@ def train_folder(
         data, labels=asked.labels, ignore=asked.ignore, allow_empty=asked.allow_empty
     )
     say(samples.describe())
-    digests = {sample.name: _digest(sample) for sample in samples.samples}
+    digests = {sample.name: sample_digest(sample) for sample in samples.samples}
     if before is not None:
         check_same_data(before, digests, data)
         settled = options_of(before)
-        return _train(before, _Parts.of(samples, settled), settled, True, on_start, on_step, say)
-    parts = _Parts.of(samples, asked)
+        return _train(before, Parts.of(samples, settled), settled, True, on_start, on_step, say)
+    parts = Parts.of(samples, asked)
     seen = Fingerprint.of(parts.training)
     settled = settle(asked, seen, say)
+    amiss = find_amiss(samples, seen, parts.names["validation"])
+    for line in amiss:
+        say(f"Warning: {line}")
     record = {"folder": str(data), "dtype": samples.dtype, **parts.names, "digests": digests}
-    run = _new_run(run_folder, samples, parts, settled, record | {"fingerprint": asdict(seen)})
+    record |= {"fingerprint": asdict(seen), "warnings": amiss}
+    run = _new_run(run_folder, samples, parts, settled, record)
     return _train(run, parts, settled, False, on_start, on_step, say)
-
-
-@dataclass(frozen=True, eq=False)
-class _Parts:
-    """The samples to train on and those held out."""
-
-    training: Sequence[Sample]
-    validation: Sequence[Sample]
-
-    @classmethod
-    def of(cls, samples: Samples, options: TrainingOptions) -> _Parts:
-        parts = cls(*split(samples.samples, options.validation, options.seed))
-        if options.patience is not None and not parts.validation:
-            raise ValueError(
-                "patience counts validations without a better score, so images must be held out. "
-                f"Received: {len(parts.training)} image in all, none of them held out"
-            )
-        return parts
-
-    @property
-    def names(self) -> dict[str, list[str]]:
-        return {
-            "training": [sample.name for sample in self.training],
-            "validation": [sample.name for sample in self.validation],
-        }
-
-    @property
-    def pixels(self) -> int:
-        return sum(sample.classes.size for sample in self.training)
 
 
 def _train(
     run: Run,
-    parts: _Parts,
+    parts: Parts,
     options: SettledOptions,
     resume: bool,
     on_start: Callable[[TrainingPlan], None],
@@ -144,25 +121,13 @@ def _train(
     say(_description(run, parts, options.tile, watch.score_name))
     make_folder(run.folder)
     run.save()
-    weights = _weight_maps(run, targets, options)
-    images = [_training_image(target, run, weights) for target in targets]
-
-    def batches(first: int) -> Any:
-        return build_dataset(
-            images,
-            network,
-            tile_size=options.tile,
-            seed=options.seed,
-            batch_size=options.batch_size,
-            augmentation=options.augmentation(),
-            first=first,
-            engine=options.engine,
-        )
-
+    folder = make_folder(run.folder / "weight_maps")
+    weights = weight_maps(folder, targets, network.classes, options)
+    images = [training_image(target, run.standardisation, weights) for target in targets]
     on_start(plan)
     progress = train(
         new_network(run, options.seed),
-        batches,
+        partial(training_batches, images, network, options),
         plan,
         folder=run.folder,
         validate=watch,
@@ -178,15 +143,18 @@ def _train(
     say(choice.describe() if choice else rule.describe())
     finished = replace(finished, rule=choice.rule if choice else rule)
     finished.save()
-    picture = replace(watch, run=finished).pictures(model, weights, _MOST_PICTURES)
+    watch = replace(watch, run=finished)
+    views = watch.views(model)
+    picture = watch.pictures(views[:_MOST_PICTURES], weights)
     write_png(make_folder(run.folder / "pictures") / "montage.png", picture)
+    write_page(run.folder / REPORT, page_of_run(watch, views, weights))
     return finished
 
 
 def _new_run(
     folder: Path,
     samples: Samples,
-    parts: _Parts,
+    parts: Parts,
     options: SettledOptions,
     data: Mapping[str, Any],
 ) -> Run:
@@ -212,7 +180,7 @@ def _new_run(
     )
 
 
-def _description(run: Run, parts: _Parts, tile_size: int, score_name: str) -> str:
+def _description(run: Run, parts: Parts, tile_size: int, score_name: str) -> str:
     network = run.architecture
     held_out = ", ".join(sample.name for sample in parts.validation)
     validation = f"{held_out}; their score is {score_name}" if held_out else "none"
@@ -228,19 +196,6 @@ def _device() -> str:
     return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
 
 
-def _weight_maps(run: Run, targets: Sequence[Target], options: SettledOptions) -> WeightMaps:
-    folder, classes = make_folder(run.folder / "weight_maps"), run.architecture.classes
-    w0, sigma = options.border_weight, options.sigma
-    if options.class_balance:
-        return WeightMaps.balanced(folder, targets, classes, w0=w0, sigma=sigma)
-    return WeightMaps.unbalanced(folder, classes, w0=w0, sigma=sigma)
-
-
-def _training_image(target: Target, run: Run, weights: WeightMaps) -> TrainingImage:
-    image = run.standardisation.apply(target.sample.image)
-    return TrainingImage(image, target.classes, weights.of(target))
-
-
 def _outcome(plan: TrainingPlan, progress: Progress, score_name: str) -> dict[str, Any]:
     return {
         "complete": plan.is_over(progress),
@@ -251,11 +206,6 @@ def _outcome(plan: TrainingPlan, progress: Progress, score_name: str) -> dict[st
         "best_score": progress.best_score,
         "finished": _now(),
     }
-
-
-def _digest(sample: Sample) -> str:
-    arrays = (sample.image, sample.classes, sample.instances, sample.ignored)
-    return digest(*arrays)[:_DIGITS]
 
 
 def _now() -> str:

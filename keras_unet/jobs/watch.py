@@ -57,7 +57,7 @@ class Watch:
 
     def __call__(self, model: Any) -> Validation:
         """Looks at the model."""
-        views = [self._view(model, target) for target in self.targets]
+        views = self.views(model)
         truth = np.concatenate([target.classes[target.counted] for target in self.targets])
         found = np.concatenate([view.classes[view.target.counted] for view in views])
         score = nan
@@ -89,41 +89,49 @@ class Watch:
             [one.sample.instances for one in self.targets],
         )
 
-    def pictures(self, model: Any, weights: WeightMaps, most: int) -> Picture:
-        """Draws the first images with truth, prediction, difference and weight map, one a row."""
-        rows = [
-            [*self._row(self._view(model, target)), heat_picture(weights.of(target))]
-            for target in self.targets[:most]
-        ]
+    def views(self, model: Any) -> list[View]:
+        """Returns what the model makes of the images, one after the other."""
+        return [self._view(model, target) for target in self.targets]
+
+    def pictures(self, views: Sequence[View], weights: WeightMaps) -> Picture:
+        """Draws images with truth, prediction, difference and weight map, one a row."""
+        rows = [[*self._row(view), heat_picture(weights.of(view.target))] for view in views]
         return montage(rows, (*_TITLES, "weight map"))
 
-    def _view(self, model: Any, target: Target) -> _View:
+    def instances(self, view: View) -> NDArray[np.int32]:
+        """Makes cells of what a model has made of an image, by the rule of the run."""
+        return label_instances(view.probability, self.run.rule)
+
+    def _view(self, model: Any, target: Target) -> View:
         image = self.run.standardisation.apply(target.sample.image)
         probabilities = predict_image(model, image, architecture=self.run.architecture)
         classes = np.asarray(probabilities.argmax(axis=-1), np.uint8)
-        return _View(target, classes, cell_probability(probabilities))
+        return View(target, classes, cell_probability(probabilities))
 
-    def _instances(self, view: _View) -> NDArray[np.int32]:
-        return label_instances(view.probability, self.run.rule)
-
-    def _seg(self, views: Sequence[_View]) -> float:
+    def _seg(self, views: Sequence[View]) -> float:
         return seg(
             [view.target.sample.instances for view in views],
-            [self._instances(view) * view.target.counted for view in views],
+            [self.instances(view) * view.target.counted for view in views],
         )
 
-    def _row(self, view: _View) -> list[Picture]:
+    def _row(self, view: View) -> list[Picture]:
         return [
             grey_picture(view.target.sample.image),
             label_picture(view.target.sample.instances),
-            label_picture(self._instances(view)),
+            label_picture(self.instances(view)),
             difference_picture(view.target.classes > 0, view.classes > 0),
         ]
 
 
 @dataclass(frozen=True, eq=False)
-class _View:
-    """What a network makes of an image: classes and the probability of being cell."""
+class View:
+    """What a network makes of an image.
+
+    Attributes:
+        target: The image.
+        classes: The class of each pixel, `(height, width)`.
+        probability: The probability of being cell, `(height, width)`.
+    """
 
     target: Target
     classes: NDArray[np.uint8]

@@ -220,3 +220,9 @@ def test_it_can_be_recorded():
 def test_no_sample_is_refused():
     with pytest.raises(ValueError, match=r"samples must hold at least one image. Received none"):
         Fingerprint.of([])
+
+
+@pytest.mark.parametrize("instances", [squares(5, 3), np.zeros((9, 9), np.int32)])
+def test_a_fingerprint_comes_back_from_json(instances):
+    seen = Fingerprint.of([sample(instances)])
+    assert Fingerprint.from_dict(json.loads(json.dumps(asdict(seen)))) == seen

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -329,3 +330,29 @@ def test_smeared_labels_are_refused_by_name(tmp_path):
     labels = write(tmp_path / "labels", a=smeared)
     with pytest.raises(ValueError, match=r"labels/a\.tif: expected"):
         evaluate_folders(labels, labels)
+
+
+def test_a_report_shows_scores_truth_and_prediction(tmp_path):
+    labels = write(tmp_path / "labels", a=TWO_CELLS, stack=np.stack([TWO_CELLS] * 2), c=TWO_CELLS)
+    predictions = write(tmp_path / "predictions", a=TWO_CELLS, stack=np.stack([ONE_AND_A_HALF] * 2))
+    path = tmp_path / "new" / "report.html"
+    evaluate_folders(predictions, labels, report=path)
+    text = path.read_text(encoding="utf-8")
+    names = re.findall(r"<option[^>]*>(.*)</option>", text)
+    assert names == ["stack_000", "stack_001", "a"]
+    assert re.findall(r'<section id="(\w+)">', text) == ["images", "cells", "scores", "data"]
+    assert "no prediction for c.tif" in text
+    assert "pixel errors are from label images" in text
+
+
+def test_a_report_of_classes_and_of_a_challenge(tmp_path):
+    truth = np.kron(np.eye(8, dtype=int), np.ones((4, 4), int))
+    labels = write(tmp_path / "labels", a=truth)
+    soft = probabilities(truth * 0.8 + 0.1)
+    predictions = write(tmp_path / "predictions", a=truth, a_probabilities=soft)
+    path = tmp_path / "report.html"
+    evaluate_folders(predictions, labels, metrics=["isbi2012"], report=path)
+    text = path.read_text(encoding="utf-8")
+    assert '<th scope="row">v rand</th><td>1.0000</td>' in text
+    assert 'id="cells"' not in text
+    assert "Pixel errors are from probabilities" in text

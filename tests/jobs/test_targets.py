@@ -4,7 +4,7 @@ import pytest
 from keras_unet.data.samples import Sample
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.jobs import targets
-from keras_unet.jobs.targets import Target, WeightMaps, digest
+from keras_unet.jobs.targets import Target, WeightMaps, digest, sample_digest
 
 INSTANCES = LabelScheme("instances", (0, 1))
 CLASSES = LabelScheme("classes", (0, 255))
@@ -98,3 +98,13 @@ def test_digest_tells_shapes_types_and_values_apart():
     ]
     assert len({digest(array) for array in arrays}) == len(arrays)
     assert digest(arrays[0]) == digest(np.array([[1, 9, 2, 9]], np.uint8)[:, ::2])
+
+
+def test_a_sample_s_digest_tells_its_content_not_its_name():
+    one, same, other = (
+        sample([[0, 1]]),
+        sample([[0, 1]], name="b"),
+        sample([[0, 2]]),
+    )
+    assert sample_digest(one) == sample_digest(same) != sample_digest(other)
+    assert len(sample_digest(one)) == 16

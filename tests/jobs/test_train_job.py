@@ -63,7 +63,7 @@ def half(halfway, tmp_path):
 def test_a_run_holds_all_that_it_promises(trained):
     names = {path.relative_to(trained).parts[0] for path in trained.rglob("*") if path.is_file()}
     assert names == {
-        *("run.json", "best.keras", "last.keras", "history.csv", "checkpoint.npz"),
+        *("run.json", "best.keras", "last.keras", "history.csv", "checkpoint.npz", "report.html"),
         *("pictures", "tensorboard", "weight_maps"),
     }
     assert len(list((trained / "weight_maps").iterdir())) == 4
@@ -92,15 +92,16 @@ def test_what_is_found_is_said_before_training(data, tmp_path):
         on_step=lambda progress: order.append(progress.step),
         say=order.append,
     )
-    assert order[3:5] == [1, 1]
+    assert order[4:6] == [1, 1]
     assert "4 images of 96 x 96 pixels" in order[0]
     assert "images/lonely.tif" in order[0]
     assert order[1].startswith("seen in 3 training images")
     assert "  --sigma " in order[1]
     assert "--depth" not in order[1]
-    assert "training on 3, held out for validation: c3; their score is SEG" in order[2]
-    assert "depth 1, 2 base features" in order[2]
-    assert "tiles of 60 x 60 pixels, 44 out" in order[2]
+    assert order[2].startswith("Warning: 1 file passed over, having no partner")
+    assert "training on 3, held out for validation: c3; their score is SEG" in order[3]
+    assert "depth 1, 2 base features" in order[3]
+    assert "tiles of 60 x 60 pixels, 44 out" in order[3]
 
 
 class EnoughError(Exception):

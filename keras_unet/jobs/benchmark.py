@@ -1,0 +1,82 @@
+"""Two seconds of work: how fast this machine trains and predicts, in useful pixels a second.
+
+Useful pixels are those of the output; a tile's margin costs time as well, but gives nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keras_unet.architecture import Architecture
+from keras_unet.backend import tf
+from keras_unet.model import unet_of
+from keras_unet.plan import TrainingPlan
+from keras_unet.precision import Precision, precision_policy
+from keras_unet.prediction import predict_image
+from keras_unet.training import training_step
+
+NETWORK = Architecture(depth=3, base_filters=16)
+TILE = 348
+"""Height and width of the input tile in pixels, of which 260 are useful."""
+
+_SECONDS = 1.0  # for each of the two
+
+
+def benchmark(
+    precision: Precision,
+    *,
+    network: Architecture = NETWORK,
+    tile_size: int = TILE,
+    seconds: float = _SECONDS,
+) -> dict[str, Any]:
+    """Measures one training step after another, then one prediction after another.
+
+    The first of each, which compiles, does not count.
+
+    Args:
+        precision: Precision to compute in.
+        network: The network.
+        tile_size: Height and width of the input tile in pixels.
+        seconds: How long each of the two is measured, at least.
+
+    Returns:
+        The network in words, the useful pixels a second of both, and whether losses and
+        probabilities were finite.
+    """
+    with precision_policy(precision):
+        model = unet_of(network)
+    model.jit_compile = False  # as `predict` does
+    useful = network.output_size(tile_size)
+    random = np.random.default_rng(0)
+    image = random.standard_normal((1, tile_size, tile_size, 1)).astype(np.float32)
+    classes = random.integers(0, network.classes, (1, useful, useful))
+    y_true = np.stack([classes, np.ones_like(classes)], axis=-1).astype(np.float32)
+    step, tensors = training_step(model, TrainingPlan()), (tf.constant(image), tf.constant(y_true))
+    whole = image[0, :useful, :useful]
+    seen: list[float] = []
+    training = _calls_a_second(lambda: seen.append(step(*tensors, 1e-3)[0]), seconds)
+    predicting = _calls_a_second(
+        lambda: seen.append(float(predict_image(model, whole, tile_size=tile_size).sum())), seconds
+    )
+    return {
+        "network": f"depth {network.depth}, {network.base_filters} base features, tiles of "
+        f"{tile_size} x {tile_size} pixels, {useful} out, {precision}",
+        "training": useful**2 * training,
+        "prediction": useful**2 * predicting,
+        "finite": bool(np.isfinite(seen).all()),
+    }
+
+
+def _calls_a_second(call: Callable[[], Any], seconds: float) -> float:
+    """Calls for so many seconds, after a call that does not count; by the median call."""
+    call()
+    durations: list[float] = []
+    while sum(durations) < seconds:
+        before = time.perf_counter()
+        call()
+        durations.append(time.perf_counter() - before)
+    return 1 / float(np.median(durations))

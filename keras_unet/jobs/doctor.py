@@ -1,0 +1,269 @@
+"""What a person needs to know of an environment: what is there, what is amiss, and the way out.
+
+TensorFlow is looked at from outside, in a process of its own, so that a TensorFlow that does not
+start is a finding like any other. Nothing here names a user or a path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from keras_unet.jobs.gpus import GpuFacts, Verdict, listed_gpus, missing_libraries, verdict
+from keras_unet.machine import Machine, in_gigabytes
+from keras_unet.packages import DISTRIBUTION, Package, installed_version, packages_of
+
+_PROBE = "keras_unet.jobs.probe"
+_SECONDS = 300  # for TensorFlow to start and to be timed, on a slow disk too
+_LEAST_MEMORY, _LEAST_DISK = 4 * 2**30, 2**30
+_NAMESAKE = "keras-unet"
+_PATH = re.compile(r"(?:[A-Za-z]:)?(?:[\\/][^\\/\s:'\"]+)+[\\/](?=[^\\/\s:'\"])")
+_STAGES = {  # of the probe, and what a person calls them
+    "devices": "TensorFlow does not start",
+    "precision": "TensorFlow does not tell its devices",
+    "benchmark": "a small network does not train and predict",
+}
+
+Facts = Mapping[str, Mapping[str, str]]
+
+
+class Problem(NamedTuple):
+    """Something amiss.
+
+    Attributes:
+        words: What, and the way out.
+        breaks: Whether nothing works with it.
+    """
+
+    words: str
+    breaks: bool = False
+
+
+class Probed(NamedTuple):
+    """What TensorFlow's own process gave.
+
+    Attributes:
+        found: What each stage found, by name; those that did not come through are missing.
+        said: What was written to standard error.
+        code: The process's exit code; a signal's number, negative, if one ended it.
+    """
+
+    found: Mapping[str, Mapping[str, Any]]
+    said: str
+    code: int
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found.
+
+    Attributes:
+        facts: Names and values by section, for a person.
+        problems: What is amiss.
+        figures: The numbers of the benchmark; empty if it failed.
+    """
+
+    facts: Facts
+    problems: Sequence[Problem]
+    figures: Mapping[str, Any]
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether something must be mended before anything works."""
+        return any(problem.breaks for problem in self.problems)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values for JSON."""
+        problems = [problem._asdict() for problem in self.problems]
+        return {"facts": self.facts, "problems": problems, "benchmark": self.figures}
+
+    def to_markdown(self) -> str:
+        """Writes all of it as text to paste into an issue."""
+        width = max(len(name) for section in self.facts.values() for name in section)
+        lines = [
+            line
+            for title, section in self.facts.items()
+            for line in (f"{title}:", *(f"  {name:{width}}  {section[name]}" for name in section))
+        ]
+        amiss = [f"- {problem.words}" for problem in self.problems] or ["- nothing amiss"]
+        return "\n".join(["```", *lines, "```", *amiss])
+
+
+def diagnose(folder: Path = Path()) -> Diagnosis:
+    """Looks at this environment, and times a small network for two seconds.
+
+    Args:
+        folder: A folder on the disk that files would be written to.
+    """
+    machine, packages, probed = Machine.here(folder), packages_of(), _probe()
+    gpu = _gpu(probed)
+    facts = {
+        "machine": _of_machine(machine),
+        "packages": _of_packages(packages),
+        "TensorFlow": _of_tensorflow(probed, gpu),
+        "speed": _of_speed(probed),
+    }
+    problems = (
+        *_amiss_with_machine(machine),
+        *_amiss_with_packages(packages),
+        *([Problem(gpu.problem)] if gpu and gpu.problem else []),
+        *_amiss_with_probe(probed),
+    )
+    return Diagnosis(facts, problems, dict(probed.found.get("benchmark", {})))
+
+
+def _probe() -> Probed:
+    """Has TensorFlow looked at by a fresh process, which tells why it uses no GPU."""
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "0", "PYTHONUNBUFFERED": "1"}
+    try:
+        process = subprocess.run(  # noqa: S603 - this Python, a module of this package
+            [sys.executable, "-m", _PROBE],
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Probed({}, f"no answer within {_SECONDS} seconds", 1)
+    return Probed(_stages(process.stdout), process.stderr, process.returncode)
+
+
+def _stages(output: str) -> dict[str, Any]:
+    lines = [line for line in output.splitlines() if line.startswith("{")]
+    return {name: found for line in lines for name, found in json.loads(line).items()}
+
+
+def _gpu(probed: Probed) -> Verdict | None:
+    devices = probed.found.get("devices")
+    if devices is None:
+        return None
+    return verdict(
+        GpuFacts(
+            used=devices["gpus"],
+            with_cuda=devices["with_cuda"],
+            listed=listed_gpus(),
+            visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
+            missing=missing_libraries(),
+            said=without_paths(probed.said),
+        )
+    )
+
+
+def _of_machine(machine: Machine) -> dict[str, str]:
+    return {
+        "Python": machine.python,
+        "system": machine.platform,
+        "processor": f"{machine.processor}, {machine.cores} cores to use",
+        "memory": f"{in_gigabytes(machine.memory)}, {in_gigabytes(machine.free_memory)} available",
+        "disk": f"{in_gigabytes(machine.free_disk)} free in the current folder",
+    }
+
+
+def _of_packages(packages: Sequence[Package]) -> dict[str, str]:
+    """Names this package, what it always needs, and what is there of the extras."""
+    ours = {DISTRIBUTION: installed_version(DISTRIBUTION) or "not installed"}
+    needed = {one.name: one.version or "missing" for one in packages if one.extra is None}
+    extras = {one.name: f"{one.version} ({one.extra})" for one in packages if _is_there(one)}
+    return ours | needed | {name: extras[name] for name in extras if name not in needed}
+
+
+def _is_there(one: Package) -> bool:
+    return one.extra is not None and one.version is not None
+
+
+def _of_tensorflow(probed: Probed, gpu: Verdict | None) -> dict[str, str]:
+    devices, precision = probed.found.get("devices"), probed.found.get("precision")
+    if devices is None or gpu is None:
+        return {"TensorFlow": "does not start"}
+    cuda = f"with CUDA {devices['cuda']}, cuDNN {devices['cudnn']}"
+    of_devices = {"built": cuda if devices["with_cuda"] else "without CUDA", "GPU": gpu.words}
+    if precision is None:
+        return of_devices
+    return of_devices | {"--precision auto": f"{precision['auto']}: {precision['why']}"}
+
+
+def _of_speed(probed: Probed) -> dict[str, str]:
+    figures = probed.found.get("benchmark")
+    if figures is None:
+        return {"benchmark": "failed"}
+    rates = {name: f"{figures[name]:,.0f} useful pixels/s" for name in ("training", "prediction")}
+    return {"network": figures["network"], **rates}
+
+
+def _amiss_with_machine(machine: Machine) -> Iterator[Problem]:
+    if machine.free_memory < _LEAST_MEMORY:
+        yield Problem(
+            f"only {in_gigabytes(machine.free_memory)} of memory are available; close other "
+            "programs, or train with a smaller --tile and fewer --base-filters"
+        )
+    if machine.free_disk < _LEAST_DISK:
+        yield Problem(
+            f"only {in_gigabytes(machine.free_disk)} of disk are free in the current folder; write "
+            "runs to another disk"
+        )
+
+
+def _amiss_with_packages(packages: Sequence[Package]) -> Iterator[Problem]:
+    for one in packages:
+        if one.version is None and one.extra is None:
+            yield Problem(f"{one.name} is missing; pip install '{one.name}{one.asked}'", True)
+        elif one.version is not None and not one.suits:
+            yield Problem(
+                f"{one.name} {one.version} is installed, but {one.asked} is needed; "
+                f"pip install '{one.name}{one.asked}'",
+                one.extra is None,
+            )
+    if installed_version(_NAMESAKE):
+        yield Problem(
+            f"{_NAMESAKE} is installed too, another project with the same import name; "
+            f"pip uninstall {_NAMESAKE}, then install {DISTRIBUTION} once more",
+            True,
+        )
+
+
+def _amiss_with_probe(probed: Probed) -> Iterator[Problem]:
+    for stage, failure in _STAGES.items():
+        if stage not in probed.found:
+            yield Problem(f"{failure}: {_cause(probed)}", True)
+            return
+    if not probed.found["benchmark"]["finite"]:
+        yield Problem(
+            "the benchmark gave numbers that are not finite; take --precision float32, and renew "
+            "TensorFlow and the driver",
+            True,
+        )
+
+
+def _cause(probed: Probed) -> str:
+    """Says why a process ended, by its signal or its last words."""
+    if probed.code == -signal.SIGILL:
+        return (
+            "the processor lacks instructions (AVX) that TensorFlow's wheels are built with; take "
+            "another machine, or a TensorFlow built for this one"
+        )
+    if probed.code == -signal.SIGKILL:
+        return "the system ended it, most likely for lack of memory; close other programs"
+    if probed.code < 0:
+        return f"it was ended by signal {-probed.code}; pip install --force-reinstall tensorflow"
+    lines = [line.strip() for line in probed.said.splitlines() if line.strip()]
+    last = without_paths(lines[-1]) if lines else "it says nothing"
+    return f"{last}; if that does not tell the way out, pip install --force-reinstall tensorflow"
+
+
+def without_paths(text: str) -> str:
+    """Leaves of every path the last part alone: folders name people.
+
+    >>> without_paths("File '/home/ann/venv/x.py', line 3: no /opt/lib/y.so")
+    "File 'x.py', line 3: no y.so"
+    """
+    return _PATH.sub("", text)

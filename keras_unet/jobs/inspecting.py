@@ -1,0 +1,175 @@
+"""What a training would see of a data set, in words and pictures, without training."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_unet.architecture import Architecture
+from keras_unet.data.findings import find_amiss
+from keras_unet.data.fingerprint import Fingerprint
+from keras_unet.data.samples import read_samples
+from keras_unet.data.standardisation import Standardisation
+from keras_unet.files import make_folder
+from keras_unet.jobs.folders import check_new, check_writable, visible
+from keras_unet.jobs.options import SettledOptions, TrainingOptions
+from keras_unet.jobs.preparing import Parts, training_batches, training_image, weight_maps
+from keras_unet.jobs.recipe import settle
+from keras_unet.jobs.targets import Target, WeightMaps
+from keras_unet.report import (
+    ONLY_REFERENCE,
+    Picture,
+    grey_picture,
+    heat_picture,
+    label_picture,
+    montage,
+    write_png,
+)
+
+SAMPLES, TILES = "samples.png", "tiles.png"
+_MOST = 6  # samples and tiles that are drawn
+_MIDDLE = 512  # pixels of an image's height and width that are drawn
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a training would see.
+
+    Attributes:
+        seen: What was seen over the images to train on.
+        options: The options with all numbers set.
+        network: The network that would be trained.
+        warnings: What is odd about the data.
+        pictures: The pictures written.
+    """
+
+    seen: Fingerprint
+    options: SettledOptions
+    network: Architecture
+    warnings: Sequence[str]
+    pictures: Sequence[Path]
+
+
+def inspect_folder(
+    data: Path,
+    out: Path,
+    options: TrainingOptions | None = None,
+    *,
+    say: Callable[[str], None] = print,
+) -> Inspection:
+    """Looks at a data set as a training would, and draws what the network would be given.
+
+    `samples.png` shows images, their labels and weight maps; `tiles.png` the first tiles of the
+    training with these options, deformed, with their labels and weights. The tiles are the very
+    ones that a training with the same options and seed begins with.
+
+    Args:
+        data: Folder with `images/` and `labels/`, or in the Cell Tracking Challenge's layout.
+        out: Folder to write the pictures to; older ones in it are replaced.
+        options: What to choose, as for a training.
+        say: Takes a line for a person.
+
+    Raises:
+        ValueError: If the data cannot be learned from, as `train` would say.
+        OSError: If a file cannot be read, or the folder holds other files or cannot be written.
+    """
+    _check_folder(out)
+    asked = options or TrainingOptions()
+    samples = read_samples(
+        data, labels=asked.labels, ignore=asked.ignore, allow_empty=asked.allow_empty
+    )
+    say(samples.describe())
+    parts = Parts.of(samples, asked)
+    say(f"training on {len(parts.training)}, held out for validation: {len(parts.validation)}")
+    seen = Fingerprint.of(parts.training)
+    settled = settle(asked, seen, say)
+    amiss = find_amiss(samples, seen, parts.names["validation"])
+    for line in amiss:
+        say(f"Warning: {line}")
+    network = settled.architecture(channels=samples.channels, classes=samples.scheme.classes)
+    targets = [Target.of(sample, samples.scheme) for sample in parts.training]
+    with tempfile.TemporaryDirectory() as folder:
+        weights = weight_maps(Path(folder), targets, network.classes, settled)
+        shown = _spread(targets)
+        of_samples = _picture_of_samples(shown, weights)
+        of_tiles = _picture_of_tiles(targets, weights, network, settled)
+    make_folder(out)
+    write_png(out / SAMPLES, of_samples)
+    write_png(out / TILES, of_tiles)
+    say(f"{out / SAMPLES}: {', '.join(target.sample.name for target in shown)}")
+    say(
+        f"{out / TILES}: the first tiles of a training, {settled.tile} pixels a side; what lies "
+        "outside the line is seen but not scored"
+    )
+    return Inspection(seen, settled, network, amiss, (out / SAMPLES, out / TILES))
+
+
+def _check_folder(out: Path) -> None:
+    check_writable(out)
+    if set(visible(out)) - {SAMPLES, TILES}:
+        check_new(out, "the pictures")
+
+
+def _spread(targets: Sequence[Target]) -> list[Target]:
+    places = np.linspace(0, len(targets) - 1, min(_MOST, len(targets)))
+    return [targets[round(place)] for place in places]
+
+
+def _picture_of_samples(targets: Sequence[Target], weights: WeightMaps) -> Picture:
+    rows = []
+    for target in targets:
+        image, instances = _middle(target.sample.image), _middle(target.sample.instances)
+        rows.append(
+            [
+                grey_picture(image),
+                label_picture(instances, image),
+                heat_picture(_middle(weights.of(target))),
+            ]
+        )
+    return montage(rows, ("image", "labels", "weight map"))
+
+
+def _picture_of_tiles(
+    targets: Sequence[Target],
+    weights: WeightMaps,
+    network: Architecture,
+    options: SettledOptions,
+) -> Picture:
+    mean = Standardisation.of([target.sample.image for target in targets], options.standardise)
+    images = [training_image(target, mean, weights) for target in targets]
+    batches = training_batches(images, network, options).unbatch().take(_MOST)
+    rows = [
+        [
+            _framed(grey_picture(image), network.margin),
+            label_picture(y_true[..., 0].astype(np.int32), _inner(image, network.margin)),
+            heat_picture(y_true[..., 1]),
+        ]
+        for image, y_true in batches.as_numpy_iterator()
+    ]
+    return montage(rows, ("tile", "labels of its middle", "weights"))
+
+
+def _middle(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Takes the middle of what is too large to be drawn pixel for pixel."""
+    first = [max(0, (side - _MIDDLE) // 2) for side in array.shape[:2]]
+    return array[first[0] : first[0] + _MIDDLE, first[1] : first[1] + _MIDDLE]
+
+
+def _inner(image: NDArray[np.float32], margin: int) -> NDArray[np.float32]:
+    return image[margin : len(image) - margin, margin : len(image) - margin]
+
+
+def _framed(picture: Picture, margin: int) -> Picture:
+    """Draws a line around what is scored."""
+    if not margin:
+        return picture
+    first, last = margin - 1, len(picture) - margin
+    framed = picture.copy()
+    framed[[first, last], first : last + 1] = ONLY_REFERENCE
+    framed[first : last + 1, [first, last]] = ONLY_REFERENCE
+    return framed

@@ -1,0 +1,94 @@
+"""Commands that look and change nothing: at the environment, at data, at a run."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from keras_unet.choices import given_of, options_of_data
+from keras_unet.files import make_folder, write_json
+from keras_unet.terminal import Lines, import_quietly
+
+if TYPE_CHECKING:
+    from keras_unet.jobs.doctor import Diagnosis
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command("doctor")
+@click.option("--json", type=_PATH, help="Write what was found to a file.")
+@click.option("--issue", is_flag=True, help="Print it as text to paste into an issue.")
+@click.pass_context
+def doctor_command(context: click.Context, json: Path | None, issue: bool) -> None:
+    """Say what is installed, which device and precision are used and why, and how fast it is.
+
+    What is printed names no user and no path. Exit code 1 if something must be mended before
+    anything works.
+    """
+    from keras_unet.jobs.doctor import diagnose
+
+    found = diagnose()
+    if json is not None:
+        make_folder(json.parent)
+        write_json(json, found.to_dict())
+    if issue:
+        click.echo(found.to_markdown())
+    else:
+        _print_diagnosis(found)
+    context.exit(int(found.is_broken))
+
+
+def _print_diagnosis(found: Diagnosis) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    for title, section in found.facts.items():
+        table.add_section()
+        table.add_row(f"[bold]{title}[/bold]", "")
+        for name, value in section.items():
+            table.add_row(f"  {name}", value)
+    Console().print(table, markup=True)
+    for problem in found.problems:
+        click.echo(f"{'Broken' if problem.breaks else 'Warning'}: {problem.words}")
+    if not found.problems:
+        click.echo("nothing amiss")
+    click.echo("to ask for help, paste what this prints: keras-unet doctor --issue")
+
+
+@click.command("inspect")
+@click.argument("data", type=_PATH)
+@click.option(
+    "--out",
+    type=_PATH,
+    default=Path("keras-unet-inspect"),
+    show_default=True,
+    help="Folder to write the pictures to.",
+)
+@options_of_data
+def inspect_command(data: Path, out: Path, **choices: Any) -> None:
+    """Show what train would see of DATA, in words and pictures, without training.
+
+    The options are those of train. Warnings name what is odd; what train would refuse is refused.
+    """
+    job = import_quietly("keras_unet.jobs.inspecting")
+    options = job.TrainingOptions(**given_of(choices))
+    job.inspect_folder(data, out, options, say=Lines().say)
+    click.echo(f"next: keras-unet train {shlex.quote(str(data))} --run RUN, with the same options")
+
+
+@click.command("report")
+@click.argument("run_folder", metavar="RUN", type=_PATH)
+@click.option("--out", type=_PATH, help="File to write [default: RUN/report.html]")
+@click.option("--data", type=_PATH, help="The training images, if they have moved.")
+def report_command(run_folder: Path, out: Path | None, data: Path | None) -> None:
+    """Write RUN's report: one HTML file to open in a browser, to send, to keep.
+
+    It shows the images held out with truth and prediction, the cells found worst and best, scores,
+    curves, data and network. Training writes it too.
+    """
+    job = import_quietly("keras_unet.jobs.reporting")
+    click.echo(f"written: {job.report_run(run_folder, out, data=data, say=Lines().say)}")

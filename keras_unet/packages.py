@@ -1,0 +1,73 @@
+"""The packages that this one needs, as its own metadata lists them, and those that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+
+from packaging.requirements import Requirement
+
+DISTRIBUTION = "keras-unet-biomedical"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that a distribution asks for.
+
+    Attributes:
+        name: Its name.
+        version: The version that is installed; None where none is.
+        asked: The versions asked for, such as ">=2.18"; empty for any.
+        extra: The extra that asks for it; None where it is always needed.
+        suits: Whether the installed version is one of those asked for.
+    """
+
+    name: str
+    version: str | None
+    asked: str
+    extra: str | None
+    suits: bool
+
+
+def packages_of(distribution: str = DISTRIBUTION) -> list[Package]:
+    """Lists the packages that an installed distribution asks for on this system.
+
+    Args:
+        distribution: Its name on PyPI.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: If it is not installed.
+    """
+    found = metadata.distribution(distribution)
+    extras = found.metadata.get_all("Provides-Extra") or []
+    texts = found.requires or []
+    return [one for text in texts for one in _packages_of(Requirement(text), extras)]
+
+
+def installed_version(name: str) -> str | None:
+    """Returns the version of a distribution; None where it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _packages_of(requirement: Requirement, extras: list[str]) -> Iterator[Package]:
+    version = installed_version(requirement.name)
+    suits = version is not None and requirement.specifier.contains(version, prereleases=True)
+    extra = _extra_of(requirement, extras)
+    if extra is not None or _is_for_all(requirement):
+        yield Package(requirement.name, version, str(requirement.specifier), extra, suits)
+
+
+def _is_for_all(requirement: Requirement) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+
+
+def _extra_of(requirement: Requirement, extras: list[str]) -> str | None:
+    """Returns the first extra that brings a package which is not needed without one."""
+    if _is_for_all(requirement) or requirement.marker is None:
+        return None
+    marker = requirement.marker
+    return next((extra for extra in extras if marker.evaluate({"extra": extra})), None)

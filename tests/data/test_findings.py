@@ -1,0 +1,130 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_unet.data.findings import find_amiss
+from keras_unet.data.fingerprint import Fingerprint
+from keras_unet.data.samples import Sample, Samples
+from keras_unet.data.schemes import LabelScheme
+
+INSTANCES, CLASSES = LabelScheme("instances", (0, 1), None), LabelScheme("classes", (0, 255), None)
+
+
+def sample(name, seed=0, size=(40, 40), instances=None, image=None):
+    """An image of noise with one square cell."""
+    if instances is None:
+        instances = np.zeros(size, np.int32)
+        instances[5:15, 5:15] = 1
+    if image is None:
+        image = np.random.default_rng(seed).normal(size=(*instances.shape, 1))
+    return Sample(
+        name=name,
+        image=image.astype(np.float32),
+        classes=(instances > 0).astype(np.uint8),
+        instances=instances,
+        ignored=np.zeros(instances.shape, bool),
+    )
+
+
+def amiss(*samples, scheme=INSTANCES, dtype="uint8", orphans=(), held_out=()):
+    data = Samples(samples, scheme, 1, dtype, tuple(map(Path, orphans)))
+    return find_amiss(data, Fingerprint.of(samples), held_out)
+
+
+def only(*samples, **given):
+    (line,) = amiss(*samples, **given)
+    assert "\n" not in line
+    return line
+
+
+def squares(*sides):
+    """Cells of these widths beside each other."""
+    labels = np.zeros((max(sides) + 4, sum(sides) + 3 * len(sides)), np.int32)
+    left = 1
+    for number, side in enumerate(sides, 1):
+        labels[2 : 2 + side, left : left + side] = number
+        left += side + 3
+    return labels
+
+
+def test_of_usual_images_nothing_is_said():
+    assert amiss(sample("a", 0), sample("b", 1)) == []
+
+
+def test_files_without_a_partner_are_named():
+    line = only(sample("a"), orphans=[f"x/images/{n}.tif" for n in "abcde"])
+    assert line == (
+        "5 files passed over, having no partner (images/a.tif, images/b.tif, images/c.tif and 2 "
+        "more): give an image and its labels the same name"
+    )
+
+
+def test_blank_images_are_named():
+    blank = np.full((40, 40, 1), 7)
+    assert only(sample("a", image=blank), sample("b")).startswith(
+        "1 image holds one grey value alone (a)"
+    )
+
+
+def test_labels_of_one_class_are_named():
+    full = np.ones((40, 40), np.int32)
+    line = only(sample("a", 0, instances=full), sample("b", 1), scheme=CLASSES)
+    assert line.startswith("the labels of 1 image hold one class alone (a): make sure")
+
+
+def test_ignored_pixels_are_of_no_class():
+    image = sample("a")
+    image.ignored[:20] = True
+    assert "hold one class alone (a)" in only(image)
+
+
+@pytest.mark.parametrize(("held_out", "flatters"), [((), False), (("a",), True), ("ab", False)])
+def test_copies_are_named_and_whether_they_flatter(held_out, flatters):
+    line = only(sample("a"), sample("b"), sample("c", 1), held_out=held_out)
+    assert line.startswith("images are there more than once (a = b)")
+    assert ("scores flatter" in line) == flatters
+
+
+def test_images_of_equal_bytes_and_another_shape_are_no_copies():
+    tall, wide = sample("a", size=(40, 20)), sample("b", size=(20, 40))
+    assert tall.image.tobytes() == wide.image.tobytes()
+    assert amiss(tall, wide) == []
+
+
+def test_several_types_of_numbers():
+    assert "several types (uint16, uint8)" in only(sample("a"), dtype="uint16, uint8")
+
+
+def test_images_of_very_different_sizes():
+    small, large = sample("a"), sample("b", size=(40, 161))
+    assert "from 40 (a) to 161 pixels (b)" in only(small, large)
+    assert amiss(small, sample("b", size=(40, 160))) == []
+
+
+def test_saturated_images_are_named():
+    noise = np.random.default_rng(0).normal(100, 50, (40, 40, 1)).round()
+    assert only(sample("a", image=noise.clip(0, 150))).startswith(
+        "1 image saturated (a): more than"
+    )
+    assert amiss(sample("a", image=noise.clip(0, 250))) == []
+    assert amiss(sample("a", image=(noise > 100) * 3)) == []  # black and white by nature
+
+
+def test_specks_are_counted():
+    labels = squares(10, 2, 1, 10)
+    line = amiss(sample("a", instances=labels))[0]
+    assert line.startswith("2 cells of less than 5 pixels (a): erase them")
+
+
+def test_cells_of_very_different_sizes():
+    line = only(sample("a", instances=squares(*[6] * 5, *[40] * 5)))
+    assert "a tenth narrower than 7 pixels and a tenth wider than 45" in line
+    assert amiss(sample("a", instances=squares(*[20] * 5, *[40] * 5))) == []
+
+
+def test_pieces_that_may_be_cells_that_touch():
+    labels = squares(*[10] * 7, *[40] * 3)
+    line = only(sample("a", instances=labels), scheme=CLASSES)
+    assert line.startswith("pieces of the foreground differ in size, 11 pixels in the median")
+    assert amiss(sample("a", instances=squares(*[10] * 7, *[18] * 3)), scheme=CLASSES) == []
