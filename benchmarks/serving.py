@@ -79,7 +79,7 @@ def main() -> None:
         export(Path(folder) / "1", network, tiling)
         with served(Path(folder)) as server:
             result = {
-                "benchmark": f"python -m benchmarks.serving --seconds {given.seconds:g}",
+                "benchmark": " ".join(["python -m benchmarks.serving", *sys.argv[1:]]),
                 **origin(),
                 "network": {"depth": DEPTH, "base_filters": given.filters},
                 "tile_size": tiling.tile_size,

@@ -61,12 +61,21 @@ def read_planes(path: Path, *, palette: Palette = "indices") -> NDArray[Any]:
     """
     with readable(path):
         planes = _decode(path, palette)
-    if planes.size == 0:
+    check_some_pixels(path, planes.shape)
+    return planes
+
+
+def check_some_pixels(path: Path, shape: tuple[int, ...]) -> None:
+    """Refuses an image without a pixel.
+
+    Raises:
+        ValueError: A size is 0.
+    """
+    if not all(shape):
         raise ValueError(
-            f"{path}: cannot be read as an image (shape {planes.shape} holds no pixel). "
+            f"{path}: cannot be read as an image (shape {shape} holds no pixel). "
             "Expected at least 1 x 1 pixels."
         )
-    return planes
 
 
 @contextmanager

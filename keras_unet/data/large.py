@@ -18,7 +18,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from keras_unet.data.images import has_alpha, ordered, readable
+from keras_unet.data.images import check_some_pixels, has_alpha, ordered, readable
 
 LARGE = 2**26
 """Numbers in a file, pixels times channels, above which it is not read whole unless asked to."""
@@ -148,11 +148,7 @@ def open_large(path: Path) -> Iterator[LargeImage]:
             themselves too large.
     """
     with _opened(path) as image:
-        if not all(image.array.shape):
-            raise ValueError(
-                f"{path}: cannot be read as an image (shape {image.array.shape} holds no pixel). "
-                "Expected at least 1 x 1 pixels."
-            )
+        check_some_pixels(path, image.array.shape)
         yield image
 
 
