@@ -38,12 +38,14 @@ class Task:
         held_out: Images that training never sees.
         save: What `keras-unet predict` writes.
         metrics: What `keras-unet evaluate` scores.
+        unused: Images after those held out, again by name, that take no part at all.
     """
 
     folder: str
     held_out: int
     save: str = "instances,probabilities"
     metrics: str = "pixels,ctc,matching"
+    unused: int = 0
 
 
 TASKS = {
@@ -83,7 +85,7 @@ class Experiment:
             commands.append(["predict", "run", "held_out/images", *save])
             commands.append(["evaluate", out, "held_out/labels", *score])
         for command in commands:
-            self._run(command)
+            self.run(command)
         records = [
             json.loads(path.read_text()) for path in sorted(self.work.glob("run/**/run.json"))
         ]
@@ -112,6 +114,7 @@ class Experiment:
         """Copies the training images and the held-out ones into two folders."""
         source = DATA / self.task.folder
         images = sorted((source / "images").iterdir())
+        images = images[: len(images) - self.task.unused]
         parts = images[: -self.task.held_out], images[-self.task.held_out :]
         for part, folder in zip(parts, ("train", "held_out"), strict=True):
             for image in part:
@@ -120,7 +123,8 @@ class Experiment:
                 shutil.copy(label, make_folder(self.work / folder / "labels"))
         return [path.stem for path in parts[0]], [path.stem for path in parts[1]]
 
-    def _run(self, arguments: Sequence[str]) -> None:
+    def run(self, arguments: Sequence[str]) -> None:
+        """Runs a command in the folder of the experiment."""
         command = [sys.executable, "-m", self.program, *arguments]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         subprocess.run(  # noqa: S603 - of the commands above
