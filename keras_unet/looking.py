@@ -85,7 +85,7 @@ def inspect_command(data: Path, out: Path, **choices: Any) -> None:
 @click.option("--out", type=_PATH, help="File to write [default: RUN/report.html]")
 @click.option("--data", type=_PATH, help="The training images, if they have moved.")
 def report_command(run_folder: Path, out: Path | None, data: Path | None) -> None:
-    """Write RUN's report: one HTML file to open in a browser, to send, to keep.
+    """Write the report of RUN, a run or an ensemble: one HTML file to open in a browser, to keep.
 
     It shows the images held out with truth and prediction, the cells found worst and best, scores,
     curves, data and network. Training writes it too.

@@ -21,6 +21,7 @@ from keras_unet.jobs.folders import check_new
 from keras_unet.jobs.networks import load_network
 from keras_unet.jobs.options import SEEDS, SettledOptions, TrainingOptions
 from keras_unet.jobs.recipe import settle
+from keras_unet.jobs.reporting import report_run
 from keras_unet.jobs.rules import Choice, choose_rule, first_rule, spread
 from keras_unet.jobs.starting import is_complete, is_resumable
 from keras_unet.jobs.targets import Target
@@ -116,6 +117,7 @@ def resume_folds(
     choice = _chosen_rule(runs, _samples(data, options))
     say(choice.describe() if choice else runs[0].rule.describe())
     replace(ensemble, rule=choice.rule if choice else runs[0].rule).save()
+    say(f"report: {report_run(folder, data=data, say=say)}")
     return runs
 
 

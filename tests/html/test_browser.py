@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from keras_unet.architecture import Architecture
-from keras_unet.html.curves import curve_svg
+from keras_unet.html.curves import curves_svg
 from keras_unet.html.diagram import network_svg
 from keras_unet.html.page import Page, ShownCell, ShownImage, Table, drawing, render
 
@@ -36,7 +36,7 @@ def page(tmp_path_factory):
         summary="A run.",
         warnings=["odd"],
         network=network_svg(Architecture(), 572),
-        curves=[curve_svg("loss", [1, 2, 3], [3.0, 2.0, 1.0])],
+        curves=[curves_svg("loss", {"": [(1, 3.0), (2, 2.0), (3, 1.0)]})],
         images=[ShownImage(EVIL, "SEG 0.5", layers), ShownImage("a" * 70, "", layers)],
         worst=[ShownCell(plain((1, 2, 3)), EVIL)],
         tables=[Table("Scores", ["image", "IoU"], [[EVIL, "0.5"], ["a" * 70, "0.75"]])],

@@ -1,3 +1,5 @@
+import html
+import re
 import shutil
 from dataclasses import replace
 
@@ -5,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from keras_unet.cli import main
 from keras_unet.ensembles import Ensemble
 from keras_unet.jobs.folds import resume_folds, train_folds
 from keras_unet.jobs.networks import load_runs
@@ -116,3 +119,29 @@ def test_a_number_of_folds_that_does_not_suit_leaves_nothing_behind(cells, tmp_p
     with pytest.raises(ValueError, match="folds=5 for 4"):
         train_folds(cells, tmp_path / "new", TrainingOptions(steps=2, **TINY), 5)
     assert not (tmp_path / "new").exists()
+
+
+def test_the_report_shows_each_image_as_the_fold_sees_it_that_has_not_learned_it(ensemble):
+    text = (ensemble / "report.html").read_text(encoding="utf-8")
+    assert "<h1>Ensemble ensemble</h1>" in text
+    assert "2 U-Nets trained on 4 images" in text
+    assert all(f"weight map of c{number}" in text for number in range(4))
+    assert "as the network sees each that was trained without it" in text
+    assert "<dt>seeds</dt><dd>1, 2</dd>" in text
+    rule = Ensemble.load(ensemble).rule
+    assert rule.describe() in html.unescape(text)
+
+
+def test_the_command_of_the_report_makes_the_same_folds_again(ensemble):
+    text = html.unescape((ensemble / "report.html").read_text(encoding="utf-8"))
+    words = re.sub(r"<[^>]+>", "", text[text.index('id="made"') :].split("<code>")[1]).split()
+    command = words[: words.index("--folds") + 2]
+    assert command[:2] == ["keras-unet", "train"]
+    parsed = main.commands["train"].make_context("train", command[2:]).params
+    options = Ensemble.load(ensemble).options
+    assert parsed["folds"] == 2
+    assert all(
+        options[name] == parsed[name]
+        for name in ("steps", "depth", "tile", "seed")
+        if parsed[name] is not None
+    )

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from keras_unet.cli import main
 from keras_unet.ensembles import Ensemble
 from keras_unet.jobs.options import TrainingOptions
-from keras_unet.jobs.reporting import command_of, report_run
+from keras_unet.jobs.pages import command_of
+from keras_unet.jobs.reporting import report_run
 from keras_unet.jobs.starting import options_of
 from keras_unet.jobs.train import train_folder
 from keras_unet.runs import Run
@@ -148,14 +149,14 @@ def test_the_command(run, tmp_path):
     assert result.output == f"written: {tmp_path / 'a.html'}\n"
 
 
-def test_no_run_and_an_ensemble_are_refused_in_one_line(run, tmp_path):
+def test_no_run_and_an_unfinished_ensemble_are_refused_in_one_line(run, tmp_path):
     result = invoke("report", tmp_path / "none")
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
     assert "expected a run" in result.stderr
     Ensemble(run.parent, ((run.name,),), {}).save()
     result = invoke("report", run.parent)
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
-    assert "Received an ensemble; report on one of its folds" in result.stderr
+    assert "Received one whose training was interrupted" in result.stderr
 
 
 def test_the_command_that_scores_writes_a_report_too(cells, tmp_path):
