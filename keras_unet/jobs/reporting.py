@@ -131,7 +131,7 @@ def _with_images(page: Page, looks: Sequence[Look]) -> Page:
     return replace(
         page,
         images=drawn,
-        images_words=f"{counted(len(drawn), 'image')} of {len(images)} {_held_out(looks)}."
+        images_words=f"{counted(len(drawn), 'image')} of {len(images)}{_held_out(looks)}."
         f"{' The one found worst comes first.' if len(drawn) > 1 else ''}",
         worst=worst,
         best=best,
@@ -172,10 +172,10 @@ def _comparison(watch: Watch, view: View) -> Comparison:
 
 def _held_out(looks: Sequence[Look]) -> str:
     if len(looks) > 1:
-        return "as the network sees each that was trained without it"
+        return ", as the network sees each that was trained without it"
     if looks[0].watch.held_out:
-        return "held out: training has not learned from them"
-    return "of the training itself, as none was held out: new images may come out worse"
+        return " held out: training has not learned from them"
+    return " of the training itself, as none was held out: new images may come out worse"
 
 
 def _words_on_scores(looks: Sequence[Look], values: Mapping[str, float]) -> str:
