@@ -1,0 +1,39 @@
+"""The reference of the command line, as Markdown, from the commands themselves."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+import click
+
+from keras_unet.cli import main
+
+PROGRAM = "keras-unet"
+LEFT_AS_IT_IS = "\b\n"  # how click marks such a paragraph
+
+
+def reference() -> str:
+    """Describes all commands, each with its usage, text and options."""
+    context = click.Context(main, info_name=PROGRAM)
+    names = main.list_commands(context)
+    return "\n\n".join(part for name in names for part in _command(name, context))
+
+
+def _command(name: str, parent: click.Context) -> Iterator[str]:
+    command = main.commands[name]
+    context = click.Context(command, info_name=name, parent=parent)
+    usage = " ".join(command.collect_usage_pieces(context))
+    yield f"## {name}\n\n```\n{context.command_path} {usage}\n```"
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        lines = paragraph.removeprefix(LEFT_AS_IT_IS)
+        yield paragraph if lines == paragraph else f"```text\n{lines}\n```"
+    yield "\n".join(["| option | |", "| --- | --- |", *_options(command, context)])
+
+
+def _options(command: click.Command, context: click.Context) -> Iterator[str]:
+    for option in command.params:
+        record = option.get_help_record(context)
+        if isinstance(option, click.Option) and record is not None:
+            flags, words = record
+            yield f"| `{flags}` | {words} |"
