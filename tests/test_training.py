@@ -24,7 +24,7 @@ from keras_unet.losses import WeightedCrossEntropy
 from keras_unet.model import build_unet
 from keras_unet.plan import Progress, TrainingPlan, Validation
 from keras_unet.precision import precision_policy
-from keras_unet.training import train
+from keras_unet.training import train, training_step
 
 PLAN = TrainingPlan(steps=8, validations=4, learning_rate=0.1, momentum=0.9)
 SCORES = {2: 0.3, 4: 0.6, 6: 0.5, 8: 0.4}  # by step: the second is the best
@@ -200,6 +200,21 @@ class TestTraining:
         monkeypatch.setattr(training, "WeightedCrossEntropy", Counted)
         run(tmp_path)
         assert len(traces) == 1
+
+    def test_tiles_of_many_sizes_share_two_traces(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        traces = []
+
+        class Counted(WeightedCrossEntropy):
+            def call(self, y_true: Any, y_pred: Any) -> Any:
+                traces.append(y_pred)
+                return super().call(y_true, y_pred)
+
+        monkeypatch.setattr(training, "WeightedCrossEntropy", Counted)
+        step = training_step(tiny_unet(), PLAN)
+        for size in (20, 24, 28, 32, 44):
+            y_true = np.ones((1, size - 16, size - 16, 2), np.float32)
+            step(tf.ones((1, size, size, 1)), tf.constant(y_true), 0.1)
+        assert len(traces) <= 2
 
     def test_progress_is_told_once_a_step_after_its_validation(self, tmp_path: Path) -> None:
         told: list[Progress] = []

@@ -68,16 +68,18 @@ class GraphTiling:
             float32 tensor `(height, width, classes)`.
         """
         height, width = tf.unstack(tf.shape(image, tf.int64)[:2])
+        rows, columns = self._stride(height), self._stride(width)
 
-        def strip(row: Any, rows: Any) -> Any:
-            def tile(column: Any, columns: Any) -> Any:
+        def strip(row: Any) -> Any:
+            def tile(column: Any) -> Any:
                 window = self.window(image, row, column)
-                kept = self._kept(score(window[None])[0], rows, columns)
-                return tf.transpose(tf.nn.softmax(kept), (1, 0, 2))
+                return tf.nn.softmax(self._kept(score(window[None])[0], rows, columns))
 
-            return tf.transpose(self._joined(width, tile), (1, 0, 2))
+            tiles = tf.transpose(self._stacked(width, columns, tile), (1, 0, 2, 3))
+            return tf.reshape(tiles, (rows, -1, self._classes))[:, :width]
 
-        return tf.ensure_shape(self._joined(height, strip), (*image.shape[:2], self._classes))
+        strips = tf.reshape(self._stacked(height, rows, strip), (-1, width, self._classes))
+        return tf.ensure_shape(strips[:height], (*image.shape[:2], self._classes))
 
     def window(self, image: Any, row: Any, column: Any) -> Any:
         """Reads a tile that may reach beyond the image's borders.
@@ -105,22 +107,20 @@ class GraphTiling:
     def _classes(self) -> int:
         return self.architecture.classes
 
-    def _joined(self, size: Any, part: Callable[[Any, Any], Any]) -> Any:
-        """Joins the parts of one axis, each made from its first pixel and its length."""
-        stride = self._stride(size)
+    def _stacked(self, size: Any, stride: Any, part: Callable[[Any], Any]) -> Any:
+        """Stacks the parts of one axis, each made from its first pixel; the last may reach over."""
         count = tf.cast((size + stride - 1) // stride, tf.int32)
         written = tf.TensorArray(
             tf.float32, count, infer_shape=False, element_shape=(None, None, self._classes)
         )
 
         def write(number: Any, written: Any) -> tuple[Any, Any]:
-            start = tf.cast(number, tf.int64) * stride
-            return number + 1, written.write(number, part(start, tf.minimum(stride, size - start)))
+            return number + 1, written.write(number, part(tf.cast(number, tf.int64) * stride))
 
         loop = tf.while_loop(
             lambda number, _: number < count, write, (0, written), parallel_iterations=1
         )
-        return loop[1].concat()
+        return loop[1].stack()
 
     def _stride(self, size: Any) -> Any:
         step = self.architecture.step

@@ -253,6 +253,26 @@ def test_operations_are_stock(tmp_path, frozen):
     assert ("VarHandleOp" in operations) == (not frozen)
 
 
+def test_each_signature_is_traced_once_for_images_of_all_sizes(tmp_path):
+    """What is traced while a request is answered would be traced by no server."""
+    model = Exported(tmp_path / "model", Architecture(depth=1, base_filters=1))
+    network, traces = model.network, []
+
+    class Counted:
+        variables = network.variables
+
+        def __call__(self, tile, **options):
+            traces.append(tile.shape)
+            return network(tile, **options)
+
+    model.network = Counted()
+    model.write()
+    for side in (1, 9, 30):
+        model(image=drawn(1, side, 2 * side, 1))
+        model("classify_bytes", image_bytes=[png(drawn(side, side, 1).astype(np.uint8))])
+    assert len(traces) == 3  # of serving_default, classify_bytes and tile
+
+
 def test_the_signatures_state_shapes(exported):
     message = saved_model_pb2.SavedModel()
     message.ParseFromString((exported.folder / "saved_model.pb").read_bytes())
