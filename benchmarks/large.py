@@ -99,6 +99,7 @@ def predict(folder: Path, depth: int, filters: int, seeds: Any) -> dict[str, Any
     from keras_unet.jobs.labelling import Order
     from keras_unet.jobs.streaming import Streaming
     from keras_unet.jobs.streaming import measure as measure_image
+    from keras_unet.jobs.sweeps import Here
 
     run = Run(
         folder,
@@ -110,9 +111,8 @@ def predict(folder: Path, depth: int, filters: int, seeds: Any) -> dict[str, Any
         InstanceRule(seeds=seeds),
     )
     path, out = folder / "large.tif", make_folder(folder / "out")
-    streaming = Streaming(
-        Order.of(run, [path], out, [], None), [(run, drawn(run))], None, False, lambda _: None
-    )
+    order = Order.of(run, [path], out, [], None)
+    streaming = Streaming(order, Here([(run, drawn(run))]), lambda _: None)
     before, started = resident(), time.perf_counter()
     made = streaming.make(path, measure_image(run, path))
     return {

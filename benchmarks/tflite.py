@@ -1,10 +1,10 @@
 """What a .tflite file costs and gains: `python -m benchmarks.tflite NAME RUN DATA`.
 
-RUN is a trained run, DATA a folder with images/ and labels/ that it was not trained on. The run is
-exported as a SavedModel and as .tflite files, none, float16, dynamic and int8, all of one tile.
-Each predicts all images by the command that a user types; size, agreement with the SavedModel and
-scores are written down. For speed each predicts a few whole images in turn with the SavedModel in
-float32, on all cores; what counts is the median of the five ratios. The table goes to
+RUN is a trained run or an ensemble, DATA a folder with images/ and labels/ that it was not trained
+on. It is exported as a SavedModel and as .tflite files, none, float16, dynamic and int8, all of one
+tile. Each predicts all images by the command that a user types; size, agreement with the SavedModel
+and scores are written down. For speed each predicts a few whole images in turn with the SavedModel
+in float32, on all cores; what counts is the median of the five ratios. The table goes to
 `benchmarks/results/tflite-NAME.json`.
 """
 
@@ -31,6 +31,7 @@ from keras_unet.files import make_folder, write_json
 from keras_unet.jobs.evaluate import evaluate_folders
 from keras_unet.jobs.export import export_saved_model
 from keras_unet.jobs.export_tflite import export_tflite
+from keras_unet.jobs.exporting import Source
 from keras_unet.jobs.outputs import output_path
 from keras_unet.jobs.predict import predict_files
 from keras_unet.litert import load_tflite
@@ -53,7 +54,7 @@ def main(
 ) -> None:
     """Measures all files and writes the table."""
     with TemporaryDirectory() as work:
-        comparison = Comparison(Run.load(run_folder), data, Path(work), tile, timed)
+        comparison = Comparison(Source.load(run_folder).run, data, Path(work), tile, timed)
         result = {
             "benchmark": f"python -m benchmarks.tflite {' '.join(sys.argv[1:])}",
             **origin(),

@@ -5,12 +5,14 @@ assets.extra/
 ├── classes.json              what each class stands for
 ├── standardisation.json      how grey values become the network's input
 ├── network.json              architecture, margin, tile size, precision: all that tiling needs
-└── provenance.json           data, options and outcome of the training, digest of the weights
+└── provenance.json           data, options and outcome of the training, digest of the weights;
+                              of an ensemble, those of each fold
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,8 +28,8 @@ EXTRA = "assets.extra"
 
 _CARD = """# {name}
 
-A U-Net (Ronneberger, Fischer and Brox, 2015) for images of {channels}, of any size. Standardisation
-of grey values, mirrored borders, tiles and stitching are inside: send raw pixels.
+{what} for images of {channels}, of any size.
+Standardisation of grey values, mirrored borders, tiles and stitching are inside: send raw pixels.
 
 | class | label value | name |
 | --- | --- | --- |
@@ -49,11 +51,17 @@ Ask for the output that you need (`output_filter` in gRPC): `classes_bytes` is s
 
 - Files of at most {most} pixels, which their headers state; larger images as pixels.
 - Precision: {precision}. Tile: {tile} x {tile} pixels. Weights: {weights}.
-- Training: {training} images, {steps} steps; best validation score: {score}.
+- Training: {training}; best validation score: {score}.
 - Intended for images like those of the training: same microscope, staining and magnification. No
   diagnosis is to rest on it alone.
 - `assets.extra/` holds classes, standardisation, network and provenance for programs.
 """
+
+_U_NET = "A U-Net (Ronneberger, Fischer and Brox, 2015)"
+_ENSEMBLE = (
+    "An ensemble of {} U-Nets (Ronneberger, Fischer and Brox, 2015), whose probabilities are "
+    "averaged,"
+)
 
 
 @dataclass(frozen=True)
@@ -61,16 +69,18 @@ class Artefact:
     """What is exported.
 
     Attributes:
-        run: The run.
+        run: The run, or what stands for an ensemble.
         tiling: How the graph tiles.
         precision: Precision the graph computes in.
         frozen: Whether the weights are constants of the graph.
+        folds: The runs of an ensemble; of a run, none.
     """
 
     run: Run
     tiling: GraphTiling
     precision: str
     frozen: bool
+    folds: tuple[Run, ...] = ()
 
     def write(self, folder: Path) -> None:
         """Writes the model card and what programs read into the folder of a version."""
@@ -98,7 +108,8 @@ class Artefact:
     def about(self) -> dict[str, Any]:
         """What a client needs to know to make labels of an answer."""
         return {
-            "run": self.run.folder.resolve().name,
+            "run": self._name,
+            "networks": self.networks,
             "classes": self.classes,
             "labels": self.run.scheme.to_dict(),
             "rule": self.run.rule.to_dict(),
@@ -127,17 +138,14 @@ class Artefact:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Where the weights come from; of the data's folder only its name."""
-        record = dict(self.run.record)
-        if "folder" in record.get("data", {}):
-            record["data"] = record["data"] | {"folder": Path(record["data"]["folder"]).name}
+        """Where the weights come from; of the data's folders only their names."""
+        own = {"folds": list(map(_of_fold, self.folds))} if self.folds else _of_weights(self.run)
         return {
-            "run": self.run.folder.resolve().name,
-            "record": record,
+            "run": self._name,
+            "record": _record(self.run),
             "labels": self.run.scheme.to_dict(),
             "rule": self.run.rule.to_dict(),
-            "trained_in": self.run.precision,
-            "sha256": hashlib.sha256((self.run.folder / BEST).read_bytes()).hexdigest(),
+            **own,
             "versions": {
                 name: version(name) for name in ("keras-unet-biomedical", "keras", "tensorflow")
             },
@@ -145,20 +153,33 @@ class Artefact:
 
     @property
     def words(self) -> dict[str, str]:
-        """What any model card says: name, channels, rows of classes, and the training in brief."""
-        network, record = self.run.architecture, self.run.record
-        outcome = record.get("outcome", {})
-        score = outcome.get("best_score")
+        """What any model card says: what it is, rows of classes, and the training in brief."""
+        network = self.run.architecture
+        outcomes = [run.record.get("outcome", {}) for run in self.folds or (self.run,)]
         return {
-            "name": self.run.folder.resolve().name,
+            "name": self._name,
+            "what": _ENSEMBLE.format(self.networks) if self.folds else _U_NET,
             "channels": "1 channel" if network.channels == 1 else f"{network.channels} channels",
             "classes": "\n".join(
                 "| {class} | {value} | {name} |".format(**one) for one in self.classes
             ),
-            "training": str(len(record.get("data", {}).get("training", ())) or "unknown"),
-            "steps": str(outcome.get("steps", "unknown")),
-            "score": "none" if score is None else f"{outcome['score_name']} {score:.4f}",
+            "training": self._training([str(one.get("steps", "unknown")) for one in outcomes]),
+            "score": ", ".join(map(_score, outcomes)),
         }
+
+    @property
+    def networks(self) -> int:
+        """Number of networks, whose probabilities are averaged."""
+        return max(1, len(self.folds))
+
+    @property
+    def _name(self) -> str:
+        return self.run.folder.resolve().name
+
+    def _training(self, steps: Sequence[str]) -> str:
+        images = len(self.run.record.get("data", {}).get("training", ())) or "unknown"
+        held_out = ", each held out by one network," if self.folds else ","
+        return f"{images} images{held_out} {' + '.join(steps)} steps"
 
     @property
     def card(self) -> str:
@@ -177,3 +198,27 @@ class Artefact:
             tile=self.tiling.tile_size,
             weights="constants of the graph" if self.frozen else "variables",
         )
+
+
+def _of_fold(fold: Run) -> dict[str, Any]:
+    """Where the weights of a fold come from, and how grey values were standardised for it."""
+    standardisation = fold.standardisation.to_dict()
+    named = {"run": fold.folder.name, "record": _record(fold), "standardisation": standardisation}
+    return named | _of_weights(fold)
+
+
+def _of_weights(run: Run) -> dict[str, str]:
+    digest = hashlib.sha256((run.folder / BEST).read_bytes()).hexdigest()
+    return {"trained_in": run.precision, "sha256": digest}
+
+
+def _record(run: Run) -> dict[str, Any]:
+    record = dict(run.record)
+    if "folder" in record.get("data", {}):
+        record["data"] = record["data"] | {"folder": Path(record["data"]["folder"]).name}
+    return record
+
+
+def _score(outcome: Mapping[str, Any]) -> str:
+    score = outcome.get("best_score")
+    return "none" if score is None else f"{outcome['score_name']} {score:.4f}"

@@ -65,7 +65,7 @@ _BY_IMAGE = (
 _BY_DATA = "they are standardised inside,\n  by mean and deviation of the training images"
 _CARD = """# {name}
 
-A U-Net (Ronneberger, Fischer and Brox, 2015) for images of {channels}.
+{what} for images of {channels}.
 
 | class | label value | name |
 | --- | --- | --- |
@@ -84,7 +84,7 @@ has not seen and whose labels are known, and compare: IoU, or SEG and AP where c
 
 ## Training
 
-{training} images, {steps} steps. `rdf.yaml` holds the options, the names of the images and the
+{training}. `rdf.yaml` holds the options, the names of the images and the
 versions of the software, under `config: keras_unet`.
 
 Intended for images like those of the training: same microscope, staining and magnification. No
@@ -203,6 +203,7 @@ def _description(
     folder: Path, artefact: Artefact, credits_: Credits, parameters: int
 ) -> dict[str, Any]:
     """What stands in rdf.yaml."""
+    nets = f"Ensemble of {artefact.networks} U-Nets" if artefact.folds else "U-Net"
     name = f"U-Net {_NOT_IN_NAMES.sub('-', artefact.words['name'])}"[:64]
     classes = " and ".join(one["name"] for one in artefact.classes)
     of_cells = artefact.run.scheme.kind == "instances"
@@ -210,7 +211,7 @@ def _description(
         "format_version": FORMAT,
         "type": "model",
         "name": name,
-        "description": f"U-Net that gives each pixel its probabilities of {classes}."[:512],
+        "description": f"{nets} that gives each pixel its probabilities of {classes}."[:512],
         "authors": [{"name": name} for name in credits_.authors],
         "license": credits_.licence,
         "cite": [_PAPER],

@@ -44,8 +44,8 @@ def write_onnx(path: Path, artefact: Artefact, network: Any) -> None:
     """
     model = converted(_predictor(artefact, network), artefact.run.architecture.channels)
     model.doc_string = (
-        "U-Net (Ronneberger, Fischer and Brox, 2015): raw pixels of any size to the probabilities "
-        "and the class of each."
+        f"{artefact.words['what']}: raw pixels of any size to the probabilities and the class of "
+        "each."
     )
     onnx.helper.set_model_props(model, {METADATA: json.dumps(_metadata(artefact))})
     onnx.save(model, path)

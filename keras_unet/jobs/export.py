@@ -1,4 +1,4 @@
-"""From a run to a version folder that a server or a program loads without this package."""
+"""From a run or an ensemble to a version folder that others load without this package."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from keras_unet.export.savedmodel import write_graph
 from keras_unet.export.tiling import GraphTiling
 from keras_unet.export.versions import new_version
 from keras_unet.export.warmup import WARMUP, write_warmup
+from keras_unet.jobs.exporting import Source, network_of
 from keras_unet.jobs.folders import check_writable
-from keras_unet.jobs.networks import load_network, load_single_run
 from keras_unet.jobs.parity import TOLERANCES, answer_of_saved_model, check_parity
 from keras_unet.precision import choose_precision
 
@@ -27,14 +27,14 @@ def export_saved_model(
     version: int = 1,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Exports a run as a SavedModel for TensorFlow Serving, complete in itself.
+    """Exports a run or an ensemble as a SavedModel for TensorFlow Serving, complete in itself.
 
     It takes raw pixels of any size and gives probabilities and classes of that size; the signatures
     are those of `keras_unet.export.savedmodel`. What was written is loaded by a fresh process and
     compared with the run before it gets its name.
 
     Args:
-        run_folder: A folder that training wrote.
+        run_folder: A folder that training wrote, a run or an ensemble.
         out: Folder of the model, in which `<version>/` is written.
         precision: Precision to compute in, "auto", "float32", "bfloat16" or "float16"; None for
             that of the training. Images and probabilities are float32 in each.
@@ -50,19 +50,20 @@ def export_saved_model(
     Raises:
         ValueError: If the run's record or model cannot be read, the precision is unknown, the tile
             size does not fit, or what was written answers otherwise than the run.
-        OSError: If the run is missing, is an ensemble, the version is there already, or `out`
-            cannot be written to.
+        OSError: If the run is missing, a fold is not trained to its end, the version is there
+            already, or `out` cannot be written to.
     """
-    run = load_single_run(run_folder)
+    source = Source.load(run_folder)
+    run = source.run
     tiling = GraphTiling.of(run.architecture, tile_size)
     chosen = choose_precision(precision or run.precision)
     check_writable(out)
     with new_version(out, version) as folder:
-        network = load_network(run, chosen)
-        artefact = Artefact(run, tiling, chosen, frozen)
-        write_graph(folder, run, network, tiling, artefact.about, frozen=frozen)
+        members = source.members(chosen)
+        artefact = Artefact(run, tiling, chosen, frozen, source.folds)
+        write_graph(folder, run, network_of(members), tiling, artefact.about, frozen=frozen)
         artefact.write(folder)
         write_warmup(folder / EXTRA / WARMUP, tiling)
         answer = partial(answer_of_saved_model, folder)
-        say(check_parity(run, network, tiling.tile_size, tiling.useful, TOLERANCES[chosen], answer))
+        say(check_parity(run, members, tiling.tile_size, tiling.useful, TOLERANCES[chosen], answer))
     return out / str(version)

@@ -1,4 +1,4 @@
-"""From a run to a BioImage.IO package, which Fiji and the model zoo read."""
+"""From a run or an ensemble to a BioImage.IO package, which Fiji and the model zoo read."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from keras_unet.export.anysize import least_size
 from keras_unet.export.artefact import Artefact
 from keras_unet.export.tiling import USEFUL_PIXELS, GraphTiling
 from keras_unet.files import drafted
+from keras_unet.jobs.exporting import Source, network_of
 from keras_unet.jobs.extras import require
 from keras_unet.jobs.folders import check_new_file
-from keras_unet.jobs.networks import load_network, load_single_run
+from keras_unet.jobs.networks import Member, predict_together
 from keras_unet.jobs.parity import answer_of_bioimageio, check_parity, example_image
-from keras_unet.prediction import predict_image
 from keras_unet.report import grey_picture, label_picture, write_png
 from keras_unet.runs import Run
 from keras_unet.tiling import mirrored_window
@@ -49,14 +49,14 @@ def export_bioimageio(
     licence: str = LICENCE,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Exports a run as a BioImage.IO package, complete in itself.
+    """Exports a run or an ensemble as a BioImage.IO package, complete in itself.
 
     What was written is loaded by a fresh process: the package's own test must pass there for all
     weights, blocks must give what the whole image gives, and that is compared with the run, before
     the package gets its name.
 
     Args:
-        run_folder: A folder that training wrote.
+        run_folder: A folder that training wrote, a run or an ensemble.
         out: File to write; its name ends in .zip.
         authors: Names of those who made the model; none for unknown, which will do until the
             package is published.
@@ -71,28 +71,34 @@ def export_bioimageio(
         ValueError: If the run's record or model cannot be read, its network normalises groups, the
             licence is no SPDX identifier, or what was written is not valid or answers otherwise
             than the run.
-        OSError: If the run is missing or is an ensemble, the file is there already, or it cannot
-            be written.
+        OSError: If the run is missing, a fold is not trained to its end, the file is there
+            already, or it cannot be written.
     """
     require("bioimageio", *_PACKAGES)
     from keras_unet.export.bioimageio import Credits, Example, check_licence, write_package
 
-    run = load_single_run(run_folder)
+    source = Source.load(run_folder)
+    run = source.run
     _check_blocks(run)
     check_licence(licence)
     check_new_file(out, ".zip")
-    network, tiling = load_network(run, "float32"), GraphTiling.of(run.architecture)
+    members, tiling = source.members("float32"), GraphTiling.of(run.architecture)
     image = _example(run)
-    example = Example(image, _predicted(run, network, image))
-    artefact = Artefact(run, tiling, precision="float32", frozen=True)
+    example = Example(image, _predicted(members, image))
+    artefact = Artefact(run, tiling, "float32", frozen=True, folds=source.folds)
     with drafted(out) as path:
         cover = path.with_name("cover.png")
         write_png(cover, _cover(example.image, example.probabilities))
         write_package(
-            path, artefact, network, example, cover, Credits(authors or (UNKNOWN,), licence)
+            path,
+            artefact,
+            network_of(members),
+            example,
+            cover,
+            Credits(authors or (UNKNOWN,), licence),
         )
         numbers = tiling.tile_size, tiling.useful, ALLOWED[run.standardisation.mode]
-        say(check_parity(run, network, *numbers, partial(answer_of_bioimageio, path)))
+        say(check_parity(run, members, *numbers, partial(answer_of_bioimageio, path)))
     say(f"authors: {', '.join(authors) or UNKNOWN} (--author); licence: {licence} (--license)")
     return out
 
@@ -119,9 +125,9 @@ def _fitting(size: int, network: Architecture) -> int:
     return least + max(0, size - least) // network.step * network.step
 
 
-def _predicted(run: Run, network: Any, image: NDArray[Any]) -> NDArray[np.float32]:
+def _predicted(members: Sequence[Member], image: NDArray[Any]) -> NDArray[np.float32]:
     with tf.device("/CPU:0"):
-        return predict_image(network, run.standardise(image, Path("the example")))
+        return predict_together(members, image, Path("the example"))
 
 
 def _cover(image: NDArray[Any], probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:

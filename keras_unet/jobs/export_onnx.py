@@ -1,4 +1,4 @@
-"""From a run to an .onnx file that ONNX Runtime runs, in any of its languages."""
+"""From a run or an ensemble to an .onnx file that ONNX Runtime runs, in any of its languages."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from keras_unet.export.artefact import Artefact
 from keras_unet.export.tiling import GraphTiling
 from keras_unet.files import drafted
+from keras_unet.jobs.exporting import Source, network_of
 from keras_unet.jobs.extras import require
 from keras_unet.jobs.folders import check_new_file
-from keras_unet.jobs.networks import load_network, load_single_run
 from keras_unet.jobs.parity import TOLERANCES, answer_of_onnx, check_parity
 from keras_unet.runs import Run
 
@@ -30,14 +30,14 @@ def export_onnx(
     tile_size: int | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Exports a run as an .onnx file, complete in itself.
+    """Exports a run or an ensemble as an .onnx file, complete in itself.
 
     It takes raw pixels of any size and gives probabilities and classes of that size; see
     `keras_unet.export.onnx`. What was written is loaded by a fresh process and compared with the
     run before it gets its name.
 
     Args:
-        run_folder: A folder that training wrote.
+        run_folder: A folder that training wrote, a run or an ensemble.
         out: File to write; its name ends in .onnx.
         tile_size: Height and width of the tile in pixels; None for one that fills 512. Memory and
             the time of small images grow with it.
@@ -50,20 +50,22 @@ def export_onnx(
         ModuleNotFoundError: If the packages of the extra `onnx` are missing.
         ValueError: If the run's record or model cannot be read, the tile size does not fit, or
             what was written answers otherwise than the run.
-        OSError: If the run is missing or is an ensemble, the file is there already, or it cannot
-            be written.
+        OSError: If the run is missing, a fold is not trained to its end, the file is there
+            already, or it cannot be written.
     """
     require("onnx", "onnx", "tf2onnx", "onnxruntime")
     from keras_unet.export.onnx import write_onnx
 
-    run = load_single_run(run_folder)
+    source = Source.load(run_folder)
+    run = source.run
     tiling = GraphTiling.of(run.architecture, tile_size)
     check_new_file(out, ".onnx")
-    network = load_network(run, "float32")
+    members = source.members("float32")
     with drafted(out) as path:
-        write_onnx(path, Artefact(run, tiling, precision="float32", frozen=True), network)
+        artefact = Artefact(run, tiling, "float32", frozen=True, folds=source.folds)
+        write_onnx(path, artefact, network_of(members))
         numbers = tiling.tile_size, tiling.useful, _allowed(run)
-        say(check_parity(run, network, *numbers, partial(answer_of_onnx, path)))
+        say(check_parity(run, members, *numbers, partial(answer_of_onnx, path)))
     return out
 
 

@@ -1,4 +1,4 @@
-"""From a run to a .tflite file that a phone or the computer of a microscope runs."""
+"""From a run or an ensemble to a .tflite file that a phone or the computer of a microscope runs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from keras_unet.export.artefact import Artefact
 from keras_unet.export.tflite import Mode, Quantisation, write_tflite
 from keras_unet.export.tiling import GraphTiling
 from keras_unet.files import drafted
+from keras_unet.jobs.exporting import Source, network_of
 from keras_unet.jobs.folders import check_new_file
-from keras_unet.jobs.networks import load_network, load_single_run
 from keras_unet.jobs.parity import LARGEST, MEAN, Measure, answer_of_tflite, check_parity
 from keras_unet.runs import Run
 from keras_unet.tiling import Tiling, mirrored_window
@@ -55,12 +55,12 @@ def export_tflite(
     data: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Exports a run as a .tflite file of one fixed tile, which says how to tile with it.
+    """Exports a run or an ensemble as a .tflite file of one tile, which says how to tile with it.
 
     What was written is loaded by a fresh process and compared with the run before it gets its name.
 
     Args:
-        run_folder: A folder that training wrote.
+        run_folder: A folder that training wrote, a run or an ensemble.
         out: File to write; its name ends in .tflite.
         tile_size: Height and width of the tile in pixels; None for one that fills 512. Memory
             grows with it.
@@ -78,10 +78,11 @@ def export_tflite(
         ValueError: If the run's record or model cannot be read, an option is unknown or does not go
             with the others, the tile size does not fit, the training images are not in the data
             folder, or what was written answers otherwise than the run.
-        OSError: If the run or, for "int8", its data folder is missing, the run is an ensemble, the
-            file is there already, or it cannot be written.
+        OSError: If the run or, for "int8", its data folder is missing, a fold is not trained to
+            its end, the file is there already, or it cannot be written.
     """
-    run = load_single_run(run_folder)
+    source = Source.load(run_folder)
+    run = source.run
     quantisation = Quantisation(quantize, int8_io)
     tiling = GraphTiling.of(run.architecture, tile_size)
     check_new_file(out, ".tflite")
@@ -90,13 +91,13 @@ def export_tflite(
             f'data is looked at for quantize="int8". Received: quantize="{quantize}"; leave it out'
         )
     tiles = _representative_tiles(run, tiling, data) if quantize == "int8" else []
-    network = load_network(run, "float32")
+    members = source.members("float32")
     measure, tolerance = ALLOWED[quantize]
     with drafted(out) as path:
-        artefact = Artefact(run, tiling, precision="float32", frozen=True)
-        write_tflite(path, artefact, network, quantisation, tiles)
+        artefact = Artefact(run, tiling, "float32", frozen=True, folds=source.folds)
+        write_tflite(path, artefact, network_of(members), quantisation, tiles)
         numbers = tiling.tile_size, tiling.useful, tolerance, partial(answer_of_tflite, path)
-        say(check_parity(run, network, *numbers, measure=measure))
+        say(check_parity(run, members, *numbers, measure=measure))
     return out
 
 

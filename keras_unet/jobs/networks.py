@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from keras_unet.backend import keras
 from keras_unet.checkpoint import BEST
@@ -12,7 +16,11 @@ from keras_unet.ensembles import Ensemble, is_ensemble
 from keras_unet.litert import load_tflite
 from keras_unet.model import unet_of
 from keras_unet.precision import choose_precision, precision_policy
+from keras_unet.prediction import predict_image, tile_size_of
 from keras_unet.runs import Run
+
+Member = tuple[Run, Any]
+"""A run, and its network or any callable that `predict_image` takes."""
 
 _TFLITE = ".tflite"
 
@@ -40,30 +48,10 @@ def load_runs(folder: Path) -> tuple[Run, ...]:
     if ensemble.rule is None:
         raise FileNotFoundError(
             f"{folder}: expected an ensemble of which all {len(ensemble.folds)} folds are trained. "
-            "Received one whose training was interrupted; go on with it by --resume, or predict "
-            "with a fold"
+            "Received one whose training was interrupted; go on with it by --resume, or take one "
+            "of its folds"
         )
     return tuple(replace(Run.load(fold), rule=ensemble.rule) for fold in ensemble.folds)
-
-
-def load_single_run(folder: Path, purpose: str = "export") -> Run:
-    """Loads a run, where an ensemble will not do.
-
-    Args:
-        folder: The run's folder.
-        purpose: What a person wants of it, for the message.
-
-    Raises:
-        OSError: If the folder is missing, is no run, or is an ensemble.
-        ValueError: If the record cannot be read.
-    """
-    if is_ensemble(folder):
-        first = Ensemble.load(folder).folds[0]
-        raise IsADirectoryError(
-            f"{folder}: expected a run, for one network is taken at a time. Received an "
-            f"ensemble; {purpose} one of its folds, such as {first}"
-        )
-    return Run.load(folder)
 
 
 def load_network(run: Run, precision: str | None = None) -> Any:
@@ -80,15 +68,76 @@ def load_network(run: Run, precision: str | None = None) -> Any:
     """
     if run.folder.suffix == _TFLITE:
         return _exported(run, precision)
-    path = run.folder / BEST
+    path = weights_of(run)
+    model = _network(run, precision or run.precision)
+    _load_weights(model, path)
+    return model
+
+
+def weights_of(run: Run) -> Path:
+    """Returns the file that `load_network` reads.
+
+    Raises:
+        FileNotFoundError: If training has not written a model yet.
+    """
+    path = run.folder if run.folder.suffix == _TFLITE else run.folder / BEST
     if not path.is_file():
         raise FileNotFoundError(
             f"{run.folder}: expected a run whose training has written {BEST}. Received one "
             "without; train until the first validation"
         )
-    model = _network(run, precision or run.precision)
-    _load_weights(model, path)
-    return model
+    return path
+
+
+def tile_size_of_run(run: Run, tile_size: int | None) -> tuple[int | None, int | None]:
+    """Returns what `tile_size_of` does of the network of a run, without building one.
+
+    Args:
+        run: The run.
+        tile_size: Height and width asked for, or None.
+
+    Raises:
+        ValueError: If the network is of another size, as that of a .tflite file may be.
+    """
+    model = load_tflite(run.folder) if run.folder.suffix == _TFLITE else None
+    return tile_size_of(model, tile_size)
+
+
+def predict_together(
+    members: Sequence[Member],
+    image: NDArray[Any],
+    path: Path,
+    *,
+    tile_size: int | None = None,
+    symmetries: bool = False,
+) -> NDArray[np.float32]:
+    """Averages what networks say of an image, each of which takes it as in its own training.
+
+    Args:
+        members: The runs and their networks, at least one.
+        image: Raw pixels `(height, width, channels)`.
+        path: The image's file, for messages.
+        tile_size: As `predict_image`.
+        symmetries: As `predict_image`.
+
+    Returns:
+        Probabilities `(height, width, classes)`.
+
+    Raises:
+        ValueError: If the image does not suit a run, or as `predict_image`.
+    """
+    scores = [
+        predict_image(
+            network,
+            run.standardise(image, path),
+            tile_size=tile_size,
+            architecture=run.architecture,
+            symmetries=symmetries,
+        )
+        for run, network in members
+    ]
+    mean: NDArray[np.float32] = np.mean(scores, axis=0, dtype=np.float32)
+    return mean
 
 
 def _exported(run: Run, precision: str | None) -> Any:

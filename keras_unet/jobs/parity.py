@@ -1,4 +1,4 @@
-"""Whether what was exported answers as the run does, seen from outside.
+"""Whether what was exported answers as the run or the ensemble does, seen from outside.
 
 It is loaded in a fresh process: a SavedModel by TensorFlow's own saved_model_cli, where nothing of
 this package can help, a .tflite file by the package's runner, where nothing of TensorFlow can, an
@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from keras_unet.backend import tf
 from keras_unet.data.images import as_channels, read_planes
 from keras_unet.data.pairs import find_pairs
+from keras_unet.jobs.networks import Member, predict_together
 from keras_unet.precision import Precision
-from keras_unet.prediction import predict_image
 from keras_unet.runs import Run
 from keras_unet.synthetic import draw_cells
 
@@ -64,7 +64,7 @@ _ENVIRONMENT = {
 
 def check_parity(
     run: Run,
-    network: Any,
+    members: Sequence[Member],
     tile_size: int,
     useful: int,
     tolerance: float,
@@ -72,13 +72,13 @@ def check_parity(
     *,
     measure: Measure = LARGEST,
 ) -> str:
-    """Compares what was exported with the run on an image of several tiles.
+    """Compares what was exported with what the runs predict together on an image of several tiles.
 
     The image is the first of the run's data folder where that is still there, else a drawn one.
 
     Args:
-        run: The run.
-        network: Its network, in the precision exported.
+        run: The run, or what stands for an ensemble.
+        members: The run, or the folds, and their networks in the precision exported.
         tile_size: Height and width of the tiles in pixels.
         useful: Pixels a side that one tile fills.
         tolerance: Difference of probabilities that is due to rounding.
@@ -94,21 +94,21 @@ def check_parity(
     """
     image, name = example_image(run, 3 * useful // 2)
     with tf.device("/CPU:0"):
-        standardised = run.standardise(image, Path(name))
-        expected = predict_image(network, standardised, tile_size=tile_size)
+        expected = predict_together(members, image, Path(name), tile_size=tile_size)
     answered = answer(image.astype(np.float32))
     alike = answered.shape == expected.shape
     difference = measure.of(answered, expected) if alike else np.inf
+    source = "ensemble" if len(members) > 1 else "run"
     if not difference <= tolerance:  # NaN is no parity either
         raise ValueError(
-            f"{run.folder}: expected an export that answers as the run does, to "
+            f"{run.folder}: expected an export that answers as the {source} does, to "
             f"{tolerance:.0e}. Received a difference of {difference:.1e} ({measure.name}) on "
             f"{name}; nothing was kept. Export in float32 and unquantised, or with another version "
             "of TensorFlow"
         )
     return (
-        f"{measure.name} difference from the run on {name}, {image.shape[0]} x {image.shape[1]} "
-        f"pixels: {difference:.1e} (allowed: {tolerance:.0e})"
+        f"{measure.name} difference from the {source} on {name}, {image.shape[0]} x "
+        f"{image.shape[1]} pixels: {difference:.1e} (allowed: {tolerance:.0e})"
     )
 
 

@@ -13,7 +13,6 @@ from click.testing import CliRunner
 from PIL import Image
 
 from keras_unet.cli import main
-from keras_unet.ensembles import Ensemble
 from keras_unet.export import bioimageio as writing
 from keras_unet.export.anysize import least_size
 from keras_unet.jobs import export_bioimageio as job
@@ -107,9 +106,6 @@ def test_what_cannot_be_exported(trained, tmp_path, monkeypatch):
         export_bioimageio(trained, tmp_path / "a.zip")
     with pytest.raises(ValueError, match='expected a run without normalization="group"'):
         export_bioimageio(grouped(trained, tmp_path / "grouped"), tmp_path / "b.zip")
-    Ensemble(tmp_path, (("c3",), ("c0",)), {}).save()
-    with pytest.raises(OSError, match=r"Received an ensemble; export one of its folds"):
-        export_bioimageio(tmp_path, tmp_path / "b.zip")
     monkeypatch.setattr(job, "_PACKAGES", ("no_such_package",))
     with pytest.raises(ModuleNotFoundError, match=r"extra bioimageio\. .* no_such_package; pip"):
         export_bioimageio(trained, tmp_path / "b.zip")

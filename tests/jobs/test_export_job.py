@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from keras_unet.data.images import read_planes
-from keras_unet.ensembles import Ensemble
 from keras_unet.export.savedmodel import write_graph
 from keras_unet.jobs import export
 from keras_unet.jobs.export import export_saved_model
@@ -117,11 +116,3 @@ def test_without_its_data_a_run_is_compared_on_a_drawn_image(trained, tmp_path):
     lines = []
     export_saved_model(folder, tmp_path / "out", tile_size=60, frozen=True, say=lines.append)
     assert "on a drawn image, 66 x 66 pixels" in lines[0]
-
-
-def test_an_ensemble_is_refused(trained, tmp_path):
-    shutil.copytree(trained, tmp_path / "fold-1")
-    Ensemble(tmp_path, (("c3",), ("c0",)), {}).save()
-    with pytest.raises(OSError, match=r"Received an ensemble; export one of its folds, .*fold-1"):
-        export_saved_model(tmp_path, tmp_path / "out")
-    assert not (tmp_path / "out").exists()

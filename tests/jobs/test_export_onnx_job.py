@@ -11,7 +11,6 @@ from click.testing import CliRunner
 
 from keras_unet.cli import main
 from keras_unet.data.images import read_planes
-from keras_unet.ensembles import Ensemble
 from keras_unet.export import onnx as writing
 from keras_unet.jobs import export_onnx as job
 from keras_unet.jobs.export_onnx import export_onnx
@@ -87,9 +86,6 @@ def test_what_cannot_be_exported(trained, tmp_path, monkeypatch):
         export_onnx(trained, tmp_path / "a.onnx")
     with pytest.raises(ValueError, match=r"tile_size must be 2k and at least 18.*Received: 27"):
         export_onnx(trained, tmp_path / "b.onnx", tile_size=27)
-    Ensemble(tmp_path, (("c3",), ("c0",)), {}).save()
-    with pytest.raises(OSError, match=r"Received an ensemble; export one of its folds"):
-        export_onnx(tmp_path, tmp_path / "b.onnx")
     monkeypatch.setattr(job, "require", lambda extra, *_: require_nothing(extra))
     with pytest.raises(ModuleNotFoundError, match="onnx"):
         export_onnx(trained, tmp_path / "b.onnx")

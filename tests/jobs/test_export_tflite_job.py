@@ -10,7 +10,6 @@ import pytest
 import tifffile
 
 from keras_unet.data.images import read_planes
-from keras_unet.ensembles import Ensemble
 from keras_unet.export.tflite import write_tflite
 from keras_unet.export.tiling import GraphTiling
 from keras_unet.jobs import export_tflite as job
@@ -150,13 +149,6 @@ def test_int8_needs_the_images_of_the_training(trained, cells, tmp_path):
     other = with_record(trained, tmp_path / "other", of_others)
     with pytest.raises(ValueError, match=r"expected images that the run was trained on\. Received"):
         export(other, tmp_path / "b.tflite", quantize="int8")
-
-
-def test_an_ensemble_is_refused(trained, tmp_path):
-    shutil.copytree(trained, tmp_path / "fold-1")
-    Ensemble(tmp_path, (("c3",), ("c0",)), {}).save()
-    with pytest.raises(OSError, match=r"Received an ensemble; export one of its folds, .*fold-1"):
-        export(tmp_path, tmp_path / "a.tflite")
 
 
 def representative(run, data):
