@@ -7,7 +7,7 @@ the paper does with rotations, costs eight times the time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -95,7 +95,7 @@ def _stitched(
 
 
 def predict_tiles(
-    model: Any, pixels: Any, tiling: Tiling, *, order: Callable[[Tile], Any] | None = None
+    model: Any, pixels: Any, tiling: Tiling, *, tiles: Iterable[Tile] | None = None
 ) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
     """Predicts tile by tile, each pixel once.
 
@@ -104,7 +104,7 @@ def predict_tiles(
         pixels: Standardised grey values, float32 `(height, width, channels)`: an array, or what is
             read by a window of rows and columns as one is.
         tiling: The tiles.
-        order: What tiles are sorted by; None for row by row. The scores do not depend on it.
+        tiles: Those of its tiles to predict, in any order; None for all, row by row.
 
     Yields:
         Rows and columns of the image, and their probabilities, `(rows, columns, classes)`.
@@ -113,7 +113,7 @@ def predict_tiles(
         ValueError: If the model's logits are not finite or of another shape than expected.
     """
     score = getattr(model, "predict_on_batch", model)
-    for tile in tiling if order is None else sorted(tiling, key=order):
+    for tile in tiling if tiles is None else tiles:
         logits = np.asarray(score(mirrored_window(pixels, *tile.read)[None]))
         _check_logits(logits, tiling)
         kept = logits[0][tile.keep].astype(np.float32)

@@ -6,10 +6,13 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -87,10 +90,12 @@ def import_quietly(module: str) -> Any:
 class Lines:
     """Progress as plain lines, for a log: one a validation. Warnings go to standard error."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        """Takes whether warnings alone are wanted."""
+    def __init__(self, *, quiet: bool = False, pause: float = 60) -> None:
+        """Takes whether warnings alone are wanted, and the seconds between lines on tiles."""
         self.quiet = quiet
+        self.pause = pause
         self.plan: TrainingPlan | None = None
+        self.pace: _Pace | None = None
 
     def on_start(self, plan: TrainingPlan) -> None:
         """Takes in how long the training will be."""
@@ -100,6 +105,20 @@ class Lines:
         """Prints a line if the step has ended in a validation."""
         if progress.rows and progress.rows[-1]["step"] == progress.step:
             self.say(f"{_validation(progress)}, {self.left(progress)} left")
+
+    def on_tiles(self, path: Path, done: int, total: int) -> None:
+        """Prints a line on the tiles of an image that are predicted, now and then."""
+        pace = self.pace_of(path, done)
+        if time.monotonic() - pace.told >= self.pause:
+            pace.told = time.monotonic()
+            self.say(pace.describe(done, total))
+
+    def pace_of(self, path: Path, done: int) -> _Pace:
+        """Returns how fast an image goes, from its first tile on."""
+        if self.pace is None or self.pace.path != path:
+            now = time.monotonic()
+            self.pace = _Pace(path, done, now, now)
+        return self.pace
 
     def say(self, line: str) -> None:
         """Prints a line."""
@@ -113,6 +132,21 @@ class Lines:
         if done == 0:
             return "-:--"
         return str(timedelta(seconds=round(progress.seconds * (1 - done) / done)))
+
+
+@dataclass
+class _Pace:
+    """How fast the tiles of an image go: how many were done when, and when it was last told."""
+
+    path: Path
+    before: int
+    started: float
+    told: float
+
+    def describe(self, done: int, total: int) -> str:
+        seconds, made = time.monotonic() - self.started, done - self.before
+        left = str(timedelta(seconds=round(seconds * (total - done) / made))) if made else "-:--"
+        return f"{self.path.name}: tile {done:,} of {total:,}, {left} left"
 
 
 class BarWithLines(Lines):
@@ -140,6 +174,12 @@ class BarWithLines(Lines):
             description=f"step {progress.step}  loss {progress.loss:.4f}{score}  "
             f"{self.left(progress)} left",
         )
+
+    def on_tiles(self, path: Path, done: int, total: int) -> None:
+        """Shows the bar, and moves it."""
+        text = self.pace_of(path, done).describe(done, total)
+        self.bar.start_task(self.task)
+        self.bar.update(self.task, visible=True, completed=done / total, description=text)
 
     def say(self, line: str) -> None:
         """Prints a line above the bar."""

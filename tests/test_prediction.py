@@ -5,6 +5,7 @@ The whole image is padded by indices written out here: nothing of `tiling` is in
 
 from __future__ import annotations
 
+import tracemalloc
 from functools import cache
 
 import numpy as np
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from keras_unet.architecture import Architecture
 from keras_unet.backend import keras, tf
 from keras_unet.model import build_unet, unet_of
-from keras_unet.prediction import predict_image
+from keras_unet.prediction import predict_image, predict_tiles
+from keras_unet.tiling import Tiling
 
 RECIPES = {
     "depth 1": Architecture(depth=1, base_filters=4),
@@ -235,6 +237,47 @@ def test_all_tiles_of_an_image_have_one_shape():
 
     predict_image(score, draw((101, 77), architecture), tile_size=60, architecture=architecture)
     assert shapes == {(1, 60, 60, 1)}
+
+
+class Read:
+    """An image that counts its reads and holds one row in memory, however high it is."""
+
+    def __init__(self, *size):
+        self.shape, self.row, self.reads = (*size, 1), np.arange(size[1], dtype=np.float32), 0
+
+    def __getitem__(self, window):
+        rows, columns = window
+        self.reads += 1
+        return np.repeat(self.row[None, columns, None], rows.stop - rows.start, axis=0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20, 21), (60, 90), (333, 30)])
+def test_a_tile_is_read_once_and_scored_once(size):
+    architecture, image, calls = Architecture(depth=2, classes=3), Read(*size), []
+    score = arithmetic(architecture)
+    tiling = Tiling.covering(size, architecture, (60, 60))
+    written = np.zeros(size, int)
+    for window, _ in predict_tiles(lambda x: calls.append(x) or score(x), image, tiling):
+        written[window] += 1
+    assert image.reads == len(calls) == len(tiling) == np.prod([-(-one // 20) for one in size])
+    assert (written == 1).all()
+
+
+def test_memory_is_that_of_a_tile_however_large_the_image():
+    architecture = Architecture(depth=2, classes=3)
+    score = arithmetic(architecture)
+
+    def most_bytes(height):
+        tiling = Tiling.covering((height, 40), architecture, (140, 140))
+        tracemalloc.start()
+        for _ in predict_tiles(score, Read(height, 40), tiling):
+            pass
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    most_bytes(300)
+    assert most_bytes(4000) < 1.2 * most_bytes(300)
 
 
 @pytest.mark.parametrize("tile", [None, 60, 100])

@@ -1,7 +1,9 @@
 import io
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import click
 import pytest
@@ -9,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.progress import TextColumn
 
+from keras_unet import terminal
 from keras_unet.plan import Progress, TrainingPlan
 from keras_unet.terminal import BarWithLines, Lines, one_line_errors, progress_shown
 
@@ -168,6 +171,17 @@ def test_time_left_follows_the_limit_that_comes_first(plan, step, seconds, left)
     assert lines.left(Progress(step=step, seconds=seconds)) == left
 
 
+def test_a_line_on_tiles_now_and_then(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    lines = Lines()
+    for done in (21, 22, 23, 24):  # 20 are kept of an earlier prediction
+        lines.on_tiles(Path("a.tif"), done, 1_024)
+        now[0] += 25
+    lines.on_tiles(Path("b.tif"), 1, 2)
+    assert capsys.readouterr().out == "a.tif: tile 24 of 1,024, 6:56:40 left\n"
+
+
 def test_quiet_keeps_warnings_alone(capsys):
     lines = Lines(quiet=True)
     lines.say("4 images")
@@ -190,6 +204,10 @@ def test_bar_shows_loss_score_and_time_left_with_lines_above():
         shown.on_step(replace(progress, step=10, seconds=30.0, rows=rows, score=0.5))
         assert bar.tasks[0].description == "step 10  loss 0.2500  score 0.5000  0:01:30 left"
         assert bar.tasks[0].completed == 0.25
+        shown.on_tiles(Path("slide.tif"), 30, 120)
+        shown.on_tiles(Path("slide.tif"), 60, 120)
+        assert re.fullmatch(r"slide\.tif: tile 60 of 120, 0:00:0\d left", bar.tasks[0].description)
+        assert bar.tasks[0].completed == 0.5
     assert "held out: [a]" in screen.getvalue()
     assert "step 10: loss 0.5000, score 0.5000 (the best so far), 0:01:30 left" in screen.getvalue()
 

@@ -6,8 +6,8 @@ Either is written whole or not at all, and read by windows from wherever its pix
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,21 @@ _TYPES = {"C": "channel", "Z": "space", "Y": "space", "X": "space"}
 
 
 @dataclass(frozen=True)
+class Spacing:
+    """Where the pixels of an image lie, as far as its file says so; a letter for each axis.
+
+    Attributes:
+        steps: Distances from one pixel to the next.
+        starts: Places of the first pixel.
+        units: Units of both, such as "micrometer".
+    """
+
+    steps: Mapping[str, float] = field(default_factory=dict)
+    starts: Mapping[str, float] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Parts:
     """An image that is made as it is written.
 
@@ -36,12 +51,14 @@ class Parts:
         dtype: Of its numbers.
         axes: A letter for each dimension, of Z, C, Y and X.
         read: Gives the window of rows and columns at a place, the numbers of the other dimensions.
+        spacing: Where the pixels lie; TIFF files are written without.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     axes: str
     read: Callable[[tuple[int, ...], tuple[slice, slice]], NDArray[Any]]
+    spacing: Spacing = field(default_factory=Spacing)
 
     def windows(self, side: int) -> Iterator[tuple[tuple[int, ...], tuple[slice, slice]]]:
         """Yields places and squares of `side` pixels, those at the end smaller, row by row."""
@@ -115,15 +132,28 @@ def _levels(parts: Parts) -> int:
 
 def _multiscales(path: Path, parts: Parts) -> dict[str, Any]:
     """Describes the pyramid, see ngff.openmicroscopy.org/0.5."""
-    datasets = []
-    for level in range(_levels(parts)):
-        scale = [float(2**level) if axis in "YX" else 1.0 for axis in parts.axes]
-        transformations = [{"type": "scale", "scale": scale}]
-        datasets.append({"path": str(level), "coordinateTransformations": transformations})
-    axes = [{"name": axis.lower(), "type": _TYPES[axis]} for axis in parts.axes]
+    datasets = [
+        {"path": str(level), "coordinateTransformations": _transformations(parts, level)}
+        for level in range(_levels(parts))
+    ]
+    units = parts.spacing.units
+    axes = [
+        {"name": axis.lower(), "type": _TYPES[axis]}
+        | ({"unit": units[axis]} if axis in units else {})
+        for axis in parts.axes
+    ]
     name = path.name.removesuffix(".ome.zarr")
     pyramid = {"name": name, "axes": axes, "datasets": datasets, "type": "nearest"}
     return {"version": "0.5", "multiscales": [pyramid]}
+
+
+def _transformations(parts: Parts, level: int) -> list[dict[str, Any]]:
+    """Says where the pixels of a resolution lie; its first is the first of all."""
+    spacing, coarser = parts.spacing, {"Y": 2.0**level, "X": 2.0**level}
+    scale = [coarser.get(axis, 1.0) * spacing.steps.get(axis, 1.0) for axis in parts.axes]
+    translation = [spacing.starts.get(axis, 0.0) for axis in parts.axes]
+    moved = [{"type": "translation", "translation": translation}] if any(translation) else []
+    return [{"type": "scale", "scale": scale}, *moved]
 
 
 def _filled(pixels: NDArray[Any]) -> NDArray[Any]:

@@ -109,8 +109,8 @@ class Order:
         run = replace(run, rule=_rule(run.rule, rule or {}, outputs))
         order = cls(run, tuple(_image_files(files)), out, outputs, form)
         _refuse_same_names(order.images)
-        order.refuse_to_replace_images()
         check_writable(out)
+        order.refuse_to_replace_images()
         return order
 
     def refuse_to_replace_images(self) -> None:
@@ -228,8 +228,9 @@ def _refuse_same_names(images: Sequence[Path]) -> None:
             f"files must differ in their stems, which name the outputs. Received {twice[0]} more "
             "than once; predict them into different folders"
         )
+    names = set(stems)
     for stem in stems:
-        if owner_of(stem) in stems:
+        if owner_of(stem) in names:
             raise ValueError(
                 f"{stem}: an output of this name would pass for one of {owner_of(stem)}. "
                 "Rename the image, or predict the two into different folders"

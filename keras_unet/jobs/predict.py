@@ -7,18 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keras_unet.data.images import read_planes
 from keras_unet.data.large import is_large, is_zarr, open_large
 from keras_unet.data.standardisation import Moments
 from keras_unet.jobs.extras import require
 from keras_unet.jobs.labelling import Made, Order, Plane
-from keras_unet.jobs.networks import load_network, load_runs
+from keras_unet.jobs.networks import Member, load_network, load_runs, predict_together
 from keras_unet.jobs.outputs import Storage
 from keras_unet.jobs.streaming import Streaming, measure
-from keras_unet.prediction import predict_image, tile_size_of
-from keras_unet.runs import Run
+from keras_unet.jobs.sweeps import Here, OnTiles, unwatched
+from keras_unet.prediction import tile_size_of
 from keras_unet.tiling import Tiling
 
 
@@ -34,6 +32,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     rule: Mapping[str, Any] | None = None,
     storage: Storage | None = None,
     on_file: Callable[[Path], None] = lambda _: None,
+    on_tiles: OnTiles = unwatched,
     say: Callable[[str], None] = print,
 ) -> list[Path]:
     """Predicts image files with a run, or with an ensemble, whose probabilities are averaged.
@@ -62,6 +61,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         rule: Numbers of the `InstanceRule` to take instead of the run's.
         storage: How outputs are stored and images held; None for what the images are.
         on_file: Called when a file is done.
+        on_tiles: Called after each tile of an image that is predicted by parts.
         say: Takes a line for a person.
 
     Returns:
@@ -84,7 +84,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         path: _check_image(members[0], path, tile_size, path in streamed) for path in order.images
     }
     predict = partial(_planes, members, tile_size=tile_size, symmetries=symmetries)
-    streaming = Streaming(order, members, tile_size, symmetries, say)
+    streaming = Streaming(order, Here(members, tile_size, symmetries, on_tiles), say)
 
     def make(path: Path) -> Made:
         if path in streamed:
@@ -105,7 +105,7 @@ def _is_streamed(order: Order, path: Path, stream: bool | None) -> bool:
 
 
 def _check_image(
-    member: tuple[Run, Any], path: Path, tile_size: int | None, is_streamed: bool
+    member: Member, path: Path, tile_size: int | None, is_streamed: bool
 ) -> Sequence[Moments]:
     """Makes sure that an image suits a run, and measures it if it is not held in memory later."""
     run, model = member
@@ -121,18 +121,10 @@ def _check_image(
 
 
 def _planes(
-    members: Sequence[tuple[Run, Any]], path: Path, *, tile_size: int | None, symmetries: bool
+    members: Sequence[Member], path: Path, *, tile_size: int | None, symmetries: bool
 ) -> Iterator[Plane]:
     """Yields the mean of the networks for each plane of a file."""
     for plane in read_planes(path, palette="colours"):
-        scores = [
-            predict_image(
-                model,
-                run.standardise(plane, path),
-                tile_size=tile_size,
-                architecture=run.architecture,
-                symmetries=symmetries,
-            )
-            for run, model in members
-        ]
-        yield Plane.of(np.mean(scores, axis=0, dtype=np.float32))
+        yield Plane.of(
+            predict_together(members, plane, path, tile_size=tile_size, symmetries=symmetries)
+        )

@@ -10,27 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.data.images import as_channels, pixels_of, smallest_unsigned
+from keras_unet.data.images import smallest_unsigned
 from keras_unet.data.large import LargePlane, open_large
-from keras_unet.data.parts import Parts, write_ome_zarr, write_tiled_tiff
+from keras_unet.data.parts import Parts, Spacing, write_ome_zarr, write_tiled_tiff
 from keras_unet.data.standardisation import ROWS, Moments
 from keras_unet.instances import cell_probability
 from keras_unet.jobs.labelling import Made, Order, Plane
-from keras_unet.prediction import checked_pixels, predict_tiles, tile_size_of
+from keras_unet.jobs.sweeps import Predict, Source, Window, grey_values
 from keras_unet.runs import Run
 from keras_unet.scratch import Scratch, scratches
 from keras_unet.stitching import Stitcher
-from keras_unet.symmetries import SYMMETRIES, Turned, turned_back
-from keras_unet.tiling import Tile, Tiling
-
-Window = tuple[slice, slice]
 
 _BAND = 2**22
 """Pixels that are read at a time where no tile asks for others, about."""
@@ -41,45 +36,43 @@ _WRITERS: Mapping[str, Callable[[Path, Parts], None]] = {
 }
 
 
-def measure(run: Run, path: Path) -> list[Moments]:
+def measure(
+    run: Run, path: Path, see: Callable[[NDArray[np.float32]], object] = lambda _: None
+) -> list[Moments]:
     """Reads an image once, to see whether it suits a run, and measures its planes.
+
+    Args:
+        run: The run.
+        path: The image.
+        see: Called with all pixels, some rows at a time.
 
     Raises:
         ValueError: If it cannot be read or does not suit.
     """
+
+    def rows_of(plane: LargePlane) -> Iterator[NDArray[np.float32]]:
+        height, width, _ = plane.shape
+        for rows in _bands(height, width, multiple_of=ROWS):
+            pixels = grey_values(plane, (rows, slice(0, width)), run.architecture.channels)
+            see(pixels)
+            yield pixels
+
     with open_large(path) as image:
-        return [Moments.of(_rows(run, plane)) for plane in image]
-
-
-def _rows(run: Run, plane: LargePlane) -> Iterator[NDArray[np.float32]]:
-    height, width, _ = plane.shape
-    for rows in _bands(height, width, multiple_of=ROWS):
-        yield _pixels(run, plane, (rows, slice(0, width)))
-
-
-def _pixels(run: Run, plane: LargePlane, window: Window) -> NDArray[np.float32]:
-    rows = window[0]
-    where = f"{plane.image.path} (rows {rows.start} to {rows.stop - 1})"
-    raw = plane[window]
-    return pixels_of(as_channels(raw, run.architecture.channels, plane.image.path), where)
+        return [Moments.of(rows_of(plane)) for plane in image]
 
 
 @dataclass(frozen=True, eq=False)
 class Streaming:
-    """Networks that predict an image by windows.
+    """Predicts an image by windows.
 
     Attributes:
         order: What is to be made.
-        members: The runs, and their networks; the probabilities are averaged.
-        tile_size: Height and width of the tiles, or None, see `tile_size_of`.
-        symmetries: Whether to average over the eight symmetries of the square.
+        source: What predicts; the probabilities of its members and versions are averaged.
         say: Takes a line for a person.
     """
 
     order: Order
-    members: Sequence[tuple[Run, Any]]
-    tile_size: int | None
-    symmetries: bool
+    source: Source
     say: Callable[[str], None]
 
     def make(self, path: Path, moments: Sequence[Moments]) -> Made:
@@ -93,54 +86,52 @@ class Streaming:
             ValueError: If a piece of foreground is too large to be cut into cells.
             OSError: If there is no room to work in.
         """
-        with open_large(path) as image, ExitStack() as stack:
+        with open_large(path) as image:
             planes, height, width, _ = image.shape
-            self.say(f"{path.name}: read, predicted and written by parts")
-            room = _Room.of(stack, self.order, len(self.members), planes, (height, width))
+            spacing = image.spacing
+        self.say(f"{path.name}: read, predicted and written by parts")
+        with ExitStack() as stack:
+            room = _Room.of(stack, self.order, self.source.members, planes, (height, width))
+            predict = stack.enter_context(self.source.opened(path, moments))
             found: set[int] = set()
             numbers = [0]
-            for plane, measured in zip(image, moments, strict=True):
-                scores = room.scores[plane.number % len(room.scores)]
-                self._predict(plane, measured, scores, room.member)
+            for plane in range(planes):
+                scores = room.scores[plane % len(room.scores)]
+                self._predict(predict, plane, scores, room.member)
                 found |= _classes(scores)
                 if room.labels:
                     stitcher = Stitcher(self.order.run.rule)
-                    labels = room.labels[plane.number]
-                    numbers.append(stitcher.label(_Cells(scores), labels, room.drafts[0]))
-            return Made(tuple(self._write(path, room, max(numbers))), frozenset(found))
+                    numbers.append(
+                        stitcher.label(_Cells(scores), room.labels[plane], room.drafts[0])
+                    )
+            written = self._write(path, room, max(numbers), spacing)
+            return Made(tuple(written), frozenset(found))
 
     def _predict(
-        self, plane: LargePlane, moments: Moments, scores: Scratch, member: Sequence[Scratch]
+        self, predict: Predict, plane: int, scores: Scratch, room: Sequence[Scratch]
     ) -> None:
         """Averages the networks, as np.mean does: one added to the other, then divided."""
-        for number, (run, model) in enumerate(self.members):
-            settled = replace(run, standardisation=run.standardisation.settled(moments))
-            own = member[0] if number else scores
-            self._predict_one(_Standardised(settled, plane), model, own)
-            if number:
+        for member in range(self.source.members):
+            own = room[0] if member else scores
+            self._predict_one(predict, plane, member, own)
+            if member:
                 for window in _windows(scores):
                     scores[window] = scores[window] + own[window]
-        _divide(scores, len(self.members))
+        _divide(scores, self.source.members)
 
-    def _predict_one(self, pixels: _Standardised, model: Any, scores: Scratch) -> None:
+    def _predict_one(self, predict: Predict, plane: int, member: int, scores: Scratch) -> None:
         """Averages what a network says of the versions, as `average_over_symmetries` does."""
-        versions = SYMMETRIES if self.symmetries else SYMMETRIES[:1]
-        for number, version in enumerate(versions):
-            turned = Turned(pixels, *version)
-            tile_size = tile_size_of(model, self.tile_size)
-            height, width = turned.shape[:2]
-            tiling = Tiling.covering((height, width), pixels.run.architecture, tile_size)
-            rows_first = partial(_rows_first, turned)
-            for window, predicted in predict_tiles(model, turned, tiling, order=rows_first):
-                place, upright = turned.place(window), turned_back(predicted, *version)
-                scores[place] = scores[place] + upright if number else upright
-        _divide(scores, len(versions))
+        for version in range(self.source.versions):
+            for place, upright in predict(plane, member, version):
+                scores[place] = scores[place] + upright if version else upright
+        _divide(scores, self.source.versions)
 
-    def _write(self, path: Path, room: _Room, cells: int) -> Iterator[Path]:
+    def _write(self, path: Path, room: _Room, cells: int, spacing: Spacing) -> Iterator[Path]:
         form = self.order.form_of(path)
         for output in self.order.outputs:
             target = self.order.target(path, output)
-            _WRITERS[form](target, self._parts(room, output, form, cells))
+            parts = replace(self._parts(room, output, form, cells), spacing=spacing)
+            _WRITERS[form](target, parts)
             yield target
 
     def _parts(self, room: _Room, output: str, form: str, cells: int) -> Parts:
@@ -190,22 +181,6 @@ class _Room:
 
 
 @dataclass(frozen=True, eq=False)
-class _Standardised:
-    """A plane as a network takes it, read by windows."""
-
-    run: Run
-    plane: LargePlane
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return (*self.plane.shape[:2], self.run.architecture.channels)
-
-    def __getitem__(self, window: Window) -> NDArray[np.float32]:
-        raw = _pixels(self.run, self.plane, window)
-        return checked_pixels(self.run.standardisation.apply(raw), self.run.architecture)
-
-
-@dataclass(frozen=True, eq=False)
 class _Cells:
     """The probability of being cell, read by windows."""
 
@@ -226,12 +201,6 @@ def _classes(scores: Scratch) -> set[int]:
         for window in _windows(scores)
         for one in np.unique(Plane.of(scores[window]).classes).tolist()
     }
-
-
-def _rows_first(turned: Turned, tile: Tile) -> tuple[int, int]:
-    """Sorts tiles by the rows of the image itself, in which it is read."""
-    rows, columns = turned.place(tile.write)
-    return rows.start, columns.start
 
 
 def _divide(scores: Scratch, divisor: int) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ngff_zarr
 import numpy as np
 import pytest
 import tifffile
 import zarr
 
-from keras_unet.data.parts import Parts, write_ome_zarr, write_tiled_tiff
+from keras_unet.data.parts import Parts, Spacing, write_ome_zarr, write_tiled_tiff
 
 KINDS = {
     "plane": ((530, 1100), "YX", np.uint8),
@@ -51,6 +53,20 @@ def test_another_reader_reads_the_pyramid(shape, axes, dtype, tmp_path):
         np.testing.assert_array_equal(image.data, array[..., ::step, ::step])
         assert image.dims == tuple(axes.lower())
         assert (image.scale["y"], image.scale["x"]) == (step, step)
+
+
+def test_where_pixels_lie_is_written_for_every_resolution(tmp_path):
+    path, array = tmp_path / "a.ome.zarr", numbers((2, 3, 1025), np.uint8)
+    units = {"Z": "micrometer", "X": "nanometer"}
+    spacing = Spacing({"Z": 2.0, "Y": 0.5, "X": 0.25}, {"X": 7.0}, units)
+    write_ome_zarr(path, replace(parts_of(array, "ZYX"), spacing=spacing))
+    pyramid = ngff_zarr.from_ngff_zarr(str(path), validate=True)
+    for level, image in enumerate(pyramid.images):
+        step = 2**level
+        assert image.scale == {"z": 2.0, "y": 0.5 * step, "x": 0.25 * step}
+        assert image.translation == {"z": 0.0, "y": 0.0, "x": 7.0}
+        assert image.axes_units == {"z": "micrometer", "x": "nanometer", "y": None}
+    assert len(pyramid.images) == 2
 
 
 def test_the_smallest_resolution_is_one_chunk(tmp_path):

@@ -160,7 +160,7 @@ def test_one_class_everywhere_is_said(trained, tmp_path, monkeypatch):
     def background(_, image, *, architecture, **__):
         return np.eye(architecture.classes, dtype=np.float32)[np.zeros(image.shape[:2], int)]
 
-    monkeypatch.setattr("keras_unet.jobs.predict.predict_image", background)
+    monkeypatch.setattr("keras_unet.jobs.networks.predict_image", background)
     said = []
     predict(trained, [grey(tmp_path / "a.tif")], tmp_path / "out", say=said.append)
     assert said[0] == Run.load(trained).rule.describe()

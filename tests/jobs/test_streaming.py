@@ -17,6 +17,7 @@ from keras_unet.instances import InstanceRule
 from keras_unet.jobs import streaming
 from keras_unet.jobs.labelling import Order, Plane
 from keras_unet.jobs.streaming import Streaming, measure
+from keras_unet.jobs.sweeps import Here, unwatched
 from keras_unet.prediction import predict_image
 from keras_unet.runs import Run
 from keras_unet.stitching import Stitcher
@@ -60,14 +61,15 @@ def grey(*shape):
     return (smooth * 60_000).astype(np.uint16)
 
 
-def predicted(out, members, path, image, *, form=None, symmetries=False, save=SAVE):
+def predicted(
+    out, members, path, image, *, form=None, symmetries=False, save=SAVE, on_tiles=unwatched
+):
     """Predicts a file by parts, and its planes, `(planes, height, width)`, in memory."""
     order = Order.of(members[0][0], [path], out, save, None, form)
     out.mkdir(exist_ok=True)
     said = []
-    made = Streaming(order, members, 60, symmetries, said.append).make(
-        path, measure(members[0][0], path)
-    )
+    source = Here(members, 60, symmetries, on_tiles)
+    made = Streaming(order, source, said.append).make(path, measure(members[0][0], path))
     planes = []
     for plane in image:
         scores = [
@@ -108,13 +110,16 @@ def test_every_output_is_that_of_the_image_in_memory(networks, symmetries, form,
     path, image = tmp_path / "a.tif", grey(2, 233, 190)
     tifffile.imwrite(path, image, tile=(64, 64), compression="zlib", photometric="minisblack")
     members = [(a_run(tmp_path), network(0.3 + 0.1 * one)) for one in range(networks)]
-    options = {"form": form, "symmetries": symmetries}
+    seen = []
+    options = {"form": form, "symmetries": symmetries, "on_tiles": lambda *one: seen.append(one)}
     made, whole = predicted(tmp_path / "out", members, path, image, **options)
     assert made.classes == whole.classes == {0, 1}
     for file, expected in zip(made.files, whole.files, strict=True):
         np.testing.assert_array_equal(stored(file), stored(expected))
         assert stored(file).dtype == stored(expected).dtype
     assert stored(made.files[0]).max() > 100
+    total = 2 * networks * (8 if symmetries else 1) * 6 * 5  # tiles that fill 44 pixels
+    assert seen == [(path, done, total) for done in range(1, total + 1)]
     assert sorted(one.name for one in (tmp_path / "out").iterdir()) == sorted(
         ["whole", *(one.name for one in made.files)]
     )
@@ -129,6 +134,32 @@ def test_zarr_gives_ome_zarr(seeds, tmp_path):
     made, whole = predicted(tmp_path / "out", members, path, [image], save=["instances"])
     assert [one.name for one in made.files] == ["a.ome.zarr"]
     np.testing.assert_array_equal(stored(made.files[0]), stored(whole.files[0]))
+
+
+def test_the_pixels_lie_where_the_image_says(tmp_path):
+    path = tmp_path / "a.zarr"
+    group = zarr.create_group(path)
+    planes = grey(2, 70, 80)
+    group.create_array("0", data=planes)
+    axes = [
+        {"name": "z", "type": "space", "unit": "micrometer"},
+        {"name": "y", "type": "space", "unit": "micrometer"},
+        {"name": "x", "type": "space"},
+    ]
+    where = [
+        {"type": "scale", "scale": [2.0, 0.5, 0.25]},
+        {"type": "translation", "translation": [0.0, 30.0, 0.0]},
+    ]
+    datasets = [{"path": "0", "coordinateTransformations": where}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+    members = [(a_run(tmp_path), network(0.3))]
+    made, _ = predicted(tmp_path / "out", members, path, planes, save=["probabilities"])
+    (image,) = zarr.open_group(made.files[0]).attrs["ome"]["multiscales"]
+    assert [axis.get("unit") for axis in image["axes"]] == [None, "micrometer", "micrometer", None]
+    assert image["datasets"][0]["coordinateTransformations"] == [
+        {"type": "scale", "scale": [1.0, 2.0, 0.5, 0.25]},
+        {"type": "translation", "translation": [0.0, 0.0, 30.0, 0.0]},
+    ]
 
 
 @pytest.mark.usefixtures("by_small_parts")
