@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 _STDERR = 2
 
@@ -22,6 +23,13 @@ def compiled_code_quiet() -> Iterator[None]:
             held_back.seek(0)
             sys.stderr.write(held_back.read().decode(errors="replace"))
             raise
+
+
+@contextmanager
+def compiled_code_silent() -> Iterator[None]:
+    """Keeps the body from writing to standard error; for what an exception says as well."""
+    with Path(os.devnull).open("wb") as nowhere, _stderr_to(nowhere.fileno()):
+        yield
 
 
 @contextmanager

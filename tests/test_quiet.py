@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from keras_unet.quiet import compiled_code_quiet
+from keras_unet.quiet import compiled_code_quiet, compiled_code_silent
 
 
 def greet():
@@ -32,5 +32,15 @@ def test_what_was_held_back_is_shown_if_the_body_raises(capfd):
     with pytest.raises(ValueError, match="broken"), compiled_code_quiet():
         fail()
     assert capfd.readouterr().err == "greetings\n"
+    greet()
+    assert capfd.readouterr().err == "greetings\n"
+
+
+def test_what_is_silent_is_not_heard_of_again(capfd):
+    with compiled_code_silent():
+        greet()
+    with pytest.raises(ValueError, match="broken"), compiled_code_silent():
+        fail()
+    assert capfd.readouterr() == ("", "")
     greet()
     assert capfd.readouterr().err == "greetings\n"

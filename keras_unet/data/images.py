@@ -8,6 +8,8 @@ stays 16-bit, and a TIFF that calls 0 white gives the numbers it stores.
 from __future__ import annotations
 
 import math
+import unicodedata
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,21 +20,23 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
-from tifffile import EXTRASAMPLE, PHOTOMETRIC
 
+from keras_unet.data.tiffs import check_room, first_series, has_alpha
 from keras_unet.data.wording import counted
 from keras_unet.files import atomic
+from keras_unet.quiet import compiled_code_silent
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff"}
 )
 
+MOST_PIXELS = 2**28
+"""Pixels that the header of a PNG may state: those of 16384 x 16384."""
+
 Palette = Literal["indices", "colours"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_TIFF_COLOURS: frozenset[int] = frozenset({PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR})
-_TIFF_GREYS: frozenset[int] = frozenset({PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE})
 _PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG")
 _PNG_PALETTE = 3
 _GREY_WITH_ALPHA = 2
@@ -105,11 +109,13 @@ def image_files(folder: Path) -> list[Path]:
 def stem_of(path: Path) -> str:
     """Returns the file's name without its ending; `.ome.tif` is one ending.
 
+    An accent may be written as part of its letter or after it; it is read as part of it.
+
     Examples:
         >>> stem_of(Path("a.png")), stem_of(Path("a.b.tif")), stem_of(Path("a.ome.tif"))
         ('a', 'a.b', 'a')
     """
-    return path.stem.removesuffix(".ome")
+    return unicodedata.normalize("NFC", path.stem).removesuffix(".ome")
 
 
 def pixels_of(planes: NDArray[Any], path: Path | str) -> NDArray[np.float32]:
@@ -242,18 +248,27 @@ def _decode(path: Path, palette: Palette) -> NDArray[Any]:
     if start.startswith(_TIFF_SIGNATURES):
         return _decode_tiff(path)
     if start.startswith(_PNG_SIGNATURE) and _has_whole_samples(start):
-        return _without_alpha(_with_channels(imagecodecs.png_decode(path.read_bytes())))[np.newaxis]
+        return _decode_png(path, start)[np.newaxis]
     return _decode_with_pillow(path, palette)[np.newaxis]
 
 
 def _has_whole_samples(start: bytes) -> bool:
     """Tells whether a PNG holds grey values or colours of at least 8 bits, by its header."""
-    bits, colour_type = start[24:26]
+    bits, colour_type = start[24:26].ljust(2, b"\0")
     return bits >= 8 and colour_type != _PNG_PALETTE
 
 
+def _decode_png(path: Path, start: bytes) -> NDArray[Any]:
+    width, height = int.from_bytes(start[16:20]), int.from_bytes(start[20:24])
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"it states {width} x {height} pixels; at most {MOST_PIXELS:,} are read")
+    with compiled_code_silent():
+        pixels = imagecodecs.png_decode(path.read_bytes())
+    return _without_alpha(_with_channels(pixels))
+
+
 def _decode_with_pillow(path: Path, palette: Palette) -> NDArray[Any]:
-    with Image.open(path, formats=_PILLOW_FORMATS) as image:
+    with _large_images_allowed(), Image.open(path, formats=_PILLOW_FORMATS) as image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1:
             raise ValueError(f"it is an animation of {frames} frames")
@@ -262,28 +277,20 @@ def _decode_with_pillow(path: Path, palette: Palette) -> NDArray[Any]:
     return _without_alpha(_with_channels(pixels))
 
 
+@contextmanager
+def _large_images_allowed() -> Iterator[None]:
+    """Keeps Pillow from warning of more than 2^26 pixels; twice as many are still refused by it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
 def _decode_tiff(path: Path) -> NDArray[Any]:
     with tifffile.TiffFile(path) as file:
-        if not file.series:
-            raise ValueError("it has no page")
-        series = file.series[0]
+        series = first_series(file)
+        check_room(series)
         planes = ordered(series.asarray(), series.axes)
         return _without_alpha(planes) if has_alpha(series) else planes
-
-
-def has_alpha(series: tifffile.TiffPageSeries) -> bool:
-    """Tells whether the last sample of a TIFF's pixels is alpha.
-
-    The fourth sample beside colours is. The second beside grey is, unless the file says that it
-    is of unspecified meaning, as writers do for the second channel of a microscope.
-    """
-    page = series.keyframe.aspage()
-    if "S" not in series.axes or "C" in series.axes:
-        return False
-    if page.photometric in _TIFF_COLOURS:
-        return page.samplesperpixel == _COLOURS_WITH_ALPHA
-    is_grey_pair = page.photometric in _TIFF_GREYS and page.samplesperpixel == _GREY_WITH_ALPHA
-    return is_grey_pair and EXTRASAMPLE.UNSPECIFIED not in page.extrasamples
 
 
 def ordered(array: NDArray[Any], axes: str) -> NDArray[Any]:

@@ -8,9 +8,9 @@ Zarr arrays, of version 2 or 3, by chunks; of an OME-Zarr image (0.4, 0.5) the l
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from keras_unet.data.images import check_some_pixels, has_alpha, ordered, readable
+from keras_unet.data.images import check_some_pixels, ordered, readable
+from keras_unet.data.parts import Spacing
+from keras_unet.data.tiffs import first_series, has_alpha
 
 LARGE = 2**26
 """Numbers in a file, pixels times channels, above which it is not read whole unless asked to."""
@@ -40,12 +42,14 @@ class LargeImage:
         axes: A letter for each dimension of the array, see `ordered`.
         array: What is read by slices as a NumPy array is.
         drop_last: Whether the last channel is alpha, which is dropped.
+        spacing: Where the pixels lie, as an OME-Zarr image says.
     """
 
     path: Path
     axes: str
     array: Any
     drop_last: bool = False
+    spacing: Spacing = field(default_factory=Spacing)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -132,7 +136,7 @@ def is_large(path: Path) -> bool:
     if not is_tiff(path):
         return is_zarr(path)
     with readable(path), tifffile.TiffFile(path) as file:
-        return bool(file.series) and math.prod(file.series[0].shape) > LARGE
+        return math.prod(first_series(file).shape) > LARGE
 
 
 @contextmanager
@@ -162,7 +166,7 @@ def _opened(path: Path) -> Iterator[LargeImage]:
     if path.exists() and not is_tiff(path):
         raise ValueError(
             f"{path}: expected a TIFF or Zarr file, which are read by parts. Received another; "
-            "save it as a tiled TIFF, or leave out --stream"
+            "save it as a tiled TIFF, or leave out --stream, --dask and --workers"
         )
     with readable(path):
         file = tifffile.TiffFile(path)
@@ -173,10 +177,7 @@ def _opened(path: Path) -> Iterator[LargeImage]:
 
 
 def _open_tiff(path: Path, file: tifffile.TiffFile) -> LargeImage:
-    if not file.series:
-        raise ValueError("it has no page")
-    series = file.series[0]
-    _check_complete(series, path.stat().st_size)
+    series = first_series(file)
     _check_axes(series.axes, len(series.shape))
     return LargeImage(path, series.axes, _pixels_of_tiff(path, file, series), has_alpha(series))
 
@@ -207,38 +208,52 @@ class _Mapped:
         return np.array(mapped[window])
 
 
-def _check_complete(series: tifffile.TiffPageSeries, size: int) -> None:
-    """Refuses a file that ends before its last pixel, which reading by parts would take for 0."""
-    for page in series.pages:
-        if page is not None:
-            spans = zip(page.dataoffsets, page.databytecounts, strict=True)
-            if max((offset + count for offset, count in spans), default=0) > size:
-                raise ValueError("it ends before its last pixel")
-
-
 def _open_zarr(path: Path) -> LargeImage:
     import zarr
 
     node = zarr.open(path, mode="r")
     if isinstance(node, zarr.Array):
-        array, axes = node, _axes_of_array(node)
+        array, axes, spacing = node, _axes_of_array(node), Spacing()
     else:
-        array, axes = _largest_resolution(node)
+        array, axes, spacing = _largest_resolution(node)
     _check_axes(axes, array.ndim)
     if array.dtype.kind not in "biufc":
         raise ValueError(f"it holds {array.dtype}, no grey values")
     _check_chunk(array, "chunks")
-    return LargeImage(path, axes, array)
+    return LargeImage(path, axes, array, spacing=spacing)
 
 
-def _largest_resolution(group: Any) -> tuple[Any, str]:
+def _largest_resolution(group: Any) -> tuple[Any, str, Spacing]:
     attributes = dict(group.attrs)
     multiscales = attributes.get("ome", attributes).get("multiscales")
     if not multiscales:
         raise ValueError("it is a Zarr group without multiscales, no OME-Zarr image")
-    kinds = [(axis.get("type", "space"), axis["name"]) for axis in multiscales[0]["axes"]]
+    image, largest = multiscales[0], multiscales[0]["datasets"][0]
+    kinds = [(axis.get("type", "space"), axis["name"]) for axis in image["axes"]]
     axes = "".join(_letter(name if kind == "space" else kind) for kind, name in kinds)
-    return group[multiscales[0]["datasets"][0]["path"]], axes
+    return group[largest["path"]], axes, _spacing(image, largest, axes)
+
+
+def _spacing(image: Mapping[str, Any], dataset: Mapping[str, Any], axes: str) -> Spacing:
+    """Takes the axes of space from what is said of a resolution, and then of all of them."""
+    steps, starts = np.ones(len(axes)), np.zeros(len(axes))
+    for described in (dataset, image):
+        for one in described.get("coordinateTransformations", ()):
+            if "scale" in one:
+                steps, starts = steps * one["scale"], starts * one["scale"]
+            starts = starts + one.get("translation", 0.0)
+    known = {
+        letter: number
+        for number, letter in enumerate(axes)
+        if axes.count(letter) == 1 and image["axes"][number]["name"] == letter.lower()
+    }
+    spatial = {letter: number for letter, number in known.items() if letter in "ZYX"}
+    units = {letter: image["axes"][number].get("unit") for letter, number in spatial.items()}
+    return Spacing(
+        {letter: float(steps[number]) for letter, number in spatial.items()},
+        {letter: float(starts[number]) for letter, number in spatial.items()},
+        {letter: unit for letter, unit in units.items() if unit},
+    )
 
 
 def _axes_of_array(array: Any) -> str:

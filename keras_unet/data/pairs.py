@@ -136,9 +136,10 @@ def _find_by_name(folder: Path) -> Pairs:
             "Move one of them elsewhere."
         )
     images, labels = files_by_stem(folder / "images"), files_by_stem(label_folders[0])
-    names = sorted(images.keys() & labels.keys())
+    names = images.keys() & labels.keys()
     lonely = [files[name] for files in (images, labels) for name in files if name not in names]
-    return Pairs(tuple(Pair(name, images[name], labels[name]) for name in names), tuple(lonely))
+    pairs = tuple(Pair(name, images[name], labels[name]) for name in sorted(names))
+    return Pairs(pairs, tuple(lonely))
 
 
 def _find_sequences(folder: Path) -> Pairs:

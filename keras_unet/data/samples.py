@@ -6,6 +6,7 @@ found out over the whole folder.
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from keras_unet.data.schemes import Kind, LabelScheme
 from keras_unet.data.wording import counted
 
 _SIZES_LISTED = 3
+_ORPHANS_LISTED = 20
+_NAMES_LISTED = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +108,8 @@ class Samples:
         if not self.orphans:
             return []
         head = f"passed over, having no partner: {counted(len(self.orphans), 'file')}"
-        return [head, *(f"  {path.parent.name}/{path.name}" for path in self.orphans)]
+        shown = [f"  {path.parent.name}/{path.name}" for path in self.orphans[:_ORPHANS_LISTED]]
+        return [head, *shown, *(["  ..."] if len(self.orphans) > _ORPHANS_LISTED else [])]
 
 
 def read_samples(
@@ -250,17 +254,19 @@ def _drawn(total: int, share: float, seed: int) -> set[int]:
 
 
 def _named(names: Sequence[str], wanted: Sequence[str]) -> set[int]:
-    unknown = [name for name in wanted if name not in names]
+    known, held_out = set(names), {unicodedata.normalize("NFC", name) for name in wanted}
+    unknown = sorted(held_out - known)
     if unknown:
         raise ValueError(
             f"validation must name samples that exist. Received {', '.join(unknown)}; "
-            f"there are {', '.join(names)}."
+            f"there are {', '.join(names[:_NAMES_LISTED])}"
+            f"{', ...' if len(names) > _NAMES_LISTED else '.'}"
         )
-    if set(names) <= set(wanted):
+    if known <= held_out:
         raise ValueError(
             f"validation must leave samples to train on. Received all {len(names)}; name fewer."
         )
-    return {i for i, name in enumerate(names) if name in wanted}
+    return {i for i, name in enumerate(names) if name in held_out}
 
 
 def _refuse_same_names(names: Sequence[str], folder: Path) -> None:
@@ -287,9 +293,10 @@ def _refuse_different_sizes(pair: Pair, image: NDArray[Any], labels: NDArray[np.
 
 def _refuse_empty(plane: _Plane, sample: Sample) -> None:
     if not sample.classes.any():
+        received = "nothing but ignored pixels" if sample.ignored.all() else "background alone"
         raise ValueError(
             f"{plane.pair.labels}: expected labels of at least one cell in {plane.name}, received "
-            f"background alone ({histogram_line(plane.labels)}). Remove the image and its labels, "
+            f"{received} ({histogram_line(plane.labels)}). Remove the image and its labels, "
             "or allow empty labels (allow_empty) if there truly is none."
         )
 

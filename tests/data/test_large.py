@@ -10,6 +10,7 @@ import zarr
 from keras_unet.data import large
 from keras_unet.data.images import read_planes
 from keras_unet.data.large import is_large, is_tiff, is_zarr, open_large
+from keras_unet.data.parts import Spacing
 
 RANDOM = np.random.default_rng(0)
 
@@ -118,6 +119,43 @@ def test_the_largest_resolution_of_ome_zarr_is_read(version, zarr_format, tmp_pa
     ngff_zarr.to_ngff_zarr(str(tmp_path / "a.ome.zarr"), pyramid, version=version)
     assert zarr.open(tmp_path / "a.ome.zarr", mode="r").metadata.zarr_format == zarr_format
     _compare(tmp_path / "a.ome.zarr", array.transpose(1, 2, 3, 0))
+
+
+WHERE = {
+    "scale and translation": (
+        [{"type": "scale", "scale": [1, 4, 3, 2]}, {"translation": [0, 5, 6, 7]}],
+        [],
+        Spacing({"Z": 4, "Y": 3, "X": 2}, {"Z": 5, "Y": 6, "X": 7}, {"X": "meter"}),
+    ),
+    "of all resolutions as well": (
+        [{"scale": [1, 1, 3, 2]}, {"translation": [0, 0, 6, 7]}],
+        [{"scale": [1, 1, 10, 10]}],
+        Spacing({"Z": 1, "Y": 30, "X": 20}, {"Z": 0, "Y": 60, "X": 70}, {"X": "meter"}),
+    ),
+    "nothing": (
+        None,
+        [],
+        Spacing({"Z": 1, "Y": 1, "X": 1}, {"Z": 0, "Y": 0, "X": 0}, {"X": "meter"}),
+    ),
+}
+
+
+@pytest.mark.parametrize(("largest", "all_of_them", "spacing"), WHERE.values(), ids=WHERE)
+def test_where_pixels_lie_is_read(largest, all_of_them, spacing, tmp_path):
+    names = {"c": "channel", "z": "space", "y": "space", "x": "space"}
+    axes = [{"name": name, "type": kind} for name, kind in names.items()]
+    axes[3]["unit"] = "meter"
+    dataset = {"path": "0"} | ({"coordinateTransformations": largest} if largest else {})
+    image = {"axes": axes, "datasets": [dataset], "coordinateTransformations": all_of_them}
+    group = zarr.create_group(tmp_path / "a.zarr")
+    group.create_array("0", data=numbers(1, 2, 8, 9))
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
+    with open_large(tmp_path / "a.zarr") as opened:
+        assert opened.spacing == spacing
+    image["axes"] = [{"name": "t", "type": "time"}, *axes[1:]]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
+    with open_large(tmp_path / "a.zarr") as opened:
+        assert set(opened.spacing.steps) == {"Y", "X"}  # planes that z and t count have no distance
 
 
 def test_rows_are_read_once_for_all_their_columns(tmp_path, monkeypatch):

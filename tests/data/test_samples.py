@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,33 @@ def test_description_lists_what_was_passed_over(tmp_path: Path) -> None:
         .describe()
         .endswith("passed over, having no partner: 2 files\n  images/b.png\n  labels/c.png")
     )
+
+
+def test_description_lists_a_few_of_many_that_were_passed_over(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", grey(20, 24), mask())
+    for number in range(25):
+        (tmp_path / "labels" / f"x{number:02d}.png").touch()
+    lines = read_samples(tmp_path).describe().splitlines()
+    assert lines[-22] == "passed over, having no partner: 25 files"
+    assert lines[-2:] == ["  labels/x19.png", "  ..."]
+
+
+def test_labels_that_are_ignored_throughout_are_refused_as_such(tmp_path: Path) -> None:
+    write_pair(tmp_path, "a", grey(20, 24), mask())
+    write_pair(tmp_path, "b", grey(20, 24), np.full_like(mask(), 9))
+    with pytest.raises(ValueError, match=r"in b, received nothing but ignored pixels \(9: 100"):
+        read_samples(tmp_path, ignore=9)
+
+
+def test_names_to_hold_out_may_be_written_with_accents_apart() -> None:
+    named = [replace(one, name="\u00e9") for one in samples(1)] + samples(1)
+    training, validation = split(named, ["e\u0301"], 0)
+    assert ([one.name for one in validation], len(training)) == (["\u00e9"], 1)
+
+
+def test_of_many_names_a_few_are_listed() -> None:
+    with pytest.raises(ValueError, match=r"Received x; there are s0, .*s19, \.\.\.$"):
+        split(samples(30), ["x"], 0)
 
 
 def test_description_of_instances_and_many_sizes(tmp_path: Path) -> None:
