@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import shlex
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from keras_unet.choices import FROM_DATA, given_of, names_of, options_of_data
+from keras_unet.choices import names_of
+from keras_unet.datasets import DATASETS
 from keras_unet.formats import FORMATS
+from keras_unet.learning import train_command
 from keras_unet.looking import doctor_command, inspect_command, report_command
 from keras_unet.scoreboard import print_scores
-from keras_unet.terminal import Lines, import_quietly, one_line_errors, progress_shown
-
-if TYPE_CHECKING:
-    from keras_unet.runs import Run
+from keras_unet.terminal import import_quietly, one_line_errors, progress_shown
 
 _PATH = click.Path(path_type=Path)
 _AS_CHOSEN = "[default: as chosen in training]"
@@ -52,73 +52,8 @@ def main(context: click.Context) -> None:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the error itself says it
 
 
-for command in (doctor_command, inspect_command, report_command):
+for command in (train_command, doctor_command, inspect_command, report_command):
     main.add_command(command)
-
-
-@main.command("train")
-@click.argument("data", type=_PATH)
-@click.option("--run", "run_folder", type=_PATH, required=True, help="Folder to write.")
-@click.option("--steps", type=int, help=f"Updates {FROM_DATA}")
-@click.option("--epochs", type=float, help="Length in passes over the training pixels.")
-@click.option("--max-minutes", type=float, help="Length in minutes.")
-@click.option("--patience", type=int, help="Validations without a better score to end after.")
-@click.option("--base-filters", type=int, help="Features of the first level (32; paper: 64).")
-@click.option("--normalization", type=click.Choice(["batch", "group"]), help="Paper: none.")
-@click.option("--dropout", type=float, help="Rate at the end of the contracting path (0.5).")
-@click.option("--batch-size", type=int, help="Tiles a batch (1, as in the paper).")
-@click.option("--folds", type=int, help="Cross-validation: train so many networks, an ensemble.")
-@click.option("--precision", help="auto, float32, bfloat16 or float16.")
-@click.option("--learning-rate", type=float, help="The highest rate (0.01).")
-@click.option("--momentum", type=float, help="Of the gradient (0.99, as in the paper).")
-@options_of_data
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run, as it was started.")
-@click.option("--quiet", is_flag=True, help="Print warnings and the result only.")
-def train_command(data: Path, run_folder: Path, resume: bool, quiet: bool, **choices: Any) -> None:
-    """Train on DATA: a folder with images/ and labels/, or a Cell Tracking Challenge data set."""
-    from keras_unet.ensembles import is_ensemble
-
-    given = given_of(choices)
-    if resume and given:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ValueError(f"--resume goes on as the run was started. Received also {names}")
-    if "folds" in given and "validation" in given:
-        raise ValueError(
-            "--folds holds every image out once, so --validation has nothing to say. Received both"
-        )
-    if "folds" in given or (resume and is_ensemble(run_folder)):
-        _train_ensemble(data, run_folder, resume, quiet, given)
-    else:
-        _train_run(data, run_folder, resume, quiet, given)
-
-
-def _train_run(data: Path, folder: Path, resume: bool, quiet: bool, given: dict[str, Any]) -> None:
-    job = import_quietly("keras_unet.jobs.train")
-    options = None if resume else job.TrainingOptions(**given)
-    with progress_shown(quiet=quiet) as shown:
-        run = job.train_folder(data, folder, options, resume=resume, **_told(shown))
-    _print_outcome(run)
-    _print_next(run.folder, data, complete=run.record["outcome"]["complete"])
-
-
-def _train_ensemble(
-    data: Path, folder: Path, resume: bool, quiet: bool, given: dict[str, Any]
-) -> None:
-    job = import_quietly("keras_unet.jobs.folds")
-    folds = given.pop("folds", None)
-    options = job.TrainingOptions(**given)
-    with progress_shown(quiet=quiet) as shown:
-        if resume:
-            runs = job.resume_folds(data, folder, **_told(shown))
-        else:
-            runs = job.train_folds(data, folder, options, folds, **_told(shown))
-    for run in runs:
-        _print_outcome(run)
-    _print_next(folder, data, complete=all(run.record["outcome"]["complete"] for run in runs))
-
-
-def _told(shown: Any) -> dict[str, Any]:
-    return {"on_start": shown.on_start, "on_step": shown.on_step, "say": shown.say}
 
 
 @main.command("predict")
@@ -148,6 +83,8 @@ def _told(shown: Any) -> dict[str, Any]:
     default=None,
     help="By parts, for images larger than memory [default: from 2^26 pixels on, and Zarr]",
 )
+@click.option("--dask", help="tcp://HOST:PORT of a Dask scheduler, whose workers predict.")
+@click.option("--workers", type=int, help="Processes on this machine to predict in, by Dask.")
 @click.option("--quiet", is_flag=True, help="Print warnings only.")
 def predict_command(
     paths: tuple[Path, ...],
@@ -157,6 +94,8 @@ def predict_command(
     precision: str | None,
     form: str | None,
     stream: bool | None,
+    dask: str | None,
+    workers: int | None,
     quiet: bool,
     **choices: Any,
 ) -> None:
@@ -165,23 +104,34 @@ def predict_command(
     RUN is a run, an ensemble, or a .tflite file that a run was exported to. With --server a model
     server takes its place, and RUN is not given; @VERSION or @LABEL may follow MODEL.
     """
-    say = Lines(quiet=quiet).say
-    asked = _prediction(choices) | {"on_file": lambda path: say(str(path)), "say": say}
+    asked = _prediction(choices)
+    spread = {"--dask": dask, "--workers": workers}
     if server is not None:
         _refuse({"--tile": tile, "--precision": precision}, "chosen when the model was exported")
-        _refuse({"--as": form, "--stream or --in-memory": stream}, "of no effect with --server")
+        of_no_effect = {"--as": form, "--stream or --in-memory": stream} | spread
+        _refuse(of_no_effect, "of no effect with --server")
         given = {} if timeout is None else {"timeout": timeout}
         job = import_module("keras_unet.jobs.remote")
-        written = job.predict_files_on_server(server, paths, **asked, **given)
+        predict = partial(job.predict_files_on_server, server, paths, **given)
     else:
         _refuse({"--timeout": timeout}, "of no effect without --server")
         if len(paths) == 1:
             raise click.UsageError("Missing argument 'FILES...'.", click.get_current_context())
-        job = import_quietly("keras_unet.jobs.predict")
-        sizes = {"tile_size": tile, "precision": precision}
-        storage = job.Storage(form, stream)
-        written = job.predict_files(paths[0], paths[1:], **asked, **sizes, storage=storage)
-    say(f"{len(written)} files written to {asked['out']}")
+        asked |= {"tile_size": tile, "precision": precision}
+        if dask is not None or workers is not None:
+            _refuse({"--in-memory": stream is False or None}, "Dask predicts by parts")
+            job = import_quietly("keras_unet.jobs.spreading")
+            where = {"cluster": job.Cluster(dask, workers), "form": form}
+            predict = partial(job.spread_files, paths[0], paths[1:], **where)
+        else:
+            job = import_quietly("keras_unet.jobs.predict")
+            storage = job.Storage(form, stream)
+            predict = partial(job.predict_files, paths[0], paths[1:], storage=storage)
+    with progress_shown(quiet=quiet) as shown:
+        if server is None:
+            asked["on_tiles"] = shown.on_tiles
+        written = predict(**asked, on_file=lambda path: shown.say(str(path)), say=shown.say)
+        shown.say(f"{len(written)} files written to {asked['out']}")
 
 
 def _prediction(choices: dict[str, Any]) -> dict[str, Any]:
@@ -264,7 +214,7 @@ def _none_for_nothing(
 )
 @click.option("--license", "licence", help="SPDX identifier (CC-BY-4.0).")
 def export_command(run_folder: Path, out: Path, format_: str, **choices: Any) -> None:
-    """Export RUN to OUT, for others to run it.
+    """Export RUN, a run or an ensemble, to OUT, for others to run it.
 
     \b
     saved_model  folder OUT/VERSION for TensorFlow Serving: raw pixels of any size in, classes
@@ -282,6 +232,28 @@ def export_command(run_folder: Path, out: Path, format_: str, **choices: Any) ->
     chosen.check_options(given, flags)
     job = getattr(import_quietly(chosen.module), chosen.job)
     click.echo(f"written: {job(run_folder, out, **given, say=click.echo)}")
+
+
+@main.command("data")
+@click.argument("name", metavar="NAME", type=click.Choice(list(DATASETS), case_sensitive=False))
+@click.option("--out", type=_PATH, help="Folder to write [default: NAME]")
+@click.option("--quiet", is_flag=True, help="Print warnings only.")
+def data_command(name: str, out: Path | None, quiet: bool) -> None:
+    """Download a public data set, verify it, and unpack it into folders that train takes.
+
+    \b
+    dsb2018        nuclei in fluorescence: train/ and test/
+    isbi2012       membranes in electron microscopy: train/, and test/ without labels
+    PhC-C2DH-U373  cells in phase contrast, Cell Tracking Challenge: 01/, 01_GT/SEG/, 02/ ...
+    DIC-C2DH-HeLa  the same, cells in differential interference contrast
+
+    The archive is kept in a cache, so a second time needs no network.
+    """  # noqa: D301 - click takes this backspace for lines to be left as they are
+    from keras_unet.jobs.fetching import fetch_dataset
+
+    with progress_shown(quiet=quiet) as shown:
+        folder = fetch_dataset(name, out or Path(name), on_bytes=shown.on_bytes, say=shown.say)
+        shown.say(f"next: keras-unet inspect {shlex.quote(str(folder))}")
 
 
 @main.command("demo")
@@ -304,24 +276,3 @@ def demo_command(out: Path, steps: int, seed: int, border_weight: float) -> None
         )
     print_scores(evaluation)
     click.echo(job.what_next(out))
-
-
-def _print_outcome(run: Run) -> None:
-    from keras_unet.runs import REPORT
-
-    outcome = run.record["outcome"]
-    score, skipped = outcome["best_score"], outcome["skipped_updates"]
-    best = "none" if score is None else f"{outcome['score_name']} {score:.4f}"
-    click.echo(
-        f"{outcome['steps']} steps in {outcome['seconds'] / 60:.1f} minutes; "
-        f"best validation score: {best}; report: {run.folder / REPORT}"
-    )
-    if skipped:
-        click.echo(f"{skipped} updates with a non-finite gradient were not applied")
-
-
-def _print_next(run_folder: Path, data: Path, *, complete: bool) -> None:
-    folder = shlex.quote(str(run_folder))
-    if not complete:
-        click.echo(f"to go on: keras-unet train {shlex.quote(str(data))} --run {folder} --resume")
-    click.echo(f"next: keras-unet predict {folder} IMAGES... --out FOLDER")

@@ -61,6 +61,11 @@ def in_gigabytes(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
+def total_memory() -> int:
+    """Returns the bytes of memory, no more than a container allows."""
+    return _memory()[0]
+
+
 def _memory() -> tuple[int, int]:
     """Reads total and available memory; a container (cgroup 2) may allow less than there is."""
     memory = psutil.virtual_memory()

@@ -175,7 +175,11 @@ OPTIONS = {
     "--zoom -1": "zoom must be",
     "--engine hand": "'--engine': 'hand' is not one of",
     "--learning-rate 0": "learning_rate must be greater than 0",
+    "--distribute all": "'--distribute': 'all' is not one of",
+    "--distribute mirrored": "--distribute mirrored needs at least two GPUs",
     "--resume --steps 5 --base-filters 4": "--resume goes on.*also --steps, --base-filters",
+    "--like there --steps 5": "--like repeats a run as it was. Received also --steps",
+    "--like there --resume": "--resume goes on with a run, --like begins one. Received both",
     "--colour red": "No such option",
 }
 
@@ -458,6 +462,21 @@ def test_predicting_by_parts(trained, cells, tmp_path):
     assert "stream must not be off for Zarr" in one_line(run("predict", trained, *arguments))
 
 
+NO_WORKERS = {
+    "both": (["--dask", "tcp://a:1", "--workers", "2"], "dask and workers: expected one of them"),
+    "none": (["--workers", "0"], "workers must be at least 1"),
+    "in memory": (["--workers", "1", "--in-memory"], "--in-memory: Dask predicts by parts; leave"),
+    "server": (["--server", "grpc://a:1/b", "--workers", "1"], "--workers: of no effect with"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), NO_WORKERS.values(), ids=NO_WORKERS)
+def test_options_of_dask_that_contradict(options, message, trained, cells, tmp_path):
+    arguments = (trained, cells / "images" / "c0.tif", "--out", tmp_path / "out", *options)
+    assert message in one_line(run("predict", *arguments))
+    assert not (tmp_path / "out").exists()
+
+
 def test_predicting_says_by_what_rule_and_takes_another(trained, cells, tmp_path):
     image = cells / "images" / "c0.tif"
     rule = Run.load(trained).rule
@@ -586,6 +605,7 @@ def test_folds_train_and_predict_together(cells, tmp_path):
     ("options", "message"),
     [
         (("--folds", "2", "--validation", "0.5"), "Received both"),
+        (("--folds", "2", "--distribute", "auto"), "Received it for an ensemble"),
         (("--folds", "5"), "folds=5 for 4"),
         (("--folds", "1"), "folds=1 for 4"),
     ],

@@ -1,12 +1,46 @@
-"""The folders that a person names, looked at before any work is done. Nothing is created here."""
+"""The folders that a person names: looked at before any work is done, and kept for one process."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from keras_unet.files import make_folder
 
+LOCK = ".lock"
+"""File in a folder that is claimed; it stays there, and says nothing of itself."""
+
 _LISTED = 3
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keeps a folder for one training while the body runs.
+
+    The system holds the lock for the process and drops it with the process, however that ends, so
+    none is ever stale. Where a file system has no locks, filelock puts a file in their place.
+
+    Args:
+        folder: The folder, which exists.
+
+    Raises:
+        BlockingIOError: Another training has claimed it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BlockingIOError(
+            f"{folder}: expected a folder for this training alone. Received one that another "
+            "training is writing to at this moment; choose another folder, or wait for its end"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check_writable(folder: Path) -> None:
@@ -15,7 +49,8 @@ def check_writable(folder: Path) -> None:
     Raises:
         OSError: The folder, or the nearest one above that exists, cannot be written to.
     """
-    make_folder(next(path for path in (folder, *folder.absolute().parents) if path.exists()))
+    places = (folder, *folder.absolute().parents)
+    make_folder(next(path for path in places if path.exists() or path.is_symlink()))
 
 
 def check_new(folder: Path, purpose: str) -> None:

@@ -1,6 +1,9 @@
+import subprocess
+import sys
+
 import pytest
 
-from keras_unet.jobs.folders import check_new, check_new_file, check_writable, visible
+from keras_unet.jobs.folders import check_new, check_new_file, check_writable, claimed, visible
 
 
 def listing(folder):
@@ -47,3 +50,33 @@ def test_a_new_file_of_the_right_ending(tmp_path):
         check_new_file(tmp_path / "a.zip", ".zip")
     with pytest.raises(OSError, match=r"a\.zip: expected a writable folder"):
         check_new_file(tmp_path / "a.zip" / "b.zip", ".zip")
+
+
+CLAIM = """
+import sys
+from pathlib import Path
+from keras_unet.jobs.folders import claimed
+with claimed(Path(sys.argv[1])):
+    print("claimed", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_is_for_one_process_until_that_ends_however_it_does(tmp_path):
+    command = [sys.executable, "-c", CLAIM, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as other:
+        assert other.stdout.readline() == "claimed\n"
+        message = r"another training is writing to.*; choose another folder, or wait"
+        with pytest.raises(BlockingIOError, match=message), claimed(tmp_path):
+            pass
+        other.kill()
+    with claimed(tmp_path):  # no lock is left by a process that was killed
+        pass
+    check_new(tmp_path, "the run")
+
+
+def test_a_claim_ends_with_its_block(tmp_path):
+    for _ in range(2):
+        with pytest.raises(ValueError, match="broken"), claimed(tmp_path):
+            raise ValueError("broken")

@@ -1,0 +1,126 @@
+"""Where a run comes from: the code, the command, the packages and the machine that made it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from keras_unet.backend import keras, tf
+from keras_unet.machine import Machine
+from keras_unet.packages import DISTRIBUTION, installed_version
+
+PACKAGE = Path(__file__).parents[1]
+
+_PACKAGES = ("numpy", "scipy", "scikit-image", "tifffile", "imagecodecs", "pillow")
+_FOR_THE_MOMENT = ("python", "free_memory", "free_disk")
+_OF_ROUNDING = (
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "TF_DETERMINISTIC_OPS",
+    "TF_ENABLE_ONEDNN_OPTS",
+    "TF_NUM_INTEROP_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "XLA_FLAGS",
+)
+
+
+def provenance() -> dict[str, Any]:
+    """Describes this process, as plain values for the record of a run.
+
+    Returns:
+        `versions` of Python and packages, `code` of this package, `command`, `machine` with its
+        GPUs, and `environment`: the variables by which numbers are rounded one way or another.
+    """
+    return {
+        "versions": _versions(),
+        "code": _own_code(),
+        "command": shlex.join(sys.argv),
+        "machine": _machine(),
+        "environment": {name: os.environ[name] for name in _OF_ROUNDING if name in os.environ},
+    }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Lists what may make a repeated training differ from the first one.
+
+    Args:
+        before: What the first one has recorded; of what it lacks nothing is said.
+        now: What `provenance` gives.
+
+    Example:
+        >>> differences({"versions": {"keras": "3.14"}}, {"versions": {"keras": "3.15"}})
+        ['keras 3.14, now 3.15']
+    """
+    pairs = [(name, _facts(before).get(name), value) for name, value in _facts(now).items()]
+    return [f"{name} {old}, now {new}" for name, old, new in pairs if old not in (None, new)]
+
+
+def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
+    machine = record.get("machine", {})
+    code = record.get("code", {})
+    known = {"GPUs": machine.get("gpus"), "code of keras_unet": code.get("digest")}
+    named = {name: machine.get(name) for name in ("processor", "cores")}
+    return {**record.get("versions", {}), **known, **named, **record.get("environment", {})}
+
+
+def _versions() -> dict[str, str | None]:
+    return {
+        "python": platform.python_version(),
+        DISTRIBUTION: installed_version(DISTRIBUTION),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        **{name: installed_version(name) for name in _PACKAGES},
+    }
+
+
+@cache
+def _own_code() -> dict[str, Any]:
+    """Looks once a process: what is written to the files later is not what it runs."""
+    return _code(PACKAGE)
+
+
+def _code(package: Path) -> dict[str, Any]:
+    """Tells the commit of a checkout, None elsewhere, and a fingerprint of the code itself."""
+    fingerprint = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        fingerprint.update(path.relative_to(package).as_posix().encode())
+        fingerprint.update(path.read_bytes())
+    is_checkout = (package.parent / ".git").exists()
+    commit = _git(package, "rev-parse", "HEAD") if is_checkout else None
+    changed = commit and _git(package, "status", "--porcelain", "--", ".")
+    return {
+        "commit": commit,
+        "changed": None if changed is None else bool(changed),
+        "digest": fingerprint.hexdigest()[:16],
+    }
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "--no-optional-locks", *arguments]
+    try:
+        result = subprocess.run(  # noqa: S603 - the commands are written here
+            command, cwd=folder, capture_output=True, text=True, check=True, timeout=60
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
+
+
+def _machine() -> dict[str, Any]:
+    here = asdict(Machine.here(Path()))
+    kept = {name: value for name, value in here.items() if name not in _FOR_THE_MOMENT}
+    return {**kept, "gpus": list(_gpus())}
+
+
+def _gpus() -> Iterator[str]:
+    for gpu in tf.config.list_physical_devices("GPU"):
+        yield tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
