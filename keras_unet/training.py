@@ -9,20 +9,28 @@ The loop is written out rather than given to `Model.fit`, so that a step can be 
 schedule can follow the clock, and everything a resumed run needs lies in one file. What happens
 next depends on a Progress alone, which is saved with the weights: a run that was interrupted
 anywhere goes on as if it had not been.
+
+Where several devices or machines train together (`keras_unet.distribution`), each batch is dealt
+out to them, and what is said here of the gradient and its norm holds of the sum over all. Clock,
+score and files are the chief's.
 """
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from math import isnan, nan
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from keras_unet.backend import keras, tf
 from keras_unet.checkpoint import RunFiles
+from keras_unet.distribution import ALONE, Cluster, copy_numbers, part_dropouts
 from keras_unet.files import make_folder
 from keras_unet.losses import WeightedCrossEntropy
 from keras_unet.plan import Progress, TrainingPlan, Validation
@@ -38,6 +46,7 @@ def train(
     on_step: Callable[[Progress], None] = lambda _: None,
     say: Callable[[str], None] = print,
     resume: bool = False,
+    cluster: Cluster = ALONE,
 ) -> Progress:
     """Trains a model and leaves `best.keras`, `last.keras` and `history.csv` in the run folder.
 
@@ -47,35 +56,41 @@ def train(
     Args:
         model: A network of `build_unet`.
         batches: Gives the endless data set of `(image, y_true)` from a batch number on, as
-            `build_dataset` does with its argument `first`.
+            `build_dataset` does with its argument `first`; of each batch this worker's part.
         plan: How long and how fast.
         folder: The run's folder, created where missing.
         validate: Looks at the model and returns a score.
         on_step: Called after every batch, and after the validation where one is due.
         say: Takes a line for a person.
         resume: Goes on from the folder's checkpoint.
+        cluster: What trains together. The chief writes to its folder; the others need none of its
+            files, nor `validate`, `on_step`, `say` and `resume`.
 
     Returns:
         The final progress.
 
     Raises:
+        ConnectionError: If another worker is gone; the chief has written a checkpoint.
         FileNotFoundError: If there is no checkpoint to resume from.
         OSError: If the folder cannot be written.
         ValueError: If the checkpoint is damaged or of another network, or the data set ends.
     """
-    optimizer = _optimizer(model, plan)
-    files = RunFiles(make_folder(folder), model, optimizer)
-    progress = files.restore() if resume else Progress()
-    update = _update_function(model, optimizer)
+    team = _Team.of(cluster, model, plan, folder)
+    progress = team.begin(resume=resume)
+    update = _update_function(team.replicas, team.optimizer, cluster)
     stream = _endless(batches, progress.step)
     started = time.monotonic() - progress.seconds
     try:
         while not plan.is_over(progress):
             if plan.is_due(progress):
-                seen = validate(model)
+                if not progress.rows:  # so that no model is ever without a checkpoint
+                    with _uninterrupted():
+                        team.write(team.files.save_checkpoint, progress)
+                seen = team.look(validate)
                 with _uninterrupted():
-                    progress = _after_validation(plan, progress, seen, time.monotonic() - started)
-                    files.record(progress, seen.picture)
+                    seconds = cluster.told_number(time.monotonic() - started)
+                    progress = _after_validation(plan, progress, seen, seconds)
+                    team.write(team.files.record, progress, seen.picture)
                     _tell(progress, seen, say)
             else:
                 rate = plan.rate(plan.progress(progress.step, progress.seconds))
@@ -83,15 +98,21 @@ def train(
                     image, y_true = next(stream)
                 with _uninterrupted():
                     loss, applied = update(image, y_true, rate)
-                    progress = progress.after_step(loss, applied, rate, time.monotonic() - started)
+                    progress = progress.after_step(loss, applied, rate, progress.seconds)
+                    seconds = cluster.told_number(time.monotonic() - started)
+                    progress = replace(progress, seconds=seconds)
             if not plan.is_due(progress):
                 on_step(progress)
     except KeyboardInterrupt:
         with _uninterrupted():
             say("Interrupted: writing the last model; --resume goes on from here.")
-            files.save_checkpoint(progress)
+            team.write(team.files.save_checkpoint, progress)
+    except ConnectionError:  # another worker is gone
+        with _uninterrupted():
+            team.write(team.files.save_checkpoint, progress)
+        raise
     with _uninterrupted():
-        files.save_last(progress)
+        team.write(team.files.save_last, progress)
     if plan.is_out_of_patience(progress):
         say(f"No better score in {progress.stale} validations: training ends here.")
     return progress
@@ -109,7 +130,48 @@ def training_step(
     Returns:
         A function from image, `y_true` and learning rate to the loss and whether it was applied.
     """
-    return _update_function(model, _optimizer(model, plan))
+    return _update_function(model, _optimizer(model, plan), ALONE)
+
+
+@dataclass(frozen=True, eq=False)
+class _Team:
+    """What trains together: the replicas of a model, and the files that the chief writes of it."""
+
+    cluster: Cluster
+    model: Any
+    replicas: Any
+    optimizer: Any
+    files: RunFiles
+
+    @classmethod
+    def of(cls, cluster: Cluster, model: Any, plan: TrainingPlan, folder: Path) -> Self:
+        replicas = cluster.replicated(model)
+        with cluster.strategy.scope():
+            optimizer = _optimizer(replicas, plan)
+        files = RunFiles(make_folder(folder), model, optimizer)
+        return cls(cluster, model, replicas, optimizer, files)
+
+    def begin(self, *, resume: bool) -> Progress:
+        """Brings all workers to where the chief begins."""
+        progress = self.files.restore() if resume else Progress()
+        values = json.loads(self.cluster.told_text(json.dumps(asdict(progress))))
+        self.cluster.share(self.files.variables)
+        copy_numbers(self.model, self.replicas)
+        part_dropouts(self.cluster, self.replicas)
+        return Progress(**{**values, "rows": tuple(values["rows"])})
+
+    def look(self, validate: Callable[[Any], Validation]) -> Validation:
+        """Looks at the model, and takes the chief's score."""
+        copy_numbers(self.replicas, self.model)
+        seen = validate(self.model)
+        score = self.cluster.told_number(nan if seen.score is None else seen.score)
+        return replace(seen, score=None if isnan(score) else score)
+
+    def write(self, what: Callable[..., None], *facts: Any) -> None:
+        """Lets the chief write a file of what the replicas have come to."""
+        if self.cluster.is_chief:
+            copy_numbers(self.replicas, self.model)
+            what(*facts)
 
 
 def _after_validation(
@@ -189,7 +251,9 @@ def _optimizer(model: Any, plan: TrainingPlan) -> Any:
     return optimizer
 
 
-def _update_function(model: Any, optimizer: Any) -> Callable[[Any, Any, float], tuple[float, bool]]:
+def _update_function(
+    model: Any, optimizer: Any, cluster: Cluster
+) -> Callable[[Any, Any, float], tuple[float, bool]]:
     """Makes the function that takes one batch in and returns its loss and whether it was applied.
 
     Where the gradient is not finite, weights, momentum and the statistics of a batch normalisation
@@ -198,13 +262,18 @@ def _update_function(model: Any, optimizer: Any) -> Callable[[Any, Any, float], 
     loss = WeightedCrossEntropy()
     variables, statistics = model.trainable_variables, model.non_trainable_weights
 
+    def gradients_of(image: Any, y_true: Any) -> Any:
+        """Runs on every replica: the loss, a mean over all pixels of the batch, and gradients."""
+        with tf.GradientTape() as tape:
+            value = loss(cluster.part(y_true), model(cluster.part(image), training=True))
+            scaled = optimizer.scale_loss(value)
+        cluster.average(statistics)
+        return cluster.summed([value, *tape.gradient(scaled, variables)])
+
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]  # TensorFlow is untyped
     def compiled(image: Any, y_true: Any) -> tuple[Any, Any]:
         before = [tf.identity(one) for one in statistics]
-        with tf.GradientTape() as tape:
-            value = loss(y_true, model(image, training=True))
-            scaled = optimizer.scale_loss(value)
-        gradients = tape.gradient(scaled, variables)
+        value, *gradients = cluster.run(gradients_of, image, y_true)
         finite = tf.math.is_finite(tf.linalg.global_norm(gradients))
 
         def apply() -> Any:
@@ -223,7 +292,8 @@ def _update_function(model: Any, optimizer: Any) -> Callable[[Any, Any, float], 
 
     def update(image: Any, y_true: Any, rate: float) -> tuple[float, bool]:
         optimizer.learning_rate.assign(rate)
-        value, applied = compiled(image, y_true)
-        return float(value), bool(applied)
+        with cluster.listening(model.non_trainable_variables):
+            value, applied = compiled(image, y_true)
+            return float(value), bool(applied)
 
     return update

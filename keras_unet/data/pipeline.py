@@ -28,6 +28,7 @@ def build_dataset(
     tile_size: int,
     seed: int = 0,
     batch_size: int = 1,
+    part: tuple[int, int] = (0, 1),
     augmentation: Augmentation = Augmentation(),
     first: int = 0,
     engine: Engine = "graph",
@@ -41,6 +42,8 @@ def build_dataset(
         tile_size: Height and width of the input tile in pixels.
         seed: Makes the tiles reproducible.
         batch_size: Tiles a batch. The paper takes 1, and large tiles.
+        part: Which part of each batch to build, and of how many: (1, 2) is the second half. Other
+            workers build the rest.
         augmentation: How tiles are varied; NO_AUGMENTATION for plain tiles.
         first: Number of the first batch, for a run that goes on.
         engine: "graph" deforms inside the compiled graph; "elasticdeform" by the library of that
@@ -59,22 +62,27 @@ def build_dataset(
     """
     architecture.check_size(tile_size, "tile_size")
     _check_numbers(batch_size, first, engine)
+    _check_part(part, batch_size)
     check_images(images, architecture)
     cut = cut_in_graph if engine == "graph" else cut_by_elasticdeform
     atlas = Atlas.of(images)
     render = cut(atlas, tile_size, architecture.output_size(tile_size))
     place = device or _fastest_device()
 
-    def tile(number: Any) -> Any:
+    count = batch_size // part[1]
+
+    def tile(place_in_part: Any) -> Any:
+        batch, within = place_in_part // count, place_in_part % count
+        number = batch * batch_size + part[0] * count + within
         draw = draw_tile(number, atlas.sizes, augmentation, seed)
         with tf.device(place):
             return render(draw)
 
-    numbers = tf.data.Dataset.range(first * batch_size, np.iinfo(np.int64).max)
+    places = tf.data.Dataset.range(first * count, np.iinfo(np.int64).max)
     if engine == "elasticdeform":
-        return _never_ahead(numbers.map(tile).batch(batch_size, drop_remainder=True))
-    tiles = numbers.map(tile, num_parallel_calls=2, deterministic=True)
-    return tiles.batch(batch_size, drop_remainder=True).prefetch(2)
+        return _never_ahead(places.map(tile).batch(count, drop_remainder=True))
+    tiles = places.map(tile, num_parallel_calls=2, deterministic=True)
+    return tiles.batch(count, drop_remainder=True).prefetch(2)
 
 
 def _fastest_device() -> str:
@@ -90,6 +98,15 @@ def _never_ahead(data: Any) -> Any:
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
     return data.with_options(options)
+
+
+def _check_part(part: tuple[int, int], batch_size: int) -> None:
+    number, parts = part
+    if not 0 <= number < parts or batch_size % parts:
+        raise ValueError(
+            "part must be (number, parts) with a number from 0 to less than parts, which divide "
+            f"batch_size={batch_size}. Received: part={part}"
+        )
 
 
 def _check_numbers(batch_size: int, first: int, engine: str) -> None:

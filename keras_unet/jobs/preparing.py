@@ -78,15 +78,21 @@ def training_image(
 
 
 def training_batches(
-    images: Sequence[TrainingImage], network: Architecture, options: SettledOptions, first: int = 0
+    images: Sequence[TrainingImage],
+    network: Architecture,
+    options: SettledOptions,
+    first: int = 0,
+    *,
+    part: tuple[int, int] = (0, 1),
 ) -> Any:
-    """Builds the data set of a training, from a batch number on."""
+    """Builds the data set of a training, or this worker's part of it, from a batch number on."""
     return build_dataset(
         images,
         network,
         tile_size=options.tile,
         seed=options.seed,
         batch_size=options.batch_size,
+        part=part,
         augmentation=options.augmentation(),
         first=first,
         engine=options.engine,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -10,19 +9,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from keras_unet.backend import keras, tf
+from keras_unet.backend import tf
 from keras_unet.data.findings import find_amiss
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import Samples, read_samples
 from keras_unet.data.standardisation import Standardisation
-from keras_unet.files import make_folder
+from keras_unet.distribution import ALONE, Cluster
+from keras_unet.files import make_folder, remove_leftovers
 from keras_unet.html.page import write_page
+from keras_unet.jobs.assisting import assist, tell_workers
+from keras_unet.jobs.folders import claimed
 from keras_unet.jobs.networks import load_network, new_network
 from keras_unet.jobs.options import SettledOptions, TrainingOptions
 from keras_unet.jobs.preparing import Parts, training_batches, training_image, weight_maps
+from keras_unet.jobs.provenance import provenance
 from keras_unet.jobs.recipe import settle
+from keras_unet.jobs.repeating import load_pattern, repeated_options, warn_of_differences
 from keras_unet.jobs.reporting import page_of_run
 from keras_unet.jobs.rules import first_rule
 from keras_unet.jobs.starting import (
@@ -41,6 +43,7 @@ from keras_unet.runs import REPORT, Run
 from keras_unet.training import train
 
 _MOST_PICTURES = 8
+_MOST_NAMES = 20
 
 
 def train_folder(
@@ -49,6 +52,8 @@ def train_folder(
     options: TrainingOptions | None = None,
     *,
     resume: bool = False,
+    like: Path | None = None,
+    cluster: Cluster = ALONE,
     on_start: Callable[[TrainingPlan], None] = lambda _: None,
     on_step: Callable[[Progress], None] = lambda _: None,
     say: Callable[[str], None] = print,
@@ -62,6 +67,10 @@ def train_folder(
             the paper's, TrainingOptions names the exceptions.
         resume: Goes on with a run that was interrupted, with the options it has recorded instead
             of these.
+        like: A run to repeat, with the options it has recorded instead of these.
+        cluster: What trains together. In options, `batch_size` is of each replica; what is
+            recorded is that of all, which a resumed or repeated run keeps. Workers other than the
+            chief take part and write nothing.
         on_start: Called with the plan before the first batch.
         on_step: Called after every batch.
         say: Takes a line for a person.
@@ -71,26 +80,36 @@ def train_folder(
 
     Raises:
         ValueError: If an option is out of range, the data cannot be learned from, or it is not the
-            data that a resumed run was started with.
-        OSError: If a file cannot be read, the run folder holds a run already or cannot be written,
-            or there is nothing to resume.
+            data that a resumed or repeated run was started with, or a batch cannot be dealt out to
+            the replicas.
+        ConnectionError: If another worker is gone.
+        OSError: If a file cannot be read, the run folder holds a run already, is being written to
+            or cannot be, or there is nothing to resume or to repeat.
     """
+    if not cluster.is_chief:
+        return assist(data, run_folder, cluster)
     before = load_interrupted(run_folder) if resume else None
     if before is None:
         check_unused(run_folder)
     elif is_complete(before):
         say(f"{run_folder}: this run is complete; there is nothing to resume")
         return before
-    asked = options_of(before) if before else options or TrainingOptions()
+    pattern = load_pattern(like) if like else None
+    asked = _asked(options, before, pattern, cluster, say)
+    cluster.check(asked.batch_size, choose_precision(asked.precision))
     samples = read_samples(
         data, labels=asked.labels, ignore=asked.ignore, allow_empty=asked.allow_empty
     )
     say(samples.describe())
     digests = {sample.name: sample_digest(sample) for sample in samples.samples}
+    for one in filter(None, (before, pattern)):
+        check_same_data(one, digests, data)
     if before is not None:
-        check_same_data(before, digests, data)
         settled = options_of(before)
-        return _train(before, Parts.of(samples, settled), settled, True, on_start, on_step, say)
+        parts = Parts.of(samples, settled)
+        return _train(before, parts, settled, True, cluster, on_start, on_step, say)
+    if pattern is not None:
+        warn_of_differences(pattern, say)
     parts = Parts.of(samples, asked)
     seen = Fingerprint.of(parts.training)
     settled = settle(asked, seen, say)
@@ -99,8 +118,23 @@ def train_folder(
         say(f"Warning: {line}")
     record = {"folder": str(data), "dtype": samples.dtype, **parts.names, "digests": digests}
     record |= {"fingerprint": asdict(seen), "warnings": amiss}
-    run = _new_run(run_folder, samples, parts, settled, record)
-    return _train(run, parts, settled, False, on_start, on_step, say)
+    run = _new_run(run_folder, samples, parts, settled, record, like)
+    return _train(run, parts, settled, False, cluster, on_start, on_step, say)
+
+
+def _asked(
+    options: TrainingOptions | None,
+    before: Run | None,
+    pattern: Run | None,
+    cluster: Cluster,
+    say: Callable[[str], None],
+) -> TrainingOptions:
+    if before is not None:
+        return options_of(before)
+    if pattern is not None:
+        return repeated_options(pattern, say)
+    asked = options or TrainingOptions()
+    return replace(asked, batch_size=asked.batch_size * cluster.replicas)
 
 
 def _train(
@@ -108,6 +142,24 @@ def _train(
     parts: Parts,
     options: SettledOptions,
     resume: bool,
+    cluster: Cluster,
+    on_start: Callable[[TrainingPlan], None],
+    on_step: Callable[[Progress], None],
+    say: Callable[[str], None],
+) -> Run:
+    with claimed(make_folder(run.folder)):
+        if not resume:
+            check_unused(run.folder)  # again: another training may have been quicker
+        remove_leftovers(run.folder)
+        return _train_alone(run, parts, options, resume, cluster, on_start, on_step, say)
+
+
+def _train_alone(
+    run: Run,
+    parts: Parts,
+    options: SettledOptions,
+    resume: bool,
+    cluster: Cluster,
     on_start: Callable[[TrainingPlan], None],
     on_step: Callable[[Progress], None],
     say: Callable[[str], None],
@@ -116,38 +168,40 @@ def _train(
     plan = options.plan(parts.pixels / network.output_size(options.tile) ** 2)
     targets = [Target.of(sample, run.scheme) for sample in parts.training]
     rule = first_rule(run.scheme.kind, [sample.instances for sample in parts.training])
-    run = replace(run, rule=rule)
-    watch = Watch.of(run, targets, parts.validation)
+    run = replace(run, rule=rule, record={**run.record, "cluster": cluster.to_dict()})
+    tile = options.tile if options.memory_limit else None  # larger ones would be quicker
+    watch = Watch.of(run, targets, parts.validation, tile)
     say(_description(run, parts, options.tile, watch.score_name))
-    make_folder(run.folder)
     run.save()
+    tell_workers(cluster, run)
     folder = make_folder(run.folder / "weight_maps")
     weights = weight_maps(folder, targets, network.classes, options)
     images = [training_image(target, run.standardisation, weights) for target in targets]
     on_start(plan)
     progress = train(
         new_network(run, options.seed),
-        partial(training_batches, images, network, options),
+        partial(training_batches, images, network, options, part=(0, cluster.workers)),
         plan,
         folder=run.folder,
         validate=watch,
         on_step=on_step,
         say=say,
         resume=resume,
+        cluster=cluster,
     )
-    outcome = _outcome(plan, progress, watch.score_name)
-    finished = replace(run, record={**run.record, "outcome": outcome})
-    finished.save()
     model = load_network(run)
     choice = watch.chosen_rule(model)
     say(choice.describe() if choice else rule.describe())
-    finished = replace(finished, rule=choice.rule if choice else rule)
-    finished.save()
+    outcome = _outcome(plan, progress, watch.score_name)
+    finished = replace(
+        run, rule=choice.rule if choice else rule, record={**run.record, "outcome": outcome}
+    )
     watch = replace(watch, run=finished)
     views = watch.views(model)
     picture = watch.pictures(views[:_MOST_PICTURES], weights)
     write_png(make_folder(run.folder / "pictures") / "montage.png", picture)
     write_page(run.folder / REPORT, page_of_run(watch, views, weights))
+    finished.save()  # last, for a run that is complete is not gone on with
     return finished
 
 
@@ -157,16 +211,13 @@ def _new_run(
     parts: Parts,
     options: SettledOptions,
     data: Mapping[str, Any],
+    like: Path | None,
 ) -> Run:
     record = {
         "options": options.to_dict(),
         "data": data,
-        "versions": {
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "numpy": np.__version__,
-        },
+        **provenance(),
+        "like": None if like is None else str(like),
         "started": _now(),
     }
     images = [sample.image for sample in parts.training]
@@ -182,7 +233,8 @@ def _new_run(
 
 def _description(run: Run, parts: Parts, tile_size: int, score_name: str) -> str:
     network = run.architecture
-    held_out = ", ".join(sample.name for sample in parts.validation)
+    names = parts.names["validation"]
+    held_out = ", ".join(names[:_MOST_NAMES]) + ", ..." * (len(names) > _MOST_NAMES)
     validation = f"{held_out}; their score is {score_name}" if held_out else "none"
     return (
         f"training on {len(parts.training)}, held out for validation: {validation}\n"

@@ -139,6 +139,16 @@ class TestSeed:
         }
         assert_same_batches(take(5, **options)[3:], take(2, first=3, **options))
 
+    @pytest.mark.parametrize("engine", ENGINES)
+    def test_parts_of_a_batch_make_the_batch(self, engine: str) -> None:
+        options: dict[str, Any] = {"batch_size": 6, "engine": engine, "first": 2}
+        parts = [take(2, part=(number, 3), **options) for number in range(3)]
+        joined = [
+            tuple(map(np.concatenate, zip(*batch, strict=True)))
+            for batch in zip(*parts, strict=True)
+        ]
+        assert_same_batches(joined, take(2, **options))
+
     def test_no_two_tiles_are_alike(self) -> None:
         tiles = take(20, batch_size=2)
         assert len({tile.tobytes() for image, _ in tiles for tile in image}) == 40
@@ -265,6 +275,8 @@ class TestErrors:
             ({"engine": "scipy"}, 'engine must be "graph" or "elasticdeform".*\'scipy\''),
             ({"batch_size": 0}, "batch_size must be at least 1.*batch_size=0"),
             ({"first": -1}, "first must be at least 0.*first=-1"),
+            ({"part": (2, 2), "batch_size": 2}, r"part must be .*Received: part=\(2, 2\)"),
+            ({"part": (0, 2), "batch_size": 3}, r"divide batch_size=3\. Received: part=\(0, 2\)"),
             ({"images": []}, "at least one training image"),
             (
                 {"architecture": Architecture(depth=1, classes=200)},

@@ -1,0 +1,37 @@
+#!/bin/bash
+# Trains on several machines under SLURM. NOT RUN HERE: there was no SLURM to run it on. Look it
+# over, set partition, time and how your cluster activates Python, and try it with --epochs 1.
+#
+#   sbatch examples/slurm.sh DATA RUN [options of keras-unet train]
+#
+# DATA and RUN lie on a file system that all machines see. Sent again after an interruption, the job
+# goes on with the run.
+#SBATCH --job-name=keras-unet
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=1
+#SBATCH --cpus-per-task=8
+#SBATCH --time=04:00:00
+set -euo pipefail
+
+if [ $# -lt 2 ]; then
+    echo "usage: sbatch $0 DATA RUN [options]" >&2
+    exit 2
+fi
+export DATA=$1 RUN=$2
+shift 2
+
+# One address a machine, the first of which is the chief; a port that belongs to this job.
+export PORT=$((20000 + SLURM_JOB_ID % 10000))
+WORKERS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed "s/.*/\"&:$PORT\"/" | paste -sd,)
+export WORKERS
+
+# Each option by itself, so that one with a blank in it stays whole.
+srun --kill-on-bad-exit=1 bash -c '
+    task="{\"type\": \"worker\", \"index\": $SLURM_PROCID}"
+    export TF_CONFIG="{\"cluster\": {\"worker\": [$WORKERS]}, \"task\": $task}"
+    if [ -f "$RUN/checkpoint.npz" ]; then
+        exec keras-unet train "$DATA" --run "$RUN" --distribute multiworker --resume
+    fi
+    exec keras-unet train "$DATA" --run "$RUN" --distribute multiworker "$@"
+' keras-unet "$@"
