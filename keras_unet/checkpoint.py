@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from keras_unet.files import atomic
 from keras_unet.plan import Progress
 
 BEST, LAST, CHECKPOINT, HISTORY = "best.keras", "last.keras", "checkpoint.npz", "history.csv"
+CURVES = "tensorboard"
 
 
 class RunFiles:
@@ -35,7 +38,8 @@ class RunFiles:
             for owner, part in (("model", model), ("optimizer", optimizer))
             for number, variable in enumerate(part.variables)
         }
-        self.summaries = tf.summary.create_file_writer(str(folder / "tensorboard"))
+        with _errors_of_the_system(folder / CURVES):
+            self.summaries = tf.summary.create_file_writer(str(folder / CURVES))
 
     def record(self, progress: Progress, picture: NDArray[np.uint8] | None) -> None:
         """Writes all that a validation leaves behind."""
@@ -102,13 +106,30 @@ class RunFiles:
 
     def _summarise(self, progress: Progress, picture: NDArray[np.uint8] | None) -> None:
         row = progress.rows[-1]
-        with self.summaries.as_default(step=progress.step):
-            for name in ("loss", "score", "learning_rate", "skipped_updates"):
-                if row[name] is not None:
-                    tf.summary.scalar(name, row[name])
-            if picture is not None:
-                tf.summary.image("validation", picture[None])
-        self.summaries.flush()
+        with _errors_of_the_system(self.folder / CURVES):
+            with self.summaries.as_default(step=progress.step):
+                for name in ("loss", "score", "learning_rate", "skipped_updates"):
+                    if row[name] is not None:
+                        tf.summary.scalar(name, row[name])
+                if picture is not None:
+                    tf.summary.image("validation", picture[None])
+            self.summaries.flush()
+
+
+@contextmanager
+def _errors_of_the_system(path: Path) -> Iterator[None]:
+    """Turns what TensorFlow says of a folder into an OSError; it calls a full disk a shortage.
+
+    TensorFlow's words are `.../events.out; No space left on device`, and more in further lines.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        reason = error.message.splitlines()[0].rpartition("; ")[2]
+        raise OSError(
+            f"{path}: expected a place that can be written to, with room for TensorBoard's curves. "
+            f"The system said: {reason}. See to that, and go on."
+        ) from error
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+_LEFTOVER = re.compile(r"\.[0-9a-f]{8}-.+")  # as `atomic` names its temporary files
 
 
 @contextmanager
@@ -21,21 +24,48 @@ def atomic(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` and moves the file written there onto `path`.
 
     The temporary file is hidden and keeps the ending of the name. Where the body raises, it is
-    removed and whatever stood at `path` before stays as it was. No folder is created.
+    removed and whatever stood at `path` before stays as it was. Where the process is killed, it
+    stays: see `remove_leftovers`. No folder is created.
 
     Args:
         path: Final path of the file.
 
     Yields:
         The path to write to.
+
+    Raises:
+        OSError: The disk is full, say, or the folder is not to be written to.
     """
     temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
     try:
         yield temporary
         _flush_to_disk(temporary)
         temporary.replace(path)
+    except OSError as error:
+        if _is_of_writing(error, temporary):
+            raise type(error)(_not_written(path, error)) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that is out of order it stays
+            temporary.unlink()
+
+
+def leftovers(folder: Path) -> Iterator[Path]:
+    """Yields the temporary files of `atomic` in a folder and below it.
+
+    They are being written, or were when the process was killed.
+
+    Args:
+        folder: The folder, which may be missing.
+    """
+    hidden = folder.rglob(".*")
+    return (path for path in hidden if _LEFTOVER.fullmatch(path.name) and path.is_file())
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files of `atomic` from a folder to which nobody writes any more."""
+    for path in list(leftovers(folder)):
+        path.unlink()
 
 
 @contextmanager
@@ -123,6 +153,19 @@ def make_folder(path: Path) -> Path:
             f"{path}: expected a writable folder, or a place where one can be created. "
             f"The system said: {reason}. Choose another folder."
         ) from error
+
+
+def _is_of_writing(error: OSError, temporary: Path) -> bool:
+    """Tells what the system has said of a file from what names another, or says all in words."""
+    named = error.filename
+    return error.errno is not None and (named is None or str(named) == str(temporary))
+
+
+def _not_written(path: Path, error: OSError) -> str:
+    return (
+        f"{path}: expected a place that can be written to, with room for the file. The system "
+        f"said: {error.strerror}. What stood there before is as it was; see to that, and go on."
+    )
 
 
 def _flush_to_disk(path: Path) -> None:

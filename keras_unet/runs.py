@@ -1,7 +1,7 @@
 """The folder that training writes, and all that a prediction needs to know of it.
 
 run/
-├── run.json           architecture, standardisation, labels, rule, options, data, outcome
+├── run.json           architecture, standardisation, labels, rule, options, data, outcome, origin
 ├── best.keras         the model with the best validation score; loads without this package
 ├── last.keras         the model at the end
 ├── history.csv        one row a validation
@@ -9,7 +9,8 @@ run/
 ├── report.html        all of it for a person, in a browser
 ├── pictures/          held-out images: truth, prediction, difference, weight map
 ├── tensorboard/       the history as curves, and a picture at every validation
-└── weight_maps/       float32 TIFF, computed once
+├── weight_maps/       float32 TIFF, computed once
+└── .lock              what a training holds while it writes here
 """
 
 from __future__ import annotations

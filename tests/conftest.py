@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
+import io
 import os
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +61,39 @@ def trained(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     train_folder(cells, folder, options, say=lambda _: None)
     return folder
+
+
+@pytest.fixture(scope="session")
+def full_disk() -> Callable[..., AbstractContextManager[None]]:
+    """Makes a disk full: `full_disk(folder, room=100)`, or for the files of a name alone."""
+    return _full_disk
+
+
+@contextmanager
+def _full_disk(folder: Path, *, room: int = 0, name: str = "") -> Iterator[None]:
+    """Lets Python write so many bytes to the files in a folder whose names end so."""
+    open_file, left = io.open, room
+
+    class Limited(io.FileIO):
+        def write(self, data: Any) -> int:
+            nonlocal left
+            left -= memoryview(data).nbytes
+            if left < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data)
+
+    def limited(file: Any, mode: str = "r", *options: Any, **named: Any) -> Any:
+        path = Path(file) if isinstance(file, str | Path) else Path()
+        if "r" in mode or folder not in path.parents or not path.name.endswith(name):
+            return open_file(file, mode, *options, **named)
+        raw = Limited(path, mode.replace("b", ""))
+        binary = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
+        return binary if "b" in mode else io.TextIOWrapper(binary, "utf-8", newline="")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (io, builtins):
+            patch.setattr(module, "open", limited)
+        yield
 
 
 @pytest.fixture(scope="session")

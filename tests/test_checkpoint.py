@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tensorboard.backend.event_processing import (  # type: ignore[import-untyped]
     event_accumulator,
@@ -17,6 +19,7 @@ from tensorboard.backend.event_processing import (  # type: ignore[import-untype
 
 from keras_unet.backend import keras, tf
 from keras_unet.checkpoint import BEST, CHECKPOINT, HISTORY, LAST, RunFiles
+from keras_unet.files import leftovers
 from keras_unet.plan import Progress
 
 
@@ -126,6 +129,54 @@ def test_no_file_is_left_half_written(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(OSError, match="disk full"):
         files.save_checkpoint(Progress())
     assert {path: path.read_bytes() for path in tmp_path.glob("*.*")} == before
+
+
+@given(room=st.integers(0, 40_000))
+@settings(max_examples=15, deadline=None)
+def test_a_disk_that_becomes_full_leaves_the_files_before(
+    full_disk: Any, tmp_path_factory: pytest.TempPathFactory, room: int
+) -> None:
+    folder = tmp_path_factory.mktemp("run")
+    files = files_of(folder)
+    progress = validated(Progress(), 1, 0.5)
+    files.record(progress, None)
+    before = [numbers(files), weights_in(folder / BEST)]
+    shift(files)
+    better = validated(progress, 2, 0.6)
+    with full_disk(folder, room=room):
+        try:
+            files.record(better, None)
+        except OSError as error:
+            told = str(error)
+        else:
+            return
+    assert told.startswith(f"{folder}/")
+    assert "The system said: No space left on device." in told
+    assert not list(leftovers(folder))
+    after = weights_in(folder / BEST)
+    assert any(np.array_equal(after[0], one[0]) for one in (before[1], files.model.get_weights()))
+    other = files_of(folder, network(seed=7))
+    assert other.restore() == progress
+    for one, restored in zip(before[0], numbers(other), strict=True):
+        np.testing.assert_array_equal(one, restored)
+    files.record(better, None)
+    assert files_of(folder).restore() == better
+
+
+def test_what_tensorflow_says_of_a_full_disk_is_no_shortage_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = f"{tmp_path}/events.out; No space left on device\n\tFailed to flush 5 events"
+
+    def fail() -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, words)
+
+    files = files_of(tmp_path)
+    monkeypatch.setattr(files.summaries, "flush", fail)
+    with pytest.raises(
+        OSError, match=r"tensorboard: expected .* The system said: No space left on device\. See"
+    ):
+        record(files, 0.5)
 
 
 def test_tensorboard_holds_numbers_and_a_picture(tmp_path: Path) -> None:

@@ -1,13 +1,23 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from keras_unet.files import atomic, atomic_folder, drafted, make_folder, write_json
+from keras_unet.files import (
+    atomic,
+    atomic_folder,
+    drafted,
+    leftovers,
+    make_folder,
+    remove_leftovers,
+    write_json,
+)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -56,6 +66,73 @@ def test_atomic_creates_no_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic(tmp_path / "no" / "a.txt") as temporary:
         temporary.write_text("new")
     assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])
+def test_what_the_system_says_of_a_file_names_it(tmp_path: Path, code: int) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    error = OSError(code, os.strerror(code))
+    with pytest.raises(type(error)) as raised, atomic(path) as temporary:  # noqa: PT012
+        temporary.write_text("half")
+        raise error
+    assert str(raised.value) == (
+        f"{path}: expected a place that can be written to, with room for the file. The system "
+        f"said: {os.strerror(code)}. What stood there before is as it was; see to that, and go on."
+    )
+    assert path.read_text() == "old"
+    assert names_in(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(errno.ENOENT, "gone", "image.tif"), OSError("said in words")]
+)
+def test_errors_of_other_files_are_told_as_they_are(tmp_path: Path, error: OSError) -> None:
+    with (
+        pytest.raises(OSError, match=r"image\.tif|said in words") as raised,
+        atomic(tmp_path / "a"),
+    ):
+        raise error
+    assert raised.value is error
+
+
+def test_a_folder_that_is_read_only_by_now_keeps_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The temporary file cannot be removed either, which is not what a person should be told."""
+
+    def refuse(path: Path, **_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda path, _: refuse(path))
+        patch.setattr(Path, "unlink", refuse)
+        with pytest.raises(OSError, match=r"a\.txt: expected .* said: Read-only file system\."):
+            write(tmp_path / "a.txt")
+    assert len(list(leftovers(tmp_path))) == 1
+    remove_leftovers(tmp_path)
+    assert names_in(tmp_path) == []
+
+
+def write(path: Path) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text("new")
+
+
+def test_leftovers_are_what_a_killed_process_was_writing(tmp_path: Path) -> None:
+    (tmp_path / "fold-1").mkdir()
+    (tmp_path / ".0123abcd-folder").mkdir()
+    kept = [tmp_path / ".lock", tmp_path / ".0123abc-a", tmp_path / "0123abcd-a"]
+    left = [tmp_path / ".0123abcd-a.txt", tmp_path / "fold-1" / ".ffffffff-best.keras"]
+    for path in kept + left:
+        path.touch()
+    with atomic(tmp_path / "a.txt") as temporary:
+        temporary.touch()
+        assert set(leftovers(tmp_path)) == {*left, temporary}
+    remove_leftovers(tmp_path)
+    assert list(leftovers(tmp_path)) == []
+    assert all(path.exists() for path in kept)
+    assert list(leftovers(tmp_path / "missing")) == []
 
 
 def test_json_knows_numpy_and_writes_null_for_nan(tmp_path: Path) -> None:

@@ -16,19 +16,20 @@ from numpy.typing import NDArray
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import Sample, read_samples
 from keras_unet.ensembles import Ensemble, draw_folds, is_ensemble
-from keras_unet.files import make_folder
-from keras_unet.jobs.folders import check_new
+from keras_unet.files import make_folder, remove_leftovers
+from keras_unet.jobs.folders import check_new, claimed
 from keras_unet.jobs.networks import load_network
 from keras_unet.jobs.options import SEEDS, SettledOptions, TrainingOptions
 from keras_unet.jobs.recipe import settle
+from keras_unet.jobs.repeating import load_pattern, warn_of_differences
 from keras_unet.jobs.reporting import report_run
 from keras_unet.jobs.rules import Choice, choose_rule, first_rule, spread
-from keras_unet.jobs.starting import is_complete, is_resumable
-from keras_unet.jobs.targets import Target
+from keras_unet.jobs.starting import check_same_data, is_complete, is_resumable
+from keras_unet.jobs.targets import Target, sample_digest
 from keras_unet.jobs.train import train_folder
 from keras_unet.jobs.watch import Watch
 from keras_unet.plan import Progress, TrainingPlan
-from keras_unet.runs import Run
+from keras_unet.runs import RECORD, Run
 
 
 def train_folds(
@@ -69,8 +70,52 @@ def train_folds(
     settled = settle(options, Fingerprint.of(samples), say)
     if settled.max_minutes is not None:
         settled = replace(settled, max_minutes=settled.max_minutes / folds)
-    Ensemble(make_folder(folder), held_out, settled.to_dict()).save()
-    return resume_folds(data, folder, on_start=on_start, on_step=on_step, say=say)
+    ensemble = Ensemble(folder, held_out, settled.to_dict())
+    return _begin(data, ensemble, on_start, on_step, say)
+
+
+def repeat_folds(
+    data: Path,
+    folder: Path,
+    like: Path,
+    *,
+    on_start: Callable[[TrainingPlan], None] = lambda _: None,
+    on_step: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[str], None] = print,
+) -> list[Run]:
+    """Trains an ensemble as another was trained.
+
+    Args:
+        data: Folder that the other was trained on.
+        folder: Folder to write; a new one.
+        like: The other ensemble's folder.
+        on_start: Called with the plan before the first batch of each fold.
+        on_step: Called after every batch.
+        say: Takes a line for a person.
+
+    Returns:
+        As `train_folds`.
+
+    Raises:
+        ValueError: If the other was not trained to its end, or by the clock, or the data are not
+            the same.
+        OSError: As `train_folds`, or if `like` is no ensemble.
+    """
+    _check_unused(folder)
+    other = Ensemble.load(like)
+    patterns = [load_pattern(fold) for fold in other.folds]
+    options = SettledOptions.from_dict(other.options)
+    if options.max_minutes is not None:
+        raise ValueError(
+            f"{like}: expected an ensemble whose length was given in steps or epochs, to be "
+            f"repeated. Received one of minutes; repeat its folds, --like {other.folds[0]}"
+        )
+    digests = {one.name: sample_digest(one) for one in _samples(data, options)}
+    check_same_data(patterns[0], digests, data)
+    warn_of_differences(patterns[0], say)
+    options = replace(options, precision=patterns[0].precision)
+    ensemble = Ensemble(folder, other.held_out, options.to_dict())
+    return _begin(data, ensemble, on_start, on_step, say)
 
 
 def resume_folds(
@@ -97,11 +142,36 @@ def resume_folds(
         ValueError: As `train_folder` with `resume`, or if the ensemble's record cannot be read.
         OSError: As `train_folder` with `resume`.
     """
-    ensemble = Ensemble.load(folder)
+    with claimed(folder):
+        remove_leftovers(folder)
+        return _train_missing(data, Ensemble.load(folder), on_start, on_step, say)
+
+
+def _begin(
+    data: Path,
+    ensemble: Ensemble,
+    on_start: Callable[[TrainingPlan], None],
+    on_step: Callable[[Progress], None],
+    say: Callable[[str], None],
+) -> list[Run]:
+    with claimed(make_folder(ensemble.folder)):
+        _check_unused(ensemble.folder)  # again: another training may have been quicker
+        ensemble.save()
+        return _train_missing(data, ensemble, on_start, on_step, say)
+
+
+def _train_missing(
+    data: Path,
+    ensemble: Ensemble,
+    on_start: Callable[[TrainingPlan], None],
+    on_step: Callable[[Progress], None],
+    say: Callable[[str], None],
+) -> list[Run]:
     options = SettledOptions.from_dict(ensemble.options)
     runs = []
     for number, (fold, names) in enumerate(zip(ensemble.folds, ensemble.held_out, strict=True), 1):
         say(f"fold {number} of {len(ensemble.folds)}")
+        _same_samples(ensemble, data)
         run = train_folder(
             data,
             fold,
@@ -114,11 +184,20 @@ def resume_folds(
         runs.append(run)
         if not is_complete(run):
             return runs
-    choice = _chosen_rule(runs, _samples(data, options))
+    choice = _chosen_rule(runs, _same_samples(ensemble, data))
     say(choice.describe() if choice else runs[0].rule.describe())
     replace(ensemble, rule=choice.rule if choice else runs[0].rule).save()
-    say(f"report: {report_run(folder, data=data, say=say)}")
+    say(f"report: {report_run(ensemble.folder, data=data, say=say)}")
     return runs
+
+
+def _same_samples(ensemble: Ensemble, data: Path) -> tuple[Sample, ...]:
+    """Reads the samples, and refuses others than the first fold was trained on."""
+    samples = _samples(data, SettledOptions.from_dict(ensemble.options))
+    if (ensemble.folds[0] / RECORD).is_file():
+        digests = {one.name: sample_digest(one) for one in samples}
+        check_same_data(Run.load(ensemble.folds[0]), digests, data)
+    return samples
 
 
 def _samples(data: Path, options: TrainingOptions) -> tuple[Sample, ...]:

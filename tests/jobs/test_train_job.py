@@ -64,7 +64,7 @@ def test_a_run_holds_all_that_it_promises(trained):
     names = {path.relative_to(trained).parts[0] for path in trained.rglob("*") if path.is_file()}
     assert names == {
         *("run.json", "best.keras", "last.keras", "history.csv", "checkpoint.npz", "report.html"),
-        *("pictures", "tensorboard", "weight_maps"),
+        *("pictures", "tensorboard", "weight_maps", ".lock"),
     }
     assert len(list((trained / "weight_maps").iterdir())) == 4
 
@@ -75,7 +75,7 @@ def test_the_record_tells_options_data_and_outcome(trained, cells):
     assert record["data"]["folder"] == str(cells)
     assert record["data"]["training"] == ["c0", "c1", "c2"]
     assert record["data"]["validation"] == ["c3"]
-    assert set(record["versions"]) == {"python", "tensorflow", "keras", "numpy"}
+    assert {"python", "tensorflow", "keras", "numpy"} < set(record["versions"])
     assert record["outcome"]["complete"]
     assert record["outcome"]["steps"] == 40
     assert record["outcome"]["score_name"] == "SEG"

@@ -1,0 +1,218 @@
+"""Trainings killed at random moments and gone on with: `python -m benchmarks.faults --kills 50`.
+
+A tiny network is trained on drawn cells, and so is an ensemble of two. Each training is then done
+over and over, killed by SIGKILL up to three times and gone on with by `resume`. Moments are drawn
+from the time that it takes, most of them from that after the first checkpoint; at some it is then
+waited until a file is half written, which is seen by the temporary ones in the folder; in the
+ensemble, others lie around the end of a fold. After each kill all that a run may hold is read:
+record, checkpoint, models, history. In the end history, weights, momentum, scores, outcome and rule
+of cells are compared with those of the training that nobody killed: all are to be equal with one
+thread; with more of them, numbers may differ by TOLERANCE. Processes are forked from one that has
+imported TensorFlow, which spares its import. Figures are printed and written to
+`benchmarks/results/faults.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from benchmarks.killing import Job, Moment, Trial, run
+from benchmarks.record import RESULTS, origin
+from benchmarks.trained import distance, unreadable
+from keras_unet.checkpoint import CHECKPOINT
+from keras_unet.ensembles import is_ensemble
+from keras_unet.files import leftovers, make_folder, write_json
+from keras_unet.jobs.folds import resume_folds, train_folds
+from keras_unet.jobs.options import TrainingOptions
+from keras_unet.jobs.starting import is_resumable
+from keras_unet.jobs.train import train_folder
+from keras_unet.synthetic import draw_cells
+
+IMAGES, SIDE, CELLS = 4, 96, 8  # drawn pictures, their pixels a side, cells in each
+FOLDS = 2
+EACH = TrainingOptions(  # by a rate so high that scores go up and down
+    steps=40,
+    depth=1,
+    base_filters=4,
+    tile=60,
+    precision="float32",
+    learning_rate=0.3,
+    momentum=0.9,
+)
+ALONE = replace(EACH, steps=80, validation=("c3",))
+AROUND_FOLDS = ("ensemble.json", "fold-1/report.html", "fold-2", "fold-2/best.keras")
+IN_A_ROW = 3  # kills of one training, at most
+SHARE_AROUND, SHARE_EARLY, SHARE_WRITING = 0.5, 0.2, 0.6  # of moments, each of those left
+TOLERANCE = 1e-3
+
+
+def main() -> None:
+    """Kills trainings of both kinds and writes what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50, help="of the network")
+    parser.add_argument("--kills-of-folds", type=int, default=10, help="of the ensemble")
+    parser.add_argument("--threads", type=int, default=1, help="of TensorFlow")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    given = parser.parse_args()
+    os.environ |= environment(given.threads)  # processes start with it
+    tolerance = 0.0 if given.threads == 1 else TOLERANCE
+    with tempfile.TemporaryDirectory() as folder:
+        draw_data(data := Path(folder) / "data")
+        bench = Bench(Path(folder), np.random.default_rng(given.seed))
+        alone = bench.kill("network", partial(train_alone, data), given.kills)
+        folds = bench.kill(
+            "ensemble", partial(train_both, data), given.kills_of_folds, AROUND_FOLDS
+        )
+    result = {
+        "benchmark": " ".join(["python -m benchmarks.faults", *sys.argv[1:]]),
+        **origin(),
+        "threads": given.threads,
+        "tolerance": tolerance,
+        "network": alone.to_dict(),
+        "ensemble": folds.to_dict(),
+    }
+    write_json(make_folder(RESULTS) / "faults.json", result)
+    print(json.dumps(result, indent=2))
+    if not (alone.is_well(tolerance) and folds.is_well(tolerance)):
+        raise SystemExit("a file was damaged, or a training has come to another end")
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Returns what gives TensorFlow so many threads, no GPU and little to say."""
+    names = "OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    return {name: str(threads) for name in names} | quiet
+
+
+def draw_data(folder: Path) -> None:
+    """Draws pictures of cells to train on."""
+    for seed in range(IMAGES):
+        image, instances = draw_cells(seed, size=(SIDE, SIDE), cells=CELLS)
+        for name, pixels in (("images", image), ("labels", instances.astype(np.uint16))):
+            tifffile.imwrite(make_folder(folder / name) / f"c{seed}.tif", pixels)
+
+
+def train_alone(data: Path, folder: Path) -> None:
+    """Trains the network, or goes on with it."""
+    resume = is_resumable(folder)
+    train_folder(data, folder, None if resume else ALONE, resume=resume, say=_mute)
+
+
+def train_both(data: Path, folder: Path) -> None:
+    """Trains the ensemble, or goes on with it."""
+    if is_ensemble(folder):
+        resume_folds(data, folder, say=_mute)
+    else:
+        train_folds(data, folder, EACH, FOLDS, say=_mute)
+
+
+def _mute(_: str) -> None:
+    """Says nothing."""
+
+
+@dataclass
+class Findings:
+    """What came of a training that was killed again and again.
+
+    Attributes:
+        seconds: What it takes if nobody kills it.
+        kills: By what their moment was chosen.
+        half_written: Files that a kill has left half written, by their name.
+        from_the_start: Kills before there was anything to go on from.
+        unreadable: Files that could not be read after a kill, and why.
+        ends: Trainings that came to their end after a kill.
+        left_behind: Temporary files that were still there at an end.
+        largest_difference: Of any number at an end; infinite where words differ.
+    """
+
+    seconds: float
+    kills: Counter[str] = field(default_factory=Counter)
+    half_written: Counter[str] = field(default_factory=Counter)
+    from_the_start: int = 0
+    unreadable: list[str] = field(default_factory=list)
+    ends: int = 0
+    left_behind: int = 0
+    largest_difference: float = 0.0
+
+    def see_kill(self, moment: Moment, folder: Path, whole: Path) -> None:
+        """Takes in what a kill has left."""
+        self.kills[moment.kind] += 1
+        self.half_written.update(path.name.partition("-")[2] for path in leftovers(folder))
+        self.from_the_start += not any(folder.rglob(CHECKPOINT))
+        self.unreadable += [f"killed at {moment}: {one}" for one in unreadable(folder, whole)]
+
+    def see_end(self, folder: Path, whole: Path) -> None:
+        """Takes in what a training that was killed has come to."""
+        self.ends += 1
+        self.left_behind += len(list(leftovers(folder)))
+        self.largest_difference = max(self.largest_difference, distance(folder, whole))
+
+    def is_well(self, tolerance: float) -> bool:
+        """Tells whether nothing was lost."""
+        lost = self.unreadable or self.left_behind
+        return not lost and self.largest_difference <= tolerance
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values."""
+        counted = {"kills": dict(self.kills), "half_written": dict(self.half_written)}
+        seconds = round(self.seconds, 1)
+        return {"killed": self.kills.total(), **vars(self), **counted, "seconds": seconds}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where trainings are killed, and the draw of the moments."""
+
+    folder: Path
+    rng: np.random.Generator
+
+    def kill(self, name: str, job: Job, kills: int, around: tuple[str, ...] = ()) -> Findings:
+        """Trains twice undisturbed, the first time to load, then until there are so many kills."""
+        whole, again = self.folder / name, self.folder / f"{name}-again"
+        run(job, whole)
+        usual = run(job, again)
+        if distance(whole, again) > 0:
+            print(f"{name}: two trainings that nobody kills differ by {distance(whole, again)}")
+        found = Findings(usual.seconds)
+        while (left := kills - found.kills.total()) > 0:
+            folder = Path(tempfile.mkdtemp(dir=self.folder)) / name
+            before = found.kills.total()
+            for moment in islice(self._moments(folder, usual, around), left):
+                if not run(job, folder, moment).killed:
+                    break
+                found.see_kill(moment, folder, whole)
+            if found.kills.total() > before:
+                run(job, folder)
+                found.see_end(folder, whole)
+            print(f"{name}: {found.kills.total()} kills of {kills}", flush=True)
+        return found
+
+    def _moments(self, folder: Path, usual: Trial, around: tuple[str, ...]) -> Iterator[Moment]:
+        """Draws when to kill a training, up to IN_A_ROW times, from what is still to come."""
+        for _ in range(self.rng.integers(1, IN_A_ROW, endpoint=True)):
+            coming = [path for path in around if not (folder / path).exists()]
+            if coming and self.rng.random() < SHARE_AROUND:
+                yield Moment(0, early=True, path=str(self.rng.choice(coming)))
+            elif self.rng.random() < SHARE_EARLY:
+                yield Moment(self.rng.uniform(0, usual.seconds), early=True)
+            else:
+                seconds = self.rng.uniform(0, usual.since_checkpoint)
+                yield Moment(seconds, writing=self.rng.random() < SHARE_WRITING)
+
+
+if __name__ == "__main__":
+    main()

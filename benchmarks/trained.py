@@ -1,0 +1,124 @@
+"""What a folder of runs holds: whether it can be read, and how far it is from another's."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_unet.backend import keras
+from keras_unet.checkpoint import BEST, CHECKPOINT, HISTORY, LAST
+from keras_unet.ensembles import RECORD as ENSEMBLE
+from keras_unet.ensembles import Ensemble, is_ensemble
+from keras_unet.runs import RECORD, Run
+
+OF_THE_CLOCK = {"seconds", "finished"}
+
+
+def unreadable(folder: Path, whole: Path) -> Iterator[str]:
+    """Yields the files of a folder that cannot be read, or say what the whole training never said.
+
+    Args:
+        folder: A run, or an ensemble, whose training was killed.
+        whole: One that nobody killed.
+    """
+    for path in sorted(folder.rglob("*")):
+        try:
+            _read(path, whole / path.relative_to(folder))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a file is to be told
+            yield f"{path.relative_to(folder)}: {type(error).__name__}: {error}"
+
+
+def _read(path: Path, whole: Path) -> None:
+    """Reads a file in the way it is used; others than those of a run are passed over.
+
+    Raises:
+        ValueError: It is not of this training.
+    """
+    if path.name == RECORD:
+        Run.load(path.parent)
+    elif path.name == ENSEMBLE:
+        Ensemble.load(path.parent)
+    elif path.name == CHECKPOINT:
+        _checkpoint(path)
+    elif path.name == HISTORY:
+        rows = _history(path)
+        if rows != _history(whole)[: len(rows)]:
+            raise ValueError("other rows than those of the whole training")
+    elif path.name in {BEST, LAST}:
+        keras.saving.load_model(path)
+        if not (path.parent / CHECKPOINT).is_file():
+            raise ValueError("a model without a checkpoint to go on from")
+
+
+def distance(one: Path, other: Path) -> float:
+    """Returns the largest difference between the numbers of two folders.
+
+    It is infinite where words, or how many numbers there are, differ.
+    """
+    first, second = (_contents(folder) for folder in (one, other))
+    if first.keys() != second.keys():
+        return inf
+    return max(_apart(first[name], second[name]) for name in first)
+
+
+def _apart(one: Any, other: Any) -> float:
+    if not isinstance(one, np.ndarray):
+        return 0.0 if one == other else inf
+    if one.shape != other.shape:
+        return inf
+    if np.array_equal(one, other, equal_nan=one.dtype.kind == "f"):
+        return 0.0
+    return float(np.nan_to_num(np.abs(one.astype(float) - other.astype(float)), nan=inf).max())
+
+
+def _contents(folder: Path) -> dict[str, Any]:
+    """Returns all that a training leaves, by names of its own, but for what the clock says."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob(RECORD)):
+        run, name = Run.load(path.parent), path.parent.relative_to(folder)
+        parts = {
+            "rule": run.rule.to_dict(),
+            **_without_clock(run.record["outcome"]),
+            **_checkpoint(run.folder / CHECKPOINT),
+            **_columns(_history(run.folder / HISTORY)),
+            **_weights(run.folder / BEST),
+            **_weights(run.folder / LAST),
+        }
+        found |= {f"{name}/{part}": value for part, value in parts.items()}
+    rule = Ensemble.load(folder).rule if is_ensemble(folder) else None
+    return found | {"rule": rule and rule.to_dict()}
+
+
+def _history(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as table:
+        return [_without_clock(row) for row in csv.DictReader(table)]
+
+
+def _columns(rows: list[dict[str, str]]) -> dict[str, NDArray[np.float64]]:
+    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
+
+
+def _checkpoint(path: Path) -> dict[str, NDArray[Any]]:
+    """Reads all numbers of a checkpoint, those of its progress that the clock has no part in."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    progress = _without_clock(json.loads(str(arrays.pop("progress"))))
+    del progress["rows"]  # are the history
+    numbers = {name: np.array(value, float) for name, value in progress.items()}
+    return {f"checkpoint {name}": value for name, value in {**arrays, **numbers}.items()}
+
+
+def _weights(path: Path) -> dict[str, NDArray[Any]]:
+    weights = keras.saving.load_model(path).get_weights()
+    return {f"{path.name} {number}": one for number, one in enumerate(weights)}
+
+
+def _without_clock(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in OF_THE_CLOCK}
