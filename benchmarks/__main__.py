@@ -21,14 +21,16 @@ from benchmarks.comparing import measure
 from benchmarks.comparisons import QUICK, Sizes, comparisons
 from benchmarks.growth import QUICK as QUICK_RANGE
 from benchmarks.growth import Range, growth
+from benchmarks.memory import memory, trainings
+from benchmarks.memory import quick as quick_trainings
 from benchmarks.record import RESULTS, ROOT, origin
 from benchmarks.timing import PAIRS
 from keras_unet.files import make_folder, write_json
 from keras_unet.machine import Machine
 from keras_unet.packages import installed_version
 
-GROWTH = "growth"
-NAMES = [*comparisons(QUICK, "cpu"), GROWTH]
+GROWTH, MEMORY = "growth", "memory"
+NAMES = [*comparisons(QUICK, "cpu"), GROWTH, MEMORY]
 PACKAGES = (
     "tensorflow",
     "keras",
@@ -78,6 +80,8 @@ def main(names: tuple[str, ...], device: str, pairs: int, quick: bool, out: Path
 
 
 def _measured(name: str, device: str, pairs: int, quick: bool) -> dict[str, Any]:
+    if name == MEMORY:
+        return memory(quick_trainings() if quick else trainings(), click.echo)
     if name != GROWTH:
         sizes = QUICK if quick else Sizes()
         return measure(comparisons(sizes, device)[name], pairs, click.echo)

@@ -10,11 +10,19 @@ import click
 
 FROM_DATA = "[default: from the data]"
 
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt])(i?)b", re.IGNORECASE)
 _SHARE = re.compile(r"-?(\d+\.\d*|\.\d+)|0|1")  # a name of digits, such as 07, is no share
 _OF_DATA = (
     click.option("--depth", type=int, help=f"Number of poolings (paper: 4) {FROM_DATA}"),
     click.option("--padding", type=click.Choice(["valid", "same"]), help='Paper: "valid".'),
     click.option("--tile", type=int, help=f"Input tile in pixels (paper: 572) {FROM_DATA}"),
+    click.option("--base-filters", type=int, help="Features of the first level (32; paper: 64)."),
+    click.option("--normalization", type=click.Choice(["batch", "group"]), help="Paper: none."),
+    click.option(
+        "--batch-size", type=int, help="Tiles a batch, of each replica (1, as in the paper)."
+    ),
+    click.option("--precision", help="auto, float32, bfloat16 or float16."),
+    click.option("--memory-limit", help="Such as 8GB: the tile is chosen to make do with that."),
     click.option("--validation", help="Share of images held out (0.2), or their names: a,b,c."),
     click.option("--seed", type=int, help="Makes the run reproducible (0)."),
     click.option(
@@ -54,7 +62,29 @@ def given_of(choices: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in choices.items() if value is not None}
     if "validation" in given:
         given["validation"] = share_or_names(given["validation"])
+    if "memory_limit" in given:
+        given["memory_limit"] = bytes_of(given["memory_limit"])
     return given
+
+
+def bytes_of(text: str) -> int:
+    """Reads an amount of memory.
+
+    >>> bytes_of("8GB"), bytes_of("1.5 gib")
+    (8000000000, 1610612736)
+
+    Raises:
+        ValueError: If it is no number with a unit.
+    """
+    found = _MEMORY.fullmatch(text.strip())
+    if not found:
+        raise ValueError(
+            "--memory-limit must be a number with its unit, such as 8GB or 500MB. "
+            f"Received: {text!r}"
+        )
+    number, unit, binary = found.groups()
+    base = 1024.0 if binary else 1000.0
+    return round(float(number) * base ** ("kmgt".index(unit.lower()) + 1))
 
 
 def share_or_names(text: str) -> float | tuple[str, ...]:

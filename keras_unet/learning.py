@@ -25,12 +25,8 @@ _PATH = click.Path(path_type=Path)
 @click.option("--epochs", type=float, help="Length in passes over the training pixels.")
 @click.option("--max-minutes", type=float, help="Length in minutes.")
 @click.option("--patience", type=int, help="Validations without a better score to end after.")
-@click.option("--base-filters", type=int, help="Features of the first level (32; paper: 64).")
-@click.option("--normalization", type=click.Choice(["batch", "group"]), help="Paper: none.")
 @click.option("--dropout", type=float, help="Rate at the end of the contracting path (0.5).")
-@click.option("--batch-size", type=int, help="Tiles a batch, of each replica (1, as in the paper).")
 @click.option("--folds", type=int, help="Cross-validation: train so many networks, an ensemble.")
-@click.option("--precision", help="auto, float32, bfloat16 or float16.")
 @click.option("--learning-rate", type=float, help="The highest rate (0.01).")
 @click.option("--momentum", type=float, help="Of the gradient (0.99, as in the paper).")
 @options_of_data
@@ -101,7 +97,7 @@ def _train(
     if distribute is not None:
         raise ValueError(
             "--distribute trains one network on several devices. Received it for an ensemble; "
-            "leave it out, or train each fold by a command of its own"
+            "leave it out"
         )
     job = import_quietly("keras_unet.jobs.folds")
     runs: list[Run]

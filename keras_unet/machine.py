@@ -66,6 +66,11 @@ def total_memory() -> int:
     return _memory()[0]
 
 
+def free_memory() -> int:
+    """Returns the bytes of memory that are still to be had."""
+    return _memory()[1]
+
+
 def _memory() -> tuple[int, int]:
     """Reads total and available memory; a container (cgroup 2) may allow less than there is."""
     memory = psutil.virtual_memory()

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 class TrainingPlan:
     """How long and how fast to train.
 
-    >>> plan = TrainingPlan(steps=1000, learning_rate=0.01, warmup=0.1)
-    >>> [round(plan.rate(plan.progress(step, seconds=0)), 4) for step in (0, 50, 100, 550, 1000)]
-    [0.0, 0.005, 0.01, 0.005, 0.0]
+    Example:
+        >>> plan = TrainingPlan(steps=1000, learning_rate=0.01, warmup=0.1)
+        >>> shares = [plan.progress(step, seconds=0) for step in (0, 50, 100, 550, 1000)]
+        >>> [round(plan.rate(share), 4) for share in shares]
+        [0.0, 0.005, 0.01, 0.005, 0.0]
 
     Attributes:
         steps: Updates in all; None where the minutes alone decide.

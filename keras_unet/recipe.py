@@ -6,7 +6,7 @@ that such rules can do without tuning.
 
 depth           As far as the network sees around a pixel (its margin) the larger cells reach.
 tile            Its output covers an image of median size and holds some of the larger cells; it is
-                no larger than the paper's.
+                no larger than the paper's, nor than memory is to hold.
 amplitude       The deformation strains a tile as the paper's 10 pixels strain one of 572.
 sigma           The border term reaches as far as the paper's, less where cells are small.
 class balance   Every class weighs alike in all, be it rare or frequent.
@@ -62,7 +62,13 @@ class Recipe:
 
     @classmethod
     def of(
-        cls, seen: Fingerprint, *, padding: Padding = "valid", batch_size: int = 1, **given: Any
+        cls,
+        seen: Fingerprint,
+        *,
+        padding: Padding = "valid",
+        batch_size: int = 1,
+        largest_tile: Callable[[int], int | None] = lambda _: None,
+        **given: Any,
     ) -> Recipe:
         """Applies the rules.
 
@@ -70,6 +76,7 @@ class Recipe:
             seen: What was seen over the training images.
             padding: The network's.
             batch_size: Tiles a batch.
+            largest_tile: Gives the largest tile that memory is to hold at a depth; None for any.
             given: Numbers that are not to be chosen, by name.
         """
         reasons: dict[str, str] = {}
@@ -83,7 +90,7 @@ class Recipe:
 
         depth = choose("depth", _depth, seen, padding, given.get("tile"))
         network = Architecture(depth=depth, padding=padding)
-        tile = choose("tile", _tile, seen, network)
+        tile = choose("tile", _tile, seen, network, largest_tile)
         return cls(
             depth=depth,
             tile=tile,
@@ -145,13 +152,18 @@ def _depth_for_cells(seen: Fingerprint) -> tuple[int, str]:
     )
 
 
-def _tile(seen: Fingerprint, network: Architecture) -> tuple[int, str]:
+def _tile(
+    seen: Fingerprint, network: Architecture, largest_tile: Callable[[int], int | None]
+) -> tuple[int, str]:
     """The output covers the median image, or some of the larger cells; the paper's at most."""
     cells = CELLS_IN_TILE * seen.diameters.high if seen.diameters else 0.0
     covered = max(ceil(cells), ceil(seen.median_side))
     what = "an image" if seen.median_side >= cells else f"{CELLS_IN_TILE:g} large cells"
     wanted = covered + 2 * network.margin
     tile = network.fitting_size(min(PAPER_TILE, wanted))
+    held = largest_tile(network.depth)
+    if held is not None and held < tile:
+        return held, f"pixels, the most that --memory-limit leaves room for; without it, {tile}"
     if wanted > tile:
         return tile, f"pixels, the paper's; {what} of {covered} would take a larger one"
     return tile, (

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keras_unet.quiet import compiled_code_quiet
+from keras_unet.shortage import is_memory_shortage
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -53,7 +54,7 @@ def one_line_errors() -> Iterator[None]:
     except (ValueError, OSError, ImportError) as error:
         raise _Failure(str(error)) from error
     except Exception as error:
-        if not _is_memory_shortage(error):
+        if not is_memory_shortage(error):
             raise
         found = _SHORTAGE.search(str(error))
         reason = f" ({found[0]})" if found else ""
@@ -61,15 +62,6 @@ def one_line_errors() -> Iterator[None]:
             f"not enough memory{reason}; take a smaller --tile, or train with fewer --base-filters "
             "or a smaller --batch-size"
         ) from error
-
-
-def _is_memory_shortage(error: Exception) -> bool:
-    """Tells whether memory ran out: in Python, in TensorFlow, or in oneDNN, which says status 1."""
-    errors = getattr(sys.modules.get("tensorflow"), "errors", None)  # not imported for this
-    if errors is None or isinstance(error, MemoryError):
-        return isinstance(error, MemoryError)
-    in_onednn = isinstance(error, errors.AbortedError) and "Status: 1," in str(error)
-    return in_onednn or isinstance(error, errors.ResourceExhaustedError)
 
 
 def import_quietly(module: str) -> Any:
@@ -107,14 +99,22 @@ class Lines:
             self.say(f"{_validation(progress)}, {self.left(progress)} left")
 
     def on_tiles(self, path: Path, done: int, total: int) -> None:
-        """Prints a line on the tiles of an image that are predicted, now and then."""
+        """Tells of the tiles of an image that are predicted, now and then."""
+        self.on_part(path, done, total, "tile {:,} of {:,}")
+
+    def on_bytes(self, path: Path, done: int, total: int) -> None:
+        """Tells of the bytes of a file that have come, now and then."""
+        self.on_part(path, done, total, "{:,} of {:,} bytes")
+
+    def on_part(self, path: Path, done: int, total: int, words: str) -> None:
+        """Prints a line on how far the work on a file is, now and then."""
         pace = self.pace_of(path, done)
         if time.monotonic() - pace.told >= self.pause:
             pace.told = time.monotonic()
-            self.say(pace.describe(done, total))
+            self.say(pace.describe(done, total, words))
 
     def pace_of(self, path: Path, done: int) -> _Pace:
-        """Returns how fast an image goes, from its first tile on."""
+        """Returns how fast a file goes, from its first part on."""
         if self.pace is None or self.pace.path != path:
             now = time.monotonic()
             self.pace = _Pace(path, done, now, now)
@@ -136,17 +136,17 @@ class Lines:
 
 @dataclass
 class _Pace:
-    """How fast the tiles of an image go: how many were done when, and when it was last told."""
+    """How fast the parts of a file go: how many were done when, and when it was last told."""
 
     path: Path
     before: int
     started: float
     told: float
 
-    def describe(self, done: int, total: int) -> str:
+    def describe(self, done: int, total: int, words: str) -> str:
         seconds, made = time.monotonic() - self.started, done - self.before
         left = str(timedelta(seconds=round(seconds * (total - done) / made))) if made else "-:--"
-        return f"{self.path.name}: tile {done:,} of {total:,}, {left} left"
+        return f"{self.path.name}: {words.format(done, total)}, {left} left"
 
 
 class BarWithLines(Lines):
@@ -175,9 +175,9 @@ class BarWithLines(Lines):
             f"{self.left(progress)} left",
         )
 
-    def on_tiles(self, path: Path, done: int, total: int) -> None:
+    def on_part(self, path: Path, done: int, total: int, words: str) -> None:
         """Shows the bar, and moves it."""
-        text = self.pace_of(path, done).describe(done, total)
+        text = self.pace_of(path, done).describe(done, total, words)
         self.bar.start_task(self.task)
         self.bar.update(self.task, visible=True, completed=done / total, description=text)
 

@@ -194,3 +194,72 @@ def test_numpy_numbers_become_pythons():
 def test_of_refuses_what_build_unet_has_not_made(model):
     with pytest.raises(ValueError, match=r"^model must be a network of build_unet, .*Received: "):
         Architecture.of(model)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("normalization", [None, "batch", "group"])
+def test_weights_and_kept_numbers_are_those_of_the_layers(padding, normalization):
+    from keras_unet.model import unet_of
+
+    network = Architecture(
+        channels=3,
+        classes=4,
+        depth=2,
+        base_filters=3,
+        padding=padding,
+        normalization=normalization,
+        dropout=0.0,
+    )
+    size = network.fitting_size(70)
+    model = unet_of(network, (size, size))
+    assert network.parameters == sum(int(np.prod(one.shape)) for one in model.trainable_variables)
+    kept = [
+        int(np.prod(layer.output.shape[1:]))
+        for layer in model.layers
+        if layer.name.endswith(("conv1", "conv2", "pool", "concatenate"))
+    ]
+    assert network._kept(size) == kept
+
+
+MEASURED = [  # by `python -m benchmarks memory`: network, tile, tiles a batch, precision, megabytes
+    ({"base_filters": 8}, 252, 1, "float32", 186),
+    ({"base_filters": 24}, 508, 1, "float32", 524),
+    ({"base_filters": 24}, 508, 1, "bfloat16", 487),
+    ({"base_filters": 48}, 380, 1, "bfloat16", 843),
+]
+
+
+@pytest.mark.parametrize(("network", "tile", "batch_size", "precision", "megabytes"), MEASURED)
+def test_memory_of_trainings_is_predicted_within_15_percent(
+    network, tile, batch_size, precision, megabytes
+):
+    given = {"batch_size": batch_size, "precision": precision}
+    predicted = Architecture(**network).training_memory(tile, **given) / 1e6
+    assert 0.85 <= predicted / megabytes <= 1.15
+
+
+def test_memory_of_float16_is_taken_for_that_of_bfloat16():
+    assert FIGURE_1.training_memory(572, precision="float16") == (
+        FIGURE_1.training_memory(572, precision="bfloat16")
+    )
+
+
+def test_memory_of_a_tile_that_does_not_fit():
+    with pytest.raises(ValueError, match=r"tile_size must be 16k.*Received: 570"):
+        FIGURE_1.training_memory(570)
+
+
+@settings(deadline=None, max_examples=30)
+@given(architectures, st.integers(100, 3000), st.integers(1, 3))
+def test_the_largest_tile_is_held_and_the_next_is_not(network, megabytes, batch_size):
+    def takes(size):
+        return network.training_memory(size, batch_size=batch_size)
+
+    largest = network.largest_tile(megabytes * 1e6, 1000, batch_size=batch_size)
+    if largest is None:
+        smallest = network.minimum_size
+        assert smallest > 1000 or takes(smallest) > megabytes * 1e6
+    else:
+        assert takes(largest) <= megabytes * 1e6
+        following = largest + network.step
+        assert following > 1000 or takes(following) > megabytes * 1e6

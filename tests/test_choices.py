@@ -1,6 +1,6 @@
 import pytest
 
-from keras_unet.choices import given_of, names_of, share_or_names
+from keras_unet.choices import bytes_of, given_of, names_of, share_or_names
 from keras_unet.cli import main
 
 
@@ -21,6 +21,28 @@ def test_a_share_or_names(text, meant):
 
 def test_names_are_parted_at_commas():
     assert names_of(" a ,b,, ") == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("8GB", 8 * 10**9),
+        ("8 gb", 8 * 10**9),
+        ("1.5GiB", 3 * 2**29),
+        ("500MB", 5 * 10**8),
+        ("64kib", 2**16),
+        ("1TB", 10**12),
+    ],
+)
+def test_an_amount_of_memory(text, number):
+    assert bytes_of(text) == number
+    assert given_of({"memory_limit": text}) == {"memory_limit": number}
+
+
+@pytest.mark.parametrize("text", ["8", "GB", "8 potatoes", "-1GB", "8GBs", ""])
+def test_an_amount_without_a_unit_is_refused(text):
+    with pytest.raises(ValueError, match=r"--memory-limit must be .* such as 8GB.*Received: '"):
+        bytes_of(text)
 
 
 def test_train_and_inspect_share_the_options_of_data():

@@ -5,7 +5,7 @@ import psutil
 import pytest
 
 from keras_unet import machine
-from keras_unet.machine import Machine, in_gigabytes, total_memory
+from keras_unet.machine import Machine, free_memory, in_gigabytes, total_memory
 
 
 @pytest.fixture
@@ -41,6 +41,7 @@ def test_a_container_may_allow_less_memory_than_there_is(tmp_path, container):
     here = Machine.here(tmp_path)
     assert (here.memory, here.free_memory) == (2**28, 2**20)
     assert total_memory() == 2**28
+    assert free_memory() == 2**20
 
 
 def test_what_a_container_has_overdrawn_is_no_negative_memory(tmp_path, container):

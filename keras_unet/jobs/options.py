@@ -30,8 +30,13 @@ _CHOICES = {
     "standardise": get_args(Mode),
     "engine": get_args(Engine),
 }
-_UNSAID = {"class_balance": True, "momentum": 0.99, "zoom": 0.0}  # of older runs
-_WHOLE = {"batch_size": 1, "seed": 0, "ignore": 0}
+_UNSAID = {  # of older runs
+    "class_balance": True,
+    "memory_limit": None,
+    "momentum": 0.99,
+    "zoom": 0.0,
+}
+_WHOLE = {"batch_size": 1, "seed": 0, "ignore": 0, "memory_limit": 1}
 SEEDS = 2**32  # that Keras and NumPy take, from 0
 
 
@@ -53,6 +58,8 @@ class TrainingOptions:
         dropout: Rate at the end of the contracting path.
         tile: Height and width of the input tile in pixels, or None. The paper takes 572.
         batch_size: Tiles a batch. The paper takes 1.
+        memory_limit: Bytes that the training is to make do with, by a smaller tile if need be; None
+            for no limit.
         validation: Share of the images held out, or their names.
         seed: Makes the run reproducible.
         precision: "auto", "float32", "bfloat16" or "float16".
@@ -87,6 +94,7 @@ class TrainingOptions:
     dropout: float = 0.5
     tile: int | None = None
     batch_size: int = 1
+    memory_limit: int | None = None
     validation: float | Sequence[str] = 0.2
     seed: int = 0
     precision: str = "auto"
@@ -127,7 +135,8 @@ class TrainingOptions:
         """Returns the options as JSON knows them."""
         return asdict(self)
 
-    def _network(self, depth: int, channels: int = 1, classes: int = 2) -> Architecture:
+    def network(self, depth: int, channels: int = 1, classes: int = 2) -> Architecture:
+        """Returns the network of a depth, for images of so many channels and so many classes."""
         return Architecture(
             channels=channels,
             classes=classes,
@@ -190,7 +199,7 @@ class TrainingOptions:
         self._plan(1 if self.steps is None else self.steps)
 
     def _check_network(self) -> None:
-        network = self._network(PAPER_DEPTH if self.depth is None else self.depth)
+        network = self.network(PAPER_DEPTH if self.depth is None else self.depth)
         if self.tile is not None and self.depth is None:
             deepest_for(self.tile, self.padding)
         elif self.tile is not None:
@@ -245,7 +254,7 @@ class SettledOptions(TrainingOptions):
 
     def architecture(self, *, channels: int, classes: int) -> Architecture:
         """Returns the network for images of so many channels and labels of so many classes."""
-        return self._network(self.depth, channels, classes)
+        return self.network(self.depth, channels, classes)
 
     def augmentation(self) -> Augmentation:
         """Returns how training tiles are varied."""

@@ -11,6 +11,7 @@ from keras_unet.data.images import read_planes
 from keras_unet.data.large import is_large, is_zarr, open_large
 from keras_unet.data.standardisation import Moments
 from keras_unet.jobs.extras import require
+from keras_unet.jobs.halving import Halving
 from keras_unet.jobs.labelling import Made, Order, Plane
 from keras_unet.jobs.networks import Member, load_network, load_runs, predict_together
 from keras_unet.jobs.outputs import Storage
@@ -53,7 +54,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         out: Folder to write to.
         save: Of "instances", "classes" and "probabilities"; empty for the run's kind of labels.
         tile_size: Height and width of the input tile in pixels; None chooses. A .tflite file has
-            its own.
+            its own. A tile that memory does not hold is halved, and so are those after it.
         precision: Precision to predict in; None for that of the training. A .tflite file has its
             own.
         symmetries: Whether to average over the eight symmetries of the square, in eight times the
@@ -71,7 +72,8 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         ValueError: If an image cannot be read or does not suit the run, outputs of two files would
             have one name, an output would replace an image, an output is unknown, or a number of
             the rule is out of range or of no effect.
-        OSError: If a file or the run is missing, or the folder cannot be written.
+        OSError: If a file or the run is missing, the folder cannot be written, or memory does not
+            hold the smallest tile.
     """
     runs = load_runs(run_folder)
     storage = storage or Storage()
@@ -79,7 +81,10 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     streamed = {path for path in order.images if _is_streamed(order, path, storage.stream)}
     if streamed:
         require("large", "zarr")
-    members = [(one, load_network(one, precision)) for one in runs]
+    halving = Halving(say)
+    members = [
+        (one, halving.around(load_network(one, precision), one.architecture)) for one in runs
+    ]
     moments = {
         path: _check_image(members[0], path, tile_size, path in streamed) for path in order.images
     }

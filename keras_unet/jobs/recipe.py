@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from keras_unet.backend import tf
 from keras_unet.data.fingerprint import Fingerprint
+from keras_unet.jobs.budget import Budget
 from keras_unet.jobs.options import SettledOptions, TrainingOptions
+from keras_unet.machine import free_memory
 from keras_unet.recipe import Recipe
 
 _HEAD = "chosen by that, and the options that take other numbers:"
@@ -23,12 +26,26 @@ def settle(
 
     Returns:
         The options with all numbers set. They are what the run records.
+
+    Raises:
+        ValueError: If the memory that training is limited to does not hold the tile that is given,
+            or any.
     """
+    budget = Budget(options, seen)
     recipe = Recipe.of(
-        seen, padding=options.padding, batch_size=options.batch_size, **options.given
+        seen,
+        padding=options.padding,
+        batch_size=options.batch_size,
+        largest_tile=budget.largest_tile,
+        **options.given,
     )
+    budget.check(recipe.depth, recipe.tile)
     if recipe.reasons:
         say(f"{seen.describe()}\n{_HEAD}\n{recipe.describe()}")
+    if not options.memory_limit and not tf.config.list_physical_devices("GPU"):
+        warning = budget.warning(recipe.depth, recipe.tile, free_memory())
+        if warning:
+            say(f"Warning: {warning}")
     return SettledOptions(
         **options.to_dict() | {name: getattr(recipe, name) for name in recipe.reasons}
     )

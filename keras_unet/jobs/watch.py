@@ -43,17 +43,25 @@ class Watch:
         targets: The images, at least one.
         held_out: Whether they are held out. Images of the training itself are looked at for a
             collapse alone and get no score.
+        tile: Height and width in pixels of the tiles to predict by, about; None chooses.
     """
 
     run: Run
     targets: Sequence[Target]
     held_out: bool = True
+    tile: int | None = None
 
     @classmethod
-    def of(cls, run: Run, training: Sequence[Target], validation: Sequence[Sample]) -> Watch:
+    def of(
+        cls,
+        run: Run,
+        training: Sequence[Target],
+        validation: Sequence[Sample],
+        tile: int | None = None,
+    ) -> Watch:
         """Watches the images held out or, where there is none, one of the training."""
         held_out = [Target.of(sample, run.scheme) for sample in validation]
-        return cls(run, held_out or training[:1], bool(held_out))
+        return cls(run, held_out or training[:1], bool(held_out), tile)
 
     def __call__(self, model: Any) -> Validation:
         """Looks at the model."""
@@ -104,7 +112,11 @@ class Watch:
 
     def _view(self, model: Any, target: Target) -> View:
         image = self.run.standardisation.apply(target.sample.image)
-        probabilities = predict_image(model, image, architecture=self.run.architecture)
+        network = self.run.architecture
+        tile = None
+        if self.tile is not None:
+            tile = network.fitting_size(max(self.tile, 2 * network.context + network.step))
+        probabilities = predict_image(model, image, tile_size=tile, architecture=network)
         classes = np.asarray(probabilities.argmax(axis=-1), np.uint8)
         return View(target, classes, cell_probability(probabilities))
 

@@ -34,6 +34,7 @@ REFUSED = {
     "no sigma": ({"sigma": float("nan")}, "sigma must be more than 0 pixels.*sigma=nan"),
     "amplitude": ({"amplitude": -1.0}, "amplitude must be .*at least 0.*-1"),
     "zoom": ({"zoom": -1.0}, "zoom must be .*at least 0.*-1"),
+    "memory_limit": ({"memory_limit": 0}, "memory_limit must be a whole number.*least 1.*=0"),
     "learning_rate": ({"learning_rate": 0.0}, "learning_rate must be greater than 0.*0.0"),
 }
 
@@ -84,6 +85,14 @@ def test_a_record_from_before_there_was_a_choice_was_balanced():
     values = SettledOptions(steps=7).to_dict()
     del values["class_balance"]
     assert SettledOptions.from_dict(values) == SettledOptions(steps=7, class_balance=True)
+
+
+def test_a_record_from_before_there_was_a_limit_has_none():
+    values = SettledOptions(steps=7).to_dict()
+    del values["memory_limit"]
+    assert SettledOptions.from_dict(values) == SettledOptions(steps=7)
+    limited = SettledOptions(steps=7, memory_limit=8 * 10**9)
+    assert SettledOptions.from_dict(json.loads(json.dumps(limited.to_dict()))) == limited
 
 
 @pytest.mark.parametrize("name", ["depth", "tile", "sigma", "class_balance", "amplitude", "steps"])

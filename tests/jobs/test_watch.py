@@ -167,3 +167,15 @@ def test_picture_shows_the_first_image(tmp_path):
     picture = Watch.of(run(tmp_path), [], [sample(HALF)])(constant(2, 0)).picture
     assert picture.dtype == np.uint8
     assert picture.shape[2] == 3
+
+
+@pytest.mark.parametrize(("tile", "size"), [(None, 66), (10, 18), (30, 30), (31, 32)])
+def test_tiles_are_no_larger_than_asked_for_but_reach_the_next(tmp_path, tile, size):
+    sizes = []
+
+    def model(batch):
+        sizes.append(batch.shape[1])
+        return constant(2, 0)(batch)
+
+    Watch.of(run(tmp_path), [], [sample([[0] * 50] * 50)], tile).views(model)
+    assert max(sizes) == size

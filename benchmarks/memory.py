@@ -1,0 +1,165 @@
+"""Memory of trainings: what `Architecture.training_memory` predicts, against what is taken.
+
+Each training is a few steps of the real loop, with two validations' files, in a process of its own.
+What counts is the most memory that was resident at a time (the operating system's count) above what
+was once TensorFlow had done its first sum. A busy machine does not disturb it.
+"""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from keras_unet.architecture import Architecture
+from keras_unet.quiet import compiled_code_quiet
+
+GOAL = "0.85 to 1.15"
+IMAGE = 512  # pixels of its height and width
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A training to measure.
+
+    Attributes:
+        network: The network.
+        tile: Height and width of the input tile in pixels.
+        batch_size: Tiles a batch.
+        precision: "float32" or "bfloat16".
+        steps: How many.
+    """
+
+    network: Architecture = field(default_factory=Architecture)
+    tile: int = 572
+    batch_size: int = 1
+    precision: str = "float32"
+    steps: int = 6
+
+    @property
+    def predicted(self) -> int:
+        """Bytes that it should take."""
+        return self.network.training_memory(
+            self.tile, batch_size=self.batch_size, precision=self.precision
+        )
+
+    def __str__(self) -> str:
+        network = self.network
+        kind = f" {network.normalization}" if network.normalization else ""
+        return (
+            f"depth {network.depth}, {network.base_filters} features, {network.padding}{kind}, "
+            f"{self.batch_size} x {self.tile}, {self.precision}"
+        )
+
+
+def trainings() -> list[Training]:
+    """Lists what is measured: none of those that the law was fitted to."""
+    cases: list[tuple[dict[str, Any], int, int]] = [  # network, tile, tiles a batch
+        ({"base_filters": 8}, 252, 1),
+        ({"base_filters": 24}, 508, 1),
+        ({"base_filters": 48}, 380, 1),
+        ({"base_filters": 64}, 572, 1),
+        ({"base_filters": 16}, 508, 2),
+        ({"depth": 2, "base_filters": 16}, 412, 1),
+        ({"depth": 2, "base_filters": 48}, 500, 1),
+        ({"depth": 3, "base_filters": 24}, 436, 2),
+        ({"depth": 3, "base_filters": 64}, 500, 1),
+        ({"depth": 5, "base_filters": 8}, 508, 1),
+        ({"depth": 5, "base_filters": 24}, 444, 1),
+        ({"padding": "same", "base_filters": 24}, 320, 1),
+        ({"padding": "same", "depth": 2, "base_filters": 32}, 448, 1),
+        ({"base_filters": 24, "normalization": "batch"}, 508, 1),
+        ({"base_filters": 24, "normalization": "group"}, 508, 1),
+        ({"base_filters": 24, "channels": 3, "classes": 4}, 444, 1),
+    ]
+    return [
+        Training(network=Architecture(**given), tile=tile, batch_size=batch, precision=precision)
+        for given, tile, batch in cases
+        for precision in ("float32", "bfloat16")
+    ]
+
+
+def quick() -> list[Training]:
+    """Lists one that takes seconds."""
+    return [Training(network=Architecture(depth=2, base_filters=2), tile=76, steps=2)]
+
+
+def memory(
+    measured: Sequence[Training], say: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    """Measures trainings, one after the other.
+
+    Args:
+        measured: The trainings.
+        say: Takes a line on each.
+    """
+    found = []
+    for one in measured:
+        taken = _in_a_process_of_its_own(one)
+        ratio = one.predicted / taken
+        say(
+            f"{one}: predicted {one.predicted / 1e6:,.0f} MB, measured {taken / 1e6:,.0f} MB, "
+            f"ratio {ratio:.3f}"
+        )
+        megabytes = {
+            "megabytes_predicted": round(one.predicted / 1e6, 1),
+            "megabytes": round(taken / 1e6, 1),
+            "ratio": round(ratio, 3),
+        }
+        found.append(asdict(one) | megabytes)
+    ratios = [one["ratio"] for one in found]
+    lowest, highest = min(ratios), max(ratios)
+    say(f"ratios from {lowest} to {highest}, goal {GOAL}")
+    return {
+        "training_memory": {
+            "ratio_lowest": lowest,
+            "ratio_highest": highest,
+            "goal": GOAL,
+            "met": lowest >= 0.85 and highest <= 1.15,
+            "measured": found,
+        }
+    }
+
+
+def _in_a_process_of_its_own(one: Training) -> int:
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_taken, one).result()
+
+
+def _taken(one: Training) -> int:
+    """Trains, and returns the bytes that were resident at most above those at the start."""
+    with compiled_code_quiet():
+        from keras_unet.backend import tf
+        from keras_unet.data.atlas import TrainingImage
+        from keras_unet.data.pipeline import build_dataset
+        from keras_unet.model import unet_of
+        from keras_unet.plan import TrainingPlan
+        from keras_unet.precision import choose_precision, precision_policy
+        from keras_unet.training import train
+
+        tf.constant(1.0) + 1
+    network, random = one.network, np.random.default_rng(0)
+    image = random.normal(size=(IMAGE, IMAGE, network.channels)).astype(np.float32)
+    classes = random.integers(0, network.classes, (IMAGE, IMAGE)).astype(np.uint8)
+    images = [TrainingImage(image, classes, np.ones((IMAGE, IMAGE), np.float32))]
+    before: int = psutil.Process().memory_info().rss
+
+    def batches(first: int) -> Any:
+        return build_dataset(
+            images, network, tile_size=one.tile, batch_size=one.batch_size, first=first
+        )
+
+    with tempfile.TemporaryDirectory() as folder:
+        with precision_policy(choose_precision(one.precision)):
+            model = unet_of(network)
+        plan = TrainingPlan(steps=one.steps, validations=2)
+        train(model, batches, plan, folder=Path(folder), say=lambda _: None)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
