@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from keras_unet.synthetic import draw_cells
+from keras_unet.synthetic import draw_cells, draw_tissue
 
 SEEDS = range(4)
 
@@ -109,3 +109,38 @@ def test_size_too_small_is_refused():
 def test_no_cells_are_refused():
     with pytest.raises(ValueError, match=r"cells must be at least 1\. Received 0; 28 is usual"):
         draw_cells(0, cells=0)
+
+
+def test_tissue_has_the_size_asked_for_and_follows_its_seed():
+    image, classes = draw_tissue(3, size=(96, 130))
+    assert image.shape == classes.shape == (96, 130)
+    assert image.dtype == classes.dtype == np.uint8
+    np.testing.assert_array_equal(image, draw_tissue(3, size=(96, 130))[0])
+    assert (image != draw_tissue(4, size=(96, 130))[0]).mean() > 0.9
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_membranes_enclose_cells_of_about_the_size_asked_for(seed):
+    _, classes = draw_tissue(seed, cell=32)
+    cells, count = ndimage.label(classes)
+    sizes = np.bincount(cells.ravel())[1:]
+    assert 0.6 < classes.mean() < 0.85
+    assert 0.4 * 32**2 < np.median(sizes[sizes > 40]) < 32**2
+    assert count > 40
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_membranes_are_dark_but_grey_alone_does_not_tell_them(seed):
+    image, classes = draw_tissue(seed)
+    assert image[classes == 0].mean() < image[classes == 1].mean() - 40
+    darker = image < (np.median(image[classes == 0]) + np.median(image[classes == 1])) / 2
+    assert 0.02 < (darker == classes).mean() < 0.25
+
+
+def test_tissue_too_small_is_refused():
+    with pytest.raises(ValueError, match=r"size must be at least \(64, 64\)\. Received \(63, 64\)"):
+        draw_tissue(0, size=(63, 64))
+    with pytest.raises(
+        ValueError, match=r"cell must be at least 8 pixels\. Received 7; 26 is usual"
+    ):
+        draw_tissue(0, cell=7)
