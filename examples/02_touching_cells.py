@@ -173,8 +173,10 @@ for number in range(min(2, held_out)):
     )
 
 # %% [markdown]
-# What the network alone cannot part, a rule often can: `keras-unet predict` also parts cells where
-# they narrow, by a rule that training has chosen ([how](../docs/pages/explanation/instances.md)).
+# With the weights, nearly every cell is apart. What is found too many are specks: `InstanceRule`
+# has a `minimum_size` for them. What the network alone cannot part, a rule often can: `keras-unet
+# predict` also parts cells where they narrow, by a rule that training has chosen
+# ([how](../docs/pages/explanation/instances.md)).
 #
 # ## Exercise: your own images
 #

@@ -24,7 +24,7 @@ from keras_unet.jobs.recipe import settle
 from keras_unet.jobs.repeating import load_pattern, warn_of_differences
 from keras_unet.jobs.reporting import report_run
 from keras_unet.jobs.rules import Choice, choose_rule, first_rule, spread
-from keras_unet.jobs.starting import check_same_data, is_complete, is_resumable
+from keras_unet.jobs.starting import check_same_data, is_complete, is_resumable, options_of
 from keras_unet.jobs.targets import Target, sample_digest
 from keras_unet.jobs.train import train_folder
 from keras_unet.jobs.watch import Watch
@@ -214,7 +214,8 @@ def _chosen_rule(runs: Sequence[Run], samples: Sequence[Sample]) -> Choice | Non
     references: list[NDArray[np.int32]] = []
     for run in runs:
         unseen = [sample for sample in chosen if run_of[sample.name] is run]
-        watch = Watch(run, [Target.of(sample, run.scheme) for sample in unseen])
+        targets = [Target.of(sample, run.scheme) for sample in unseen]
+        watch = Watch(run, targets, tile=options_of(run).watch_tile)
         seen, true = watch.cells(load_network(run))
         probabilities += seen
         references += true

@@ -256,6 +256,11 @@ class SettledOptions(TrainingOptions):
         """Returns the network for images of so many channels and labels of so many classes."""
         return self.network(self.depth, channels, classes)
 
+    @property
+    def watch_tile(self) -> int | None:
+        """The tile by which images are looked at, which a limit of memory binds; None for any."""
+        return self.tile if self.memory_limit else None
+
     def augmentation(self) -> Augmentation:
         """Returns how training tiles are varied."""
         return Augmentation(amplitude=self.amplitude, zoom=self.zoom)

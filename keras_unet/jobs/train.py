@@ -169,8 +169,7 @@ def _train_alone(
     targets = [Target.of(sample, run.scheme) for sample in parts.training]
     rule = first_rule(run.scheme.kind, [sample.instances for sample in parts.training])
     run = replace(run, rule=rule, record={**run.record, "cluster": cluster.to_dict()})
-    tile = options.tile if options.memory_limit else None  # larger ones would be quicker
-    watch = Watch.of(run, targets, parts.validation, tile)
+    watch = Watch.of(run, targets, parts.validation, options.watch_tile)
     say(_description(run, parts, options.tile, watch.score_name))
     run.save()
     tell_workers(cluster, run)

@@ -122,3 +122,8 @@ def test_network_and_deformation_are_as_chosen():
     assert (network.depth, network.base_filters) == (3, 8)
     assert (network.channels, network.classes) == (3, 4)
     assert options.augmentation().amplitude == 1.5
+
+
+def test_a_limit_of_memory_binds_the_tile_that_images_are_looked_at_by():
+    assert SettledOptions(steps=1, tile=188).watch_tile is None
+    assert SettledOptions(steps=1, tile=188, memory_limit=10**9).watch_tile == 188
