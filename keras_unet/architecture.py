@@ -17,7 +17,7 @@ Normalization = Literal["batch", "group"]
 class _Bytes(NamedTuple):
     """What a training takes, in bytes: the law of `Architecture.training_memory`.
 
-    Fitted to the peaks of 51 trainings on a CPU, see `python -m benchmarks memory`.
+    Fitted to the peaks of 60 trainings on a CPU. `python -m benchmarks memory` measures others.
 
     Attributes:
         once: Compiled functions, graph, threads.
@@ -194,8 +194,8 @@ class Architecture:
         """Predicts how much memory a training takes at most, besides the program and the images.
 
         Most is taken by what is kept for the gradient: the output of every convolution, pooling and
-        concatenation. Predictions were within 15 % of what was measured on a CPU. On a GPU, where
-        it was not measured, the graph and the tiles in the making are no part of its memory.
+        concatenation. How close it comes, `python -m benchmarks memory` measures. On a GPU, where it
+        was not measured, the graph and the tiles in the making are no part of its memory.
 
         Args:
             tile_size: Height and width of the input tile in pixels.
