@@ -194,8 +194,8 @@ class Architecture:
         """Predicts how much memory a training takes at most, besides the program and the images.
 
         Most is taken by what is kept for the gradient: the output of every convolution, pooling and
-        concatenation. How close it comes, `python -m benchmarks memory` measures. On a GPU, where it
-        was not measured, the graph and the tiles in the making are no part of its memory.
+        concatenation. How close it comes, `python -m benchmarks memory` measures. On a GPU, where
+        nothing was measured, the graph and the tiles in the making are no part of its memory.
 
         Args:
             tile_size: Height and width of the input tile in pixels.
