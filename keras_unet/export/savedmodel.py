@@ -37,6 +37,8 @@ from keras_unet.runs import Run
 
 Graph = Callable[[Any], Any]
 
+_QUICK = 1  # of zlib's levels: the usual one takes as long as half the tiles and gains little
+
 
 def write_graph(
     folder: Path,
@@ -144,5 +146,5 @@ def _classes(probabilities: Any) -> Any:
 
 
 def _encoded(probabilities: Any) -> tuple[Any, Any]:
-    classes = tf.io.encode_png(_classes(probabilities)[..., None])
+    classes = tf.io.encode_png(_classes(probabilities)[..., None], compression=_QUICK)
     return classes, tf.io.serialize_tensor(probabilities)

@@ -2,7 +2,7 @@
 
 The same tiles as those of `keras_unet.tiling.Tiling` with one fixed tile size, for an image whose
 size is known only when the graph runs. Each tile is read through mirrored positions, scored, and
-written once; besides the image and its result, memory is that of one tile.
+written once; besides the image and its result, memory is that of the tiles computed at a time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from keras_unet.tiling import Tiling, mirror
 
 USEFUL_PIXELS = 512
 """Pixels a side that a tile of the default size fills at least: a usual picture in a few tiles."""
+
+AT_A_TIME = 2
+"""Tiles of a strip computed side by side: one is read and stitched while the other is scored."""
 
 Score = Callable[[Any], Any]
 
@@ -75,10 +78,10 @@ class GraphTiling:
                 window = self.window(image, row, column)
                 return tf.nn.softmax(self._kept(score(window[None])[0], rows, columns))
 
-            tiles = tf.transpose(self._stacked(width, columns, tile), (1, 0, 2, 3))
+            tiles = tf.transpose(self._stacked(width, columns, tile, AT_A_TIME), (1, 0, 2, 3))
             return tf.reshape(tiles, (rows, -1, self._classes))[:, :width]
 
-        strips = tf.reshape(self._stacked(height, rows, strip), (-1, width, self._classes))
+        strips = tf.reshape(self._stacked(height, rows, strip, 1), (-1, width, self._classes))
         return tf.ensure_shape(strips[:height], (*image.shape[:2], self._classes))
 
     def window(self, image: Any, row: Any, column: Any) -> Any:
@@ -107,7 +110,7 @@ class GraphTiling:
     def _classes(self) -> int:
         return self.architecture.classes
 
-    def _stacked(self, size: Any, stride: Any, part: Callable[[Any], Any]) -> Any:
+    def _stacked(self, size: Any, stride: Any, part: Callable[[Any], Any], at_a_time: int) -> Any:
         """Stacks the parts of one axis, each made from its first pixel; the last may reach over."""
         count = tf.cast((size + stride - 1) // stride, tf.int32)
         written = tf.TensorArray(
@@ -118,7 +121,7 @@ class GraphTiling:
             return number + 1, written.write(number, part(tf.cast(number, tf.int64) * stride))
 
         loop = tf.while_loop(
-            lambda number, _: number < count, write, (0, written), parallel_iterations=1
+            lambda number, _: number < count, write, (0, written), parallel_iterations=at_a_time
         )
         return loop[1].stack()
 

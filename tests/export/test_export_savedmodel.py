@@ -325,7 +325,7 @@ def test_the_c_library_gives_the_same(served):
     np.testing.assert_allclose(answers[2]["logits"], served.network(tile), atol=1e-5)
 
 
-def test_memory_is_that_of_image_and_result_and_of_one_tile(tmp_path):
+def test_memory_is_that_of_image_and_result_and_of_two_tiles(tmp_path):
     """The features of the first level alone would take 256 MiB of the whole image."""
     network = Architecture(depth=1, base_filters=16)
     exported = Exported(tmp_path / "1", network, tile=140).write()
