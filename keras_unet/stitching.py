@@ -34,6 +34,7 @@ from keras_unet.instances import (
     owners,
     reach_of_gaps,
 )
+from keras_unet.tracking import tracked
 
 Window = tuple[slice, slice]
 
@@ -87,7 +88,8 @@ class Stitcher:
         self._check_reach(reach, width)
         cells_of = self._drafts(probability, drafts)
         numbers = cells_of.numbers()
-        for rows in _bands((height, width), max(self.band, reach * width)):
+        bands = list(_bands((height, width), max(self.band, reach * width)))
+        for rows in tracked(bands, "numbering cells"):
             around = slice(max(rows.start - reach, 0), min(rows.stop + reach, height))
             cells = cells_of.named((around, slice(0, width)), numbers)
             closed = close_gaps(cells, self.rule.gap) if self.rule.gap else cells
@@ -107,9 +109,9 @@ class Stitcher:
     def _drafts(self, probability: Any, image: Any) -> _Drafts:
         """Cuts the foreground into cells, which get their numbers later."""
         drafts = _Drafts(image, self.rule)
-        for rows in _bands(probability.shape, self.band):
+        for rows in tracked(list(_bands(probability.shape, self.band)), "cutting cells"):
             drafts.add_band(rows, np.asarray(probability[rows, :]))
-        for members, window in drafts.joined_pieces():
+        for members, window in tracked(drafts.joined_pieces(), "parting cells"):
             if self.rule.seeds == "components":
                 drafts.add_whole(members)
             else:
@@ -122,9 +124,10 @@ class Stitcher:
         if height * width > self.largest_piece:
             raise ValueError(
                 f"seeds must be components where a piece of foreground spans {height} x {width} "
-                f"pixels, more than {self.largest_piece:,} in all, from row {window[0].start} and "
-                f"column {window[1].start} on. Received seeds={self.rule.seeds}; or raise the "
-                f"threshold of {self.rule.threshold:g}, so that the piece falls apart"
+                f"pixels, more than the {self.largest_piece:,} that memory holds, from row "
+                f"{window[0].start} and column {window[1].start} on. Received seeds="
+                f"{self.rule.seeds}; or raise the threshold of {self.rule.threshold:g}, so that "
+                "the piece falls apart, or take a machine with more memory"
             )
 
 

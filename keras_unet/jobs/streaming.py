@@ -23,12 +23,21 @@ from keras_unet.data.standardisation import ROWS, Moments
 from keras_unet.instances import cell_probability
 from keras_unet.jobs.labelling import Made, Order, Plane
 from keras_unet.jobs.sweeps import Predict, Source, Window, grey_values
+from keras_unet.machine import free_memory
 from keras_unet.runs import Run
 from keras_unet.scratch import Scratch, scratches
-from keras_unet.stitching import Stitcher
+from keras_unet.stitching import LARGEST_PIECE, Stitcher
+from keras_unet.tracking import tracked
 
 _BAND = 2**22
 """Pixels that are read at a time where no tile asks for others, about."""
+
+_PIECE_BYTES = 100
+"""Memory that a pixel of a piece of foreground takes while it is cut into cells: 60 where the
+probability is smooth, more where it is noise."""
+
+_PIECE_SHARE = 0.75
+"""Share of the free memory that a piece may take."""
 
 _WRITERS: Mapping[str, Callable[[Path, Parts], None]] = {
     "tiff": write_tiled_tiff,
@@ -52,7 +61,8 @@ def measure(
 
     def rows_of(plane: LargePlane) -> Iterator[NDArray[np.float32]]:
         height, width, _ = plane.shape
-        for rows in _bands(height, width, multiple_of=ROWS):
+        bands = list(_bands(height, width, multiple_of=ROWS))
+        for rows in tracked(bands, f"reading {path.name}"):
             pixels = grey_values(plane, (rows, slice(0, width)), run.architecture.channels)
             see(pixels)
             yield pixels
@@ -83,7 +93,7 @@ class Streaming:
             moments: What was measured of its planes.
 
         Raises:
-            ValueError: If a piece of foreground is too large to be cut into cells.
+            ValueError: If memory does not hold a piece of foreground to be cut into cells.
             OSError: If there is no room to work in.
         """
         with open_large(path) as image:
@@ -100,7 +110,7 @@ class Streaming:
                 self._predict(predict, plane, scores, room.member)
                 found |= _classes(scores)
                 if room.labels:
-                    stitcher = Stitcher(self.order.run.rule)
+                    stitcher = Stitcher(self.order.run.rule, largest_piece=_largest_piece())
                     numbers.append(
                         stitcher.label(_Cells(scores), room.labels[plane], room.drafts[0])
                     )
@@ -193,6 +203,11 @@ class _Cells:
 
     def __getitem__(self, window: Window) -> NDArray[np.float32]:
         return cell_probability(self.scores[window])
+
+
+def _largest_piece() -> int:
+    """Returns how many pixels of one piece memory holds, or what is taken at least."""
+    return max(LARGEST_PIECE, int(_PIECE_SHARE * free_memory()) // _PIECE_BYTES)
 
 
 def _classes(scores: Scratch) -> set[int]:

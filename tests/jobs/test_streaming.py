@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def a_run(folder, **changed):
 def by_small_parts(monkeypatch):
     """Reads bands of a few rows, so that a small image has many."""
     monkeypatch.setattr(streaming, "_BAND", 5_000)
-    monkeypatch.setattr(streaming, "Stitcher", lambda rule: Stitcher(rule, band=3_000))
+    monkeypatch.setattr(streaming, "Stitcher", partial(Stitcher, band=3_000))
 
 
 def grey(*shape):
@@ -191,9 +192,20 @@ def test_an_image_that_does_not_suit_is_refused_before(tmp_path):
 def test_what_fails_leaves_nothing_behind(tmp_path, monkeypatch):
     path, out = tmp_path / "a.tif", tmp_path / "out"
     tifffile.imwrite(path, grey(90, 80))
-    monkeypatch.setattr(
-        streaming, "Stitcher", lambda rule: Stitcher(rule, band=300, largest_piece=800)
-    )
-    with pytest.raises(ValueError, match="seeds must be components"):
+    monkeypatch.setattr(streaming, "Stitcher", partial(Stitcher, band=300))
+    monkeypatch.setattr(streaming, "LARGEST_PIECE", 800)
+    monkeypatch.setattr(streaming, "free_memory", lambda: 100_000)
+    with pytest.raises(ValueError, match="more than the 800 that memory holds"):
         predicted(out, [(a_run(tmp_path), network(0.3))], path, [])
     assert list(Path(out).iterdir()) == []
+
+
+def test_a_piece_of_foreground_is_cut_where_memory_holds_it(tmp_path, monkeypatch):
+    path, image = tmp_path / "a.tif", grey(90, 80)
+    tifffile.imwrite(path, image)
+    monkeypatch.setattr(streaming, "Stitcher", partial(Stitcher, band=300))
+    monkeypatch.setattr(streaming, "LARGEST_PIECE", 800)
+    monkeypatch.setattr(streaming, "free_memory", lambda: 1_000_000)
+    members = [(a_run(tmp_path), network(0.3))]
+    made, whole = predicted(tmp_path / "out", members, path, [image], save=["instances"])
+    np.testing.assert_array_equal(stored(made.files[0]), stored(whole.files[0]))
