@@ -182,6 +182,22 @@ def test_a_worker_is_killed_and_the_restart_gives_the_run_of_one_process(cells, 
     assert record["options"]["batch_size"] == 2
 
 
+def test_the_chief_is_killed(cells, tmp_path, workers):
+    """Nobody else may write to its run, which holds its last checkpoint."""
+    run = tmp_path / "run"
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
+    both = workers(cells, "--run", run, "--distribute", "auto", *flags)
+    until((run / CHECKPOINT).exists, both)
+    os.kill(both.processes[0].pid, signal.SIGKILL)
+    codes, said = both.wait()
+    assert codes == [-signal.SIGKILL, 2], said
+    told = [one for one in said[1][1].splitlines() if not one.startswith("Warning")]
+    assert len(told) == 1, told
+    assert told[0].startswith("Error: worker 1 of 2: another worker has ended")
+    with np.load(run / CHECKPOINT) as arrays:
+        assert json.loads(str(arrays["progress"]))["step"] > 0
+
+
 def until(condition, workers):
     ends = time.monotonic() + WITHIN
     while not condition():
