@@ -34,6 +34,7 @@ _HOMES = {
     "predict_files": "jobs.predict",
     "predict_files_on_server": "jobs.remote",
     "predict_image": "prediction",
+    "progress_shown": "tracking",
     "read_samples": "data.samples",
     "separate_touching": "distances",
     "train": "training",

@@ -9,8 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.backend import tf
+from keras_unet.curves import PLAIN, Curves, Logged
 from keras_unet.files import atomic
 from keras_unet.plan import Progress
 
@@ -29,8 +27,8 @@ CURVES = "tensorboard"
 class RunFiles:
     """The files of a training under way."""
 
-    def __init__(self, folder: Path, model: Any, optimizer: Any) -> None:
-        """Takes what is to be written, and the folder, which exists."""
+    def __init__(self, folder: Path, model: Any, optimizer: Any, logged: Logged = PLAIN) -> None:
+        """Takes the folder, which exists, what is to be written, and what TensorBoard shows."""
         self.folder = folder
         self.model = model
         self.variables = {  # every number that changes, the state of dropout's randomness included
@@ -38,16 +36,15 @@ class RunFiles:
             for owner, part in (("model", model), ("optimizer", optimizer))
             for number, variable in enumerate(part.variables)
         }
-        with _errors_of_the_system(folder / CURVES):
-            self.summaries = tf.summary.create_file_writer(str(folder / CURVES))
+        self.curves = Curves(folder / CURVES, model, logged)
 
     def record(self, progress: Progress, picture: NDArray[np.uint8] | None) -> None:
         """Writes all that a validation leaves behind."""
         if progress.is_best:
             self._save_model(BEST)
         self._write_history(progress.rows)
-        self._summarise(progress, picture)
         self.save_checkpoint(progress)
+        self.curves.add(progress, picture)  # last, or a resumed run might add it again
 
     def save_last(self, progress: Progress) -> None:
         """Writes the model as it is, also as the best one where none had a score."""
@@ -103,33 +100,6 @@ class RunFiles:
             table = csv.DictWriter(stream, rows[0].keys())
             table.writeheader()
             table.writerows(rows)
-
-    def _summarise(self, progress: Progress, picture: NDArray[np.uint8] | None) -> None:
-        row = progress.rows[-1]
-        with _errors_of_the_system(self.folder / CURVES):
-            with self.summaries.as_default(step=progress.step):
-                for name in ("loss", "score", "learning_rate", "skipped_updates"):
-                    if row[name] is not None:
-                        tf.summary.scalar(name, row[name])
-                if picture is not None:
-                    tf.summary.image("validation", picture[None])
-            self.summaries.flush()
-
-
-@contextmanager
-def _errors_of_the_system(path: Path) -> Iterator[None]:
-    """Turns what TensorFlow says of a folder into an OSError; it calls a full disk a shortage.
-
-    TensorFlow's words are `.../events.out; No space left on device`, and more in further lines.
-    """
-    try:
-        yield
-    except tf.errors.OpError as error:
-        reason = error.message.splitlines()[0].rpartition("; ")[2]
-        raise OSError(
-            f"{path}: expected a place that can be written to, with room for TensorBoard's curves. "
-            f"The system said: {reason}. See to that, and go on."
-        ) from error
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -17,7 +17,8 @@ from keras_unet.formats import FORMATS
 from keras_unet.learning import train_command
 from keras_unet.looking import doctor_command, inspect_command, report_command
 from keras_unet.scoreboard import print_scores
-from keras_unet.terminal import import_quietly, one_line_errors, progress_shown
+from keras_unet.terminal import import_quietly, one_line_errors
+from keras_unet.tracking import progress_shown
 
 _PATH = click.Path(path_type=Path)
 _AS_CHOSEN = "[default: as chosen in training]"
@@ -106,30 +107,30 @@ def predict_command(
     """
     asked = _prediction(choices)
     spread = {"--dask": dask, "--workers": workers}
-    if server is not None:
-        _refuse({"--tile": tile, "--precision": precision}, "chosen when the model was exported")
-        of_no_effect = {"--as": form, "--stream or --in-memory": stream} | spread
-        _refuse(of_no_effect, "of no effect with --server")
-        given = {} if timeout is None else {"timeout": timeout}
-        job = import_module("keras_unet.jobs.remote")
-        predict = partial(job.predict_files_on_server, server, paths, **given)
-    else:
-        _refuse({"--timeout": timeout}, "of no effect without --server")
-        if len(paths) == 1:
-            raise click.UsageError("Missing argument 'FILES...'.", click.get_current_context())
-        asked |= {"tile_size": tile, "precision": precision}
-        if dask is not None or workers is not None:
-            _refuse({"--in-memory": stream is False or None}, "Dask predicts by parts")
-            job = import_quietly("keras_unet.jobs.spreading")
-            where = {"cluster": job.Cluster(dask, workers), "form": form}
-            predict = partial(job.spread_files, paths[0], paths[1:], **where)
-        else:
-            job = import_quietly("keras_unet.jobs.predict")
-            storage = job.Storage(form, stream)
-            predict = partial(job.predict_files, paths[0], paths[1:], storage=storage)
     with progress_shown(quiet=quiet) as shown:
-        if server is None:
-            asked["on_tiles"] = shown.on_tiles
+        if server is not None:
+            _refuse(
+                {"--tile": tile, "--precision": precision}, "chosen when the model was exported"
+            )
+            of_no_effect = {"--as": form, "--stream or --in-memory": stream} | spread
+            _refuse(of_no_effect, "of no effect with --server")
+            given = {} if timeout is None else {"timeout": timeout}
+            job = import_module("keras_unet.jobs.remote")
+            predict = partial(job.predict_files_on_server, server, paths, **given)
+        else:
+            _refuse({"--timeout": timeout}, "of no effect without --server")
+            if len(paths) == 1:
+                raise click.UsageError("Missing argument 'FILES...'.", click.get_current_context())
+            asked |= {"tile_size": tile, "precision": precision, "on_tiles": shown.on_tiles}
+            if dask is not None or workers is not None:
+                _refuse({"--in-memory": stream is False or None}, "Dask predicts by parts")
+                job = import_quietly("keras_unet.jobs.spreading")
+                where = {"cluster": job.Cluster(dask, workers), "form": form}
+                predict = partial(job.spread_files, paths[0], paths[1:], **where)
+            else:
+                job = import_quietly("keras_unet.jobs.predict")
+                storage = job.Storage(form, stream)
+                predict = partial(job.predict_files, paths[0], paths[1:], storage=storage)
         written = predict(**asked, on_file=lambda path: shown.say(str(path)), say=shown.say)
         shown.say(f"{len(written)} files written to {asked['out']}")
 
@@ -159,6 +160,7 @@ def _refuse(options: dict[str, Any], reason: str) -> None:
 @click.option("--report", type=_PATH, help="Write scores and pictures to an HTML file.")
 @click.option("--labels-hold", type=click.Choice(["auto", "classes", "instances"]), default="auto")
 @click.option("--ignore", type=int, help="Label value of pixels that are not to count.")
+@click.option("--quiet", is_flag=True, help="Print warnings and the scores only.")
 def evaluate_command(
     predictions: Path,
     labels: Path,
@@ -167,6 +169,7 @@ def evaluate_command(
     report: Path | None,
     labels_hold: Any,
     ignore: int | None,
+    quiet: bool,
 ) -> None:
     """Score PREDICTIONS against LABELS, two folders, paired by file name.
 
@@ -178,8 +181,8 @@ def evaluate_command(
     """  # noqa: D301 - click takes this backspace for lines to be left as they are
     from keras_unet.jobs.evaluate import evaluate_folders
 
-    print_scores(
-        evaluate_folders(
+    with progress_shown(quiet=quiet):
+        evaluation = evaluate_folders(
             predictions,
             labels,
             metrics=names_of(metrics),
@@ -188,7 +191,7 @@ def evaluate_command(
             json=json,
             report=report,
         )
-    )
+    print_scores(evaluation)
 
 
 def _none_for_nothing(
@@ -213,7 +216,8 @@ def _none_for_nothing(
     "--author", "authors", multiple=True, callback=_none_for_nothing, help="Name; may be repeated."
 )
 @click.option("--license", "licence", help="SPDX identifier (CC-BY-4.0).")
-def export_command(run_folder: Path, out: Path, format_: str, **choices: Any) -> None:
+@click.option("--quiet", is_flag=True, help="Print warnings only.")
+def export_command(run_folder: Path, out: Path, format_: str, quiet: bool, **choices: Any) -> None:
     """Export RUN, a run or an ensemble, to OUT, for others to run it.
 
     \b
@@ -230,8 +234,9 @@ def export_command(run_folder: Path, out: Path, format_: str, **choices: Any) ->
     given = {name: value for name, value in choices.items() if value is not None}
     flags = {str(one.name): one.opts[0] for one in click.get_current_context().command.params}
     chosen.check_options(given, flags)
-    job = getattr(import_quietly(chosen.module), chosen.job)
-    click.echo(f"written: {job(run_folder, out, **given, say=click.echo)}")
+    with progress_shown(quiet=quiet) as shown:
+        job = getattr(import_quietly(chosen.module), chosen.job)
+        shown.say(f"written: {job(run_folder, out, **given, say=shown.say)}")
 
 
 @main.command("data")
@@ -261,18 +266,14 @@ def data_command(name: str, out: Path | None, quiet: bool) -> None:
 @click.option("--steps", type=int, default=1000, show_default=True, help="Training steps.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--border-weight", type=float, default=10.0, show_default=True, help="w0; 0: none.")
-def demo_command(out: Path, steps: int, seed: int, border_weight: float) -> None:
+@click.option("--quiet", is_flag=True, help="Print warnings and the scores only.")
+def demo_command(out: Path, steps: int, seed: int, border_weight: float, quiet: bool) -> None:
     """Draw touching cells, train on them, and score pictures that training has not seen."""
-    job = import_quietly("keras_unet.demo")
-    with progress_shown() as shown:
+    with progress_shown(quiet=quiet) as shown:
+        job = import_quietly("keras_unet.demo")
         evaluation = job.run_demo(
-            out,
-            steps=steps,
-            seed=seed,
-            border_weight=border_weight,
-            on_start=shown.on_start,
-            on_step=shown.on_step,
-            say=shown.say,
+            out, steps=steps, seed=seed, border_weight=border_weight, say=shown.say
         )
     print_scores(evaluation)
-    click.echo(job.what_next(out))
+    if not quiet:
+        click.echo(job.what_next(out))

@@ -28,6 +28,7 @@ from keras_unet.report import (
     write_png,
 )
 from keras_unet.synthetic import draw_cells
+from keras_unet.tracking import tracked
 
 TRAINING_IMAGES, HELD_OUT_IMAGES = 12, 4
 _TILE = 348  # pixels, of which 260 are scored: a whole picture
@@ -117,7 +118,7 @@ the same names into DATA/labels, and type
 
 def _draw(folder: Path, seeds: range) -> None:
     images, labels = make_folder(folder / "images"), make_folder(folder / "labels")
-    for seed in seeds:
+    for seed in tracked(seeds, "drawing cells"):
         image, instances = draw_cells(seed)
         write_tiff(images / f"cells{seed:04d}.tif", image, axes="YX")
         write_tiff(labels / f"cells{seed:04d}.tif", instances.astype(np.uint16), axes="YX")

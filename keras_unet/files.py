@@ -6,15 +6,12 @@ import json
 import math
 import os
 import re
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 _LEFTOVER = re.compile(r"\.[0-9a-f]{8}-.+")  # as `atomic` names its temporary files
 
@@ -36,7 +33,7 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         OSError: The disk is full, say, or the folder is not to be written to.
     """
-    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    temporary = path.with_name(f".{os.urandom(4).hex()}-{path.name}")
     try:
         yield temporary
         _flush_to_disk(temporary)
@@ -81,7 +78,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Yields:
         The path to write to.
     """
-    token = secrets.token_hex(4)
+    token = os.urandom(4).hex()
     temporary, before = (path.with_name(f".{token}-{part}{path.name}") for part in ("", "old-"))
     try:
         yield temporary
@@ -186,7 +183,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, np.generic | np.ndarray):
+    if hasattr(value, "tolist"):  # NumPy's, which is not imported for it: --help writes no JSON
         return _plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keras_unet.choices import FROM_DATA, given_of, options_of_data
-from keras_unet.terminal import import_quietly, progress_shown
+from keras_unet.terminal import import_quietly
+from keras_unet.tracking import progress_shown
 
 if TYPE_CHECKING:
     from keras_unet.runs import Run
@@ -30,6 +32,9 @@ _PATH = click.Path(path_type=Path)
 @click.option("--learning-rate", type=float, help="The highest rate (0.01).")
 @click.option("--momentum", type=float, help="Of the gradient (0.99, as in the paper).")
 @options_of_data
+@click.option(
+    "--histograms", is_flag=True, default=None, help="Log histograms of weights for TensorBoard."
+)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run, as it was started.")
 @click.option("--like", type=_PATH, help="Repeat a run: its options, seed, length and data.")
 @click.option(
@@ -51,8 +56,7 @@ def train_command(
     given = given_of(choices)
     _check_contradictions(resume, like, given)
     with progress_shown(quiet=quiet) as shown:
-        told = {"on_start": shown.on_start, "on_step": shown.on_step, "say": shown.say}
-        runs = _train(data, run_folder, resume, like, distribute, given, told)
+        runs = _train(data, run_folder, resume, like, distribute, given, shown.say)
     if not runs:
         return
     for run in runs:
@@ -81,7 +85,7 @@ def _train(
     like: Path | None,
     distribute: Any,
     given: dict[str, Any],
-    told: dict[str, Any],
+    say: Callable[[str], None],
 ) -> list[Run]:
     """Returns the runs to tell of; none where another worker, the chief, tells of them."""
     from keras_unet.ensembles import is_ensemble
@@ -89,10 +93,10 @@ def _train(
     followed = folder if resume else like
     if "folds" not in given and not (followed and is_ensemble(followed)):
         job = import_quietly("keras_unet.jobs.train")
-        cluster = import_module("keras_unet.distribution").join(distribute, told["say"])
+        cluster = import_module("keras_unet.distribution").join(distribute, say)
         options = None if followed else job.TrainingOptions(**given)
         how = {"resume": resume, "like": like, "cluster": cluster}
-        run = job.train_folder(data, folder, options, **how, **told)
+        run = job.train_folder(data, folder, options, **how, say=say)
         return [run] if cluster.is_chief else []
     if distribute is not None:
         raise ValueError(
@@ -102,12 +106,12 @@ def _train(
     job = import_quietly("keras_unet.jobs.folds")
     runs: list[Run]
     if resume:
-        runs = job.resume_folds(data, folder, **told)
+        runs = job.resume_folds(data, folder, say=say)
     elif like is not None:
-        runs = job.repeat_folds(data, folder, like, **told)
+        runs = job.repeat_folds(data, folder, like, say=say)
     else:
         folds = given.pop("folds")
-        runs = job.train_folds(data, folder, job.TrainingOptions(**given), folds, **told)
+        runs = job.train_folds(data, folder, job.TrainingOptions(**given), folds, say=say)
     return runs
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ import click
 
 from keras_unet.choices import given_of, options_of_data
 from keras_unet.files import make_folder, write_json
-from keras_unet.terminal import Lines, import_quietly
+from keras_unet.terminal import import_quietly
+from keras_unet.tracking import progress_shown, working
 
 if TYPE_CHECKING:
     from keras_unet.jobs.doctor import Diagnosis
@@ -30,7 +32,8 @@ def doctor_command(context: click.Context, json: Path | None, issue: bool) -> No
     """
     from keras_unet.jobs.doctor import diagnose
 
-    found = diagnose()
+    with progress_shown(quiet=not sys.stdout.isatty()), working("looking at TensorFlow"):
+        found = diagnose()
     if json is not None:
         make_folder(json.parent)
         write_json(json, found.to_dict())
@@ -69,26 +72,31 @@ def _print_diagnosis(found: Diagnosis) -> None:
     help="Folder to write the pictures to.",
 )
 @options_of_data
-def inspect_command(data: Path, out: Path, **choices: Any) -> None:
+@click.option("--quiet", is_flag=True, help="Print warnings only.")
+def inspect_command(data: Path, out: Path, quiet: bool, **choices: Any) -> None:
     """Show what train would see of DATA, in words and pictures, without training.
 
     The options are those of train. Warnings name what is odd; what train would refuse is refused.
     """
-    job = import_quietly("keras_unet.jobs.inspecting")
-    options = job.TrainingOptions(**given_of(choices))
-    job.inspect_folder(data, out, options, say=Lines().say)
-    click.echo(f"next: keras-unet train {shlex.quote(str(data))} --run RUN, with the same options")
+    with progress_shown(quiet=quiet) as shown:
+        job = import_quietly("keras_unet.jobs.inspecting")
+        options = job.TrainingOptions(**given_of(choices))
+        job.inspect_folder(data, out, options, say=shown.say)
+        folder = shlex.quote(str(data))
+        shown.say(f"next: keras-unet train {folder} --run RUN, with the same options")
 
 
 @click.command("report")
 @click.argument("run_folder", metavar="RUN", type=_PATH)
 @click.option("--out", type=_PATH, help="File to write [default: RUN/report.html]")
 @click.option("--data", type=_PATH, help="The training images, if they have moved.")
-def report_command(run_folder: Path, out: Path | None, data: Path | None) -> None:
+@click.option("--quiet", is_flag=True, help="Print warnings only.")
+def report_command(run_folder: Path, out: Path | None, data: Path | None, quiet: bool) -> None:
     """Write the report of RUN, a run or an ensemble: one HTML file to open in a browser, to keep.
 
     It shows the images held out with truth and prediction, the cells found worst and best, scores,
     curves, data and network. Training writes it too.
     """
-    job = import_quietly("keras_unet.jobs.reporting")
-    click.echo(f"written: {job.report_run(run_folder, out, data=data, say=Lines().say)}")
+    with progress_shown(quiet=quiet) as shown:
+        job = import_quietly("keras_unet.jobs.reporting")
+        shown.say(f"written: {job.report_run(run_folder, out, data=data, say=shown.say)}")

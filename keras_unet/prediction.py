@@ -18,6 +18,7 @@ from scipy.special import softmax
 from keras_unet.architecture import Architecture
 from keras_unet.symmetries import average_over_symmetries
 from keras_unet.tiling import Tile, Tiling, mirrored_window
+from keras_unet.tracking import tracked
 
 
 def predict_image(
@@ -89,7 +90,8 @@ def _stitched(
 ) -> NDArray[np.float32]:
     tiling = Tiling.covering(pixels.shape[:2], network, tile_size)
     probabilities = np.empty((*pixels.shape[:2], network.classes), np.float32)
-    for window, scores in predict_tiles(model, pixels, tiling):
+    tiles = predict_tiles(model, pixels, tiling)
+    for window, scores in tracked(tiles, "predicting tiles", len(tiling)):
         probabilities[window] = scores
     return probabilities
 

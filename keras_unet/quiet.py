@@ -14,12 +14,12 @@ _STDERR = 2
 
 @contextmanager
 def compiled_code_quiet() -> Iterator[None]:
-    """Keeps the body from writing to standard error; what it wrote is shown if it raises."""
+    """Keeps the body from writing to standard error; what it wrote is shown if it fails."""
     with tempfile.TemporaryFile() as held_back:
         try:
             with _stderr_to(held_back.fileno()):
                 yield
-        except BaseException:
+        except Exception:  # Ctrl-C explains itself
             held_back.seek(0)
             sys.stderr.write(held_back.read().decode(errors="replace"))
             raise

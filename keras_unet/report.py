@@ -1,12 +1,12 @@
 """Pictures for people: images, labels, weight maps, differences, and a montage of them.
 
-Every function but the last takes arrays and returns an RGB picture, (height, width, 3) in uint8.
+A function `..._picture` takes arrays and returns an RGB picture, (height, width, 3) in uint8.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 Picture: TypeAlias = "NDArray[np.uint8]"
+T = TypeVar("T", bound=np.generic)
 
 DARK = 24  # grey value of background
 FONT_SIZE = 16  # pixels
@@ -106,6 +107,19 @@ def heat_picture(values: ArrayLike) -> Picture:
     return np.stack(channels, axis=-1).astype(np.uint8)
 
 
+def probability_picture(values: ArrayLike) -> Picture:
+    """Draws probabilities from black, 0, to white, 1.
+
+    Args:
+        values: (height, width), each 0 to 1.
+
+    Example:
+        >>> probability_picture([[0.0, 0.5, 1.0]])[0].tolist()
+        [[0, 0, 0], [127, 127, 127], [255, 255, 255]]
+    """
+    return _grey_to_rgb((255 * _flat("values", values)).astype(np.uint8))
+
+
 def difference_picture(reference: ArrayLike, result: ArrayLike) -> Picture:
     """Draws where two label images differ in foreground, that is in what is not 0.
 
@@ -162,6 +176,21 @@ def outline_picture(
         _require_equal_sizes("image", picture, name, enlarged)
         picture[find_boundaries(enlarged, mode="thick")] = colour
     return picture
+
+
+def middle(array: NDArray[T], side: int) -> NDArray[T]:
+    """Takes the middle of what is too large to be drawn pixel for pixel.
+
+    Args:
+        array: (height, width) or (height, width, channels).
+        side: Its largest height and width in pixels.
+
+    Example:
+        >>> middle(np.arange(12).reshape(2, 6), 3).tolist()
+        [[1, 2, 3], [7, 8, 9]]
+    """
+    top, left = (max(0, (length - side) // 2) for length in array.shape[:2])
+    return array[top : top + side, left : left + side]
 
 
 def montage(rows: Sequence[Sequence[Picture]], titles: Sequence[str]) -> Picture:

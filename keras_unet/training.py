@@ -30,10 +30,13 @@ from typing import Any, Self
 
 from keras_unet.backend import keras, tf
 from keras_unet.checkpoint import RunFiles
+from keras_unet.curves import PLAIN, Logged
+from keras_unet.displays import Lines
 from keras_unet.distribution import ALONE, Cluster, copy_numbers, part_dropouts
 from keras_unet.files import make_folder
 from keras_unet.losses import WeightedCrossEntropy
 from keras_unet.plan import Progress, TrainingPlan, Validation
+from keras_unet.tracking import display
 
 
 def train(
@@ -47,6 +50,7 @@ def train(
     say: Callable[[str], None] = print,
     resume: bool = False,
     cluster: Cluster = ALONE,
+    logged: Logged = PLAIN,
 ) -> Progress:
     """Trains a model and leaves `best.keras`, `last.keras` and `history.csv` in the run folder.
 
@@ -65,6 +69,7 @@ def train(
         resume: Goes on from the folder's checkpoint.
         cluster: What trains together. The chief writes to its folder; the others need none of its
             files, nor `validate`, `on_step`, `say` and `resume`.
+        logged: What TensorBoard shows besides curves and pictures.
 
     Returns:
         The final progress.
@@ -75,8 +80,12 @@ def train(
         OSError: If the folder cannot be written.
         ValueError: If the checkpoint is damaged or of another network, or the data set ends.
     """
-    team = _Team.of(cluster, model, plan, folder)
+    team = _Team.of(cluster, model, plan, folder, logged)
+    shown = display() if cluster.is_chief else Lines(quiet=True)
+    shown.on_start(plan)
     progress = team.begin(resume=resume)
+    if not resume:
+        team.write(team.files.curves.begin)
     update = _update_function(team.replicas, team.optimizer, cluster)
     stream = _endless(batches, progress.step)
     started = time.monotonic() - progress.seconds
@@ -103,6 +112,7 @@ def train(
                     progress = replace(progress, seconds=seconds)
             if not plan.is_due(progress):
                 on_step(progress)
+                shown.on_step(progress)
     except KeyboardInterrupt:
         with _uninterrupted():
             say("Interrupted: writing the last model; --resume goes on from here.")
@@ -113,6 +123,8 @@ def train(
         raise
     with _uninterrupted():
         team.write(team.files.save_last, progress)
+        if plan.is_over(progress):
+            team.write(team.files.curves.end, progress)
     if plan.is_out_of_patience(progress):
         say(f"No better score in {progress.stale} validations: training ends here.")
     return progress
@@ -144,11 +156,13 @@ class _Team:
     files: RunFiles
 
     @classmethod
-    def of(cls, cluster: Cluster, model: Any, plan: TrainingPlan, folder: Path) -> Self:
+    def of(
+        cls, cluster: Cluster, model: Any, plan: TrainingPlan, folder: Path, logged: Logged
+    ) -> Self:
         replicas = cluster.replicated(model)
         with cluster.strategy.scope():
             optimizer = _optimizer(replicas, plan)
-        files = RunFiles(make_folder(folder), model, optimizer)
+        files = RunFiles(make_folder(folder), model, optimizer, logged)
         return cls(cluster, model, replicas, optimizer, files)
 
     def begin(self, *, resume: bool) -> Progress:

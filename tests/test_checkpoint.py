@@ -13,9 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tensorboard.backend.event_processing import (  # type: ignore[import-untyped]
-    event_accumulator,
-)
 
 from keras_unet.backend import keras, tf
 from keras_unet.checkpoint import BEST, CHECKPOINT, HISTORY, LAST, RunFiles
@@ -163,34 +160,19 @@ def test_a_disk_that_becomes_full_leaves_the_files_before(
     assert files_of(folder).restore() == better
 
 
-def test_what_tensorflow_says_of_a_full_disk_is_no_shortage_of_memory(
+def test_a_validation_is_logged_last_lest_a_resumed_run_logs_it_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = f"{tmp_path}/events.out; No space left on device\n\tFailed to flush 5 events"
-
-    def fail() -> None:
-        raise tf.errors.ResourceExhaustedError(None, None, words)
-
     files = files_of(tmp_path)
-    monkeypatch.setattr(files.summaries, "flush", fail)
-    with pytest.raises(
-        OSError, match=r"tensorboard: expected .* The system said: No space left on device\. See"
-    ):
-        record(files, 0.5)
 
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
 
-def test_tensorboard_holds_numbers_and_a_picture(tmp_path: Path) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
-    record(files_of(tmp_path), 0.25, 0.5, picture=picture)
-    events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"), {"tensors": 0})
-    events.Reload()
-    names = ["score", "learning_rate", "skipped_updates", "validation"]  # no step: no loss
-    assert sorted(events.Tags()["tensors"]) == sorted(names)
-    logged = {one.step: float(tf.make_ndarray(one.tensor_proto)) for one in events.Tensors("score")}
-    assert logged == {1: 0.25, 2: 0.5}
-    width, height, png = tf.make_ndarray(events.Tensors("validation")[-1].tensor_proto)
-    assert (int(width), int(height)) == (7, 5)
-    np.testing.assert_array_equal(tf.io.decode_png(png), picture)
+    monkeypatch.setattr(files.curves, "add", die)
+    progress = validated(Progress(), 1, 0.5)
+    with pytest.raises(KeyboardInterrupt):
+        files.record(progress, None)
+    assert files_of(tmp_path).restore() == progress
 
 
 def test_nothing_to_restore(tmp_path: Path) -> None:

@@ -671,3 +671,26 @@ def test_exports_that_cannot_be_made(trained, tmp_path, arguments, message):
     result = run("export", *words)
     assert re.search(message, one_line(result)), result.stderr
     assert contents(tmp_path, trained) == before
+
+
+def test_every_command_can_be_quiet_but_the_one_that_only_reports():
+    quiet = {
+        name
+        for name, command in main.commands.items()
+        if any("--quiet" in option.opts for option in command.params)
+    }
+    assert set(main.commands) - quiet == {"doctor"}
+
+
+def test_quiet_leaves_warnings_and_the_result(cells, trained, tmp_path, monkeypatch):
+    def export(*_, say, **__):
+        say("the largest difference")
+        return tmp_path
+
+    monkeypatch.setattr("keras_unet.jobs.export.export_saved_model", export)
+    exported = ("export", trained, tmp_path / "out", "--format", "saved_model")
+    assert run(*exported).stdout == f"the largest difference\nwritten: {tmp_path}\n"
+    assert run(*exported, "--quiet").output == ""
+    assert run("report", trained, "--out", tmp_path / "r.html", "--quiet").output == ""
+    assert run("inspect", cells, "--out", tmp_path / "seen", *TINY, "--quiet").stdout == ""
+    assert (tmp_path / "seen" / "tiles.png").is_file()

@@ -19,6 +19,11 @@ def fail():
     raise ValueError("broken")
 
 
+def interrupt():
+    greet()
+    raise KeyboardInterrupt
+
+
 def test_nothing_is_shown_and_all_is_as_before(capfd):
     with compiled_code_quiet():
         greet()
@@ -34,6 +39,12 @@ def test_what_was_held_back_is_shown_if_the_body_raises(capfd):
     assert capfd.readouterr().err == "greetings\n"
     greet()
     assert capfd.readouterr().err == "greetings\n"
+
+
+def test_ctrl_c_explains_itself(capfd):
+    with pytest.raises(KeyboardInterrupt), compiled_code_quiet():
+        interrupt()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_what_is_silent_is_not_heard_of_again(capfd):

@@ -12,8 +12,10 @@ from keras_unet.report import (
     grey_picture,
     heat_picture,
     label_picture,
+    middle,
     montage,
     outline_picture,
+    probability_picture,
     write_png,
 )
 
@@ -224,3 +226,18 @@ class TestWritePng:
         with pytest.raises((TypeError, ValueError)):
             write_png(tmp_path / "picture.png", np.zeros((2, 2, 7), np.uint8))
         assert list(tmp_path.iterdir()) == []
+
+
+def test_large_images_are_drawn_in_their_middle():
+    image = np.arange(600 * 700).reshape(600, 700)
+    np.testing.assert_array_equal(middle(image, 512), image[44:556, 94:606])
+    np.testing.assert_array_equal(middle(image[:50, :60], 512), image[:50, :60])
+    assert middle(np.zeros((5, 600, 3)), 512).shape == (5, 512, 3)
+
+
+def test_probabilities_are_drawn_by_themselves_not_by_the_largest_of_them():
+    faint = probability_picture(np.full((2, 3), 0.1, np.float32))
+    assert (faint == 25).all()
+    assert faint.shape == (2, 3, 3)
+    with pytest.raises(ValueError, match=r"values must be \(height, width\)"):
+        probability_picture(np.zeros((2, 3, 2)))

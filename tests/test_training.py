@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.metadata import SESSION_END_INFO_TAG, SESSION_START_INFO_TAG
 
 from keras_unet import training
 from keras_unet.backend import keras, tf
-from keras_unet.checkpoint import BEST, CHECKPOINT, HISTORY, LAST, RunFiles
+from keras_unet.checkpoint import BEST, CHECKPOINT, CURVES, HISTORY, LAST, RunFiles
+from keras_unet.curves import Logged
 from keras_unet.losses import WeightedCrossEntropy
 from keras_unet.model import build_unet
 from keras_unet.plan import Progress, TrainingPlan, Validation
@@ -304,6 +307,39 @@ class TestClock:
         clock.now += 10_000
         _, progress, _ = run(tmp_path, plan, batches=timed, resume=True)
         assert (progress.step, progress.seconds) == (10, 60)
+
+
+class TestCurves:
+    def logged(self, folder: Path, tag: str) -> list[tuple[int, Any]]:
+        events = EventAccumulator(str(folder / CURVES), {"tensors": 0})
+        events.Reload()
+        return [(one.step, tf.make_ndarray(one.tensor_proto)) for one in events.Tensors(tag)]
+
+    def test_a_resumed_run_goes_on_in_its_curves_and_no_point_is_there_twice(
+        self, tmp_path: Path
+    ) -> None:
+        whole, parts = tmp_path / "whole", tmp_path / "parts"
+        logged = Logged(hyperparameters={"depth": 1})
+        run(whole, validate=Watch(), logged=logged)
+        watch = Watch()
+        for step in (3, 5):
+            interrupt = interrupt_at(step)
+            run(parts, validate=watch, on_step=interrupt, resume=step > 3, logged=logged)
+        run(parts, validate=watch, resume=True, logged=logged)
+        assert len(list((parts / CURVES).iterdir())) > 2
+        for tag in ("score", "loss"):
+            assert self.logged(parts, tag) == self.logged(whole, tag)
+        assert [step for step, _ in self.logged(parts, "score")] == [2, 4, 6, 8]
+
+    def test_a_training_is_complete_when_it_is_and_not_when_it_is_interrupted(
+        self, tmp_path: Path
+    ) -> None:
+        run(tmp_path, on_step=interrupt_at(3))
+        with pytest.raises(KeyError):
+            self.logged(tmp_path, SESSION_END_INFO_TAG)
+        run(tmp_path, resume=True)
+        assert len(self.logged(tmp_path, SESSION_END_INFO_TAG)) == 1
+        assert len(self.logged(tmp_path, SESSION_START_INFO_TAG)) == 1
 
 
 class TestRefusedUpdates:

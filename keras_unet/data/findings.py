@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import Sample, Samples
 from keras_unet.data.wording import counted
+from keras_unet.tracking import tracked
 
 _LISTED = 3
 _SATURATED = 0.01  # share of an image's pixels that have its highest value
@@ -42,17 +43,18 @@ def find_amiss(samples: Samples, seen: Fingerprint, held_out: Collection[str] = 
         '1 image holds one grey value alone (a): nothing can be seen in it; remove it'
     """
     every = samples.samples
-    return [
-        *_unpaired(samples),
-        *_blank(every),
-        *_of_one_class(every),
-        *_same(every, held_out),
-        *_of_several_types(samples),
-        *_of_several_sizes(every),
-        *_saturated(every),
-        *_with_specks(every),
-        *_cells_of_several_sizes(samples, seen),
-    ]
+    findings = (
+        _unpaired(samples),
+        _blank(every),
+        _of_one_class(every),
+        _same(every, held_out),
+        _of_several_types(samples),
+        _of_several_sizes(every),
+        _saturated(every),
+        _with_specks(every),
+        _cells_of_several_sizes(samples, seen),
+    )
+    return [line for found in tracked(findings, "looking for what is odd") for line in found]
 
 
 def _unpaired(samples: Samples) -> Iterator[str]:

@@ -17,6 +17,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from keras_unet.files import atomic, atomic_folder
+from keras_unet.tracking import tracked
 
 TILE = 512
 """Height and width of the tiles of a TIFF."""
@@ -75,9 +76,10 @@ def write_tiled_tiff(path: Path, parts: Parts) -> None:
         path: Path of the file; its folder exists.
         parts: The image.
     """
+    windows = list(parts.windows(TILE))
     with atomic(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=True) as file:
         file.write(
-            (_filled(parts.read(*one)) for one in parts.windows(TILE)),
+            (_filled(parts.read(*one)) for one in tracked(windows, f"writing {path.name}")),
             shape=parts.shape,
             dtype=parts.dtype,
             tile=(TILE, TILE),
@@ -110,7 +112,8 @@ def write_ome_zarr(path: Path, parts: Parts) -> None:
                 chunks=(*(1 for _ in source.shape[:-2]), CHUNK, CHUNK),
                 dimension_names=list(source.axes.lower()),
             )
-            for place, window in source.windows(CHUNK):
+            windows = list(source.windows(CHUNK))
+            for place, window in tracked(windows, f"writing {path.name}"):
                 rows, columns = window
                 array[(*place, rows, columns)] = source.read(place, window)
 

@@ -21,6 +21,7 @@ from keras_unet.data.labels import check_labels, detect_scheme, histogram_line
 from keras_unet.data.pairs import Pair, find_pairs, plane_name
 from keras_unet.data.schemes import Kind, LabelScheme
 from keras_unet.data.wording import counted
+from keras_unet.tracking import tracked
 
 _SIZES_LISTED = 3
 _ORPHANS_LISTED = 20
@@ -138,13 +139,13 @@ def read_samples(
         ValueError: Files do not go together, cannot be read, or hold no images and labels.
     """
     found = find_pairs(folder)
-    raw = [plane for pair in found.pairs for plane in _read_pair(pair)]
+    raw = [plane for pair in tracked(found.pairs, "reading images") for plane in _read_pair(pair)]
     _refuse_same_names([plane.name for plane in raw], folder)
     channels = _common_channels(raw)
     scheme = detect_scheme(
         [(str(plane.pair.labels), plane.labels) for plane in raw], kind=labels, ignore=ignore
     )
-    samples = tuple(_sample(plane, scheme, channels) for plane in raw)
+    samples = tuple(_sample(plane, scheme, channels) for plane in tracked(raw, "checking labels"))
     if not allow_empty:
         for plane, sample in zip(raw, samples, strict=True):
             _refuse_empty(plane, sample)

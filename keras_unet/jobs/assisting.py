@@ -16,6 +16,7 @@ from keras_unet.jobs.starting import check_same_data, options_of
 from keras_unet.jobs.targets import Target, sample_digest
 from keras_unet.plan import Progress
 from keras_unet.runs import RECORD, Run
+from keras_unet.tracking import tracked
 from keras_unet.training import train
 
 
@@ -58,10 +59,12 @@ def _train(run: Run, data: Path, run_folder: Path, cluster: Cluster) -> Progress
     digests = {sample.name: sample_digest(sample) for sample in samples.samples}
     check_same_data(replace(run, folder=run_folder), digests, data)
     parts = Parts.of(samples, options)
-    targets = [Target.of(sample, run.scheme) for sample in parts.training]
+    parting = tracked(parts.training, "parting cells that touch")
+    targets = [Target.of(sample, run.scheme) for sample in parting]
     folder = make_folder(run.folder / "weight_maps")
     weights = weight_maps(folder, targets, network.classes, options)
-    images = [training_image(target, run.standardisation, weights) for target in targets]
+    weighing = tracked(targets, "computing weight maps")
+    images = [training_image(target, run.standardisation, weights) for target in weighing]
     part = (cluster.worker, cluster.workers)
     return train(
         new_network(run, options.seed),

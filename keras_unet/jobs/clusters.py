@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_unet.jobs.extras import require
+from keras_unet.tracking import working
 
 SECONDS = 60
 """How long a scheduler, and after it the first of its workers, may take to answer."""
@@ -55,8 +56,9 @@ class Cluster:
         """
         require("dask", "distributed")
         with ExitStack() as stack:
-            address = self.address or stack.enter_context(_started(self.workers or 1))
-            client = stack.enter_context(_client(address))
+            with working("waiting for workers"):
+                address = self.address or stack.enter_context(_started(self.workers or 1))
+                client = stack.enter_context(_client(address))
             say(f"Dask dashboard: {client.dashboard_link}")
             yield client
 

@@ -17,6 +17,7 @@ from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.wording import counted
 from keras_unet.jobs.pairing import Scored
 from keras_unet.metrics.overlaps import Overlaps, overlaps_of_images
+from keras_unet.tracking import tracked
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ def compare(
     """
     results = [
         _plane_of(one, one.result, read_labels(one.result), truth)
-        for one, truth in zip(pairs, truths, strict=True)
+        for one, truth in zip(tracked(pairs, "reading predictions"), truths, strict=True)
     ]
     reading = _reading(results, scheme)
     return [

@@ -24,6 +24,7 @@ from keras_unet.jobs.scoring import (
     score,
 )
 from keras_unet.jobs.showing import cells, planes_of, slider, tables
+from keras_unet.tracking import tracked
 
 _SHOWN: tuple[Metric, ...] = ("pixels", "ctc")  # of an image, in a report
 _OF_CELLS = {"ctc", "matching"}
@@ -115,7 +116,7 @@ def _evaluate(
     kind: Kind | Literal["auto"],
     ignore: int | None,
 ) -> tuple[Evaluation, list[Comparison]]:
-    truths = [read_labels(one.reference.labels) for one in pairs]
+    truths = [read_labels(one.reference.labels) for one in tracked(pairs, "reading labels")]
     named = zip(pairs, truths, strict=True)
     planes = [(str(one.reference.labels), plane) for one, truth in named for plane in truth]
     scheme = detect_scheme(planes, kind=kind, ignore=ignore)
@@ -126,12 +127,17 @@ def _evaluate(
     scored = {one.reference for one in pairs}
     evaluation = Evaluation(
         metrics,
-        rows={one.name: score([one], of_one) for one in images},
-        overall=score(images, metrics),
+        rows={one.name: score([one], of_one) for one in tracked(images, "scoring images")},
+        overall=_together(images, metrics),
         from_probabilities=soft,
         missing=[one.labels.name for one in references if one not in scored],
     )
     return evaluation, images
+
+
+def _together(images: Sequence[Comparison], metrics: Sequence[Metric]) -> Scores:
+    (scores,) = (score(one, metrics) for one in tracked([images], "scoring all together"))
+    return scores
 
 
 def _page(

@@ -15,6 +15,7 @@ from keras_unet.jobs.exporting import Source, network_of
 from keras_unet.jobs.folders import check_writable
 from keras_unet.jobs.parity import TOLERANCES, answer_of_saved_model, check_parity
 from keras_unet.precision import choose_precision
+from keras_unet.tracking import working
 
 
 def export_saved_model(
@@ -61,7 +62,8 @@ def export_saved_model(
     with new_version(out, version) as folder:
         members = source.members(chosen)
         artefact = Artefact(run, tiling, chosen, frozen, source.folds)
-        write_graph(folder, run, network_of(members), tiling, artefact.about, frozen=frozen)
+        with working("writing the graph"):
+            write_graph(folder, run, network_of(members), tiling, artefact.about, frozen=frozen)
         artefact.write(folder)
         write_warmup(folder / EXTRA / WARMUP, tiling)
         answer = partial(answer_of_saved_model, folder)

@@ -24,6 +24,7 @@ from keras_unet.jobs.parity import answer_of_bioimageio, check_parity, example_i
 from keras_unet.report import grey_picture, label_picture, write_png
 from keras_unet.runs import Run
 from keras_unet.tiling import mirrored_window
+from keras_unet.tracking import working
 
 ALLOWED = {"dataset": 1e-5, "image": 1e-4}
 """Largest difference of a probability, by who measures grey values.
@@ -89,14 +90,9 @@ def export_bioimageio(
     with drafted(out) as path:
         cover = path.with_name("cover.png")
         write_png(cover, _cover(example.image, example.probabilities))
-        write_package(
-            path,
-            artefact,
-            network_of(members),
-            example,
-            cover,
-            Credits(authors or (UNKNOWN,), licence),
-        )
+        credited = Credits(authors or (UNKNOWN,), licence)
+        with working("converting the graph"):
+            write_package(path, artefact, network_of(members), example, cover, credited)
         numbers = tiling.tile_size, tiling.useful, ALLOWED[run.standardisation.mode]
         say(check_parity(run, members, *numbers, partial(answer_of_bioimageio, path)))
     say(f"authors: {', '.join(authors) or UNKNOWN} (--author); licence: {licence} (--license)")

@@ -14,6 +14,7 @@ from keras_unet.jobs.extras import require
 from keras_unet.jobs.folders import check_new_file
 from keras_unet.jobs.parity import TOLERANCES, answer_of_onnx, check_parity
 from keras_unet.runs import Run
+from keras_unet.tracking import working
 
 GROUPED = 1e-4
 """Largest difference of a probability where groups are normalised.
@@ -63,7 +64,8 @@ def export_onnx(
     members = source.members("float32")
     with drafted(out) as path:
         artefact = Artefact(run, tiling, "float32", frozen=True, folds=source.folds)
-        write_onnx(path, artefact, network_of(members))
+        with working("converting the graph"):
+            write_onnx(path, artefact, network_of(members))
         numbers = tiling.tile_size, tiling.useful, _allowed(run)
         say(check_parity(run, members, *numbers, partial(answer_of_onnx, path)))
     return out

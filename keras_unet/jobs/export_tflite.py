@@ -19,6 +19,7 @@ from keras_unet.jobs.folders import check_new_file
 from keras_unet.jobs.parity import LARGEST, MEAN, Measure, answer_of_tflite, check_parity
 from keras_unet.runs import Run
 from keras_unet.tiling import Tiling, mirrored_window
+from keras_unet.tracking import working
 
 ALLOWED: dict[Mode, tuple[Measure, float]] = {
     "none": (LARGEST, 1e-5),
@@ -95,7 +96,8 @@ def export_tflite(
     measure, tolerance = ALLOWED[quantize]
     with drafted(out) as path:
         artefact = Artefact(run, tiling, "float32", frozen=True, folds=source.folds)
-        write_tflite(path, artefact, network_of(members), quantisation, tiles)
+        with working("converting the graph"):
+            write_tflite(path, artefact, network_of(members), quantisation, tiles)
         numbers = tiling.tile_size, tiling.useful, tolerance, partial(answer_of_tflite, path)
         say(check_parity(run, members, *numbers, measure=measure))
     return out

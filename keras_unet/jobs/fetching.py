@@ -17,6 +17,7 @@ from keras_unet.datasets import DATASETS, Dataset
 from keras_unet.files import atomic, atomic_folder, make_folder, write_json
 from keras_unet.jobs.extras import require
 from keras_unet.jobs.folders import check_new
+from keras_unet.tracking import tracked
 
 OnBytes = Callable[[Path, int, int], None]
 """Takes the archive, and how many bytes of how many have come."""
@@ -232,7 +233,7 @@ def _unpack(file: ZipFile, dataset: Dataset, folder: Path) -> int:
     size = sum(file.getinfo(member).file_size for member in places.values())
     if size > MOST_BYTES:
         raise ValueError(f"its files are larger than {MOST_BYTES} bytes: {size}")
-    for place, member in places.items():
+    for place, member in tracked(places.items(), "unpacking files"):
         path = folder / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(file.read(member))  # links in an archive come as the text they hold

@@ -30,6 +30,7 @@ from keras_unet.jobs.train import train_folder
 from keras_unet.jobs.watch import Watch
 from keras_unet.plan import Progress, TrainingPlan
 from keras_unet.runs import RECORD, Run
+from keras_unet.tracking import tracked
 
 
 def train_folds(
@@ -214,7 +215,8 @@ def _chosen_rule(runs: Sequence[Run], samples: Sequence[Sample]) -> Choice | Non
     references: list[NDArray[np.int32]] = []
     for run in runs:
         unseen = [sample for sample in chosen if run_of[sample.name] is run]
-        targets = [Target.of(sample, run.scheme) for sample in unseen]
+        parting = tracked(unseen, "parting cells that touch")
+        targets = [Target.of(sample, run.scheme) for sample in parting]
         watch = Watch(run, targets, tile=options_of(run).watch_tile)
         seen, true = watch.cells(load_network(run))
         probabilities += seen

@@ -27,9 +27,11 @@ from keras_unet.report import (
     grey_picture,
     heat_picture,
     label_picture,
+    middle,
     montage,
     write_png,
 )
+from keras_unet.tracking import tracked
 
 SAMPLES, TILES = "samples.png", "tiles.png"
 _MOST = 6  # samples and tiles that are drawn
@@ -92,7 +94,10 @@ def inspect_folder(
     for line in amiss:
         say(f"Warning: {line}")
     network = settled.architecture(channels=samples.channels, classes=samples.scheme.classes)
-    targets = [Target.of(sample, samples.scheme) for sample in parts.training]
+    targets = [
+        Target.of(sample, samples.scheme)
+        for sample in tracked(parts.training, "parting cells that touch")
+    ]
     with tempfile.TemporaryDirectory() as folder:
         weights = weight_maps(Path(folder), targets, network.classes, settled)
         shown = _spread(targets)
@@ -123,12 +128,13 @@ def _spread(targets: Sequence[Target]) -> list[Target]:
 def _picture_of_samples(targets: Sequence[Target], weights: WeightMaps) -> Picture:
     rows = []
     for target in targets:
-        image, instances = _middle(target.sample.image), _middle(target.sample.instances)
+        image = middle(target.sample.image, _MIDDLE)
+        instances = middle(target.sample.instances, _MIDDLE)
         rows.append(
             [
                 grey_picture(image),
                 label_picture(instances, image),
-                heat_picture(_middle(weights.of(target))),
+                heat_picture(middle(weights.of(target), _MIDDLE)),
             ]
         )
     return montage(rows, ("image", "labels", "weight map"))
@@ -141,7 +147,10 @@ def _picture_of_tiles(
     options: SettledOptions,
 ) -> Picture:
     mean = Standardisation.of([target.sample.image for target in targets], options.standardise)
-    images = [training_image(target, mean, weights) for target in targets]
+    images = [
+        training_image(target, mean, weights)
+        for target in tracked(targets, "computing weight maps")
+    ]
     batches = training_batches(images, network, options).unbatch().take(_MOST)
     rows = [
         [
@@ -152,12 +161,6 @@ def _picture_of_tiles(
         for image, y_true in batches.as_numpy_iterator()
     ]
     return montage(rows, ("tile", "labels of its middle", "weights"))
-
-
-def _middle(array: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Takes the middle of what is too large to be drawn pixel for pixel."""
-    first = [max(0, (side - _MIDDLE) // 2) for side in array.shape[:2]]
-    return array[first[0] : first[0] + _MIDDLE, first[1] : first[1] + _MIDDLE]
 
 
 def _inner(image: NDArray[np.float32], margin: int) -> NDArray[np.float32]:

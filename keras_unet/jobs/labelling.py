@@ -22,6 +22,7 @@ from keras_unet.instances import InstanceRule, cell_probability, label_instances
 from keras_unet.jobs.folders import check_writable
 from keras_unet.jobs.outputs import Form, Output, output_path, owner_of
 from keras_unet.runs import Run
+from keras_unet.tracking import tracked
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +160,7 @@ class Order:
             say(self.run.rule.describe())
         written: list[Path] = []
         found: set[int] = set()
-        for path in self.images:
+        for path in tracked(self.images, "predicting images"):
             made = make(path)
             written += made.files
             found |= made.classes

@@ -32,6 +32,7 @@ _CHOICES = {
 }
 _UNSAID = {  # of older runs
     "class_balance": True,
+    "histograms": False,
     "memory_limit": None,
     "momentum": 0.99,
     "zoom": 0.0,
@@ -76,6 +77,7 @@ class TrainingOptions:
         engine: Who deforms, "graph" or "elasticdeform".
         learning_rate: The highest rate.
         momentum: The paper takes 0.99.
+        histograms: Whether to log histograms of all weights for TensorBoard.
 
     Raises:
         ValueError: If a number is out of range, a word is unknown, or two options contradict each
@@ -110,6 +112,7 @@ class TrainingOptions:
     engine: Engine = "graph"
     learning_rate: float = 1e-2
     momentum: float = 0.99
+    histograms: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what cannot be trained with, before any file is read."""
@@ -260,6 +263,15 @@ class SettledOptions(TrainingOptions):
     def watch_tile(self) -> int | None:
         """The tile by which images are looked at, which a limit of memory binds; None for any."""
         return self.tile if self.memory_limit else None
+
+    @property
+    def hyperparameters(self) -> dict[str, bool | float | str]:
+        """What TensorBoard compares runs by: all that is set, the names held out as one text."""
+        held_out = self.validation
+        names = held_out if isinstance(held_out, int | float) else ",".join(held_out)
+        values = {**self.to_dict(), "validation": names}
+        del values["histograms"]
+        return {name: value for name, value in values.items() if value is not None}
 
     def augmentation(self) -> Augmentation:
         """Returns how training tiles are varied."""

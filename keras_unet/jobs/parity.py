@@ -26,6 +26,7 @@ from keras_unet.jobs.networks import Member, predict_together
 from keras_unet.precision import Precision
 from keras_unet.runs import Run
 from keras_unet.synthetic import draw_cells
+from keras_unet.tracking import working
 
 TOLERANCES: dict[Precision, float] = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 1e-2}
 """Largest difference of a probability; half precisions round where operations are joined."""
@@ -157,7 +158,7 @@ def answer_of_bioimageio(path: Path, image: NDArray[np.float32]) -> NDArray[Any]
 
 def _asked(exported: Path, command: list[str], image: NDArray[np.float32]) -> NDArray[Any]:
     """Runs a module that reads image.npy and writes probabilities.npy."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, working("asking a fresh process for its answer"):
         np.save(Path(name) / "image.npy", image)
         result = subprocess.run(  # noqa: S603 - modules named here, on files of our own
             [sys.executable, "-m", *command],

@@ -19,6 +19,7 @@ from keras_unet.jobs.streaming import Streaming, measure
 from keras_unet.jobs.sweeps import Here, OnTiles, unwatched
 from keras_unet.prediction import tile_size_of
 from keras_unet.tiling import Tiling
+from keras_unet.tracking import tracked
 
 
 def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all but three by name
@@ -83,10 +84,12 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         require("large", "zarr")
     halving = Halving(say)
     members = [
-        (one, halving.around(load_network(one, precision), one.architecture)) for one in runs
+        (one, halving.around(load_network(one, precision), one.architecture))
+        for one in tracked(runs, "loading networks")
     ]
     moments = {
-        path: _check_image(members[0], path, tile_size, path in streamed) for path in order.images
+        path: _check_image(members[0], path, tile_size, path in streamed)
+        for path in tracked(order.images, "checking images")
     }
     predict = partial(_planes, members, tile_size=tile_size, symmetries=symmetries)
     streaming = Streaming(order, Here(members, tile_size, symmetries, on_tiles), say)

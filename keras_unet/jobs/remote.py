@@ -27,6 +27,7 @@ from keras_unet.instances import InstanceRule
 from keras_unet.jobs.labelling import Order, Plane
 from keras_unet.runs import Run
 from keras_unet.symmetries import average_over_symmetries
+from keras_unet.tracking import tracked
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
@@ -71,7 +72,7 @@ def predict_files_on_server(
     with Client(server, timeout=timeout) as client:
         run, most_pixels = _served(client)
         order = Order.of(run, files, out, save, rule)
-        for path in order.images:
+        for path in tracked(order.images, "checking images"):
             for _ in _pixels(order.run, path):
                 pass  # what cannot be read is found here
         needs_probabilities = order.outputs != ("classes",)

@@ -26,6 +26,7 @@ from keras_unet.jobs.starting import options_of
 from keras_unet.jobs.targets import Target, WeightMaps, sample_digest
 from keras_unet.jobs.watch import View, Watch
 from keras_unet.runs import REPORT, Run
+from keras_unet.tracking import tracked
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +111,9 @@ def page_of_run(watch: Watch, views: Sequence[View], weights: WeightMaps) -> Pag
 def _look(run: Run, samples: Sequence[Sample], folder: Path) -> Look:
     """Looks at the images of a run; the folder is for its weight maps, as long as they are used."""
     names, held_out = run.record["data"]["training"], run.record["data"]["validation"]
-    training = [Target.of(one, run.scheme) for one in samples if one.name in names]
+    seen = [one for one in samples if one.name in names]
+    parting = tracked(seen, "parting cells that touch")
+    training = [Target.of(one, run.scheme) for one in parting]
     watch = Watch.of(run, training, [one for one in samples if one.name in held_out])
     weights = weight_maps(folder, training, run.architecture.classes, options_of(run))
     return Look(watch, watch.views(load_network(run)), weights)

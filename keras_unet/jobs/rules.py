@@ -26,6 +26,7 @@ from keras_unet.instances import InstanceRule, Seeds, label_instances, landscape
 from keras_unet.metrics.ctc import seg_of_overlaps
 from keras_unet.metrics.matching import matching_of_overlaps
 from keras_unet.metrics.overlaps import Overlaps
+from keras_unet.tracking import tracked
 
 MOST_PIXELS = 2**22
 """Pixels to choose by; of more, images spread evenly over all are taken."""
@@ -127,7 +128,8 @@ def choose_rule(
         return max(scored, key=lambda one: one[1] - price * _steps(start, one[0]))[0]
 
     parted = best(_grid(start, probabilities, references))
-    finished = best((rule, score(rule)) for rule in _finishes(parted))
+    finishes = tracked(list(_finishes(parted)), "choosing which gaps are closed")
+    finished = best((rule, score(rule)) for rule in finishes)
     return Choice(finished, cells, score(finished), score(start))
 
 
@@ -153,7 +155,8 @@ def _grid(
 ) -> Iterator[tuple[InstanceRule, float]]:
     """Yields rules and their scores, before gaps are closed and holes filled."""
     sizes = sorted({round(share * start.minimum_size) for share in _SIZES})
-    for threshold, seeds in product(_THRESHOLDS, _NECKS):
+    ways = list(product(_THRESHOLDS, _NECKS))
+    for threshold, seeds in tracked(ways, "choosing how cells are made"):
         finest = max(_NECKS[seeds])
         landscapes = [landscape_of(one, threshold, seeds).coarser(finest) for one in probabilities]
         shared = [

@@ -24,6 +24,7 @@ from keras_unet.report import (
     label_picture,
     outline_picture,
 )
+from keras_unet.tracking import tracked
 
 MOST_IMAGES, MOST_CELLS = 12, 6
 _LONGEST = 1024  # pixels of a picture's longer side; of larger ones pixels are left out
@@ -78,7 +79,7 @@ def slider(
             _caption(scores[one.comparison.name]),
             _layers(one, weights_of(one.comparison.name) if weights_of else None),
         )
-        for one in chosen
+        for one in tracked(chosen, "drawing images")
     ]
 
 
@@ -112,7 +113,8 @@ def planes_of(comparisons: Sequence[Comparison]) -> list[Shown]:
 def scored(images: Sequence[Shown], metrics: Sequence[Metric]) -> tuple[dict[str, Scores], Scores]:
     """Scores images, each alone and all together."""
     comparisons = [one.comparison for one in images]
-    return {one.name: score([one], metrics) for one in comparisons}, score(comparisons, metrics)
+    rows = {one.name: score([one], metrics) for one in tracked(comparisons, "scoring images")}
+    return rows, score(comparisons, metrics)
 
 
 def _rank(scores: Scores) -> float:

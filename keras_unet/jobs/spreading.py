@@ -36,6 +36,7 @@ from keras_unet.packages import DISTRIBUTION, installed_version
 from keras_unet.precision import choose_precision
 from keras_unet.runs import Run
 from keras_unet.symmetries import SYMMETRIES
+from keras_unet.tracking import tracked
 
 TILES = 8
 """Tiles that a worker predicts at a time, at most; they lie in the same rows."""
@@ -93,11 +94,12 @@ def spread_files(  # noqa: PLR0913 - as predict_files
     require("dask", "distributed")
     require("large", "zarr")
     runs = load_runs(run_folder.absolute())
-    images = [path.absolute() for path in files]
-    order = Order.of(runs[0], images, out.absolute(), save, rule, form)
+    paths = [path.absolute() for path in files]
+    order = Order.of(runs[0], paths, out.absolute(), save, rule, form)
     precision = choose_precision(precision) if precision == "auto" else precision
     plan = _Plan.of(runs, run_folder.absolute(), precision, tile_size, symmetries)
-    measured = {path: plan.measure(path) for path in order.images}
+    images = tracked(order.images, "checking images")
+    measured = {path: plan.measure(path) for path in images}
     with cluster.connected(say) as client:
         spread = Spread(plan, client, order.out, measured, on_tiles, say)
         streaming = Streaming(order, spread, say)

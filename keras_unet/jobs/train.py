@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_unet.backend import tf
+from keras_unet.curves import Logged
 from keras_unet.data.findings import find_amiss
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import Samples, read_samples
@@ -40,6 +41,7 @@ from keras_unet.plan import Progress, TrainingPlan
 from keras_unet.precision import choose_precision
 from keras_unet.report import write_png
 from keras_unet.runs import REPORT, Run
+from keras_unet.tracking import tracked
 from keras_unet.training import train
 
 _MOST_PICTURES = 8
@@ -101,7 +103,8 @@ def train_folder(
         data, labels=asked.labels, ignore=asked.ignore, allow_empty=asked.allow_empty
     )
     say(samples.describe())
-    digests = {sample.name: sample_digest(sample) for sample in samples.samples}
+    summing = tracked(samples.samples, "taking checksums")
+    digests = {sample.name: sample_digest(sample) for sample in summing}
     for one in filter(None, (before, pattern)):
         check_same_data(one, digests, data)
     if before is not None:
@@ -166,7 +169,8 @@ def _train_alone(
 ) -> Run:
     network = run.architecture
     plan = options.plan(parts.pixels / network.output_size(options.tile) ** 2)
-    targets = [Target.of(sample, run.scheme) for sample in parts.training]
+    parting = tracked(parts.training, "parting cells that touch")
+    targets = [Target.of(sample, run.scheme) for sample in parting]
     rule = first_rule(run.scheme.kind, [sample.instances for sample in parts.training])
     run = replace(run, rule=rule, record={**run.record, "cluster": cluster.to_dict()})
     watch = Watch.of(run, targets, parts.validation, options.watch_tile)
@@ -175,7 +179,8 @@ def _train_alone(
     tell_workers(cluster, run)
     folder = make_folder(run.folder / "weight_maps")
     weights = weight_maps(folder, targets, network.classes, options)
-    images = [training_image(target, run.standardisation, weights) for target in targets]
+    weighing = tracked(targets, "computing weight maps")
+    images = [training_image(target, run.standardisation, weights) for target in weighing]
     on_start(plan)
     progress = train(
         new_network(run, options.seed),
@@ -187,6 +192,7 @@ def _train_alone(
         say=say,
         resume=resume,
         cluster=cluster,
+        logged=Logged(options.histograms, options.hyperparameters | {"precision": run.precision}),
     )
     model = load_network(run)
     choice = watch.chosen_rule(model)

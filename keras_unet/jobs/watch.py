@@ -23,11 +23,18 @@ from keras_unet.report import (
     grey_picture,
     heat_picture,
     label_picture,
+    middle,
     montage,
+    probability_picture,
 )
 from keras_unet.runs import Run
+from keras_unet.tracking import tracked
 
+_LOOKING = "looking at images"
 _TITLES = ("image", "truth", "prediction", "difference")
+_WATCHED = ("image", "truth", "probability", "prediction", "difference")
+_MOST_WATCHED = 3  # images
+_MIDDLE = 512  # pixels of their height and width
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +78,7 @@ class Watch:
         score = nan
         if self.held_out:
             score = self._seg(views) if self._has_instances else _mean_iou(truth, found)
-        picture = montage([self._row(views[0])], _TITLES)
+        picture = montage([self._watched(view) for view in views[:_MOST_WATCHED]], _WATCHED)
         return Validation(None if isnan(score) else score, collapse(truth, found), picture)
 
     @property
@@ -93,13 +100,13 @@ class Watch:
     def cells(self, model: Any) -> tuple[list[NDArray[np.float32]], list[NDArray[np.int32]]]:
         """Returns the probability of being cell, 0 where pixels do not count, and the instances."""
         return (
-            [self._view(model, one).probability * one.counted for one in self.targets],
+            [view.probability * view.target.counted for view in self.views(model)],
             [one.sample.instances for one in self.targets],
         )
 
     def views(self, model: Any) -> list[View]:
         """Returns what the model makes of the images, one after the other."""
-        return [self._view(model, target) for target in self.targets]
+        return [self._view(model, target) for target in tracked(self.targets, _LOOKING)]
 
     def pictures(self, views: Sequence[View], weights: WeightMaps) -> Picture:
         """Draws images with truth, prediction, difference and weight map, one a row."""
@@ -125,6 +132,13 @@ class Watch:
             [view.target.sample.instances for view in views],
             [self.instances(view) * view.target.counted for view in views],
         )
+
+    def _watched(self, view: View) -> list[Picture]:
+        """Draws what TensorBoard shows at every validation; the middle of a large image."""
+        image, truth, found, difference = self._row(view)
+        probability = probability_picture(view.probability)
+        row = [image, truth, probability, found, difference]
+        return [middle(picture, _MIDDLE) for picture in row]
 
     def _row(self, view: View) -> list[Picture]:
         return [

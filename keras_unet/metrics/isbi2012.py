@@ -29,6 +29,7 @@ from keras_unet.metrics.thresholds import (
 )
 from keras_unet.metrics.topology import splits_and_merges
 from keras_unet.metrics.warping import warp_labels
+from keras_unet.tracking import tracked
 
 
 def isbi2012(labels: NDArray[Any], probabilities: NDArray[np.floating]) -> dict[str, float]:
@@ -131,7 +132,8 @@ class _Comparison:
 
 def _partition_scores(cells: NDArray[np.bool_], scores: NDArray[np.float32]) -> dict[str, Best]:
     """Computes the scores of pairs and of information."""
-    table = [_compare(*slices) for slices in zip(cells, scores, strict=True)]
+    slices = list(zip(cells, scores, strict=True))
+    table = [_compare(*one) for one in tracked(slices, "comparing slices")]
     over_cells = np.array([[entry.cells for entry in row] for row in table])
     over_all = np.array([[entry.pixels for entry in row] for row in table])
     thinned = np.array([[entry.thinned for entry in row] for row in table])
@@ -161,7 +163,10 @@ def _warping_errors(cells: NDArray[np.bool_], scores: NDArray[np.float32]) -> di
     thresholds = THRESHOLDS[:-1]
     slices = list(zip(cells, scores, strict=True))
     counts = np.array(
-        [[_count_wrong(*pair, threshold) for threshold in thresholds] for pair in slices]
+        [
+            [_count_wrong(*pair, threshold) for threshold in thresholds]
+            for pair in tracked(slices, "warping slices")
+        ]
     )
     topology, all_kinds = (counts.sum(axis=0) / cells.size).T
     return {"warping_error": lowest(topology), "warping_error_classic": lowest(all_kinds)}

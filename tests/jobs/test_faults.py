@@ -16,10 +16,10 @@ from click.testing import CliRunner
 
 from keras_unet.backend import keras
 from keras_unet.cli import main
+from keras_unet.displays import Lines
 from keras_unet.ensembles import Ensemble
 from keras_unet.files import leftovers
 from keras_unet.runs import Run
-from keras_unet.terminal import Lines
 
 TINY = ["--depth", "1", "--base-filters", "2", "--tile", "60", "--precision", "float32"]
 PACE = ["--steps", "12", "--learning-rate", "0.3", "--momentum", "0.9"]

@@ -121,12 +121,6 @@ def test_without_a_margin_there_is_no_line(cells, tmp_path, montages):
     assert not (row[0] == ONLY_REFERENCE).all(axis=2).any()
 
 
-def test_large_images_are_drawn_in_their_middle():
-    image = np.arange(600 * 700).reshape(600, 700)
-    np.testing.assert_array_equal(inspecting._middle(image), image[44:556, 94:606])
-    np.testing.assert_array_equal(inspecting._middle(image[:50, :60]), image[:50, :60])
-
-
 def test_of_many_images_some_from_first_to_last_are_drawn():
     assert inspecting._spread(range(11)) == [0, 2, 4, 6, 8, 10]
     assert inspecting._spread(range(2)) == [0, 1]

@@ -127,3 +127,17 @@ def test_network_and_deformation_are_as_chosen():
 def test_a_limit_of_memory_binds_the_tile_that_images_are_looked_at_by():
     assert SettledOptions(steps=1, tile=188).watch_tile is None
     assert SettledOptions(steps=1, tile=188, memory_limit=10**9).watch_tile == 188
+
+
+def test_tensorboard_compares_runs_by_all_that_is_set():
+    told = SettledOptions(steps=5, validation=("a", "b"), histograms=True).hyperparameters
+    assert (told["steps"], told["validation"], told["class_balance"]) == (5, "a,b", True)
+    assert told.keys().isdisjoint({"histograms", "epochs", "normalization"})
+    assert {type(value) for value in told.values()} <= {bool, int, float, str}
+
+
+def test_a_record_from_before_there_were_histograms_has_none():
+    record = SettledOptions(steps=5, histograms=True).to_dict()
+    assert SettledOptions.from_dict(record).histograms
+    del record["histograms"]
+    assert not SettledOptions.from_dict(record).histograms

@@ -5,7 +5,15 @@ import shutil
 import numpy as np
 import pytest
 import tifffile
+from click.testing import CliRunner
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.metadata import (
+    SESSION_END_INFO_TAG,
+    SESSION_START_INFO_TAG,
+    parse_session_start_info_plugin_data,
+)
 
+from keras_unet.cli import main
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import read_samples
 from keras_unet.jobs import targets
@@ -371,3 +379,28 @@ def test_held_out_images_must_exist_and_leave_some(cells, tmp_path, held_out):
     ):
         train(cells, tmp_path / "run", validation=held_out)
     assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_shows_what_the_run_was_trained_with(trained):
+    events = EventAccumulator(str(trained / "tensorboard"), {"tensors": 0})
+    events.Reload()
+    content = events.SummaryMetadata(SESSION_START_INFO_TAG).plugin_data.content
+    told = parse_session_start_info_plugin_data(content)
+    assert told.group_name.endswith("/run")
+    assert told.hparams["base_filters"].number_value == 4
+    assert told.hparams["validation"].string_value == "c3"
+    assert told.hparams["precision"].string_value == "float32"
+    tags = events.Tags()["tensors"]
+    assert {"loss", "score", "best_score", "validation", SESSION_END_INFO_TAG} <= set(tags)
+    assert not any(tag.startswith("weights/") for tag in tags)
+
+
+def test_histograms_are_logged_where_they_are_wanted(cells, tmp_path):
+    options = ("--steps", "1", "--depth", "1", "--base-filters", "2", "--tile", "60")
+    arguments = ["train", cells, "--run", tmp_path / "run", *options, "--histograms"]
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), {"tensors": 0})
+    events.Reload()
+    assert any(tag.startswith("weights/level0") for tag in events.Tags()["tensors"])
+    assert Run.load(tmp_path / "run").record["options"]["histograms"]

@@ -169,6 +169,21 @@ def test_picture_shows_the_first_image(tmp_path):
     assert picture.shape[2] == 3
 
 
+def test_picture_shows_the_middle_of_three_images_with_the_probability(tmp_path):
+    scene = sample([[0] * 300 + [1] * 300] * 600)
+    one, three, four = (
+        Watch.of(run(tmp_path), [], [scene] * number)(constant(2, 1)).picture
+        for number in (1, 3, 4)
+    )
+    sides, between = 512, 8
+    assert one.shape[1] == 5 * sides + 6 * between
+    assert three.shape[0] - one.shape[0] == 2 * (sides + between)
+    assert four.shape == three.shape
+    first = 3 * between + 2 * sides  # of the probability's columns
+    probability = one[-between - sides : -between, first : first + sides]
+    assert (probability == int(255 / (1 + np.exp(-10.0)))).all()
+
+
 @pytest.mark.parametrize(("tile", "size"), [(None, 66), (10, 18), (30, 30), (31, 32)])
 def test_tiles_are_no_larger_than_asked_for_but_reach_the_next(tmp_path, tile, size):
     sizes = []
