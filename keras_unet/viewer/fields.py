@@ -1,0 +1,178 @@
+"""Fields of the widgets: layers, paths, and numbers that may be left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from magicgui.widgets import CheckBox, ComboBox, Container, Label, LineEdit, PushButton
+from napari.layers import Image, Labels
+from qtpy.QtWidgets import QFileDialog
+
+from keras_unet.viewer.layers import Snapshot
+
+_NO_MARGINS = 0, 0, 0, 0
+
+
+def image_choice(viewer: Any, label: str = "image") -> ComboBox:
+    """Makes a choice of the image layers that are open."""
+    return _layer_choice(viewer, Image, label, "The image layer: 2D, or a stack of 2D planes.")
+
+
+def labels_choice(viewer: Any, label: str = "labels") -> ComboBox:
+    """Makes a choice of the labels layers that are open."""
+    return _layer_choice(viewer, Labels, label, "The labels layer: one number a cell, or a class.")
+
+
+def snapshot(choice: ComboBox) -> Snapshot:
+    """Takes the numbers of the layer that is chosen.
+
+    Raises:
+        ValueError: None is.
+    """
+    if choice.value is None:
+        raise ValueError(
+            f"{choice.label} must be chosen. Received: none; open or add a layer of that kind"
+        )
+    return Snapshot.of(choice.value)
+
+
+class Pairs:
+    """Pairs of an image and its labels, one a row.
+
+    Attributes:
+        widget: What a person sees.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        """Begins with one pair."""
+        self.viewer = viewer
+        more, less = PushButton(text="Add a pair"), PushButton(text="Remove the last")
+        more.changed.connect(self.add)
+        less.changed.connect(self.remove)
+        self.rows: Container[Any] = Container(labels=False)
+        buttons = _in_a_row(more, less)
+        title = Label(value="images, and the labels of each")
+        self.widget = Container(widgets=[title, self.rows, buttons], labels=False)
+        self.rows.margins = self.widget.margins = _NO_MARGINS
+        self.add()
+
+    def add(self) -> None:
+        """Adds a row, with the next layers in it."""
+        row = _in_a_row(image_choice(self.viewer), labels_choice(self.viewer))
+        number = len(self.rows)
+        for choice in row:
+            choice.reset_choices()
+            if number < len(choice.choices):
+                choice.value = choice.choices[number]
+        self.rows.append(row)
+
+    def remove(self) -> None:
+        """Removes the last row, unless it is the only one."""
+        if len(self.rows) > 1:
+            self.rows.pop()
+
+    def snapshots(self) -> list[tuple[Snapshot, Snapshot]]:
+        """Takes the numbers of all layers that are chosen.
+
+        Raises:
+            ValueError: A choice is left open.
+        """
+        return [(snapshot(row[0]), snapshot(row[1])) for row in self.rows]
+
+
+class PathField:
+    """A path to be typed or chosen.
+
+    Attributes:
+        widget: What a person sees.
+    """
+
+    def __init__(self, label: str, hint: str, *, file: str | None = None) -> None:
+        """Takes the label, what is to be typed, and which files may be chosen, if any may."""
+        self.line = LineEdit(name="path", tooltip=hint)
+        self.line.native.setPlaceholderText(hint)
+        folder = PushButton(text="Folder…")
+        folder.changed.connect(lambda: self._set(QFileDialog.getExistingDirectory(None, hint)))
+        parts: list[Any] = [self.line, folder]
+        if file is not None:
+            choose = PushButton(text="File…")
+            choose.changed.connect(
+                lambda: self._set(QFileDialog.getOpenFileName(None, hint, "", file)[0])
+            )
+            parts.append(choose)
+        self.widget = _in_a_row(*parts)
+        self.widget.name, self.widget.label = "model", label
+
+    @property
+    def value(self) -> Path:
+        """The path; `Path()` where nothing is typed."""
+        return Path(self.line.value.strip()).expanduser()
+
+    def _set(self, path: str) -> None:
+        if path:
+            self.line.value = path
+
+
+class Numbers:
+    """Numbers and words that may be left out, behind a box to tick.
+
+    Attributes:
+        widget: What a person sees.
+    """
+
+    def __init__(self, title: str, kinds: Mapping[str, tuple[Callable[[str], Any], str]]) -> None:
+        """Takes for each name how its text is read, and what holds where nothing is typed."""
+        self.kinds = kinds
+        self.lines = {name: _line(name, default) for name, (_, default) in kinds.items()}
+        self.inner = Container(widgets=list(self.lines.values()), visible=False)
+        box = CheckBox(text=title, value=False)
+        box.changed.connect(self._show)
+        self.widget = Container(widgets=[box, self.inner], labels=False)
+        self.inner.margins = self.widget.margins = _NO_MARGINS
+
+    def given(self) -> dict[str, Any]:
+        """Returns what was typed.
+
+        Raises:
+            ValueError: A text cannot be read.
+        """
+        texts = {name: line.value.strip() for name, line in self.lines.items()}
+        return {
+            name: _read(name, self.kinds[name][0], text) for name, text in texts.items() if text
+        }
+
+    def _show(self, shown: bool) -> None:
+        self.inner.visible = shown
+
+
+def _layer_choice(viewer: Any, kind: type, label: str, tooltip: str) -> ComboBox:
+    def choices(_: object) -> list[Any]:
+        return [layer for layer in viewer.layers if isinstance(layer, kind)]
+
+    return ComboBox(label=label, choices=choices, tooltip=tooltip)
+
+
+def _in_a_row(*widgets: Any) -> Container[Any]:
+    row = Container(widgets=widgets, layout="horizontal", labels=False)
+    row.margins = _NO_MARGINS
+    return row
+
+
+def _line(name: str, default: str) -> LineEdit:
+    line = LineEdit(name=name, label=name.replace("_", " "))
+    line.native.setPlaceholderText(default)
+    return line
+
+
+def _read(name: str, kind: Callable[[str], Any], text: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError as error:
+        if kind not in (int, float):
+            raise
+        expected = "a whole number" if kind is int else "a number"
+        raise ValueError(
+            f"{name.replace('_', ' ')} must be {expected}. Received: {text!r}"
+        ) from error

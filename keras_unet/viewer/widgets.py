@@ -1,0 +1,196 @@
+"""The widgets that the manifest names: train, predict, weight map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, PushButton, SpinBox
+from napari.layers import Layer
+from napari.utils.notifications import show_info
+
+from keras_unet.choices import bytes_of, share_or_names
+from keras_unet.viewer import works
+from keras_unet.viewer.fields import (
+    Numbers,
+    Pairs,
+    PathField,
+    image_choice,
+    labels_choice,
+    snapshot,
+)
+from keras_unet.viewer.layers import LayerData
+from keras_unet.viewer.panel import Panel
+
+PLUGIN, PREDICT = "keras-unet-biomedical", "U-Net: predict"
+
+_Kinds = Mapping[str, tuple[Callable[[str], Any], str]]
+
+_FROM_DATA = "from the data"
+_AS_TRAINED = "as chosen in training"
+_OPTIONS: _Kinds = {
+    "tile": (int, _FROM_DATA),
+    "depth": (int, _FROM_DATA),
+    "base_filters": (int, "32"),
+    "validation": (share_or_names, "0.2 of the images"),
+    "border_weight": (float, "10"),
+    "sigma": (float, _FROM_DATA),
+    "learning_rate": (float, "0.01"),
+    "patience": (int, "never ends early"),
+    "memory_limit": (bytes_of, "none; such as 8GB"),
+    "seed": (int, "0"),
+}
+_RULE: _Kinds = {
+    "threshold": (float, _AS_TRAINED),
+    "minimum_size": (int, _AS_TRAINED),
+    "neck": (float, _AS_TRAINED),
+}
+
+
+class TrainWidget(Container[Any]):
+    """Trains on the layers that are open."""
+
+    def __init__(self, napari_viewer: Any) -> None:
+        """Takes the window it stands in."""
+        self.viewer = napari_viewer
+        self.pairs = Pairs(napari_viewer)
+        self.run = PathField("run", "A new folder for the training to write")
+        self.minutes = FloatSpinBox(label="minutes", value=15, min=0, max=1e5, step=5)
+        self.steps = SpinBox(label="steps", value=0, min=0, max=10**9)
+        self.kind = ComboBox(label="labels hold", choices=["auto", "instances", "classes"])
+        self.empty = CheckBox(text="Planes without labels are background")
+        self.resume = CheckBox(text="Go on with a training that was stopped")
+        self.numbers = Numbers("More options", _OPTIONS)
+        self.panel = Panel("Train", self._start)
+        self.trained = Path()
+        self.offer = PushButton(text="Predict with this run", visible=False)
+        super().__init__(
+            widgets=[
+                self.pairs.widget,
+                Container(widgets=[self.run.widget, self.minutes, self.steps, self.kind]),
+                self.empty,
+                self.resume,
+                self.numbers.widget,
+                self.panel.widget,
+                self.offer,
+            ],
+            labels=False,
+        )
+        self[1].margins = (0, 0, 0, 0)
+        self.panel.live_with(self)
+        self.offer.changed.connect(self._open_prediction)
+        self._explain()
+
+    def _explain(self) -> None:
+        self.minutes.native.setSpecialValueText("no limit")
+        self.steps.native.setSpecialValueText("by the minutes, or from the data")
+        self.empty.tooltip = "Otherwise they are left out, as not annotated yet."
+        self.resume.tooltip = "The layers and options of its beginning hold."
+
+    def _start(self) -> None:
+        resume = bool(self.resume.value)
+        pairs = [] if resume else self.pairs.snapshots()
+        options = self.numbers.given() | {"labels": self.kind.value}
+        options |= {"max_minutes": self.minutes.value or None, "steps": self.steps.value or None}
+        run = self.run.value
+        work = partial(
+            works.train,
+            pairs=pairs,
+            run=run,
+            options=options,
+            empty=bool(self.empty.value),
+            resume=resume,
+        )
+        self.offer.visible = False
+        self.panel.run(work, partial(self._finish, run))
+
+    def _finish(self, run: Path, outcome: dict[str, Any]) -> None:
+        score = outcome["best_score"]
+        best = "" if score is None else f", {outcome['score_name']} {score:.3f} on held-out images"
+        ended = "Trained" if outcome["complete"] else "Stopped; the best model is kept"
+        self.panel.say(f"report: {run / 'report.html'}")
+        self.panel.text.value = f"{outcome['steps']} steps{best}"
+        self.trained, self.offer.visible = run, True
+        show_info(f"{ended}: {outcome['steps']} steps{best}.")
+
+    def _open_prediction(self) -> None:
+        _, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, PREDICT, tabify=True)
+        widget.model.line.value = str(self.trained)
+
+
+class PredictWidget(Container[Any]):
+    """Predicts the layer that is chosen."""
+
+    def __init__(self, napari_viewer: Any) -> None:
+        """Takes the window it stands in."""
+        self.viewer = napari_viewer
+        self.image = image_choice(napari_viewer)
+        self.model = PathField("run", "A run, ensemble or .tflite file", file="TFLite (*.tflite)")
+        self.probabilities = CheckBox(text="Probabilities as image layers")
+        self.symmetries = CheckBox(text="Average over 8 rotated and mirrored versions (tta)")
+        self.symmetries.tooltip = "A little better, in eight times the time."
+        self.rule = Numbers("How cells are made", _RULE)
+        self.panel = Panel("Predict", self._start)
+        super().__init__(
+            widgets=[
+                Container(widgets=[self.image, self.model.widget]),
+                self.probabilities,
+                self.symmetries,
+                self.rule.widget,
+                self.panel.widget,
+            ],
+            labels=False,
+        )
+        self[0].margins = (0, 0, 0, 0)
+        self.panel.live_with(self)
+
+    def _start(self) -> None:
+        work = partial(
+            works.predict,
+            image=snapshot(self.image),
+            model=self.model.value,
+            probabilities=bool(self.probabilities.value),
+            symmetries=bool(self.symmetries.value),
+            rule=self.rule.given(),
+        )
+        self.panel.run(work, partial(_show, self.viewer))
+
+
+class WeightMapWidget(Container[Any]):
+    """Shows the weight map of labels."""
+
+    def __init__(self, napari_viewer: Any) -> None:
+        """Takes the window it stands in."""
+        self.viewer = napari_viewer
+        self.labels_layer = labels_choice(napari_viewer)
+        self.w0 = FloatSpinBox(label="w0", value=10, min=0, max=1e4)
+        self.sigma = FloatSpinBox(label="sigma (pixels)", value=5, min=0.5, max=1e3, step=0.5)
+        self.balanced = CheckBox(text="Balance the classes", value=True)
+        self.panel = Panel("Compute", self._start)
+        super().__init__(
+            widgets=[
+                Container(widgets=[self.labels_layer, self.w0, self.sigma]),
+                self.balanced,
+                self.panel.widget,
+            ],
+            labels=False,
+        )
+        self[0].margins = (0, 0, 0, 0)
+        self.panel.live_with(self)
+
+    def _start(self) -> None:
+        work = partial(
+            works.weigh,
+            labels=snapshot(self.labels_layer),
+            w0=self.w0.value,
+            sigma=self.sigma.value,
+            balanced=bool(self.balanced.value),
+        )
+        self.panel.run(work, partial(_show, self.viewer))
+
+
+def _show(viewer: Any, layers: list[LayerData]) -> None:
+    for data, attributes, kind in layers:
+        viewer.add_layer(Layer.create(data, attributes, kind))

@@ -1,0 +1,166 @@
+"""What a window has done in the background: each yields news and returns what has come of it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_unet.data.labels import check_labels, detect_scheme
+from keras_unet.data.samples import Sample
+from keras_unet.data.schemes import LabelScheme
+from keras_unet.data.weights import class_balance, weight_map
+from keras_unet.jobs.folders import check_new
+from keras_unet.jobs.targets import Target
+from keras_unet.viewer.job import Job, Work
+from keras_unet.viewer.layers import LayerData, Snapshot, result_layers, write_image, write_pairs
+
+
+def data_folder(run: Path) -> Path:
+    """Returns where the layers are kept that a run is trained on.
+
+    >>> data_folder(Path("cells")).name
+    'cells-data'
+    """
+    return run.with_name(f"{run.name}-data")
+
+
+def train(
+    job: Job,
+    pairs: Sequence[tuple[Snapshot, Snapshot]],
+    run: Path,
+    options: Mapping[str, Any],
+    *,
+    empty: bool = False,
+    resume: bool = False,
+) -> Work:
+    """Trains on layers, or goes on with a training that was stopped.
+
+    Args:
+        job: The job.
+        pairs: Images and labels; none are needed to go on.
+        run: Folder of the run. The layers are written beside it, to `data_folder`.
+        options: Of `TrainingOptions`, by name; not those left to the data.
+        empty: Whether planes without any label are background, rather than not annotated yet.
+        resume: Whether to go on.
+
+    Returns:
+        The outcome as the run records it.
+
+    Raises:
+        ValueError: The layers cannot be learned from, or an option is out of range.
+        OSError: A folder is taken, missing, or cannot be written to.
+    """
+    data = data_folder(_chosen(run, "run", "a new folder for the training to write").absolute())
+    if not resume:
+        check_new(data, "the layers to train on")
+    try:
+        if not resume:
+            yield {"text": "writing the layers"}
+            planes = write_pairs(pairs, data, empty=empty)
+            yield {"line": f"{planes} labelled planes written to {data}"}
+        request = {"data": str(data), "run": str(run.absolute()), "options": dict(options)}
+        return (
+            yield from job.ask_child({"job": "train", "resume": resume, **request}, data.parent)
+        )
+    except BaseException:
+        if not resume and not any(run.glob("*.keras")):  # nothing has come of it
+            shutil.rmtree(data, ignore_errors=True)
+        raise
+
+
+def predict(
+    job: Job,
+    image: Snapshot,
+    model: Path,
+    *,
+    probabilities: bool = False,
+    symmetries: bool = False,
+    rule: Mapping[str, Any] | None = None,
+) -> Work:
+    """Predicts a layer.
+
+    Args:
+        job: The job.
+        image: The layer.
+        model: A run, an ensemble, or a .tflite file.
+        probabilities: Whether the probabilities are wanted as well.
+        symmetries: Whether to average over the eight symmetries of the square.
+        rule: Numbers of the `InstanceRule` to take instead of the run's.
+
+    Returns:
+        The layers to show.
+
+    Raises:
+        ValueError: The image does not suit the run, or a number is out of range.
+        OSError: There is no run, or no room to work in.
+    """
+    model = _chosen(model, "run", "a run, an ensemble or a .tflite file").absolute()
+    with tempfile.TemporaryDirectory(prefix="keras-unet-") as name:
+        folder = Path(name)
+        yield {"text": "writing the image"}
+        file = write_image(image, folder)
+        choices = {"probabilities": probabilities, "symmetries": symmetries, "rule": rule or {}}
+        request = {"model": str(model), "image": file.name, "out": "out", **choices}
+        found = yield from job.ask_child({"job": "predict", **request}, folder)
+        yield {"done": 1.0, "text": "reading the result"}
+        files = [folder / one for one in found["files"]]
+        return result_layers(image, LabelScheme.from_dict(found["scheme"]), files)
+
+
+def weigh(
+    job: Job, labels: Snapshot, *, w0: float = 10.0, sigma: float = 5.0, balanced: bool = True
+) -> Work:
+    """Computes the weight map of equation 2, as a training on these labels takes it.
+
+    Args:
+        job: The job.
+        labels: The layer.
+        w0: Weight of the border term.
+        sigma: Its fall-off in pixels.
+        balanced: Whether the classes are balanced over the layer, by w_c; else all weigh 1.
+
+    Returns:
+        The layer to show.
+
+    Raises:
+        ValueError: The labels are none, or a number is out of range.
+    """
+    yield {"text": "looking at the labels"}
+    planes = check_labels(Path(labels.name), labels.planes)
+    scheme = detect_scheme([(labels.name, plane) for plane in planes])
+    targets = [Target.of(_sample(labels.name, plane, scheme), scheme) for plane in planes]
+    balance = np.ones(scheme.classes)
+    if balanced:
+        classes = [one.classes for one in targets]
+        balance = class_balance(classes, scheme.classes)
+    maps = []
+    for number, one in enumerate(targets, start=1):
+        job.check()
+        instances = one.sample.instances
+        maps.append(weight_map(one.classes, instances, balance=balance, w0=w0, sigma=sigma))
+        yield {"done": number / len(targets), "text": f"plane {number} of {len(targets)}"}
+    shown = {"name": f"{labels.name} weight map", "colormap": "inferno", **labels.place}
+    layer: LayerData = (np.stack(maps).reshape(labels.shape), shown, "image")
+    return [layer]
+
+
+def _sample(name: str, plane: Any, scheme: LabelScheme) -> Sample:
+    """Returns labels as a training takes them; there is no image."""
+    return Sample(
+        name,
+        np.zeros((0, 0, 1), np.float32),
+        scheme.to_classes(plane),
+        scheme.to_instances(plane),
+        scheme.ignored(plane),
+    )
+
+
+def _chosen(path: Path, name: str, expected: str) -> Path:
+    if not path.name:
+        raise ValueError(f"{name} must be {expected}. Received: nothing; choose one")
+    return path

@@ -1,0 +1,129 @@
+"""What the process of a job tells, here in this process."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from keras_unet.plan import Progress, TrainingPlan
+from keras_unet.viewer import child
+from keras_unet.work import Work
+
+
+@pytest.fixture
+def told():
+    return []
+
+
+@pytest.fixture
+def news(told):
+    return child.News(lambda **new: told.append(new))
+
+
+def test_a_step_is_a_share_and_a_text(news, told):
+    news.on_start(TrainingPlan(steps=10))
+    news.on_step(Progress(step=5, seconds=2.0, loss=0.25))
+    assert told == [{"done": 0.5, "text": "step 5  loss 0.2500  0:00:02 left"}]
+
+
+def test_a_validation_is_a_line_as_well(news, told):
+    news.on_start(TrainingPlan(steps=10))
+    row = {"step": 5, "loss": 0.25, "score": 0.5}
+    news.on_step(Progress(step=5, seconds=2.0, loss=0.25, score=0.5, rows=(row,)))
+    assert told[0]["line"].startswith("step 5: loss 0.2500, score 0.5000 (the best so far)")
+    assert "score 0.5000" in told[1]["text"]
+
+
+def test_the_bar_is_moved_as_often_as_an_eye_can_follow(news, told):
+    for done in range(1000):
+        news.move(done / 1000, "")
+    news.move(1.0, "")
+    assert 2 <= len(told) < 500
+    assert told[-1]["done"] == 1
+
+
+def test_work_is_told_of_that_takes_long(news, told):
+    quick, slow, whole = Work("quick", 4), Work("slow", 4), Work("whole")
+    slow.started -= 5
+    for work in (quick, slow, whole):
+        news.on_work(work)
+    assert [one["text"].split(":")[0] for one in told] == ["slow", "whole"]
+    assert told[1]["done"] is None
+    whole.end()
+    news.on_work(whole)
+    assert len(told) == 2
+
+
+def test_the_bar_of_a_training_stays_where_it_is_during_other_work(news, told):
+    news.on_start(TrainingPlan(steps=10))
+    news.on_step(Progress(step=5, seconds=2.0, loss=0.25))
+    news.on_work(Work("looking at images"))
+    assert told[-1] == {"done": 0.5, "text": "looking at images"}
+
+
+@pytest.fixture
+def ask(monkeypatch, told):
+    """Has a job done in this process, by a function in its place."""
+
+    def answer(request, **jobs):
+        text = io.BytesIO(json.dumps(request).encode() + b"\n")
+        monkeypatch.setattr(child, "JOBS", jobs)
+        monkeypatch.setattr(child, "_teller", lambda: lambda **new: told.append(new))
+        monkeypatch.setattr(child, "_interrupt_at_end_of_input", lambda: None)
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=text))
+        child.main()
+
+    return answer
+
+
+def test_the_result_is_told_last(ask, told):
+    def job(news, *, size):
+        news.say("at work")
+        return {"twice": 2 * size}
+
+    ask({"job": "double", "size": 4}, double=job)
+    assert told == [{"line": "at work"}, {"result": {"twice": 8}}]
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, ImportError])
+def test_an_error_is_told_in_one_line(ask, told, error):
+    def job(_news):
+        raise error("a.tif: expected\n1 channel")
+
+    ask({"job": "fail"}, fail=job)
+    assert told == [{"error": "a.tif: expected 1 channel"}]
+
+
+def test_the_end_of_the_input_interrupts_it(tmp_path):
+    program = (
+        "import time\n"
+        "from keras_unet.viewer import child\n"
+        "def wait(news):\n"
+        "    news.say('waiting')\n"
+        "    print('lost')\n"
+        "    try:\n"
+        "        for _ in range(1200):\n"
+        "            time.sleep(0.1)\n"
+        "    except KeyboardInterrupt:\n"
+        "        return 'kept'\n"
+        "child.JOBS = {'wait': wait}\n"
+        "child.main()\n"
+    )
+    file = Path(tmp_path / "program.py")
+    file.write_text(program)
+    with (
+        (tmp_path / "errors").open("w+") as errors,
+        subprocess.Popen(
+            [sys.executable, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+        ) as process,
+    ):
+        process.stdin.write(b'{"job": "wait"}\n')
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline()) == {"line": "waiting"}
+        process.stdin.close()
+        assert json.loads(process.stdout.readline()) == {"result": "kept"}
+    assert (tmp_path / "errors").read_text().strip() == "lost"
