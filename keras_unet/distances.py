@@ -8,7 +8,7 @@ in its bounding box grown by that limit: the cost follows the cells' size, not t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,12 +45,12 @@ def nearest_two(
         >>> d1.tolist(), d2.tolist(), nearest.tolist()
         ([[0.0, 1.0, 2.0, 1.0, 0.0]], [[inf, 3.0, 2.0, 3.0, inf]], [[7, 7, 2, 2, 2]])
     """
-    _check_instances(instances)
+    check_instances(instances)
     _check_limit(limit)
     d1 = np.full(instances.shape, np.inf, np.float32)
     d2 = d1.copy()
     nearest = np.zeros(instances.shape, np.int32)
-    reach = math.ceil(min(limit, sum(instances.shape)))
+    reach = math.floor(min(limit, sum(instances.shape)))
     for identity, tight in _bounding_boxes(instances):
         box = tuple(slice(max(axis.start - reach, 0), axis.stop + reach) for axis in tight)
         distance = ndimage.distance_transform_edt(instances[box] != identity).astype(np.float32)
@@ -85,33 +85,46 @@ def separate_touching(instances: NDArray[np.integer]) -> NDArray[np.integer]:
         >>> separate_touching(np.array([[1, 1, 1, 2, 2, 2, 0, 3]])).tolist()
         [[1, 1, 0, 0, 2, 2, 0, 3]]
     """
-    _check_instances(instances)
+    check_instances(instances)
     largest = _over_neighbours(np.maximum, instances)
     unlike_background = np.where(instances == 0, np.iinfo(instances.dtype).max, instances)
     smallest = _over_neighbours(np.minimum, unlike_background)
-    touching = (largest != instances) | (smallest != instances)
-    return np.where(touching, 0, instances).astype(instances.dtype)
+    alone = (largest == instances) & (smallest == instances)
+    return np.where(alone, instances, 0).astype(instances.dtype, copy=False)
 
 
-def _bounding_boxes(
-    instances: NDArray[np.integer],
-) -> Iterator[tuple[np.integer, tuple[slice, ...]]]:
+def _bounding_boxes(instances: NDArray[np.integer]) -> Iterator[tuple[int, tuple[slice, ...]]]:
     """Yields each id, in rising order, and the box of its pixels."""
-    ids = np.unique(instances[instances > 0])
-    ranks = np.searchsorted(ids, instances, side="right")  # consecutive, background stays 0
-    yield from zip(ids, ndimage.find_objects(ranks), strict=True)
+    largest = int(instances.max())
+    ids: Sequence[int] = range(1, largest + 1)
+    if largest > instances.size:  # find_objects keeps a place for every number up to the largest
+        ids = np.unique(instances[instances > 0]).tolist()
+        instances = np.searchsorted(ids, instances, side="right")  # background stays 0
+    for identity, box in zip(ids, ndimage.find_objects(instances), strict=True):
+        if box is not None:
+            yield identity, box
 
 
 def _over_neighbours(extreme: np.ufunc, image: NDArray[np.integer]) -> NDArray[np.integer]:
     """Returns the extreme over each pixel's 3 x 3 neighbourhood, exact for integers of any size."""
-    padded = np.pad(image, 1, mode="edge")
-    rows = extreme(extreme(padded[:-2], padded[1:-1]), padded[2:])
-    columns: NDArray[np.integer] = extreme(extreme(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
+    rows = image.copy()
+    extreme(rows[1:], image[:-1], out=rows[1:])
+    extreme(rows[:-1], image[1:], out=rows[:-1])
+    columns = rows.copy()
+    extreme(columns[:, 1:], rows[:, :-1], out=columns[:, 1:])
+    extreme(columns[:, :-1], rows[:, 1:], out=columns[:, :-1])
     return columns
 
 
-def _check_instances(instances: NDArray[np.integer]) -> None:
-    """Refuses what is not a label image, and says how to make it one."""
+def check_instances(instances: NDArray[np.integer]) -> None:
+    """Refuses what is not a label image, and says how to make it one.
+
+    Args:
+        instances: What is to be one: integers, `(height, width)`, 0 for background.
+
+    Raises:
+        ValueError: It is not.
+    """
     if instances.ndim != 2 or instances.size == 0:
         raise ValueError(
             "instances must be one image of shape (height, width). "

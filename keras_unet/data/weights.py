@@ -8,15 +8,18 @@ authors' later tool it counts on background pixels only.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.distances import nearest_two, separate_touching
+from keras_unet.distances import check_instances, nearest_two, separate_touching
 
 _NEGLIGIBLE = 1e-6  # the border term is 0 where it would be smaller
+_MARGINS_A_BAND = 8
 
 
 def border_weight_map(
@@ -46,10 +49,16 @@ def border_weight_map(
         array([[0.   , 9.231, 0.   ]], dtype=float32)
     """
     _check_border(w0, sigma)
-    parted = separate_touching(instances)
-    d1, d2, _ = nearest_two(parted, _reach(w0, sigma))
-    weights = w0 * np.exp(-(((d1 + d2) / sigma) ** 2) / 2)
-    return np.where(parted == 0, weights, 0).astype(np.float32)
+    check_instances(instances)
+    reach = _reach(w0, sigma)
+
+    def weigh(rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        parted = separate_touching(rows)
+        d1, d2, _ = nearest_two(parted, reach)
+        weights = w0 * np.exp(-(((d1 + d2) / sigma) ** 2) / 2)
+        return np.where(parted == 0, weights, 0).astype(np.float32)
+
+    return _by_bands(weigh, instances, math.floor(min(reach, len(instances))) + 1)
 
 
 def class_balance(
@@ -170,6 +179,33 @@ def weight_map(
     border = border_weight_map(instances, w0=w0, sigma=sigma)
     border[~_counting(classes, ignored)] = 0
     return class_weight_map(classes, balance, ignored=ignored) + border
+
+
+def _by_bands(
+    function: Callable[[NDArray[np.integer]], NDArray[np.float32]],
+    image: NDArray[np.integer],
+    margin: int,
+) -> NDArray[np.float32]:
+    """Computes an image from another in bands of rows, a thread and a core each.
+
+    Args:
+        function: Computes the one from the other, or from some of its rows.
+        image: The other, `(height, width)`.
+        margin: How many rows away a pixel looks. Bands are at least 8 times as high, since what
+            lies so far around them is looked at twice.
+    """
+    height = len(image)
+    bands = max(1, min(os.cpu_count() or 1, height // (_MARGINS_A_BAND * margin)))
+    if bands == 1:
+        return function(image)
+    edges = [height * band // bands for band in range(bands + 1)]
+
+    def compute(first: int, last: int) -> NDArray[np.float32]:
+        top = max(first - margin, 0)
+        return function(image[top : last + margin])[first - top : last - top]
+
+    with ThreadPoolExecutor(bands) as threads:  # SciPy and NumPy let each other work
+        return np.concatenate(list(threads.map(compute, edges[:-1], edges[1:])))
 
 
 def _reach(w0: float, sigma: float) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -16,7 +19,7 @@ from keras_unet.data.weights import (
     class_weight_map,
     weight_map,
 )
-from keras_unet.distances import separate_touching
+from keras_unet.distances import nearest_two, separate_touching
 
 SHAPE = (17, 23)
 LABELS = hnp.arrays(np.int32, SHAPE, elements=st.sampled_from([0, 0, 0, 0, 0, 0, 1, 4, 9]))
@@ -55,6 +58,37 @@ def test_border_term_of_cells_far_apart_equals_brute_force() -> None:
     )
 
 
+@pytest.mark.parametrize("cores", [1, 2, 5, 64])
+def test_border_term_does_not_depend_on_the_cores(
+    cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(0)
+    instances = generator.integers(1, 40, (90, 31)) * (generator.random((90, 31)) < 0.1)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    expected = brute_force_border(instances, 10, 0.5)
+    got = border_weight_map(instances, sigma=0.5)  # looks 3 rows away: bands of 24 or more
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    np.testing.assert_array_equal(got, border_weight_map(instances, sigma=0.5))
+
+
+@pytest.mark.parametrize(("height", "bands"), [(90, 1), (470, 2), (2000, 3)])
+def test_a_core_has_a_band_where_little_is_looked_at_twice(
+    height: int, bands: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = []
+
+    def count(rows: NDArray[np.integer], limit: float) -> tuple[NDArray[Any], ...]:
+        looked_at.append(len(rows))
+        return nearest_two(rows, limit)
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr("keras_unet.data.weights.nearest_two", count)
+    border_weight_map(np.eye(height, 8, dtype=int))
+    assert len(looked_at) == bands
+    assert sum(looked_at) <= 1.25 * height
+
+
 def test_border_term_is_zero_without_a_second_cell_and_on_cells() -> None:
     instances = np.zeros((9, 9), np.int32)
     instances[2:5, 2:5] = 7
@@ -86,6 +120,14 @@ def test_refuses_w0(w0: float) -> None:
 def test_border_term_refuses_what_is_no_label_image(instances) -> None:
     with pytest.raises(ValueError, match="instances must"):
         border_weight_map(instances)
+
+
+def test_what_is_refused_is_the_whole_image_whatever_the_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"Received shape \(90, 4, 1\);"):
+        border_weight_map(np.zeros((90, 4, 1), int), sigma=0.5)
 
 
 @given(st.lists(st.tuples(CLASSES, MASKS), min_size=1, max_size=3))
