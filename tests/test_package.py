@@ -18,6 +18,7 @@ SLOW = {
     "jinja2",
     "keras",
     "matplotlib",
+    "numpy",
     "packaging",
     "psutil",
     "rich",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from keras_unet import terminal
 from keras_unet.cli import main
+from keras_unet.displays import Lines
 
 
 def leave(*_: Any) -> None:
@@ -15,5 +15,5 @@ def leave(*_: Any) -> None:
 
 
 if __name__ == "__main__":
-    terminal.Lines.on_step = leave  # type: ignore[method-assign]
+    Lines.on_step = leave  # type: ignore[method-assign]
     main()
