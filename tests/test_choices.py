@@ -52,4 +52,4 @@ def test_train_and_inspect_share_the_options_of_data():
     )
     shared = {"labels", "ignore", "allow_empty", "sigma", "border_weight", "tile", "amplitude"}
     assert shared | {"zoom", "seed", "depth", "validation", "engine"} <= inspect.keys()
-    assert all(train[name] == inspect[name] for name in inspect.keys() - {"data", "out"})
+    assert all(train[name] == inspect[name] for name in inspect.keys() - {"data", "out", "quiet"})
