@@ -111,7 +111,7 @@ class Panel:
 
     def _end(self, on_result: Callable[[Any], None], result: Any) -> None:
         self._show_running(running=False)
-        self.text.value = "done"
+        self.bar.value, self.text.value = _WHOLE, "done"
         self._try(lambda: on_result(result))
 
     def _on_error(self, error: Exception) -> None:
