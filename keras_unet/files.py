@@ -152,6 +152,27 @@ def make_folder(path: Path) -> Path:
         ) from error
 
 
+@contextmanager
+def made_folder(path: Path) -> Iterator[Path]:
+    """Makes a folder; if the body fails before it has put anything there, takes it away again.
+
+    Args:
+        path: The folder; it may exist, and then stays.
+
+    Raises:
+        OSError: As `make_folder`.
+    """
+    is_new = not path.exists()
+    make_folder(path)
+    try:
+        yield path
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # it is not empty
+                path.rmdir()
+        raise
+
+
 def _is_of_writing(error: OSError, temporary: Path) -> bool:
     """Tells what the system has said of a file from what names another, or says all in words."""
     named = error.filename

@@ -14,6 +14,7 @@ from keras_unet.files import (
     atomic_folder,
     drafted,
     leftovers,
+    made_folder,
     make_folder,
     remove_leftovers,
     write_json,
@@ -244,3 +245,25 @@ def test_atomic_folder_leaves_the_old_one_on_error(
         raise error
     assert names_in(tmp_path) == ["image"]
     assert names_in(path) == ["old"]
+
+
+def _write_twice(folder):
+    (folder / "a.tif").touch()
+    raise OSError("twice")
+
+
+class TestMadeFolder:
+    def test_it_goes_where_nothing_came_of_it(self, tmp_path):
+        with pytest.raises(KeyboardInterrupt), made_folder(tmp_path / "new"):
+            raise KeyboardInterrupt
+        assert list(tmp_path.iterdir()) == []
+
+    def test_it_stays_with_what_is_in_it(self, tmp_path):
+        with pytest.raises(OSError, match="twice"), made_folder(tmp_path / "new") as folder:
+            _write_twice(folder)
+        assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.tif"]
+
+    def test_one_that_was_there_stays(self, tmp_path):
+        with pytest.raises(ValueError, match="late"), made_folder(tmp_path):
+            raise ValueError("late")
+        assert tmp_path.is_dir()

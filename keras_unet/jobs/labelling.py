@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from keras_unet.data.images import image_files, smallest_unsigned, stem_of, write_tiff
 from keras_unet.data.large import is_zarr
 from keras_unet.data.schemes import LabelScheme
-from keras_unet.files import make_folder
+from keras_unet.files import made_folder
 from keras_unet.instances import InstanceRule, cell_probability, label_instances
 from keras_unet.jobs.folders import check_writable
 from keras_unet.jobs.outputs import Form, Output, output_path, owner_of
@@ -155,16 +155,16 @@ class Order:
         Returns:
             The files written.
         """
-        make_folder(self.out)
         if "instances" in self.outputs:
             say(self.run.rule.describe())
         written: list[Path] = []
         found: set[int] = set()
-        for path in tracked(self.images, "predicting images"):
-            made = make(path)
-            written += made.files
-            found |= made.classes
-            on_file(path)
+        with made_folder(self.out):
+            for path in tracked(self.images, "predicting images"):
+                made = make(path)
+                written += made.files
+                found |= made.classes
+                on_file(path)
         if len(found) == 1:
             say(_one_class(self.run, found.pop()))
         return written
