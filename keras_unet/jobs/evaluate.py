@@ -24,7 +24,7 @@ from keras_unet.jobs.scoring import (
     score,
 )
 from keras_unet.jobs.showing import cells, planes_of, slider, tables
-from keras_unet.tracking import tracked
+from keras_unet.tracking import tracked, working
 
 _SHOWN: tuple[Metric, ...] = ("pixels", "ctc")  # of an image, in a report
 _OF_CELLS = {"ctc", "matching"}
@@ -125,19 +125,17 @@ def _evaluate(
     images = compare(pairs, truths, scheme, with_probabilities=soft)
     of_one = [metric for metric in metrics if metric != "isbi2012"]
     scored = {one.reference for one in pairs}
+    rows = {one.name: score([one], of_one) for one in tracked(images, "scoring images")}
+    with working("scoring all together"):
+        overall = score(images, metrics)
     evaluation = Evaluation(
         metrics,
-        rows={one.name: score([one], of_one) for one in tracked(images, "scoring images")},
-        overall=_together(images, metrics),
+        rows=rows,
+        overall=overall,
         from_probabilities=soft,
         missing=[one.labels.name for one in references if one not in scored],
     )
     return evaluation, images
-
-
-def _together(images: Sequence[Comparison], metrics: Sequence[Metric]) -> Scores:
-    (scores,) = (score(one, metrics) for one in tracked([images], "scoring all together"))
-    return scores
 
 
 def _page(
