@@ -137,7 +137,7 @@ def comparisons(sizes: Sizes, device: str) -> dict[str, Comparison]:
         "training-bfloat16": _training(sizes, device, "bfloat16", Goal(0.80), 0.02),
         "training-float32": _training(sizes, device, "float32", Goal(0.85), 1e-4),
         "pipeline": _pipeline(sizes, device),
-        "prediction-bfloat16": _prediction(sizes, device, "bfloat16", 0.06),
+        "prediction-bfloat16": _prediction(sizes, device, "bfloat16", 0.1),
         "prediction-float32": _prediction(sizes, device, "float32", 1e-4),
         "arithmetic-bfloat16": _arithmetic(sizes, device, "bfloat16"),
         "arithmetic-float32": _arithmetic(sizes, device, "float32"),

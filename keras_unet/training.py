@@ -36,6 +36,7 @@ from keras_unet.distribution import ALONE, Cluster, copy_numbers, part_dropouts
 from keras_unet.files import make_folder
 from keras_unet.losses import WeightedCrossEntropy
 from keras_unet.plan import Progress, TrainingPlan, Validation
+from keras_unet.shortcuts import Momentum, with_quick_crops
 from keras_unet.tracking import display
 
 
@@ -86,7 +87,7 @@ def train(
     progress = team.begin(resume=resume)
     if not resume:
         team.write(team.files.curves.begin)
-    update = _update_function(team.replicas, team.optimizer, cluster)
+    update = _update_function(team.replicas, team.optimizer, plan.clip_norm, cluster)
     stream = _endless(batches, progress.step)
     started = time.monotonic() - progress.seconds
     try:
@@ -142,7 +143,7 @@ def training_step(
     Returns:
         A function from image, `y_true` and learning rate to the loss and whether it was applied.
     """
-    return _update_function(model, _optimizer(model, plan), ALONE)
+    return _update_function(model, _optimizer(model, plan), plan.clip_norm, ALONE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,9 +257,7 @@ def _undelivered() -> Iterator[None]:
 
 
 def _optimizer(model: Any, plan: TrainingPlan) -> Any:
-    optimizer = keras.optimizers.SGD(
-        0.0, momentum=plan.momentum, nesterov=True, global_clipnorm=plan.clip_norm
-    )
+    optimizer = Momentum(plan.momentum)
     if any(layer.dtype_policy.name == "mixed_float16" for layer in model.layers):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(model.trainable_variables)
@@ -266,20 +265,20 @@ def _optimizer(model: Any, plan: TrainingPlan) -> Any:
 
 
 def _update_function(
-    model: Any, optimizer: Any, cluster: Cluster
+    model: Any, optimizer: Any, clip_norm: float, cluster: Cluster
 ) -> Callable[[Any, Any, float], tuple[float, bool]]:
     """Makes the function that takes one batch in and returns its loss and whether it was applied.
 
     Where the gradient is not finite, weights, momentum and the statistics of a batch normalisation
     stay as they were; only the scale of the loss, where float16 has one, is halved.
     """
-    loss = WeightedCrossEntropy()
+    loss, score = WeightedCrossEntropy(), with_quick_crops(model)
     variables, statistics = model.trainable_variables, model.non_trainable_weights
 
     def gradients_of(image: Any, y_true: Any) -> Any:
         """Runs on every replica: the loss, a mean over all pixels of the batch, and gradients."""
         with tf.GradientTape() as tape:
-            value = loss(cluster.part(y_true), model(cluster.part(image), training=True))
+            value = loss(cluster.part(y_true), score(cluster.part(image), training=True))
             scaled = optimizer.scale_loss(value)
         cluster.average(statistics)
         return cluster.summed([value, *tape.gradient(scaled, variables)])
@@ -288,10 +287,12 @@ def _update_function(
     def compiled(image: Any, y_true: Any) -> tuple[Any, Any]:
         before = [tf.identity(one) for one in statistics]
         value, *gradients = cluster.run(gradients_of, image, y_true)
-        finite = tf.math.is_finite(tf.linalg.global_norm(gradients))
+        norm, bound = tf.linalg.global_norm(gradients), optimizer.scale_loss(clip_norm)
+        finite = tf.math.is_finite(norm)
 
         def apply() -> Any:
-            optimizer.apply(gradients, variables)
+            clipped, _ = tf.clip_by_global_norm(gradients, bound, use_norm=norm)
+            optimizer.apply(clipped, variables)
             return finite
 
         def refuse() -> Any:

@@ -136,6 +136,17 @@ class TestTraining:
         for one, other in zip(model.get_weights(), twin.get_weights(), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
 
+    def test_bounds_the_gradient_by_its_norm_in_float16_as_well(self) -> None:
+        """There gradients come multiplied by the scale of the loss."""
+        with precision_policy("float16"):
+            model = tiny_unet(dropout=0.0)
+        before = numbers_of(model.weights)
+        plan = TrainingPlan(momentum=0.5, clip_norm=1e-3)
+        assert training.training_step(model, plan)(*batch(0), 1.0)[1]
+        moved = zip(numbers_of(model.weights), before, strict=True)
+        norm = np.sqrt(sum(((one - other) ** 2).sum() for one, other in moved))
+        assert norm == pytest.approx(1.5e-3, rel=1e-2)  # Nesterov's form goes on by half a step
+
     def test_leaves_best_and_last_model_and_a_history(self, tmp_path: Path) -> None:
         watch = Watch()
         model, progress, _ = run(tmp_path, validate=watch)
