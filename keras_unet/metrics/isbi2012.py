@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,10 +95,11 @@ def isbi2012(labels: NDArray[Any], probabilities: NDArray[np.floating]) -> dict[
         )
     cells = labels.reshape(-1, *labels.shape[-2:]) > 0
     scores = probabilities.reshape(cells.shape).astype(np.float32)
+    table = _compare(cells, scores)
     found = {
         "pixel_error": pixel_error(cells, scores),
-        **_partition_scores(cells, scores),
-        **_warping_errors(cells, scores),
+        **_partition_scores(table),
+        **_warping_errors(table, cells.size),
     }
     values = {name: best.value for name, best in found.items()}
     return values | {f"{name}_threshold": best.threshold for name, best in found.items()}
@@ -111,29 +114,54 @@ class _Comparison:
         pixels: Pairs of different pixels over all pixels, `(3,)`.
         thinned: Pairs over the labels' cells, after border thinning of the proposal, `(3,)`.
         information: Information score over the labels' cells, after border thinning.
+        differing: Pixels that split or merge cells after warping, and all that differ, `(2,)`; None
+            at the last threshold, which warping leaves out.
     """
 
     cells: NDArray[np.float64]
     pixels: NDArray[np.float64]
     thinned: NDArray[np.float64]
     information: float
+    differing: NDArray[np.intp] | None
 
     @classmethod
-    def of(cls, numbered: NDArray[np.integer], proposal: NDArray[np.bool_]) -> _Comparison:
+    def of(
+        cls,
+        cells: NDArray[np.bool_],
+        numbered: NDArray[np.integer],
+        scores: NDArray[np.float32],
+        threshold: float,
+    ) -> _Comparison:
+        proposal = above(scores, threshold)
         proposed, _ = ndi.label(proposal)
         thinned = sizes_over_cells(numbered, thin_borders(proposal))
+        last = threshold == THRESHOLDS[-1]
         return cls(
             cells=squares(sizes_over_cells(numbered, proposed)),
             pixels=pairs(sizes_over_all(numbered, proposed)),
             thinned=squares(thinned),
             information=information_score(thinned),
+            differing=None if last else _count_differing(cells, scores, threshold),
         )
 
 
-def _partition_scores(cells: NDArray[np.bool_], scores: NDArray[np.float32]) -> dict[str, Best]:
+_Table = list[list[_Comparison]]  # slices, thresholds
+
+
+def _compare(cells: NDArray[np.bool_], scores: NDArray[np.float32]) -> _Table:
+    """Compares each slice with its proposal at each threshold, on all cores."""
+    numbered = [ndi.label(one)[0] for one in cells]
+    slices = zip(cells, numbered, scores, strict=True)
+    tasks = [(*one, threshold) for one in slices for threshold in THRESHOLDS]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # border thinning lets others work
+        done = threads.map(_Comparison.of, *zip(*tasks, strict=True))
+        entries = list(tracked(done, "comparing slices at thresholds", len(tasks)))
+    step = len(THRESHOLDS)
+    return [entries[start : start + step] for start in range(0, len(entries), step)]
+
+
+def _partition_scores(table: _Table) -> dict[str, Best]:
     """Computes the scores of pairs and of information."""
-    slices = list(zip(cells, scores, strict=True))
-    table = [_compare(*one) for one in tracked(slices, "comparing slices")]
     over_cells = np.array([[entry.cells for entry in row] for row in table])
     over_all = np.array([[entry.pixels for entry in row] for row in table])
     thinned = np.array([[entry.thinned for entry in row] for row in table])
@@ -146,37 +174,24 @@ def _partition_scores(cells: NDArray[np.bool_], scores: NDArray[np.float32]) -> 
     }
 
 
-def _compare(cells: NDArray[np.bool_], scores: NDArray[np.float32]) -> list[_Comparison]:
-    """Compares a slice of labels with the proposal at each threshold."""
-    numbered, _ = ndi.label(cells)
-    return [_Comparison.of(numbered, above(scores, threshold)) for threshold in THRESHOLDS]
-
-
 def _mean_where_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Averages over slices, `(slices, thresholds)`, leaving out those without a score."""
     defined = values[~np.isnan(values).any(axis=1)]
     return np.asarray(defined.mean(axis=0)) if len(defined) else values[0]
 
 
-def _warping_errors(cells: NDArray[np.bool_], scores: NDArray[np.float32]) -> dict[str, Best]:
-    """Computes the share of pixels that split or merge cells, and of all that differ."""
-    thresholds = THRESHOLDS[:-1]
-    slices = list(zip(cells, scores, strict=True))
-    counts = np.array(
-        [
-            [_count_wrong(*pair, threshold) for threshold in thresholds]
-            for pair in tracked(slices, "warping slices")
-        ]
-    )
-    topology, all_kinds = (counts.sum(axis=0) / cells.size).T
+def _warping_errors(table: _Table, pixels: int) -> dict[str, Best]:
+    """Computes the share of the pixels that split or merge cells, and of all that differ."""
+    counts = np.array([[entry.differing for entry in row[:-1]] for row in table])
+    topology, all_kinds = (counts.sum(axis=0) / pixels).T
     return {"warping_error": lowest(topology), "warping_error_classic": lowest(all_kinds)}
 
 
-def _count_wrong(
+def _count_differing(
     cells: NDArray[np.bool_], scores: NDArray[np.float32], threshold: float
-) -> tuple[int, int]:
-    """Counts, after warping, the pixels that split or merge and all that differ."""
+) -> NDArray[np.intp]:
+    """Counts, after warping, the pixels that split or merge cells and all that differ."""
     proposal = above(scores, threshold)
     warped = warp_labels(cells, scores, threshold)
     wrong = np.count_nonzero(splits_and_merges(warped, proposal))
-    return int(wrong), int(np.count_nonzero(warped != proposal))
+    return np.array([wrong, np.count_nonzero(warped != proposal)])
