@@ -20,12 +20,12 @@ from keras_unet.data.deformation import warp
 from keras_unet.tiling import mirrored_window
 
 
-def warp_in_zeros(pixels: Any, size: Any, rows: Any, columns: Any, *, nearest: bool = False) -> Any:
+def warp_in_zeros(pixels: Any, size: Any, rows: Any, columns: Any, **options: Any) -> Any:
     """Reads an image as `warp` does within it, and 0 beyond its border."""
-    read = warp(pixels, size, rows, columns, nearest=nearest)
+    read = warp(pixels, size, rows, columns, **options)
     height, width = (tf.cast(length - 1, tf.float32) for length in size[1:])
     inside = (rows >= 0) & (rows <= height) & (columns >= 0) & (columns <= width)
-    return read * tf.cast(inside[..., None] if pixels.shape.rank == 2 else inside, read.dtype)
+    return read * tf.cast(inside[..., None], read.dtype)
 
 
 def window_in_zeros(image: NDArray[Any], rows: slice, columns: slice) -> NDArray[Any]:

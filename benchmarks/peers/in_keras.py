@@ -104,19 +104,29 @@ def product(size: int, precision: Precision, device: str) -> Work:
 
 
 def deformation(side: int, amplitude: float, times: int, device: str) -> Work:
-    """Image (linear), labels (nearest) and weights (linear), deformed some times in the graph."""
+    """Image (linear), labels (nearest) and weights (linear), deformed some times in the graph.
+
+    They lie in one list, a row a pixel, as the pipeline has labels and weights.
+    """
     check_device(device)
     images, grids = inputs.deformable(side, amplitude, times)
-    image, labels, weighed = (tf.constant(one.ravel()) for one in images)
+    pixels = tf.constant(np.stack([one.ravel() for one in images], axis=-1, dtype=np.float32))
 
     @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]  # TensorFlow is untyped
-    def deformed(grid: Any) -> tuple[Any, Any, Any]:
+    def places(grid: Any) -> tuple[Any, Any]:
         pixel = tf.range(side, dtype=tf.float32)
         field = displacement_field(grid, (side, side))
-        place = (0, side, side), pixel[:, None] + field[0], pixel + field[1]
-        return warp(image, *place), warp(labels, *place, nearest=True), warp(weighed, *place)
+        return pixel[:, None] + field[0], pixel + field[1]
 
-    return lambda: [[part.numpy() for part in deformed(tf.constant(grid))] for grid in grids][-1]
+    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]  # TensorFlow is untyped
+    def read(rows: Any, columns: Any) -> Any:
+        return warp(pixels, (0, side, side), rows, columns, nearest=(False, True, False))
+
+    def deform(grid: Any) -> list[Any]:
+        image, labels, weighed = np.moveaxis(np.asarray(read(*places(tf.constant(grid)))), -1, 0)
+        return [image, labels.astype(np.uint8), weighed]
+
+    return lambda: [deform(grid) for grid in grids][-1]
 
 
 def onnx_file(network: Architecture, path: Path) -> Work:

@@ -37,15 +37,13 @@ class Atlas(NamedTuple):
 
     Attributes:
         image: Grey values of all pixels, float32 tensor of shape `(pixels, channels)`.
-        classes: Their classes, shape `(pixels,)`.
-        weights: Their weights, float32, shape `(pixels,)`.
+        targets: Their classes and their weights, float32 tensor of shape `(pixels, 2)`.
         sizes: `(first, height, width)` of each image: where it starts in the list and its size in
             pixels; int32, shape `(images, 3)`.
     """
 
     image: Any
-    classes: Any
-    weights: Any
+    targets: Any
     sizes: Any
 
     @classmethod
@@ -53,16 +51,19 @@ class Atlas(NamedTuple):
         """Lays images behind one another."""
         size = np.array([one.classes.shape for one in images])
         first = np.cumsum(size.prod(axis=1)) - size.prod(axis=1)
+        targets = [
+            np.stack([one.classes, one.weights], axis=-1, dtype=np.float32) for one in images
+        ]
         return cls(
-            tf.cast(np.concatenate([_flat(one.image) for one in images]), tf.float32),
-            tf.constant(np.concatenate([one.classes.ravel() for one in images])),
-            tf.cast(np.concatenate([one.weights.ravel() for one in images]), tf.float32),
+            _in_a_row([one.image for one in images]),
+            _in_a_row(targets),
             tf.constant(np.column_stack([first, size]), tf.int32),
         )
 
 
-def _flat(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    return image.reshape(-1, image.shape[-1])
+def _in_a_row(images: Sequence[NDArray[np.float32]]) -> Any:
+    rows = np.concatenate([one.reshape(-1, one.shape[-1]) for one in images], dtype=np.float32)
+    return tf.constant(rows)
 
 
 def check_images(images: Sequence[TrainingImage], architecture: Architecture) -> None:

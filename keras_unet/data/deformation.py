@@ -3,11 +3,13 @@
 Section 3.1 of the paper: random displacement vectors on a coarse 3 x 3 grid, Gaussian with a
 standard deviation of 10 pixels, per-pixel displacements by bicubic interpolation. A dense field
 from a k x k grid is separable: A d B^T with two small constant matrices, so no image-sized resize
-is needed. Both functions compile with XLA (`tf.function(jit_compile=True)`).
+is needed; the last product is written out as a sum of k terms, which XLA computes where a pixel is
+needed. Both functions compile with XLA (`tf.function(jit_compile=True)`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -49,48 +51,52 @@ def displacement_field(grid: Any, size: tuple[int, int]) -> Any:
     nodes_down, nodes_across = grid.shape[1:]
     down = tf.constant(spline_matrix(size[0], nodes_down))
     across = tf.constant(spline_matrix(size[1], nodes_across))
-    return tf.einsum("hi,cij,wj->chw", down, tf.cast(grid, tf.float32), across)
+    strips = tf.einsum("cij,wj->icw", tf.cast(grid, tf.float32), across)
+    return sum(down[:, i, None] * strips[i][:, None] for i in range(nodes_down))
 
 
-def warp(pixels: Any, size: Any, rows: Any, columns: Any, *, nearest: bool = False) -> Any:
+def warp(
+    pixels: Any, size: Any, rows: Any, columns: Any, *, nearest: Sequence[bool] | None = None
+) -> Any:
     """Reads an image at fractional coordinates, mirrored beyond its border.
 
     The pixels come as a flat list, so that images of different sizes in one list share one compiled
-    function; a row of the list is a pixel.
+    function; a row of the list is a pixel. Give coordinates that another compiled function has
+    computed: of those from its own, XLA computes each again for every pixel that it reads there.
 
     Args:
-        pixels: Tensor of shape `(height * width, channels)` or `(height * width,)`, or a longer
-            list together with its first pixel in `size`.
+        pixels: float32 tensor of shape `(height * width, channels)`, or a longer list together with
+            its first pixel in `size`.
         size: `(first, height, width)`: where the image starts in the list and its size in pixels.
         rows: float32 row coordinates in pixels of the image, any shape.
         columns: float32 column coordinates, same shape.
-        nearest: Takes the nearest pixel (labels) rather than the bilinear mean (image, weights).
+        nearest: The channels that take the nearest pixel, such as labels; the others, image and
+            weights, take the bilinear mean. None if all of them do.
 
     Returns:
-        Tensor of the coordinates' shape, plus the channels, in the pixels' type.
+        float32 tensor of the coordinates' shape, plus the channels.
     """
     first, height, width = size
     rows, columns = _inside(rows, height), _inside(columns, width)
+    top, left = tf.floor(rows), tf.floor(columns)
+    down, right = _shares(rows - top, nearest), _shares(columns - left, nearest)
+    top, left = tf.cast(top, tf.int32), tf.cast(left, tf.int32)
+    bottom, beside = tf.minimum(top + 1, height - 1), tf.minimum(left + 1, width - 1)
 
     def read(row: Any, column: Any) -> Any:
         return tf.gather(pixels, first + row * width + column)
 
-    if nearest:
-        return read(_floor(rows + 0.5), _floor(columns + 0.5))
-    top, left = _floor(rows), _floor(columns)
-    down, right = rows - tf.cast(top, tf.float32), columns - tf.cast(left, tf.float32)
-    bottom, beside = tf.minimum(top + 1, height - 1), tf.minimum(left + 1, width - 1)
-    if pixels.shape.rank == 2:
-        down, right = down[..., None], right[..., None]
     upper = (1 - right) * read(top, left) + right * read(top, beside)
     lower = (1 - right) * read(bottom, left) + right * read(bottom, beside)
     return (1 - down) * upper + down * lower
 
 
+def _shares(distance: Any, nearest: Sequence[bool] | None) -> Any:
+    """Returns the share that each channel takes of the farther pixel: all or nothing of labels."""
+    linear = distance[..., None]
+    return linear if nearest is None else tf.where(nearest, tf.floor(linear + 0.5), linear)
+
+
 def _inside(coordinates: Any, size: Any) -> Any:
     last = tf.cast(size - 1, tf.float32)
     return tf.clip_by_value(mirror(coordinates, tf.cast(size, tf.float32)), 0.0, last)
-
-
-def _floor(coordinates: Any) -> Any:
-    return tf.cast(tf.floor(coordinates), tf.int32)

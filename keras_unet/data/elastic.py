@@ -29,7 +29,8 @@ def cut_by_elasticdeform(
     deform_grid = _import_deform_grid()
     lost, last = (tile_size - output_size) // 2, tile_size - 1
     inner, middle = slice(lost, lost + output_size), np.full(2, last / 2)
-    image, classes, weights = (part.numpy() for part in atlas[:3])
+    image, targets = atlas.image.numpy(), atlas.targets.numpy()
+    flats = image, targets[:, 0], targets[:, 1]
 
     def cut(
         size: Any, centre: Any, grid: Any, matrix: Any, contrast: Any, brightness: Any
@@ -37,7 +38,7 @@ def cut_by_elasticdeform(
         forward = np.linalg.inv(matrix.astype(float))
         beyond = grid.shape[1] - 1
         tile, labels, weight = deform_grid(
-            [_window(flat, size, centre, tile_size) for flat in (image, classes, weights)],
+            [_window(flat, size, centre, tile_size) for flat in flats],
             np.pad(grid.astype(float), [(0, 0), (beyond, beyond), (beyond, beyond)], "reflect"),
             order=[1, 0, 1],
             mode="mirror",

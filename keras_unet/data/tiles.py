@@ -33,15 +33,17 @@ def cut_in_graph(
     inner = slice(lost, lost + output_size)
 
     @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]  # TensorFlow is untyped
-    def compiled(image: Any, classes: Any, weights: Any, draw: Draw) -> tuple[Any, Any]:
-        size = tf.unstack(draw.size)
-        rows, columns = tf.unstack(tile_coordinates(draw, tile_size))
-        tile = draw.contrast * warp(image, size, rows, columns) + draw.brightness
-        rows, columns = rows[inner, inner], columns[inner, inner]
-        labels = tf.cast(warp(classes, size, rows, columns, nearest=True), tf.float32)
-        return tile, tf.stack([labels, warp(weights, size, rows, columns)], axis=-1)
+    def place(draw: Draw) -> Any:
+        return tile_coordinates(draw, tile_size)
 
-    return lambda draw: compiled(atlas.image, atlas.classes, atlas.weights, draw)
+    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]  # TensorFlow is untyped
+    def read(image: Any, targets: Any, draw: Draw, places: Any) -> tuple[Any, Any]:
+        size = tf.unstack(draw.size)
+        tile = draw.contrast * warp(image, size, *tf.unstack(places)) + draw.brightness
+        within = tf.unstack(places[:, inner, inner])
+        return tile, warp(targets, size, *within, nearest=(True, False))
+
+    return lambda draw: read(atlas.image, atlas.targets, draw, place(draw))
 
 
 def tile_coordinates(draw: Draw, tile_size: int) -> Any:

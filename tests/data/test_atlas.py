@@ -29,10 +29,11 @@ def test_each_image_is_found_where_the_atlas_says() -> None:
     whole = Atlas.of(images)
     for one, (first, height, width) in zip(images, np.array(whole.sizes), strict=True):
         pixels = slice(first, first + height * width)
-        for part, flat in zip(one, whole[:3], strict=True):
+        flats = whole.image, whole.targets[:, 0], whole.targets[:, 1]
+        for part, flat in zip(one, flats, strict=True):
             found = np.array(flat)[pixels].reshape(part.shape)
             np.testing.assert_array_equal(found, part)
-    assert len(whole.image) == len(whole.classes) == len(whole.weights) == 15 + 8 + 1
+    assert len(whole.image) == len(whole.targets) == 15 + 8 + 1
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,14 @@ def scipy_field(grid: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.
 
 def warp_image(image: NDArray[Any], coordinates: NDArray[Any], **options: Any) -> NDArray[Any]:
     height, width = image.shape[:2]
-    pixels = tf.constant(image.reshape(height * width, *image.shape[2:]))
+    pixels = tf.cast(image.reshape(height * width, -1), tf.float32)
     rows, columns = tf.cast(coordinates[0], tf.float32), tf.cast(coordinates[1], tf.float32)
-    return np.asarray(warp(pixels, (0, height, width), rows, columns, **options))
+    found = warp(pixels, (0, height, width), rows, columns, **options)
+    return np.asarray(found).reshape(*found.shape[:-1], *image.shape[2:])
+
+
+def warp_labels(labels: NDArray[Any], coordinates: NDArray[Any]) -> NDArray[Any]:
+    return warp_image(labels, coordinates, nearest=[True])
 
 
 def identity(height: int, width: int) -> NDArray[np.float64]:
@@ -112,8 +117,7 @@ def test_labels_are_scipys_but_at_ties(height: int, width: int, reach: float, se
     labels = random.integers(0, 200, (height, width)).astype(np.uint8)
     coordinates = random.uniform(-reach, reach, (2, 6, 7)).astype(np.float32)
     expected = ndimage.map_coordinates(labels, coordinates, order=0, mode="mirror")
-    found = warp_image(labels, coordinates, nearest=True)
-    assert found.dtype == np.uint8
+    found = warp_labels(labels, coordinates)
     np.testing.assert_array_equal(np.where(close_to_tie(coordinates), expected, found), expected)
 
 
@@ -132,7 +136,7 @@ def test_an_image_is_read_from_its_place_in_a_longer_list() -> None:
 
 def test_one_compiled_function_deforms_images_of_any_size() -> None:
     random = np.random.default_rng(7)
-    pixels = random.standard_normal(500).astype(np.float32)
+    pixels = random.standard_normal((500, 1)).astype(np.float32)
     grid = grids((3, 3), seed=7, amplitude=4.0).astype(np.float32)
     traces = []
 
@@ -147,8 +151,18 @@ def test_one_compiled_function_deforms_images_of_any_size() -> None:
         image = pixels[first : first + height * width].reshape(height, width)
         expected = ndimage.map_coordinates(image, field, order=1, mode="mirror")
         found = deform(pixels, tf.constant([first, height, width]), grid)
-        np.testing.assert_allclose(found, expected, atol=1e-4)
+        np.testing.assert_allclose(found[..., 0], expected, atol=1e-4)
     assert len(traces) == 1
+
+
+def test_each_channel_is_read_as_it_would_be_alone() -> None:
+    random = np.random.default_rng(13)
+    labels = random.integers(0, 200, (30, 20)).astype(np.float32)
+    weights = random.random((30, 20)).astype(np.float32)
+    coordinates = random.uniform(-9, 39, (2, 25, 25)).astype(np.float32)
+    found = warp_image(np.stack([labels, weights], -1), coordinates, nearest=(True, False))
+    np.testing.assert_array_equal(found[..., 0], warp_labels(labels, coordinates))
+    np.testing.assert_array_equal(found[..., 1], warp_image(weights, coordinates))
 
 
 def test_agrees_with_elasticdeform_on_the_papers_tile() -> None:
@@ -161,6 +175,6 @@ def test_agrees_with_elasticdeform_on_the_papers_tile() -> None:
     assert coordinates.min() < -5  # beyond the border too
     expected, expected_labels = deform_grid([image, labels], grid, order=[1, 0], mode="mirror")
     np.testing.assert_allclose(warp_image(image, coordinates), expected, atol=1e-4)
-    differ = warp_image(labels, coordinates, nearest=True) != expected_labels
+    differ = warp_labels(labels, coordinates) != expected_labels
     assert differ.mean() < 1e-3
     assert not (differ & ~close_to_tie(coordinates)).any()
