@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+_Box = tuple[slice, ...]
 
 _LARGEST_ID = np.iinfo(np.int32).max
 
@@ -47,21 +50,44 @@ def nearest_two(
     """
     check_instances(instances)
     _check_limit(limit)
-    d1 = np.full(instances.shape, np.inf, np.float32)
-    d2 = d1.copy()
+    smallest = _two_of_infinite(instances.shape)
     nearest = np.zeros(instances.shape, np.int32)
-    reach = math.floor(min(limit, sum(instances.shape)))
-    for identity, tight in _bounding_boxes(instances):
-        box = tuple(slice(max(axis.start - reach, 0), axis.stop + reach) for axis in tight)
-        distance = ndimage.distance_transform_edt(instances[box] != identity).astype(np.float32)
-        nearest[box][distance < d1[box]] = identity
-        np.minimum(d2[box], np.maximum(d1[box], distance), out=d2[box])
-        np.minimum(d1[box], distance, out=d1[box])
-    beyond = np.float32(limit)  # rounded as the distances are
-    nearest[d1 > beyond] = 0
-    d1[d1 > beyond] = np.inf
-    d2[d2 > beyond] = np.inf
+    for identity, box, squared in _squared_distances(instances, limit):
+        np.copyto(nearest[box], identity, where=squared < smallest[0][box])
+        _keep_smallest(smallest, box, squared)
+    d1, d2 = (_distances(squared, limit) for squared in smallest)
+    nearest[np.isinf(d1)] = 0
     return d1, d2, nearest
+
+
+def two_distances(
+    instances: NDArray[np.integer], limit: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Computes `d1` and `d2` of `nearest_two` alone: which instance is the nearest is not asked.
+
+    Args:
+        instances: As `nearest_two`.
+        limit: As `nearest_two`.
+
+    Returns:
+        The distances to the nearest and the second nearest instance, float32, each
+        `(height, width)`.
+
+    Raises:
+        ValueError: As `nearest_two`.
+
+    Example:
+        >>> d1, d2 = two_distances(np.array([[7, 0, 0, 0, 2]]), limit=3)
+        >>> d2.tolist()
+        [[inf, 3.0, 2.0, 3.0, inf]]
+    """
+    check_instances(instances)
+    _check_limit(limit)
+    smallest = _two_of_infinite(instances.shape)
+    for _, box, squared in _squared_distances(instances, limit):
+        _keep_smallest(smallest, box, squared)
+    d1, d2 = (_distances(squared, limit) for squared in smallest)
+    return d1, d2
 
 
 def separate_touching(instances: NDArray[np.integer]) -> NDArray[np.integer]:
@@ -93,7 +119,56 @@ def separate_touching(instances: NDArray[np.integer]) -> NDArray[np.integer]:
     return np.where(alone, instances, 0).astype(instances.dtype, copy=False)
 
 
-def _bounding_boxes(instances: NDArray[np.integer]) -> Iterator[tuple[int, tuple[slice, ...]]]:
+def _squared_distances(
+    instances: NDArray[np.integer], limit: float
+) -> Iterator[tuple[int, _Box, NDArray[Any]]]:
+    """Yields each id, its box grown by the limit, and the squared distances to it there.
+
+    Squares of whole numbers of pixels are whole: exact, and the root is left to who needs it.
+    """
+    kind = _kind_of_squares(instances.shape)
+    reach = math.floor(min(limit, sum(instances.shape)))
+    for identity, tight in _bounding_boxes(instances):
+        box = tuple(slice(max(axis.start - reach, 0), axis.stop + reach) for axis in tight)
+        place = ndimage.distance_transform_edt(
+            instances[box] != identity, return_distances=False, return_indices=True
+        ).astype(kind, copy=False)
+        down, across = place
+        down -= np.arange(len(down), dtype=kind)[:, None]
+        across -= np.arange(across.shape[1], dtype=kind)
+        place *= place
+        down += across
+        yield identity, box, down
+
+
+def _two_of_infinite(shape: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Returns the two smallest squared distances of each pixel before there is any."""
+    kind = _kind_of_squares(shape)
+    infinite = np.full(shape, np.iinfo(kind).max, kind)
+    return infinite, infinite.copy()
+
+
+def _kind_of_squares(shape: tuple[int, ...]) -> type[np.signedinteger[Any]]:
+    """Returns the integers that hold squared distances: of sides of up to 2**15 pixels, int32."""
+    return np.int32 if max(shape) <= 2**15 else np.int64
+
+
+def _keep_smallest(
+    smallest: tuple[NDArray[Any], NDArray[Any]], box: _Box, squared: NDArray[Any]
+) -> None:
+    first, second = (one[box] for one in smallest)
+    np.minimum(second, np.maximum(first, squared), out=second)
+    np.minimum(first, squared, out=first)
+
+
+def _distances(squared: NDArray[Any], limit: float) -> NDArray[np.float32]:
+    distances: NDArray[np.float32] = np.sqrt(squared, dtype=np.float32)
+    beyond = distances > np.float32(limit)  # rounded as the distances are
+    distances[beyond | (squared == np.iinfo(squared.dtype).max)] = np.inf
+    return distances
+
+
+def _bounding_boxes(instances: NDArray[np.integer]) -> Iterator[tuple[int, _Box]]:
     """Yields each id, in rising order, and the box of its pixels."""
     largest = int(instances.max())
     ids: Sequence[int] = range(1, largest + 1)

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from keras_unet.distances import nearest_two, separate_touching
+from keras_unet.distances import nearest_two, separate_touching, two_distances
 
 LABELS = hnp.arrays(
     np.int32,
@@ -57,10 +57,11 @@ def voronoi(cells: int, size: int, radius: float = np.inf) -> NDArray[np.int32]:
 @given(LABELS, LIMITS)
 @settings(deadline=None, max_examples=150)
 def test_equals_the_full_image_way(instances: NDArray[np.int32], limit: float) -> None:
-    for got, expected in zip(
-        nearest_two(instances, limit), full_image_distances(instances, limit), strict=True
-    ):
-        np.testing.assert_array_equal(got, expected)
+    expected = full_image_distances(instances, limit)
+    for got, one in zip(nearest_two(instances, limit), expected, strict=True):
+        np.testing.assert_array_equal(got, one)
+    for got, one in zip(two_distances(instances, limit), expected[:2], strict=True):
+        np.testing.assert_array_equal(got, one)
 
 
 @pytest.mark.parametrize("cells", [0, 1, 2, 500])
@@ -70,6 +71,16 @@ def test_equals_the_full_image_way_for_any_number_of_cells(cells: int) -> None:
         nearest_two(instances, 9.5), full_image_distances(instances, 9.5), strict=True
     ):
         np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("length", [2**15, 2**15 + 1, 50_000])
+def test_squares_of_the_longest_distances_are_held(length: int) -> None:
+    instances = np.zeros((2, length), np.int32)
+    instances[0, 0] = 3
+    d1, d2, nearest = nearest_two(instances, np.inf)
+    assert d1[0, -1] == length - 1
+    assert np.isinf(d2).all()
+    assert (nearest == 3).all()
 
 
 def test_result_types() -> None:

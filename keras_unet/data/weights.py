@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.distances import check_instances, nearest_two, separate_touching
+from keras_unet.distances import check_instances, separate_touching, two_distances
 
 _NEGLIGIBLE = 1e-6  # the border term is 0 where it would be smaller
 _MARGINS_A_BAND = 8
@@ -54,7 +54,7 @@ def border_weight_map(
 
     def weigh(rows: NDArray[np.integer]) -> NDArray[np.float32]:
         parted = separate_touching(rows)
-        d1, d2, _ = nearest_two(parted, reach)
+        d1, d2 = two_distances(parted, reach)
         weights = w0 * np.exp(-(((d1 + d2) / sigma) ** 2) / 2)
         return np.where(parted == 0, weights, 0).astype(np.float32)
 

@@ -19,7 +19,7 @@ from keras_unet.data.weights import (
     class_weight_map,
     weight_map,
 )
-from keras_unet.distances import nearest_two, separate_touching
+from keras_unet.distances import separate_touching, two_distances
 
 SHAPE = (17, 23)
 LABELS = hnp.arrays(np.int32, SHAPE, elements=st.sampled_from([0, 0, 0, 0, 0, 0, 1, 4, 9]))
@@ -80,10 +80,10 @@ def test_a_core_has_a_band_where_little_is_looked_at_twice(
 
     def count(rows: NDArray[np.integer], limit: float) -> tuple[NDArray[Any], ...]:
         looked_at.append(len(rows))
-        return nearest_two(rows, limit)
+        return two_distances(rows, limit)
 
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    monkeypatch.setattr("keras_unet.data.weights.nearest_two", count)
+    monkeypatch.setattr("keras_unet.data.weights.two_distances", count)
     border_weight_map(np.eye(height, 8, dtype=int))
     assert len(looked_at) == bands
     assert sum(looked_at) <= 1.25 * height
