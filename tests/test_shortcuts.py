@@ -12,7 +12,7 @@ from keras_unet.architecture import Architecture
 from keras_unet.backend import keras, tf
 from keras_unet.model import unet_of
 from keras_unet.precision import Precision, precision_policy
-from keras_unet.shortcuts import Momentum, with_quick_crops
+from keras_unet.shortcuts import Momentum, with_shortcuts
 
 NETWORK = Architecture(depth=2, base_filters=4, dropout=0)
 SIZE = 60
@@ -35,29 +35,48 @@ def image_of(size: int) -> Any:
     return tf.constant(np.random.default_rng(0).standard_normal((2, size, size, 1), np.float32))
 
 
-class TestQuickCrops:
+WIDE = {"depth": 1, "base_filters": 128}
+KINDS = [{}, {"padding": "same"}, {"normalization": "group"}, WIDE, {**WIDE, "padding": "same"}]
+
+
+def kinds(model: Any) -> list[str]:
+    """Lists the kinds of operations in the graph of the gradients."""
+    traced = tf.function(lambda image: gradients(model, image))
+    graph = traced.get_concrete_function(image_of(SIZE)).graph
+    return [operation.type for operation in graph.get_operations()]
+
+
+class TestShortcuts:
     @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-    def test_give_the_same_scores_and_gradients_to_the_bit(self, precision: Precision) -> None:
-        model, image = network(precision), image_of(SIZE)
-        quick = gradients(with_quick_crops(model), image)
-        for one, other in zip(quick, gradients(model, image), strict=True):
-            np.testing.assert_array_equal(one, other)
+    @pytest.mark.parametrize("given", KINDS)
+    def test_give_the_same_scores_to_the_bit_and_gradients_but_for_rounding(
+        self, given: dict[str, Any], precision: Precision
+    ) -> None:
+        model, image = network(precision, **given), image_of(SIZE)
+        quick, plain = gradients(with_shortcuts(model), image), gradients(model, image)
+        np.testing.assert_array_equal(quick[0], plain[0])
+        rounding = 2e-6 if precision == "float32" else 2e-2
+        for one, other in zip(quick[1:], plain[1:], strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=rounding * np.abs(other).max())
 
-    def test_leave_no_gradient_of_a_slice(self) -> None:
-        def kinds(model: Any) -> set[str]:
-            graph = tf.function(lambda image: gradients(model, image)).get_concrete_function(
-                image_of(SIZE)
-            )
-            return {operation.type for operation in graph.graph.get_operations()}
+    def test_take_the_slow_gradients_away(self) -> None:
+        model = network(**WIDE)
+        assert {"StridedSliceGrad", "Conv2DBackpropFilter"} <= set(kinds(model))
+        quick = kinds(with_shortcuts(model))
+        assert "StridedSliceGrad" not in quick
+        assert quick.count("Conv2DBackpropFilter") == 2  # of an image and of logits: few features
 
-        model = network()
-        assert "StridedSliceGrad" in kinds(model)
-        assert "StridedSliceGrad" not in kinds(with_quick_crops(model))
+    def test_are_of_crops_alone_on_a_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        model = network(**WIDE)
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: ["a GPU"])
+        quick = kinds(with_shortcuts(model))
+        assert "StridedSliceGrad" not in quick
+        assert quick.count("Conv2DBackpropFilter") == kinds(model).count("Conv2DBackpropFilter")
 
-    @pytest.mark.parametrize("given", [{}, {"padding": "same"}, {"normalization": "batch"}])
+    @pytest.mark.parametrize("given", [*KINDS, {"normalization": "batch"}])
     def test_share_all_variables(self, given: dict[str, Any]) -> None:
         model = network(**given)
-        quick = with_quick_crops(model)
+        quick = with_shortcuts(model)
         assert [id(one) for one in quick.variables] == [id(one) for one in model.variables]
 
 
