@@ -20,6 +20,9 @@ from keras_unet.data.tiles import cut_in_graph
 
 Engine = Literal["graph", "elasticdeform"]
 
+_HOST = "/CPU:0"
+_AHEAD = 2  # batches that wait
+
 
 def build_dataset(
     images: Sequence[TrainingImage],
@@ -48,7 +51,8 @@ def build_dataset(
         first: Number of the first batch, for a run that goes on.
         engine: "graph" deforms inside the compiled graph; "elasticdeform" by the library of that
             name, as a reference (extra `elasticdeform`).
-        device: Where tiles are deformed; None for the first GPU, or the CPU where there is none.
+        device: Where tiles are deformed and batches wait; None for the first GPU, or the CPU where
+            there is none.
 
     Returns:
         A `tf.data.Dataset` of `(image, y_true)`: float32 `(batch, tile, tile, channels)` and
@@ -83,11 +87,14 @@ def build_dataset(
     if engine == "elasticdeform":
         return _never_ahead(places.map(made).batch(count, drop_remainder=True))
     tiles = places.map(made, num_parallel_calls=2, deterministic=True)
-    return tiles.batch(count, drop_remainder=True).prefetch(2)
+    batches = tiles.batch(count, drop_remainder=True)
+    if place == _HOST:
+        return batches.prefetch(_AHEAD)
+    return batches.apply(tf.data.experimental.prefetch_to_device(place, _AHEAD))
 
 
 def _fastest_device() -> str:
-    return "/GPU:0" if tf.config.list_logical_devices("GPU") else "/CPU:0"
+    return "/GPU:0" if tf.config.list_logical_devices("GPU") else _HOST
 
 
 def _never_ahead(data: Any) -> Any:

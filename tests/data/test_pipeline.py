@@ -241,12 +241,16 @@ tf.debugging.set_log_device_placement(True)
 {TINY_DATA}
 for device in (None, "/CPU:1"):
     print("device =", device, file=sys.stderr)
-    next(iter(build_dataset([one], network, tile_size=40, device=device)))
+    batch = next(iter(build_dataset([one], network, tile_size=40, device=device)))
+    print("batch on", *(part.device[-5:] for part in batch))
 """
-        by_default, asked_for = run_script(script).stderr.split("device = ")[1:]
+        done = run_script(script)
+        by_default, asked_for = done.stderr.split("device = ")[1:]
         assert "Compiled cluster using XLA" in by_default
         assert places_of_calls(by_default) == {"CPU:0"}
         assert places_of_calls(asked_for) == {"CPU:1"}
+        waiting = [line for line in done.stdout.splitlines() if line.startswith("batch on")]
+        assert waiting == ["batch on CPU:0 CPU:0", "batch on CPU:1 CPU:1"]
 
     def test_has_no_end(self) -> None:
         batches = build_dataset(IMAGES, VALID, tile_size=40)
