@@ -61,7 +61,7 @@ class Training:
 
 
 def trainings() -> list[Training]:
-    """Lists what is measured; the paper's in float32 alone is one that the law was fitted to."""
+    """Lists what is measured; the paper's alone is one that the law was fitted to."""
     cases: list[tuple[dict[str, Any], int, int]] = [  # network, tile, tiles a batch
         ({"base_filters": 8}, 252, 1),
         ({"base_filters": 24}, 508, 1),

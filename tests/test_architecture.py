@@ -222,10 +222,10 @@ def test_weights_and_kept_numbers_are_those_of_the_layers(padding, normalization
 
 
 MEASURED = [  # by `python -m benchmarks memory`: network, tile, tiles a batch, precision, megabytes
-    ({"base_filters": 8}, 252, 1, "float32", 186),
-    ({"base_filters": 24}, 508, 1, "float32", 524),
-    ({"base_filters": 24}, 508, 1, "bfloat16", 487),
-    ({"base_filters": 48}, 380, 1, "bfloat16", 843),
+    ({"base_filters": 8}, 252, 1, "float32", 174),
+    ({"base_filters": 24}, 508, 1, "float32", 515),
+    ({"base_filters": 24}, 508, 1, "bfloat16", 449),
+    ({"base_filters": 48}, 380, 1, "bfloat16", 770),
 ]
 
 
