@@ -155,6 +155,18 @@ def test_one_compiled_function_deforms_images_of_any_size() -> None:
     assert len(traces) == 1
 
 
+def test_all_channels_share_the_four_reads_of_a_pixel() -> None:
+    def read(pixels: Any, rows: Any, columns: Any) -> Any:
+        return warp(pixels, (0, 9, 7), rows, columns, nearest=(False, True, False))
+
+    places = tf.TensorSpec((5, 5), tf.float32)
+    traced = tf.function(read).get_concrete_function(
+        tf.TensorSpec((63, 3), tf.float32), places, places
+    )
+    kinds = [operation.type for operation in traced.graph.get_operations()]
+    assert kinds.count("GatherV2") == 4
+
+
 def test_each_channel_is_read_as_it_would_be_alone() -> None:
     random = np.random.default_rng(13)
     labels = random.integers(0, 200, (30, 20)).astype(np.float32)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import math
-import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,12 +177,25 @@ def test_borders_removed_from_real_cells_are_told_from_borders_moved(shared_data
         assert moved_scores[name] > opened_scores[name]
 
 
-def test_five_slices_take_less_than_twenty_seconds(shared_data: Path) -> None:
-    labels = slices_of(shared_data)[:1]
-    scores = noisy(labels, 1.3)
-    start = time.process_time()
-    isbi2012(labels, scores)
-    assert time.process_time() - start < 20 / 5
+def test_each_proposal_is_flooded_and_warped_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either takes most of the time; no slice is gone over more often than there are thresholds."""
+    calls: Counter[str] = Counter()
+
+    def counted(name: str) -> Callable[..., Any]:
+        function = getattr(module, name)
+
+        def call(*given: Any) -> Any:
+            calls[name] += 1
+            return function(*given)
+
+        return call
+
+    module = importlib.import_module("keras_unet.metrics.isbi2012")
+    for name in ("thin_borders", "warp_labels", "splits_and_merges"):
+        monkeypatch.setattr(module, name, counted(name))
+    labels, scores = challenge_case("t6")
+    isbi2012(np.stack([labels] * 3), np.stack([scores] * 3))
+    assert calls == {"thin_borders": 3 * 11, "warp_labels": 3 * 10, "splits_and_merges": 3 * 10}
 
 
 def test_refuses_shapes_that_differ() -> None:
