@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from keras_unet.architecture import Architecture
 
+PEERS = Path(__file__).parents[1] / "benchmarks" / "results" / "peers"
 FIGURE_1 = Architecture()
 architectures = st.builds(
     Architecture, depth=st.integers(1, 6), padding=st.sampled_from(["valid", "same"])
@@ -221,21 +223,15 @@ def test_weights_and_kept_numbers_are_those_of_the_layers(padding, normalization
     assert network._kept(size) == kept
 
 
-MEASURED = [  # by `python -m benchmarks memory`: network, tile, tiles a batch, precision, megabytes
-    ({"base_filters": 8}, 252, 1, "float32", 174),
-    ({"base_filters": 24}, 508, 1, "float32", 515),
-    ({"base_filters": 24}, 508, 1, "bfloat16", 449),
-    ({"base_filters": 48}, 380, 1, "bfloat16", 770),
-]
+MEASURED = json.loads((PEERS / "memory.json").read_text())["memory"]["training_memory"]["measured"]
 
 
-@pytest.mark.parametrize(("network", "tile", "batch_size", "precision", "megabytes"), MEASURED)
-def test_memory_of_trainings_is_predicted_within_15_percent(
-    network, tile, batch_size, precision, megabytes
-):
-    given = {"batch_size": batch_size, "precision": precision}
-    predicted = Architecture(**network).training_memory(tile, **given) / 1e6
-    assert 0.85 <= predicted / megabytes <= 1.15
+@pytest.mark.parametrize("training", MEASURED)
+def test_memory_of_the_trainings_measured_is_predicted_within_15_percent(training):
+    predicted = Architecture.from_dict(training["network"]).training_memory(
+        training["tile"], batch_size=training["batch_size"], precision=training["precision"]
+    )
+    assert 0.85 <= predicted / 1e6 / training["megabytes"] <= 1.15
 
 
 def test_memory_of_float16_is_taken_for_that_of_bfloat16():

@@ -59,6 +59,17 @@ class TestShortcuts:
         for one, other in zip(quick[1:], plain[1:], strict=True):
             np.testing.assert_allclose(one, other, rtol=0, atol=rounding * np.abs(other).max())
 
+    @pytest.mark.parametrize("padding", ["valid", "same"])
+    def test_give_them_for_tiles_and_batches_of_any_size(self, padding: str) -> None:
+        model = network(**WIDE, padding=padding)
+        quick = with_shortcuts(model)
+        open_sizes = [tf.TensorSpec((None, None, None, 1), tf.float32)]
+        traced = tf.function(lambda image: gradients(quick, image), input_signature=open_sizes)
+        for size in (20, 36):
+            image = image_of(size)
+            for one, other in zip(traced(image), gradients(model, image), strict=True):
+                np.testing.assert_allclose(one, other, rtol=0, atol=2e-6 * np.abs(other).max())
+
     def test_take_the_slow_gradients_away(self) -> None:
         model = network(**WIDE)
         assert {"StridedSliceGrad", "Conv2DBackpropFilter"} <= set(kinds(model))
