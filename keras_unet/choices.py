@@ -28,6 +28,9 @@ _OF_DATA = (
     click.option(
         "--labels", type=click.Choice(["auto", "classes", "instances"]), help="What labels hold."
     ),
+    click.option(
+        "--axes", help="Axes of images whose files do not state them, such as YXC or CYX."
+    ),
     click.option("--ignore", type=int, help="Label value of pixels that are not to count."),
     click.option(
         "--allow-empty", is_flag=True, default=None, help="Keep labels without foreground."

@@ -65,6 +65,7 @@ for command in (train_command, doctor_command, inspect_command, report_command):
 @click.option("--save", default="", help="Of instances,classes,probabilities.")
 @click.option("--tile", type=int, help="Input tile in pixels; the scores do not depend on it.")
 @click.option("--precision", help="auto, float32, bfloat16 or float16; as trained if not given.")
+@click.option("--axes", help="Axes of FILES that do not state them, such as YXC or CYX.")
 @click.option("--tta", is_flag=True, help="Average over 8 rotated and mirrored versions.")
 @click.option("--threshold", type=float, help=f"Probability that cells are above {_AS_CHOSEN}")
 @click.option(
@@ -124,6 +125,7 @@ def predict_command(
             asked |= {"tile_size": tile, "precision": precision, "on_tiles": shown.on_tiles}
             if dask is not None or workers is not None:
                 _refuse({"--in-memory": stream is False or None}, "Dask predicts by parts")
+                _refuse({"--axes": asked.pop("axes")}, "of no effect with Dask")
                 job = import_quietly("keras_unet.jobs.spreading")
                 where = {"cluster": job.Cluster(dask, workers), "form": form}
                 predict = partial(job.spread_files, paths[0], paths[1:], **where)
@@ -137,9 +139,9 @@ def predict_command(
 
 def _prediction(choices: dict[str, Any]) -> dict[str, Any]:
     """Parts what to write from the numbers of the rule."""
-    out, save, tta = (choices.pop(name) for name in ("out", "save", "tta"))
+    out, save, tta, axes = (choices.pop(name) for name in ("out", "save", "tta", "axes"))
     rule = {name: value for name, value in choices.items() if value is not None}
-    return {"out": out, "save": names_of(save), "symmetries": tta, "rule": rule}
+    return {"out": out, "save": names_of(save), "symmetries": tta, "axes": axes, "rule": rule}
 
 
 def _refuse(options: dict[str, Any], reason: str) -> None:

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import Sample, Samples
-from keras_unet.data.wording import counted
+from keras_unet.data.wording import counted, some
 from keras_unet.tracking import tracked
 
-_LISTED = 3
 _SATURATED = 0.01  # share of an image's pixels that have its highest value
 _GREYS = 16  # values that an image has at least for its highest to be a limit
 _SIDES_APART = 4.0  # times
@@ -61,7 +60,7 @@ def _unpaired(samples: Samples) -> Iterator[str]:
     if samples.orphans:
         names = [f"{path.parent.name}/{path.name}" for path in samples.orphans]
         yield (
-            f"{counted(len(names), 'file')} passed over, having no partner ({_some(names)}): "
+            f"{counted(len(names), 'file')} passed over, having no partner ({some(names)}): "
             "give an image and its labels the same name"
         )
 
@@ -71,7 +70,7 @@ def _blank(samples: Iterable[Sample]) -> Iterator[str]:
     if names:
         held = "holds" if len(names) == 1 else "hold"
         yield (
-            f"{counted(len(names), 'image')} {held} one grey value alone ({_some(names)}): "
+            f"{counted(len(names), 'image')} {held} one grey value alone ({some(names)}): "
             "nothing can be seen in it; remove it"
         )
 
@@ -81,7 +80,7 @@ def _of_one_class(samples: Iterable[Sample]) -> Iterator[str]:
     names = [name for name, found in classes.items() if found.size < 2]
     if names:
         yield (
-            f"the labels of {counted(len(names), 'image')} hold one class alone ({_some(names)}): "
+            f"the labels of {counted(len(names), 'image')} hold one class alone ({some(names)}): "
             "make sure that they are complete"
         )
 
@@ -94,7 +93,7 @@ def _same(samples: Iterable[Sample], held_out: Collection[str]) -> Iterator[str]
         by_digest[digest].append(sample.name)
     same = [names for names in by_digest.values() if len(names) > 1]
     if same:
-        listing = _some([" = ".join(names) for names in same])
+        listing = some([" = ".join(names) for names in same])
         flattering = any(0 < len(set(names) & set(held_out)) < len(names) for names in same)
         why = "; one is trained on and another held out, so scores flatter" if flattering else ""
         yield f"images are there more than once ({listing}){why}: remove the copies"
@@ -123,7 +122,7 @@ def _saturated(samples: Iterable[Sample]) -> Iterator[str]:
     names = [sample.name for sample in samples if _is_saturated(sample.image)]
     if names:
         yield (
-            f"{counted(len(names), 'image')} saturated ({_some(names)}): more than "
+            f"{counted(len(names), 'image')} saturated ({some(names)}): more than "
             f"{100 * _SATURATED:.0f} % of the pixels have the highest value, so cells that touch "
             "may look like one; expose less"
         )
@@ -135,7 +134,7 @@ def _with_specks(samples: Iterable[Sample]) -> Iterator[str]:
     if names:
         yield (
             f"{counted(sum(specks.values()), 'cell')} of less than {_SPECK} pixels "
-            f"({_some(names)}): erase them from the labels if they are slips of the pen"
+            f"({some(names)}): erase them from the labels if they are slips of the pen"
         )
 
 
@@ -164,8 +163,3 @@ def _is_saturated(image: NDArray[np.float32]) -> bool:
 def _specks_in(instances: NDArray[np.int32]) -> int:
     _, sizes = np.unique(instances[instances > 0], return_counts=True)
     return int(np.count_nonzero(sizes < _SPECK))
-
-
-def _some(names: Collection[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(list(names)[:_LISTED]) + more

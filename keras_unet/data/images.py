@@ -1,8 +1,9 @@
 """Images: reading and writing files, grey values, channels.
 
 A file is read as *planes*, an array `(planes, height, width, channels)` in the file's own dtype.
-What a file is, its first bytes tell, not its name. Nothing is scaled, inverted or resized: 16-bit
-stays 16-bit, and a TIFF that calls 0 white gives the numbers it stores.
+What a file is, its first bytes tell, not its name. Nothing is scaled or resized: 16-bit stays
+16-bit. What is read is what a person sees: a TIFF that calls 0 white is inverted, a photograph
+that notes its orientation is turned upright.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import math
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +23,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from keras_unet.data.tiffs import check_room, first_series, has_alpha
+from keras_unet.data.calibration import Spacing, spacing_of_tiff, tiff_options
+from keras_unet.data.tiffs import check_room, has_alpha, tiff_image
 from keras_unet.data.wording import counted
 from keras_unet.files import atomic
 from keras_unet.quiet import compiled_code_silent
@@ -37,6 +40,10 @@ Palette = Literal["indices", "colours"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_WHITE_IS_0 = "0 is white in it: inverted, so that it is read as it is seen"
+_ALPHA = "its transparency (alpha channel), which varies, is not read"
+_LARGEST_TIFF = 2**31  # bytes of pixels for which no BigTIFF is needed
+_ORIENTATION = 274  # tag of EXIF and TIFF
 _PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG")
 _PNG_PALETTE = 3
 _GREY_WITH_ALPHA = 2
@@ -44,29 +51,62 @@ _COLOURS = 3
 _COLOURS_WITH_ALPHA = 4
 
 
+@dataclass(frozen=True, eq=False)
+class ImageFile:
+    """What an image file holds.
+
+    Attributes:
+        planes: Array `(planes, height, width, channels)` in the file's own dtype.
+        stack: Letter and size of each axis that counts planes, in the order of `planes`; empty for
+            a single image.
+        spacing: Distances between pixels, planes and frames, as far as the file states them.
+        notes: What of the file was not read, or was read otherwise than stored, for a person.
+        colours: Colours of the palette, `(indices, 3)`, where `planes` holds its indices.
+        alpha: The alpha channel that was taken off, `(planes, height, width)`, or None.
+        white: The number that was black where the file calls 0 white, and `planes` is inverted.
+    """
+
+    planes: NDArray[Any]
+    stack: tuple[tuple[str, int], ...] = ()
+    spacing: Spacing = field(default_factory=Spacing)
+    notes: tuple[str, ...] = ()
+    colours: NDArray[np.uint8] | None = None
+    alpha: NDArray[Any] | None = None
+    white: int | None = None
+
+
 def read_planes(path: Path, *, palette: Palette = "indices") -> NDArray[Any]:
+    """Reads an image file, see `read_image`.
+
+    Returns:
+        Array `(planes, height, width, channels)` in the file's own dtype.
+    """
+    return read_image(path, palette=palette).planes
+
+
+def read_image(path: Path, *, palette: Palette = "indices", axes: str | None = None) -> ImageFile:
     """Reads an image file.
 
-    TIFF: the first series; samples (S) and channels (C) become channels, every axis besides height
-    and width (Z, T, pages, ...) becomes planes. PNG: full depth, 1-bit as bool. Others: the one
-    image in them. An alpha channel is dropped.
+    TIFF: all series and pages of equal size and type; samples (S) and channels (C) become channels,
+    every axis besides height and width (Z, T, pages, ...) becomes planes. PNG: full depth, 1-bit as
+    bool, 2- and 4-bit as the numbers stored. Others: the one image in them. Where a TIFF calls 0
+    white, its numbers are inverted; where JPEG or PNG note an orientation (EXIF), it is followed.
+    An alpha channel is taken off.
 
     Args:
         path: TIFF, PNG, JPEG, BMP or GIF.
         palette: What an image with a palette gives (TIFF aside, which always gives its indices):
             `"indices"`, which is how label images are stored, or `"colours"`, red, green, blue.
-
-    Returns:
-        Array `(planes, height, width, channels)` in the file's own dtype.
+        axes: Axes of a TIFF that states none, or others, such as "YXC".
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is not an image, is damaged or holds no pixel.
     """
     with readable(path):
-        planes = _decode(path, palette)
-    check_some_pixels(path, planes.shape)
-    return planes
+        image = _decode(path, palette, axes)
+    check_some_pixels(path, image.planes.shape)
+    return image
 
 
 def check_some_pixels(path: Path, shape: tuple[int, ...]) -> None:
@@ -187,20 +227,24 @@ def is_grey(planes: NDArray[Any]) -> bool:
     return np.array_equal(first, planes[..., 1]) and np.array_equal(first, planes[..., 2])
 
 
-def write_tiff(path: Path, array: NDArray[Any], *, axes: str) -> None:
+def write_tiff(
+    path: Path, array: NDArray[Any], *, axes: str, spacing: Spacing | None = None
+) -> None:
     """Writes a TIFF, losslessly compressed, whole or not at all.
 
     Args:
         path: Path of the file; its folder exists.
         array: Array with one dimension for each letter of `axes`.
-        axes: `"YX"`, `"ZYX"`, `"CYX"` or `"ZCYX"`; recorded in the file.
+        axes: A letter for each dimension, the last two of them `"YX"`, the others of T, Z, C and Q;
+            recorded in the file.
+        spacing: Calibration to record; without, the axes alone.
 
     Raises:
         ValueError: `axes` is none of these, or does not have one letter a dimension.
     """
-    if axes not in ("YX", "ZYX", "CYX", "ZCYX") or len(axes) != array.ndim:
+    if not axes.endswith("YX") or set(axes[:-2]) - set("TZCQ") or len(axes) != array.ndim:
         raise ValueError(
-            "axes must be 'YX', 'ZYX', 'CYX' or 'ZCYX', one letter for each dimension. "
+            "axes must be letters of T, Z, C and Q before 'YX', one letter for each dimension. "
             f"Received {axes!r} for shape {array.shape}."
         )
     with atomic(path) as temporary:
@@ -209,7 +253,9 @@ def write_tiff(path: Path, array: NDArray[Any], *, axes: str) -> None:
             array,
             photometric="minisblack",
             compression="zlib",
-            metadata={"axes": axes},
+            **tiff_options(
+                spacing or Spacing(), axes, array.dtype if array.nbytes < _LARGEST_TIFF else None
+            ),
         )
 
 
@@ -240,16 +286,16 @@ def _is_image_file(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file()
 
 
-def _decode(path: Path, palette: Palette) -> NDArray[Any]:
+def _decode(path: Path, palette: Palette, axes: str | None) -> ImageFile:
     with path.open("rb") as file:
         start = file.read(26)
     if not start:
         raise ValueError("the file is empty")
     if start.startswith(_TIFF_SIGNATURES):
-        return _decode_tiff(path)
+        return _decode_tiff(path, axes)
     if start.startswith(_PNG_SIGNATURE) and _has_whole_samples(start):
-        return _decode_png(path, start)[np.newaxis]
-    return _decode_with_pillow(path, palette)[np.newaxis]
+        return _decode_png(path, start)
+    return _decode_with_pillow(path, palette)
 
 
 def _has_whole_samples(start: bytes) -> bool:
@@ -258,23 +304,64 @@ def _has_whole_samples(start: bytes) -> bool:
     return bits >= 8 and colour_type != _PNG_PALETTE
 
 
-def _decode_png(path: Path, start: bytes) -> NDArray[Any]:
+def _decode_png(path: Path, start: bytes) -> ImageFile:
     width, height = int.from_bytes(start[16:20]), int.from_bytes(start[20:24])
     if width * height > MOST_PIXELS:
         raise ValueError(f"it states {width} x {height} pixels; at most {MOST_PIXELS:,} are read")
+    stored = path.read_bytes()
     with compiled_code_silent():
-        pixels = imagecodecs.png_decode(path.read_bytes())
-    return _without_alpha(_with_channels(pixels))
+        pixels = imagecodecs.png_decode(stored)
+    if b"eXIf" in stored:
+        with Image.open(path) as image:
+            return _turned(pixels, image.getexif().get(_ORIENTATION, 1))
+    return _single(pixels)
 
 
-def _decode_with_pillow(path: Path, palette: Palette) -> NDArray[Any]:
+def _decode_with_pillow(path: Path, palette: Palette) -> ImageFile:
     with _large_images_allowed(), Image.open(path, formats=_PILLOW_FORMATS) as image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1:
             raise ValueError(f"it is an animation of {frames} frames")
         is_coloured = image.mode == "CMYK" or (image.mode == "P" and palette == "colours")
         pixels = np.array(image.convert("RGB") if is_coloured else image)
-    return _without_alpha(_with_channels(pixels))
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        levels = _levels_of_grey(path) if image.mode == "L" else 256
+        colours = _colours(image) if image.mode == "P" and not is_coloured else None
+    if levels < 256:
+        pixels = pixels // np.uint8(255 // (levels - 1))
+    return replace(_turned(pixels, orientation), colours=colours)
+
+
+def _levels_of_grey(path: Path) -> int:
+    """Returns how many grey values a PNG of less than 8 bits tells apart; Pillow spreads them."""
+    with path.open("rb") as file:
+        start = file.read(26)
+    return int(2 ** start[24]) if start.startswith(_PNG_SIGNATURE) and start[24] < 8 else 256
+
+
+def _colours(image: Image.Image) -> NDArray[np.uint8]:
+    return np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+
+
+def _turned(pixels: NDArray[Any], orientation: int) -> ImageFile:
+    """Turns and mirrors an image as its orientation says, a number of EXIF from 1 to 8."""
+    if orientation not in range(2, 9):
+        return _single(pixels)
+    upright = pixels.swapaxes(0, 1) if orientation >= 5 else pixels
+    upright = upright[::-1] if orientation in (3, 4, 7, 8) else upright
+    upright = upright[:, ::-1] if orientation in (2, 3, 6, 7) else upright
+    note = f"turned upright, as its orientation {orientation} (EXIF) says"
+    return replace(_single(np.ascontiguousarray(upright)), notes=(note,))
+
+
+def _single(pixels: NDArray[Any]) -> ImageFile:
+    return _without_alpha(ImageFile(_with_channels(pixels)[np.newaxis]))
+
+
+def orientation_of(path: Path) -> int:
+    """Returns the orientation that a JPEG or PNG notes (EXIF), 1 where it notes none."""
+    with _large_images_allowed(), Image.open(path, formats=("JPEG", "PNG")) as image:
+        return int(image.getexif().get(_ORIENTATION, 1))
 
 
 @contextmanager
@@ -285,12 +372,59 @@ def _large_images_allowed() -> Iterator[None]:
         yield
 
 
-def _decode_tiff(path: Path) -> NDArray[Any]:
+def _decode_tiff(path: Path, axes: str | None) -> ImageFile:
     with tifffile.TiffFile(path) as file:
-        series = first_series(file)
-        check_room(series)
-        planes = ordered(series.asarray(), series.axes)
-        return _without_alpha(planes) if has_alpha(series) else planes
+        image = tiff_image(file, axes)
+        check_room(image)
+        planes = seen(ordered(image.asarray(), image.axes), image.white)
+        notes = image.notes + (() if image.white is None else (_WHITE_IS_0,))
+        read = ImageFile(
+            planes,
+            stack_of(image.axes, image.shape),
+            spacing_of_tiff(file),
+            notes,
+            image.colours,
+            white=image.white,
+        )
+        return _without_alpha(read) if has_alpha(image) else read
+
+
+def stack_of(axes: str, shape: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
+    """Lists letter and size of the axes that count planes.
+
+    >>> stack_of("TZCYX", (3, 2, 1, 64, 64))
+    (('T', 3), ('Z', 2))
+    """
+    sizes = zip(axes, shape, strict=True)
+    return tuple((axis, size) for axis, size in sizes if axis not in "YXCS")
+
+
+def axes_of_stack(stack: Sequence[tuple[str, int]]) -> tuple[str, tuple[int, ...]]:
+    """Returns the axes of an output for each plane of a stack, and their sizes.
+
+    Time and depth keep their letters, axes of one plane are left out, and an axis without a name is
+    depth unless there is one.
+
+    >>> axes_of_stack((("T", 4), ("Z", 2))), axes_of_stack((("I", 3), ("C", 1)))
+    (('TZ', (4, 2)), ('Z', (3,)))
+    """
+    long = [(axis, size) for axis, size in stack if size > 1]
+    letters = [axis if axis in "TZ" else "Q" for axis, _ in long]
+    if letters.count("Q") == 1 and "Z" not in letters:
+        letters[letters.index("Q")] = "Z"
+    return "".join(letters), tuple(size for _, size in long)
+
+
+def seen(pixels: NDArray[Any], white: int | None) -> NDArray[Any]:
+    """Inverts what calls 0 white, so that it is as it is seen.
+
+    Args:
+        pixels: Numbers as stored.
+        white: The number that is black, None where 0 is.
+    """
+    if white is None:
+        return pixels
+    return ~pixels if pixels.dtype == bool else (pixels.dtype.type(white) - pixels)
 
 
 def ordered(array: NDArray[Any], axes: str) -> NDArray[Any]:
@@ -304,7 +438,7 @@ def ordered(array: NDArray[Any], axes: str) -> NDArray[Any]:
     Raises:
         ValueError: There is no height or no width.
     """
-    if "Y" not in axes or "X" not in axes:
+    if axes.count("Y") != 1 or axes.count("X") != 1:
         raise ValueError(f"its axes {axes!r} have no height and width")
     height, width = axes.index("Y"), axes.index("X")
     others = [i for i, axis in enumerate(axes) if axis not in "YXCS"]
@@ -319,9 +453,14 @@ def _with_channels(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
 
 
-def _without_alpha(pixels: NDArray[Any]) -> NDArray[Any]:
-    has_alpha = pixels.shape[-1] in (_GREY_WITH_ALPHA, _COLOURS_WITH_ALPHA)
-    return pixels[..., :-1] if has_alpha else pixels
+def _without_alpha(image: ImageFile) -> ImageFile:
+    planes = image.planes
+    if planes.shape[-1] not in (_GREY_WITH_ALPHA, _COLOURS_WITH_ALPHA):
+        return image
+    alpha = planes[..., -1]
+    varies = bool(alpha.size and (alpha != alpha.flat[0]).any())
+    notes = (*image.notes, *([_ALPHA] if varies else []))
+    return replace(image, planes=planes[..., :-1], alpha=alpha, notes=notes)
 
 
 def _one_line(error: Exception) -> str:

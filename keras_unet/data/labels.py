@@ -21,13 +21,15 @@ counts only where more than three values are crumbs, or each crumb value differs
 two most frequent by no more than a tenth of the range of values, as 254 does from 255. A file named
 `.jpg` or `.jpeg` with more than two values is refused without a look: JPEG cannot keep labels.
 
-One cell and its nucleus a picture, labelled 1 and 2, obey rule 4 and pass for two instances. Where
-the rule errs, `kind` overrides it.
+Where the rule is not sure, it asks for `kind`: the same numbers stand in every image, and one
+encloses another, or all touch, or they are no more than three in three or more images, as in a cell
+with its nucleus, in layers, and in strokes. Also refused are masks of one structure in two scales,
+0 and 1 in some files and 0 and 255 in others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -36,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import label
 
-from keras_unet.data.images import is_grey
+from keras_unet.data.images import is_grey, read_image, seen
 from keras_unet.data.schemes import MOST_CLASSES, Kind, LabelScheme
 
 _MOST_CLASSES_DETECTED = 16
@@ -44,6 +46,10 @@ _WHOLE = 0.9
 _CRUMB_PIXELS = 8
 _VALUES_IN_HISTOGRAM = 4
 _IGNORED = -1
+_WHITE, _RGB = 255, 3
+_FEW_VALUES = 3
+_FEW_FILES = 3
+_FULL_SCALES = (255, 65_535)
 
 
 def detect_scheme(
@@ -81,12 +87,99 @@ def detect_scheme(
     _refuse_single_value(files, values)
     for file in files:
         _refuse_lossy(file, kind)
+    if kind == "auto":
+        _refuse_two_scales(files, values)
+        _refuse_unclear(files, values, [array for _, array in labels], ignore)
     if (_kind_of(files, values) if kind == "auto" else kind) == "instances":
         return _instance_scheme(files, values, ignore)
     most = MOST_CLASSES if kind == "classes" else _MOST_CLASSES_DETECTED
     if len(values) > most:
         _refuse_grey_values(files, values, most)
     return LabelScheme("classes", tuple(values), ignore)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelFile:
+    """What a label file holds.
+
+    Attributes:
+        labels: Integers `(planes, height, width)`.
+        stack: Letter and size of each axis that counts planes, see `ImageFile`.
+        notes: What was read otherwise than stored, for a person.
+        colours: Colour of each number, where the file has a palette of more than black and white.
+        dtype: Type of the numbers in the file.
+    """
+
+    labels: NDArray[np.int32]
+    stack: tuple[tuple[str, int], ...]
+    notes: tuple[str, ...]
+    colours: Mapping[int, tuple[int, ...]]
+    dtype: str
+
+
+def read_labels(path: Path) -> LabelFile:
+    """Reads a label file as a person sees it.
+
+    Of a palette of black and white, black is 0 and white 1, whatever their indices; of any other
+    palette, the indices are the numbers. Where 0 is white, a black and white
+    mask is inverted, and numbers of more than two values are taken as stored. Where the colours are
+    one value and the transparency is not, the mask is the transparency.
+
+    Args:
+        path: TIFF, PNG, JPEG, BMP or GIF.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read, or holds no labels, see `check_labels`.
+    """
+    image = read_image(path)
+    planes, notes = image.planes, list(image.notes)
+    dtype = planes.dtype.name
+    if image.alpha is not None and np.ptp(planes) == 0 and np.ptp(image.alpha) > 0:
+        planes, notes = image.alpha[..., np.newaxis], ["its mask is read from its alpha channel"]
+    if image.white is not None and not set(np.unique(planes).tolist()) <= {0, image.white}:
+        planes = seen(planes, image.white)
+        notes = [*image.notes[:-1], "0 is white in it, but its numbers are taken as stored"]
+    named: dict[int, tuple[int, ...]] = {}
+    if image.colours is not None:
+        planes, named = _by_palette(planes, image.colours)
+    return LabelFile(check_labels(path, planes), image.stack, tuple(notes), named, dtype)
+
+
+def _by_palette(
+    planes: NDArray[Any], colours: NDArray[np.uint8]
+) -> tuple[NDArray[Any], dict[int, tuple[int, ...]]]:
+    """Turns black and white into 0 and 1; of any other palette, lists the colours used."""
+    used = np.unique(planes).astype(int)
+    if used[-1] >= len(colours):
+        return planes, {}
+    of_used = colours[used]
+    if (of_used == used[:, np.newaxis]).all() or len(np.unique(of_used, axis=0)) < len(used):
+        return planes, {}  # the indices are the greys, or one colour stands for several numbers
+    if set(map(tuple, of_used.tolist())) <= {(0, 0, 0), (_WHITE, _WHITE, _WHITE)}:
+        return colours[planes, 0] == _WHITE, {}
+    return planes, dict(zip(used.tolist(), map(tuple, of_used.tolist()), strict=True))
+
+
+def check_same_conventions(files: Sequence[tuple[Path, LabelFile]]) -> None:
+    """Makes sure that a colour stands for one number in all label files of a set.
+
+    Args:
+        files: The files of palettes with colours; others pass.
+
+    Raises:
+        ValueError: Two files give one number two colours; both are named.
+    """
+    seen_in: dict[int, tuple[tuple[int, ...], Path]] = {}
+    for path, file in files:
+        for number, colour in file.colours.items():
+            before, other = seen_in.setdefault(number, (colour, path))
+            if before != colour:
+                raise ValueError(
+                    f"{path}: expected the palette of {other.name}, in which number {number} is "
+                    f"the colour {before}. Received {colour}: the same number means something else "
+                    "there. Save all labels with one palette, or as grey images"
+                )
 
 
 def check_labels(path: Path, planes: NDArray[Any]) -> NDArray[np.int32]:
@@ -102,6 +195,11 @@ def check_labels(path: Path, planes: NDArray[Any]) -> NDArray[np.int32]:
     Raises:
         ValueError: The file holds colours, fractions, NaN or numbers outside 0 to 2,147,483,647.
     """
+    if not is_grey(planes) and planes.shape[-1] != _RGB:
+        raise ValueError(
+            f"{path}: expected one number for each pixel, received {planes.shape[-1]} channels. "
+            "Save the channel that holds the labels in a file of its own."
+        )
     if not is_grey(planes):
         colours = len(np.unique(planes.reshape(-1, planes.shape[-1]), axis=0))
         raise ValueError(
@@ -195,6 +293,100 @@ def _kind_of(files: Sequence[_File], values: Sequence[int]) -> Kind:
     if len(values) <= 2:
         return "classes"
     return "instances" if _mostly(np.concatenate([file.whole for file in files])) else "classes"
+
+
+def _refuse_two_scales(files: Sequence[_File], values: Sequence[int]) -> None:
+    """Refuses masks of one structure, some saved as 0 and 1, others as 0 and 255."""
+    full = values[-1]
+    if len(values) != 3 or values[:2] != [0, 1] or full not in _FULL_SCALES:
+        return
+    if any(file.values.size > 2 for file in files):
+        return
+    low = next(file for file in files if 1 in file.values)
+    high = next(file for file in files if full in file.values)
+    raise ValueError(
+        f"{low.name}: expected one convention in all label files. Received 0 and 1 in it, 0 and "
+        f"{full} in {high.name}, most likely one structure saved in two ways. Save all masks "
+        "alike; if 1 and the other are two classes, say --labels classes"
+    )
+
+
+def _refuse_unclear(
+    files: Sequence[_File],
+    values: Sequence[int],
+    arrays: Sequence[NDArray[Any]],
+    ignore: int | None,
+) -> None:
+    """Refuses to choose where numbers may be instances, classes or strokes alike."""
+    sets = [set(file.values.tolist()) - {0} for file in files]
+    most = max(map(len, sets), default=0)
+    if not 2 <= most <= _MOST_CLASSES_DETECTED or _kind_of(files, values) != "instances":
+        return
+    if any(one != sets[0] for one in sets):
+        return
+    pairs = [_contacts(array, ignore) for array in arrays]
+    numbers = ", ".join(map(str, sorted(sets[0])))
+    where = f"in each of {len(files)} label images" if len(files) > 1 else "in its label image"
+    if any(_encloses(array, ignore) for array in arrays[:1]) and all(
+        _encloses(array, ignore) for array in arrays
+    ):
+        reason = "one encloses another, as a part lies in a whole"
+    elif len(files) > 1 and _connected(set.intersection(*pairs), sets[0]):
+        reason = "they touch each other in all of them, as layers do"
+    elif len(files) >= _FEW_FILES and most <= _FEW_VALUES:
+        reason = "cells are seldom as many in every image"
+    else:
+        return
+    share = sum(np.count_nonzero(array != 0) for array in arrays) / sum(a.size for a in arrays)
+    raise ValueError(
+        f"{files[0].name}: the numbers {numbers} stand {where}, and {reason}: not sure whether "
+        "they are classes or instances. Say --labels classes or --labels instances; if they are "
+        f"strokes ({100 * share:.1f} % of the pixels are drawn) and 0 was not looked at, --labels "
+        "classes --ignore 0"
+    )
+
+
+def _contacts(labels: NDArray[Any], ignore: int | None) -> set[tuple[int, int]]:
+    """Lists the pairs of numbers, 0 and the ignored apart, that share an edge of a pixel."""
+    found: set[tuple[int, int]] = set()
+    for first, second in ((labels[:-1], labels[1:]), (labels[:, :-1], labels[:, 1:])):
+        differs = first != second
+        pairs = np.stack([first[differs], second[differs]], axis=-1).astype(np.int64)
+        for low, high in np.unique(np.sort(pairs, axis=1), axis=0).tolist():
+            if low != 0 and ignore not in (low, high):
+                found.add((low, high))
+    return found
+
+
+def _encloses(labels: NDArray[Any], ignore: int | None) -> bool:
+    """Tells whether one number lies within another: all its neighbours are of that other."""
+    pairs = _contacts(labels, ignore)
+    kept = labels if ignore is None else np.where(labels == ignore, 0, labels)
+    numbers = {number for pair in pairs for number in pair}
+    border = set(np.unique(np.concatenate([kept[0], kept[-1], kept[:, 0], kept[:, -1]])).tolist())
+    beside_0 = {
+        number
+        for first, second in ((kept[:-1], kept[1:]), (kept[:, :-1], kept[:, 1:]))
+        for number in np.unique(
+            np.concatenate([first[(second == 0)], second[(first == 0)]])
+        ).tolist()
+    }
+    return any(
+        number not in border
+        and number not in beside_0
+        and sum(number in pair for pair in pairs) == 1
+        for number in numbers
+    )
+
+
+def _connected(pairs: set[tuple[int, int]], numbers: set[int]) -> bool:
+    """Tells whether the pairs join all numbers to one group."""
+    group: set[int] = set()
+    grown = {min(numbers)}
+    while group != grown:
+        group = set(grown)
+        grown = group | {n for pair in pairs if set(pair) & group for n in pair}
+    return group == numbers
 
 
 def _mostly(flags: NDArray[np.bool_]) -> bool:

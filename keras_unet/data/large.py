@@ -18,9 +18,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from keras_unet.data.images import check_some_pixels, ordered, readable
-from keras_unet.data.parts import Spacing
-from keras_unet.data.tiffs import first_series, has_alpha
+from keras_unet.data.calibration import Spacing, spacing_of_tiff
+from keras_unet.data.images import check_some_pixels, ordered, readable, seen, stack_of
+from keras_unet.data.tiffs import TiffImage, has_alpha, tiff_image
 
 LARGE = 2**26
 """Numbers in a file, pixels times channels, above which it is not read whole unless asked to."""
@@ -42,7 +42,9 @@ class LargeImage:
         axes: A letter for each dimension of the array, see `ordered`.
         array: What is read by slices as a NumPy array is.
         drop_last: Whether the last channel is alpha, which is dropped.
-        spacing: Where the pixels lie, as an OME-Zarr image says.
+        spacing: Where the pixels lie, as the file says.
+        white: The number that is black where the file calls 0 white, see `seen`.
+        notes: What of the file is not read, for a person.
     """
 
     path: Path
@@ -50,19 +52,25 @@ class LargeImage:
     array: Any
     drop_last: bool = False
     spacing: Spacing = field(default_factory=Spacing)
+    white: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Planes, height, width, channels."""
         size = dict.fromkeys("YX", 0) | dict(zip(self.axes, self.array.shape, strict=True))
         count = math.prod(n for a, n in zip(self.axes, self.array.shape, strict=True) if a in "CS")
-        return math.prod(self._stack), size["Y"], size["X"], count - self.drop_last
+        return (
+            math.prod(size for _, size in self.stack),
+            size["Y"],
+            size["X"],
+            count - self.drop_last,
+        )
 
     @property
-    def _stack(self) -> tuple[int, ...]:
-        """Sizes of the dimensions that count planes."""
-        sizes = zip(self.axes, self.array.shape, strict=True)
-        return tuple(size for axis, size in sizes if axis not in "YXCS")
+    def stack(self) -> tuple[tuple[str, int], ...]:
+        """Letters and sizes of the dimensions that count planes."""
+        return stack_of(self.axes, tuple(self.array.shape))
 
     def __iter__(self) -> Iterator[LargePlane]:
         """Yields the planes."""
@@ -75,11 +83,13 @@ class LargeImage:
         Raises:
             ValueError: It cannot be read.
         """
-        places = iter(np.unravel_index(plane, self._stack) if self._stack else ())
+        sizes = tuple(size for _, size in self.stack)
+        places = iter(np.unravel_index(plane, sizes) if sizes else ())
         known = {"Y": rows, "X": columns, "C": slice(None), "S": slice(None)}
         window = tuple(known.get(axis) or _one(next(places)) for axis in self.axes)
         with readable(self.path):
-            pixels: NDArray[Any] = ordered(np.asarray(self.array[window]), self.axes)[0]
+            stored: NDArray[Any] = ordered(np.asarray(self.array[window]), self.axes)[0]
+        pixels = seen(stored, self.white)
         return pixels[..., :-1] if self.drop_last else pixels
 
 
@@ -127,7 +137,7 @@ def is_tiff(path: Path) -> bool:
         return file.read(2) in _TIFF_SIGNATURES
 
 
-def is_large(path: Path) -> bool:
+def is_large(path: Path, axes: str | None = None) -> bool:
     """Tells whether a file is better read window by window: a Zarr, or a TIFF of LARGE pixels.
 
     Raises:
@@ -136,28 +146,29 @@ def is_large(path: Path) -> bool:
     if not is_tiff(path):
         return is_zarr(path)
     with readable(path), tifffile.TiffFile(path) as file:
-        return math.prod(first_series(file).shape) > LARGE
+        return math.prod(tiff_image(file, axes).shape) > LARGE
 
 
 @contextmanager
-def open_large(path: Path) -> Iterator[LargeImage]:
+def open_large(path: Path, axes: str | None = None) -> Iterator[LargeImage]:
     """Opens an image to read it by windows.
 
     Args:
         path: TIFF file, or folder of a Zarr array or OME-Zarr image.
+        axes: Axes of a TIFF that states none, or others.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is no such image, is damaged, holds no pixel, or is stored in pieces that are
             themselves too large.
     """
-    with _opened(path) as image:
+    with _opened(path, axes) as image:
         check_some_pixels(path, image.array.shape)
         yield image
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[LargeImage]:
+def _opened(path: Path, axes: str | None) -> Iterator[LargeImage]:
     if is_zarr(path):
         with readable(path):
             image = _open_zarr(path)
@@ -172,14 +183,26 @@ def _opened(path: Path) -> Iterator[LargeImage]:
         file = tifffile.TiffFile(path)
     with file:
         with readable(path):
-            image = _open_tiff(path, file)
+            image = _open_tiff(path, file, axes)
         yield image
 
 
-def _open_tiff(path: Path, file: tifffile.TiffFile) -> LargeImage:
-    series = first_series(file)
-    _check_axes(series.axes, len(series.shape))
-    return LargeImage(path, series.axes, _pixels_of_tiff(path, file, series), has_alpha(series))
+def _open_tiff(path: Path, file: tifffile.TiffFile, axes: str | None) -> LargeImage:
+    image = tiff_image(file, axes)
+    _check_axes(image.axes, len(image.shape))
+    if len(image.parts) == 1:
+        array = _pixels_of_tiff(path, file, image.parts[0])
+    else:
+        array = _Joined(image, [_pieces(part) for part in image.parts])
+    return LargeImage(
+        path,
+        image.axes,
+        array,
+        has_alpha(image),
+        spacing_of_tiff(file),
+        image.white,
+        image.notes,
+    )
 
 
 def _pixels_of_tiff(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Any:
@@ -187,11 +210,37 @@ def _pixels_of_tiff(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPa
     if offset is not None:  # pixels lie in the file as in an array
         dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
         return _Mapped(path, series.shape, dtype, offset)
+    return _pieces(series)
+
+
+def _pieces(part: Any) -> Any:
+    """Opens a series or page to read it through the tiles or strips that it is stored in."""
     import zarr
 
-    array = zarr.open_array(series.aszarr(level=0), mode="r")
+    array = zarr.open_array(part.aszarr(level=0), mode="r")
     _check_chunk(array, "tiles or strips")
     return array
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Series or pages that are one stack, read by windows; the first axis goes by members."""
+
+    image: TiffImage
+    arrays: Sequence[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.image.shape
+
+    def __getitem__(self, window: tuple[slice, ...]) -> NDArray[Any]:
+        first, *others = window
+        pixels = []
+        for number, place in self.image.members()[first]:
+            inside = others if place is None else [slice(place, place + 1), *others]
+            read = np.asarray(self.arrays[number][tuple(inside)])
+            pixels.append(read[None] if place is None else read)
+        return np.concatenate(pixels)
 
 
 @dataclass(frozen=True)
@@ -247,7 +296,7 @@ def _spacing(image: Mapping[str, Any], dataset: Mapping[str, Any], axes: str) ->
         for number, letter in enumerate(axes)
         if axes.count(letter) == 1 and image["axes"][number]["name"] == letter.lower()
     }
-    spatial = {letter: number for letter, number in known.items() if letter in "ZYX"}
+    spatial = {letter: number for letter, number in known.items() if letter in "TZYX"}
     units = {letter: image["axes"][number].get("unit") for letter, number in spatial.items()}
     return Spacing(
         {letter: float(steps[number]) for letter, number in spatial.items()},
@@ -272,7 +321,7 @@ def _axes_of_array(array: Any) -> str:
 def _letter(name: str) -> str:
     """Turns the name of an axis into its letter; what is neither size nor channel counts planes."""
     letter = name[:1].upper()
-    return letter if letter in "YXC" else "Z"
+    return letter if letter in "YXCT" else "Z"
 
 
 def _check_axes(axes: str, dimensions: int) -> None:

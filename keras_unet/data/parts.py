@@ -6,7 +6,7 @@ Either is written whole or not at all, and read by windows from wherever its pix
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from keras_unet.data.calibration import Spacing, tiff_options
 from keras_unet.files import atomic, atomic_folder
 from keras_unet.tracking import tracked
 
@@ -25,22 +26,7 @@ TILE = 512
 CHUNK = 1024
 """Height and width of the chunks of an OME-Zarr image; its smallest resolution is no larger."""
 
-_TYPES = {"C": "channel", "Z": "space", "Y": "space", "X": "space"}
-
-
-@dataclass(frozen=True)
-class Spacing:
-    """Where the pixels of an image lie, as far as its file says so; a letter for each axis.
-
-    Attributes:
-        steps: Distances from one pixel to the next.
-        starts: Places of the first pixel.
-        units: Units of both, such as "micrometer".
-    """
-
-    steps: Mapping[str, float] = field(default_factory=dict)
-    starts: Mapping[str, float] = field(default_factory=dict)
-    units: Mapping[str, str] = field(default_factory=dict)
+_TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 
 
 @dataclass(frozen=True)
@@ -50,9 +36,9 @@ class Parts:
     Attributes:
         shape: `(..., height, width)`.
         dtype: Of its numbers.
-        axes: A letter for each dimension, of Z, C, Y and X.
+        axes: A letter for each dimension, of T, Z, C, Y and X.
         read: Gives the window of rows and columns at a place, the numbers of the other dimensions.
-        spacing: Where the pixels lie; TIFF files are written without.
+        spacing: Where the pixels lie.
     """
 
     shape: tuple[int, ...]
@@ -77,7 +63,12 @@ def write_tiled_tiff(path: Path, parts: Parts) -> None:
         parts: The image.
     """
     windows = list(parts.windows(TILE))
-    with atomic(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=True) as file:
+    options = tiff_options(parts.spacing, parts.axes)
+    is_ome = options.pop("ome", False)
+    with (
+        atomic(path) as temporary,
+        tifffile.TiffWriter(temporary, bigtiff=True, ome=is_ome) as file,
+    ):
         file.write(
             (_filled(parts.read(*one)) for one in tracked(windows, f"writing {path.name}")),
             shape=parts.shape,
@@ -85,7 +76,7 @@ def write_tiled_tiff(path: Path, parts: Parts) -> None:
             tile=(TILE, TILE),
             photometric="minisblack",
             compression="zlib",
-            metadata={"axes": parts.axes},
+            **options,
         )
 
 
@@ -96,7 +87,7 @@ def write_ome_zarr(path: Path, parts: Parts) -> None:
 
     Args:
         path: Path of the folder; the one above exists.
-        parts: The image; C stands before Z, as OME-Zarr asks.
+        parts: The image; its axes in the order T, C, Z, Y, X, as OME-Zarr asks.
     """
     import zarr
 

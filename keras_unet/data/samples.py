@@ -7,7 +7,7 @@ found out over the whole folder.
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.data.images import as_channels, is_grey, pixels_of, read_planes
-from keras_unet.data.labels import check_labels, detect_scheme, histogram_line
+from keras_unet.data.images import ImageFile, as_channels, is_grey, pixels_of, read_image
+from keras_unet.data.labels import (
+    LabelFile,
+    check_same_conventions,
+    detect_scheme,
+    histogram_line,
+    read_labels,
+)
 from keras_unet.data.pairs import Pair, find_pairs, plane_name
 from keras_unet.data.schemes import Kind, LabelScheme
-from keras_unet.data.wording import counted
+from keras_unet.data.wording import counted, some
 from keras_unet.tracking import tracked
 
 _SIZES_LISTED = 3
@@ -38,6 +44,7 @@ class Sample:
         classes: Semantic map `(height, width)`.
         instances: Label image `(height, width)`, 0 is background.
         ignored: Pixels that are not to count, `(height, width)`.
+        stack: Name of the stack that it is a plane of, or None.
     """
 
     name: str
@@ -45,6 +52,7 @@ class Sample:
     classes: NDArray[np.uint8]
     instances: NDArray[np.int32]
     ignored: NDArray[np.bool_]
+    stack: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ class Samples:
         channels: Number of channels of every image.
         dtype: What the image files hold, for example `"uint16"`.
         orphans: Files that were passed over, having no partner.
+        notes: What was read otherwise than stored, one line each.
     """
 
     samples: tuple[Sample, ...]
@@ -64,6 +73,7 @@ class Samples:
     channels: int
     dtype: str
     orphans: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Describes the data set to a person, in a few lines."""
@@ -73,6 +83,7 @@ class Samples:
             f"labels: {self._labels()}",
             f"share of pixels: {self._shares()}",
             f"instances: {sum(_instances_in(sample) for sample in self.samples):,} in total",
+            *self.notes,
             *self._orphans(),
         )
         return "\n".join(lines)
@@ -119,6 +130,7 @@ def read_samples(
     labels: Kind | Literal["auto"] = "auto",
     ignore: int | None = None,
     allow_empty: bool = False,
+    axes: str | None = None,
 ) -> Samples:
     """Reads all images of a folder and their labels. Nothing is scaled or resized.
 
@@ -129,6 +141,7 @@ def read_samples(
         labels: What the label files hold: `"classes"`, `"instances"`, or `"auto"` to find out.
         ignore: Value in the label files of pixels that are not to count, or None.
         allow_empty: Whether labels may be background throughout.
+        axes: Axes of image files that state none, or others, such as "YXC".
 
     Returns:
         The data set, by name.
@@ -139,7 +152,12 @@ def read_samples(
         ValueError: Files do not go together, cannot be read, or hold no images and labels.
     """
     found = find_pairs(folder)
-    raw = [plane for pair in tracked(found.pairs, "reading images") for plane in _read_pair(pair)]
+    raw = [
+        plane for pair in tracked(found.pairs, "reading images") for plane in _read_pair(pair, axes)
+    ]
+    files = {plane.pair.labels: plane.file for plane in raw}
+    if labels != "instances":
+        check_same_conventions(list(files.items()))
     _refuse_same_names([plane.name for plane in raw], folder)
     channels = _common_channels(raw)
     scheme = detect_scheme(
@@ -149,8 +167,10 @@ def read_samples(
     if not allow_empty:
         for plane, sample in zip(raw, samples, strict=True):
             _refuse_empty(plane, sample)
+        if labels == "auto":
+            _refuse_inverted(raw, samples, scheme)
     dtype = ", ".join(sorted({plane.image.dtype.name for plane in raw}))
-    return Samples(samples, scheme, channels, dtype, found.orphans)
+    return Samples(samples, scheme, channels, dtype, found.orphans, _notes(raw))
 
 
 def split(
@@ -161,7 +181,9 @@ def split(
     Args:
         samples: The samples; the order of each part is theirs.
         validation: Share to hold out, at least 0 and less than 1, drawn at random: at least one
-            sample unless the share is 0, and never all. Or the names to hold out.
+            sample unless the share is 0, and never all. Planes of a stack are neighbours that look
+            alike: whole stacks are held out where there are several, and planes at the end of a
+            single one. Or the names to hold out.
         seed: Seed of the draw. The same seed and samples give the same parts.
 
     Returns:
@@ -172,7 +194,7 @@ def split(
     """
     if isinstance(validation, int | float):
         check_share(validation)
-        held_out = _drawn(len(samples), validation, seed)
+        held_out = _drawn([sample.stack for sample in samples], validation, seed)
     else:
         held_out = _named([sample.name for sample in samples], validation)
     training = tuple(sample for i, sample in enumerate(samples) if i not in held_out)
@@ -200,15 +222,100 @@ class _Plane:
     pair: Pair
     image: NDArray[Any]
     labels: NDArray[np.int32]
+    file: LabelFile
+    notes: tuple[str, ...]
+    stack: str | None
 
 
-def _read_pair(pair: Pair) -> Iterable[_Plane]:
-    image = _annotated_planes(pair, read_planes(pair.image, palette="colours"))
-    labels = check_labels(pair.labels, read_planes(pair.labels))
+def _read_pair(pair: Pair, axes: str | None) -> Iterable[_Plane]:
+    read, file = read_image(pair.image, palette="colours", axes=axes), read_labels(pair.labels)
+    image = _annotated_planes(pair, read.planes)
+    labels = file.labels if pair.plane is not None else _in_order_of(read, file, pair)
     _refuse_different_sizes(pair, image, labels)
-    if len(image) == 1:
-        return [_Plane(pair.name, pair, image[0], labels[0])]
-    return [_Plane(plane_name(pair.name, i), pair, image[i], labels[i]) for i in range(len(image))]
+    single = len(image) == 1
+    stack = None if single else pair.name
+    return [
+        _Plane(
+            pair.name if single else plane_name(pair.name, i),
+            pair,
+            image[i],
+            labels[i],
+            file,
+            read.notes,
+            stack,
+        )
+        for i in range(len(image))
+    ]
+
+
+def _in_order_of(image: ImageFile, file: LabelFile, pair: Pair) -> NDArray[np.int32]:
+    """Brings planes of labels into the order of the image's, by the axes that the files state.
+
+    Raises:
+        ValueError: The axes do not say which planes belong together.
+    """
+    wanted = [(axis, size) for axis, size in image.stack if size > 1]
+    stored = [(axis, size) for axis, size in file.stack if size > 1]
+    if wanted == stored or len(file.labels) != len(image.planes):
+        return file.labels
+    if sorted(wanted) == sorted(stored) and len({axis for axis, _ in wanted}) == len(wanted):
+        sizes = [size for _, size in stored]
+        order = [stored.index(one) for one in wanted]
+        size = file.labels.shape[1:]
+        moved = file.labels.reshape(*sizes, *size).transpose(*order, len(order), len(order) + 1)
+        return moved.reshape(-1, *size)
+    is_named = not any(axis in "IQ" for axis, _ in wanted + stored)
+    same_sizes = [size for _, size in wanted] == [size for _, size in stored]
+    if same_sizes and (len(wanted) == 1 or not is_named):
+        return file.labels
+    raise ValueError(
+        f"{pair.labels}: expected planes along {_axes_in_words(wanted)} as in {pair.image}, "
+        f"received {_axes_in_words(stored)}: it is not clear which planes belong together. Save "
+        "the labels with the axes of the image"
+    )
+
+
+def _axes_in_words(stack: Sequence[tuple[str, int]]) -> str:
+    return " x ".join(f"{axis} = {size}" for axis, size in stack) or "one plane"
+
+
+def _notes(raw: Sequence[_Plane]) -> tuple[str, ...]:
+    """Lists what was read otherwise than stored, files of one note together."""
+    files: dict[str, dict[str, None]] = defaultdict(dict)
+    for plane in raw:
+        for path, notes in ((plane.pair.image, plane.notes), (plane.pair.labels, plane.file.notes)):
+            for note in notes:
+                files[note][f"{path.parent.name}/{path.name}"] = None
+    return tuple(f"{some(list(names))}: {note}" for note, names in files.items())
+
+
+def _refuse_inverted(raw: Sequence[_Plane], samples: Sequence[Sample], scheme: LabelScheme) -> None:
+    """Refuses masks of two values in some of which the values have changed places.
+
+    That is so where what is marked covers less than half of some images and is brighter there, and
+    more than half of others and is darker there, or the other way round.
+    """
+    if scheme.kind != "classes" or scheme.classes != 2:
+        return
+    sides: dict[tuple[bool, bool], list[str]] = defaultdict(list)
+    for plane, sample in zip(raw, samples, strict=True):
+        marked, other = sample.classes == 1, (sample.classes == 0) & ~sample.ignored
+        if marked.any() and other.any():
+            is_brighter = sample.image[marked].mean() > sample.image[other].mean()
+            sides[bool(marked.sum() > other.sum()), bool(is_brighter)].append(
+                str(plane.pair.labels)
+            )
+    if len(sides) != 2:
+        return
+    (first, names), (second, others) = sides.items()
+    if first[0] != second[0] and first[1] != second[1]:
+        few, many = sorted((names, others), key=len)
+        raise ValueError(
+            f"{few[0]}: expected value {scheme.values[1]} to mark what it marks in {many[0]}. "
+            f"Received the opposite in {counted(len(few), 'mask')} of {len(few) + len(many)}: the "
+            "larger and darker part there is the smaller and brighter here. Invert these masks, or "
+            "say --labels classes if they are right"
+        )
 
 
 def _annotated_planes(pair: Pair, image: NDArray[Any]) -> NDArray[Any]:
@@ -244,14 +351,28 @@ def _sample(plane: _Plane, scheme: LabelScheme, channels: int) -> Sample:
         classes=scheme.to_classes(plane.labels),
         instances=scheme.to_instances(plane.labels),
         ignored=scheme.ignored(plane.labels),
+        stack=plane.stack,
     )
 
 
-def _drawn(total: int, share: float, seed: int) -> set[int]:
-    if share == 0:
+def _drawn(stacks: Sequence[str | None], share: float, seed: int) -> set[int]:
+    """Draws images and whole stacks, by their places; of a single stack, planes at its end."""
+    total = len(stacks)
+    if share == 0 or total < 2:
         return set()
     count = min(max(1, round(share * total)), total - 1)
-    return set(np.random.default_rng(seed).permutation(total)[: max(count, 0)].tolist())
+    groups: dict[object, list[int]] = defaultdict(list)
+    for place, stack in enumerate(stacks):
+        groups[place if stack is None else stack].append(place)
+    if len(groups) == 1:
+        return set(range(total - count, total))
+    order = np.random.default_rng(seed).permutation(len(groups))
+    drawn = [list(groups.values())[number] for number in order]
+    held_out: list[int] = []
+    for group in drawn:
+        if len(held_out) + len(group) <= count:
+            held_out += group
+    return set(held_out or min(drawn, key=len))
 
 
 def _named(names: Sequence[str], wanted: Sequence[str]) -> set[int]:
@@ -283,7 +404,8 @@ def _refuse_different_sizes(pair: Pair, image: NDArray[Any], labels: NDArray[np.
     if len(image) != len(labels):
         raise ValueError(
             f"{pair.labels}: expected {counted(len(image), 'plane')} as in {pair.image}, received "
-            f"{len(labels)}. Save one plane of labels for each plane of the image."
+            f"{len(labels)}. Save one plane of labels for each plane of the image; if its planes "
+            "are channels, say --axes, for example CYX or YXC."
         )
     if image.shape[1:3] != labels.shape[1:3]:
         raise ValueError(

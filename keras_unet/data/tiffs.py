@@ -10,8 +10,13 @@ from __future__ import annotations
 import math
 import struct
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import tifffile
+from numpy.typing import NDArray
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
 from keras_unet.machine import total_memory
@@ -30,56 +35,254 @@ _JPEG_HEADER = 2**16  # bytes in which it is looked for
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers in front of a size
 _JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 
+KNOWN_AXES = "TZCYXSIQRPMAV"
+"""Letters of axes: height, width, channels and samples; all others count planes."""
+
 Page = tifffile.TiffPage | tifffile.TiffFrame
 
 _COLOURS: frozenset[int] = frozenset({PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR})
 _GREYS: frozenset[int] = frozenset({PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE})
 _COLOURS_WITH_ALPHA = 4
 _GREY_WITH_ALPHA = 2
+_REDUCED, _MASK = 1, 4  # bits of the tag NewSubfileType
+_ASIDE = ("label", "macro", "map", "overview", "thumbnail")  # names of series in slides
+_ORIENTATION = 274
+_NARROW = 8  # pixels, and times
 _PLANES = ("SizeZ", "SizeC", "SizeT", "PlaneCount", "NumPlanes")
 _MODULO = ("Start", "End", "Step")
 
 
-def first_series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
-    """Returns the first series of a file, all of whose pixels are there.
+@dataclass(frozen=True, eq=False)
+class TiffImage:
+    """The image in a TIFF: one series of pages, or several that are one stack.
+
+    Attributes:
+        parts: The series or pages that it consists of, in the order of the file.
+        axes: A letter for each dimension; I and Q are axes that the file does not name.
+        shape: Sizes of the dimensions.
+        notes: What of the file is not read, or is read otherwise than stored.
+    """
+
+    parts: tuple[Any, ...]
+    axes: str
+    shape: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def page(self) -> tifffile.TiffPage:
+        """The page that says what the pixels mean."""
+        page: tifffile.TiffPage = self.parts[0].keyframe.aspage()
+        return page
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels."""
+        return sum(int(part.nbytes) for part in self.parts)
+
+    @property
+    def white(self) -> int | None:
+        """The number that is black where 0 is white; None where 0 is black.
+
+        tifffile calls 0 white in every array of bool, which says nothing of what is meant.
+        """
+        page = self.page
+        if page.photometric != PHOTOMETRIC.MINISWHITE or self.parts[0].dtype.kind not in "bu":
+            return None
+        if page.bitspersample == 1 and str(page.software).startswith("tifffile"):
+            return None
+        return int(2**page.bitspersample - 1)
+
+    @property
+    def colours(self) -> NDArray[np.uint8] | None:
+        """Colours of a palette, `(indices, 3)`, where there is one."""
+        colormap = self.page.colormap
+        if self.page.photometric != PHOTOMETRIC.PALETTE or colormap is None:
+            return None
+        most = 257 if colormap.max(initial=0) > 255 else 1
+        return np.asarray(colormap.T // most, np.uint8)
+
+    def members(self) -> list[tuple[int, int | None]]:
+        """Lists, for each place on the first axis of several parts, the part and the place in it.
+
+        The place is None where the part is one image without such an axis.
+        """
+        found: list[tuple[int, int | None]] = []
+        for number, part in enumerate(self.parts):
+            inside = len(part.shape) == len(self.shape)
+            found += (
+                [(number, place) for place in range(part.shape[0])] if inside else [(number, None)]
+            )
+        return found
+
+    def asarray(self) -> NDArray[Any]:
+        """Reads all pixels, as stored."""
+        if len(self.parts) == 1:
+            return np.asarray(self.parts[0].asarray())
+        arrays = [np.asarray(part.asarray()) for part in self.parts]
+        return np.concatenate([one if one.ndim == len(self.shape) else one[None] for one in arrays])
+
+
+def tiff_image(file: tifffile.TiffFile, axes: str | None = None) -> TiffImage:
+    """Returns the image of a file, all of whose pixels are there.
+
+    Series and pages of equal size and type are one stack, in the order of the file. Reduced copies,
+    masks of transparency, and a slide's label and overview are left out and named in the notes.
+
+    Args:
+        file: The file.
+        axes: Its axes where the file does not state them, or states others, such as "YXC".
 
     Raises:
-        ValueError: There is none, the pages do not end, pixels are missing, or more are stated than
-            a file of this size holds.
+        ValueError: There is none, the pages do not end, pixels are missing, more are stated than a
+            file of this size holds, its images do not go together, or its axes are unlikely.
     """
     _check_chain(file)
     _check_planes(file)
     if not file.series:
         raise ValueError("it has no page")
-    series = file.series[0]
-    _check_complete(series)
-    _check_stated(series)
-    return series
+    kept, notes = _main_series(file.series)
+    for series in kept:
+        _check_complete(series)
+        _check_stated(series)
+    notes += _odd_orientation(kept[0].keyframe.aspage())
+    image = _one_stack(kept, tuple(notes))
+    if axes is not None:
+        return _with_axes(image, axes)
+    _refuse_unlikely(image)
+    return image
 
 
-def check_room(series: tifffile.TiffPageSeries) -> None:
+def _main_series(
+    every: Sequence[tifffile.TiffPageSeries],
+) -> tuple[list[tifffile.TiffPageSeries], list[str]]:
+    aside = [_is_aside(series) for series in every]
+    if all(aside):
+        return list(every), []
+    kept = [series for series, is_aside in zip(every, aside, strict=True) if not is_aside]
+    notes = [
+        f"{series.name or 'a page'} of {' x '.join(map(str, series.shape))} is not read: a reduced "
+        "copy, a mask of transparency, or a slide's label or overview"
+        for series, is_aside in zip(every, aside, strict=True)
+        if is_aside
+    ]
+    return kept, notes
+
+
+def _is_aside(series: tifffile.TiffPageSeries) -> bool:
+    is_named = str(series.name).strip().lower() in _ASIDE
+    return is_named or bool(int(series.keyframe.subfiletype) & (_REDUCED | _MASK))
+
+
+def _one_stack(kept: Sequence[tifffile.TiffPageSeries], notes: tuple[str, ...]) -> TiffImage:
+    first = kept[0]
+    if len(kept) == 1:
+        return TiffImage((first,), first.axes, tuple(first.shape), notes)
+    if len({_kind(series) for series in kept}) > 1:
+        sizes = ", ".join(" x ".join(map(str, series.shape)) for series in kept)
+        raise ValueError(
+            f"it holds {len(kept)} images that are no stack, of different size or type: {sizes}; "
+            "save each in a file of its own"
+        )
+    page = first.keyframe
+    if all(series.kind == "generic" for series in kept):
+        pages = sorted((one for series in kept for one in series if one is not None), key=_place)
+        return TiffImage(tuple(pages), f"I{page.axes}", (len(pages), *page.shape), notes)
+    if len({tuple(series.shape) for series in kept}) == 1:
+        return TiffImage(tuple(kept), f"Q{first.axes}", (len(kept), *first.shape), notes)
+    longest = max(kept, key=lambda series: len(series.shape))
+    most = len(longest.shape)
+    if {len(series.shape) for series in kept} <= {most, most - 1} and most == page.ndim + 1:
+        planes = sum(series.shape[0] if len(series.shape) == most else 1 for series in kept)
+        return TiffImage(tuple(kept), longest.axes, (planes, *page.shape), notes)
+    sizes = ", ".join(" x ".join(map(str, series.shape)) for series in kept)
+    raise ValueError(
+        f"it holds {len(kept)} stacks of different size: {sizes}; save each in a file of its own"
+    )
+
+
+def _kind(series: tifffile.TiffPageSeries) -> tuple[Any, ...]:
+    page = series.keyframe.aspage()
+    return tuple(page.shape), str(page.dtype), page.photometric, page.planarconfig
+
+
+def _place(page: Page) -> int:
+    return int(page.index)
+
+
+def _with_axes(image: TiffImage, axes: str) -> TiffImage:
+    stated = axes if len(axes) == len(image.shape) else f"{axes}S"
+    if len(stated) != len(image.shape) or (stated != axes and image.axes[-1] != "S"):
+        raise ValueError(
+            f"--axes {axes} names {len(axes)} axes, but its shape is {image.shape} (axes "
+            f"{image.axes})"
+        )
+    return replace(image, axes=stated)
+
+
+def _refuse_unlikely(image: TiffImage) -> None:
+    """Refuses axes that would make hundreds of images of a few pixels' width of one image."""
+    unknown = sorted(set(image.axes) - set(KNOWN_AXES))
+    if unknown:
+        raise ValueError(
+            f"its axes {image.axes} of shape {image.shape} have letters that are not known, "
+            f"{', '.join(unknown)}; say what they are, for example --axes "
+            f"{''.join('C' if one in unknown else one for one in image.axes)}"
+        )
+    refuse_unlikely_sizes(image.axes, image.shape)
+
+
+def refuse_unlikely_sizes(axes: str, shape: tuple[int, ...]) -> None:
+    """Refuses planes a few pixels wide where the file does not name the axis that counts them.
+
+    Args:
+        axes: A letter for each dimension; I and Q are not named by the file.
+        shape: Sizes of the dimensions.
+
+    Raises:
+        ValueError: The last axis is likely to hold channels.
+    """
+    sizes = dict(zip(axes, shape, strict=True))
+    short, long = sorted((sizes.get("Y", 1), sizes.get("X", 1)))
+    planes = math.prod(size for axis, size in zip(axes, shape, strict=True) if axis in "IQ")
+    if short <= _NARROW and long >= _NARROW * short and planes > _NARROW:
+        others = "".join(axis for axis in axes if axis not in "YXIQ")
+        raise ValueError(
+            f"its shape {shape} without stated axes would be {planes} planes of {sizes['Y']} x "
+            f"{sizes['X']} pixels. If its last axis holds channels, say --axes YXC{others}, or "
+            "save it with its axes"
+        )
+
+
+def _odd_orientation(page: tifffile.TiffPage) -> list[str]:
+    tag = page.tags.get(_ORIENTATION)
+    if tag is None or tag.value in (0, 1):
+        return []
+    stated = int(tag.value)
+    return [f"it states orientation {stated}, not followed in TIFF: pixels are read as stored"]
+
+
+def check_room(image: TiffImage) -> None:
     """Refuses to read whole what the memory cannot hold.
 
     Raises:
         ValueError: The message names the bytes.
     """
-    if series.nbytes > total_memory():
-        raise ValueError(f"it takes {series.nbytes:,} bytes, more than there is memory")
+    if image.nbytes > total_memory():
+        raise ValueError(f"it takes {image.nbytes:,} bytes, more than there is memory")
 
 
-def has_alpha(series: tifffile.TiffPageSeries) -> bool:
+def has_alpha(image: TiffImage) -> bool:
     """Tells whether the last sample of a TIFF's pixels is alpha.
 
-    The fourth sample beside colours is. The second beside grey is, unless the file says that it
-    is of unspecified meaning, as writers do for the second channel of a microscope.
+    The fourth sample beside colours is, and the second beside grey, unless the file says that it
+    is of unspecified meaning, as writers do for a further channel of a microscope.
     """
-    page = series.keyframe.aspage()
-    if "S" not in series.axes or "C" in series.axes:
+    page = image.page
+    if "S" not in image.axes or "C" in image.axes or EXTRASAMPLE.UNSPECIFIED in page.extrasamples:
         return False
     if page.photometric in _COLOURS:
         return page.samplesperpixel == _COLOURS_WITH_ALPHA
-    is_grey_pair = page.photometric in _GREYS and page.samplesperpixel == _GREY_WITH_ALPHA
-    return is_grey_pair and EXTRASAMPLE.UNSPECIFIED not in page.extrasamples
+    return page.photometric in _GREYS and page.samplesperpixel == _GREY_WITH_ALPHA
 
 
 def _check_chain(file: tifffile.TiffFile) -> None:

@@ -54,7 +54,11 @@ def _told_run(folder: Path, cluster: Cluster) -> Run:
 def _train(run: Run, data: Path, run_folder: Path, cluster: Cluster) -> Progress:
     options, network = options_of(run), run.architecture
     samples = read_samples(
-        data, labels=options.labels, ignore=options.ignore, allow_empty=options.allow_empty
+        data,
+        labels=options.labels,
+        ignore=options.ignore,
+        allow_empty=options.allow_empty,
+        axes=options.axes,
     )
     digests = {sample.name: sample_digest(sample) for sample in samples.samples}
     check_same_data(replace(run, folder=run_folder), digests, data)

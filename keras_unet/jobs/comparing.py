@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet.data import labels
 from keras_unet.data.images import read_planes
-from keras_unet.data.labels import check_labels
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.wording import counted
 from keras_unet.jobs.pairing import Scored
@@ -52,7 +52,7 @@ def read_labels(path: Path) -> NDArray[np.int32]:
     Raises:
         ValueError: If it cannot be read or holds no labels.
     """
-    return check_labels(path, read_planes(path))
+    return labels.read_labels(path).labels
 
 
 def compare(

@@ -133,7 +133,11 @@ def _training_images(run: Run, data: Path | None) -> list[NDArray[np.float32]]:
             "images the ranges of int8 are found; say where they are by data (--data)"
         )
     found = read_samples(
-        folder, labels=run.scheme.kind, ignore=run.scheme.ignore, allow_empty=True
+        folder,
+        labels=run.scheme.kind,
+        ignore=run.scheme.ignore,
+        allow_empty=True,
+        axes=run.record["options"].get("axes"),
     ).samples
     images = [one.image for one in found if one.name in record.get("training", ())]
     if not images:

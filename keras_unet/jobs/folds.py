@@ -203,7 +203,11 @@ def _same_samples(ensemble: Ensemble, data: Path) -> tuple[Sample, ...]:
 
 def _samples(data: Path, options: TrainingOptions) -> tuple[Sample, ...]:
     return read_samples(
-        data, labels=options.labels, ignore=options.ignore, allow_empty=options.allow_empty
+        data,
+        labels=options.labels,
+        ignore=options.ignore,
+        allow_empty=options.allow_empty,
+        axes=options.axes,
     ).samples
 
 

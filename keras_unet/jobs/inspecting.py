@@ -83,7 +83,11 @@ def inspect_folder(
     _check_folder(out)
     asked = options or TrainingOptions()
     samples = read_samples(
-        data, labels=asked.labels, ignore=asked.ignore, allow_empty=asked.allow_empty
+        data,
+        labels=asked.labels,
+        ignore=asked.ignore,
+        allow_empty=asked.allow_empty,
+        axes=asked.axes,
     )
     say(samples.describe())
     parts = Parts.of(samples, asked)

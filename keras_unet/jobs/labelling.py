@@ -14,7 +14,14 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.data.images import image_files, smallest_unsigned, stem_of, write_tiff
+from keras_unet.data.images import (
+    ImageFile,
+    axes_of_stack,
+    image_files,
+    smallest_unsigned,
+    stem_of,
+    write_tiff,
+)
 from keras_unet.data.large import is_zarr
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.files import made_folder
@@ -169,18 +176,21 @@ class Order:
             say(_one_class(self.run, found.pop()))
         return written
 
-    def make(self, path: Path, planes: Iterable[Plane]) -> Made:
-        """Writes the outputs of an image that is predicted whole."""
+    def make(self, path: Path, image: ImageFile, planes: Iterable[Plane]) -> Made:
+        """Writes the outputs of an image that is predicted whole, with its axes and calibration."""
         rendered, classes = _render(self.run, planes, self.outputs)
-        return Made(tuple(self._write(path, rendered)), frozenset(classes))
+        return Made(tuple(self._write(path, image, rendered)), frozenset(classes))
 
-    def _write(self, path: Path, rendered: Mapping[str, NDArray[Any]]) -> Iterator[Path]:
+    def _write(
+        self, path: Path, image: ImageFile, rendered: Mapping[str, NDArray[Any]]
+    ) -> Iterator[Path]:
+        letters, sizes = axes_of_stack(image.stack)
         for name, planes in rendered.items():
             target = self.target(path, name)
             array = smallest_unsigned(planes) if name == "instances" else planes
-            axes = "ZCYX" if name == "probabilities" else "ZYX"
-            single = len(array) == 1
-            write_tiff(target, array[0] if single else array, axes=axes[1:] if single else axes)
+            axes = f"{letters}CYX" if name == "probabilities" else f"{letters}YX"
+            shaped = array.reshape(*sizes, *array.shape[1:])
+            write_tiff(target, shaped, axes=axes, spacing=image.spacing)
             yield target
 
 

@@ -31,6 +31,7 @@ _CHOICES = {
     "engine": get_args(Engine),
 }
 _UNSAID = {  # of older runs
+    "axes": None,
     "class_balance": True,
     "histograms": False,
     "memory_limit": None,
@@ -65,6 +66,7 @@ class TrainingOptions:
         seed: Makes the run reproducible.
         precision: "auto", "float32", "bfloat16" or "float16".
         labels: "auto", "classes" or "instances".
+        axes: Axes of images whose files do not state them, such as "YXC", or None.
         ignore: Value in the labels of pixels that are not to count.
         allow_empty: Whether label files without any foreground are wanted.
         standardise: Grey values by each "image" or by the whole "dataset".
@@ -101,6 +103,7 @@ class TrainingOptions:
     seed: int = 0
     precision: str = "auto"
     labels: Kind | Literal["auto"] = "auto"
+    axes: str | None = None
     ignore: int | None = None
     allow_empty: bool = False
     standardise: Mode = "image"

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.backend import tf
-from keras_unet.data.images import as_channels, read_planes
+from keras_unet.data.images import as_channels, read_image
 from keras_unet.data.pairs import find_pairs
 from keras_unet.jobs.networks import Member, predict_together
 from keras_unet.precision import Precision
@@ -193,7 +193,9 @@ def example_image(run: Run, largest: int) -> tuple[NDArray[Any], str]:
     channels = run.architecture.channels
     try:
         path = find_pairs(Path(run.record["data"]["folder"])).pairs[0].image
-        image = as_channels(read_planes(path, palette="colours")[0], channels, path)
+        axes = run.record["options"].get("axes")
+        planes = read_image(path, palette="colours", axes=axes).planes
+        image = as_channels(planes[0], channels, path)
     except (KeyError, OSError, ValueError):  # moved, or replaced by other data
         size = (max(largest, _SMALLEST_DRAWING),) * 2
         drawn = [draw_cells(seed, size=size)[0] for seed in range(channels)]

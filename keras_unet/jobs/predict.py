@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from keras_unet.data.images import read_planes
+from keras_unet.data.images import ImageFile, read_image
 from keras_unet.data.large import is_large, is_zarr, open_large
 from keras_unet.data.standardisation import Moments
 from keras_unet.jobs.extras import require
@@ -33,6 +33,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     symmetries: bool = False,
     rule: Mapping[str, Any] | None = None,
     storage: Storage | None = None,
+    axes: str | None = None,
     on_file: Callable[[Path], None] = lambda _: None,
     on_tiles: OnTiles = unwatched,
     say: Callable[[str], None] = print,
@@ -62,6 +63,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
             time.
         rule: Numbers of the `InstanceRule` to take instead of the run's.
         storage: How outputs are stored and images held; None for what the images are.
+        axes: Axes of images that state none, or others, such as "YXC".
         on_file: Called when a file is done.
         on_tiles: Called after each tile of an image that is predicted by parts.
         say: Takes a line for a person.
@@ -79,7 +81,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     runs = load_runs(run_folder)
     storage = storage or Storage()
     order = Order.of(runs[0], files, out, save, rule, storage.form)
-    streamed = {path for path in order.images if _is_streamed(order, path, storage.stream)}
+    streamed = {path for path in order.images if _is_streamed(order, path, storage.stream, axes)}
     if streamed:
         require("large", "zarr")
     halving = Halving(say)
@@ -88,51 +90,70 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         for one in tracked(runs, "loading networks")
     ]
     moments = {
-        path: _check_image(members[0], path, tile_size, path in streamed)
+        path: _check_image(members[0], path, tile_size, path in streamed, axes, say)
         for path in tracked(order.images, "checking images")
     }
     predict = partial(_planes, members, tile_size=tile_size, symmetries=symmetries)
-    streaming = Streaming(order, Here(members, tile_size, symmetries, on_tiles), say)
+    streaming = Streaming(order, Here(members, tile_size, symmetries, on_tiles, axes), say)
 
     def make(path: Path) -> Made:
         if path in streamed:
             return streaming.make(path, moments[path])
-        return order.make(path, predict(path))
+        image = read_image(path, palette="colours", axes=axes)
+        return order.make(path, image, predict(path, image))
 
     return order.fulfil(make, on_file, say)
 
 
-def _is_streamed(order: Order, path: Path, stream: bool | None) -> bool:
+def _is_streamed(order: Order, path: Path, stream: bool | None, axes: str | None) -> bool:
     by_parts_alone = is_zarr(path) or order.form_of(path) == "ome-zarr"
     if by_parts_alone and stream is False:
         raise ValueError(
             f"{path}: stream must not be off for Zarr, which is read and written by parts. "
             f"Received: stream={stream}; leave it out"
         )
-    return is_large(path) or by_parts_alone if stream is None else stream
+    return is_large(path, axes) or by_parts_alone if stream is None else stream
 
 
 def _check_image(
-    member: Member, path: Path, tile_size: int | None, is_streamed: bool
+    member: Member,
+    path: Path,
+    tile_size: int | None,
+    is_streamed: bool,
+    axes: str | None,
+    say: Callable[[str], None],
 ) -> Sequence[Moments]:
     """Makes sure that an image suits a run, and measures it if it is not held in memory later."""
     run, model = member
     tile = tile_size_of(model, tile_size)
     if is_streamed:
-        with open_large(path) as image:
+        with open_large(path, axes) as image:
+            _say_notes(path, image.notes, say)
             Tiling.covering(image.shape[1:3], run.architecture, tile)
-        return measure(run, path)
-    for plane in read_planes(path, palette="colours"):
+        return measure(run, path, axes=axes)
+    read = read_image(path, palette="colours", axes=axes)
+    _say_notes(path, read.notes, say)
+    for plane in read.planes:
         run.standardise(plane, path)
         Tiling.covering(plane.shape[:2], run.architecture, tile)
     return ()
 
 
+def _say_notes(path: Path, notes: Sequence[str], say: Callable[[str], None]) -> None:
+    for note in notes:
+        say(f"{path.name}: {note}")
+
+
 def _planes(
-    members: Sequence[Member], path: Path, *, tile_size: int | None, symmetries: bool
+    members: Sequence[Member],
+    path: Path,
+    image: ImageFile,
+    *,
+    tile_size: int | None,
+    symmetries: bool,
 ) -> Iterator[Plane]:
     """Yields the mean of the networks for each plane of a file."""
-    for plane in read_planes(path, palette="colours"):
+    for plane in image.planes:
         yield Plane.of(
             predict_together(members, plane, path, tile_size=tile_size, symmetries=symmetries)
         )

@@ -20,11 +20,11 @@ from PIL import Image
 
 from keras_unet.architecture import Architecture
 from keras_unet.client import TIMEOUT, Client, Tensor
-from keras_unet.data.images import as_channels, pixels_of, read_planes
+from keras_unet.data.images import ImageFile, as_channels, orientation_of, pixels_of, read_image
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.instances import InstanceRule
-from keras_unet.jobs.labelling import Order, Plane
+from keras_unet.jobs.labelling import Made, Order, Plane
 from keras_unet.runs import Run
 from keras_unet.symmetries import average_over_symmetries
 from keras_unet.tracking import tracked
@@ -41,6 +41,7 @@ def predict_files_on_server(
     symmetries: bool = False,
     rule: Mapping[str, Any] | None = None,
     timeout: float = TIMEOUT,
+    axes: str | None = None,
     on_file: Callable[[Path], None] = lambda _: None,
     say: Callable[[str], None] = print,
 ) -> list[Path]:
@@ -58,6 +59,7 @@ def predict_files_on_server(
         symmetries: Whether to average over the eight symmetries of the square, in eight requests.
         rule: Numbers of the `InstanceRule` to take instead of the model's.
         timeout: Seconds to wait for each answer.
+        axes: Axes of images that state none, or others, such as "YXC".
         on_file: Called when a file is done.
         say: Takes a line for a person.
 
@@ -73,11 +75,19 @@ def predict_files_on_server(
         run, most_pixels = _served(client)
         order = Order.of(run, files, out, save, rule)
         for path in tracked(order.images, "checking images"):
-            for _ in _pixels(order.run, path):
-                pass  # what cannot be read is found here
+            image = read_image(path, palette="colours", axes=axes)
+            for note in image.notes:
+                say(f"{path.name}: {note}")
+            for _ in _pixels(order.run, path, image):
+                pass  # what does not suit is found here
         needs_probabilities = order.outputs != ("classes",)
         served = _Served(client, run, most_pixels, needs_probabilities, symmetries)
-        return order.fulfil(lambda path: order.make(path, served.planes(path)), on_file, say)
+
+        def make(path: Path) -> Made:
+            image = read_image(path, palette="colours", axes=axes)
+            return order.make(path, image, served.planes(path, image))
+
+        return order.fulfil(make, on_file, say)
 
 
 def _served(client: Client) -> tuple[Run, int]:
@@ -102,9 +112,9 @@ def _served(client: Client) -> tuple[Run, int]:
     return run, most_pixels
 
 
-def _pixels(run: Run, path: Path) -> Iterator[NDArray[np.float32]]:
+def _pixels(run: Run, path: Path, image: ImageFile) -> Iterator[NDArray[np.float32]]:
     """Yields the planes of a file as the model takes them."""
-    for plane in read_planes(path, palette="colours"):
+    for plane in image.planes:
         yield pixels_of(as_channels(plane, run.architecture.channels, path), path)
 
 
@@ -116,13 +126,13 @@ class _Served:
     needs_probabilities: bool
     symmetries: bool
 
-    def planes(self, path: Path) -> Iterator[Plane]:
+    def planes(self, path: Path, image: ImageFile) -> Iterator[Plane]:
         """Yields what the model says of each plane of a file."""
         content = path.read_bytes()
-        if not self.symmetries and _is_decoded_alike(content, self.most_pixels):
+        if not self.symmetries and _is_decoded_alike(path, content, self.most_pixels):
             yield self._of_file(content)
             return
-        for pixels in _pixels(self.run, path):
+        for pixels in _pixels(self.run, path, image):
             if self.symmetries:
                 yield Plane.of(average_over_symmetries(self._probabilities, pixels))
             elif self.needs_probabilities:
@@ -150,15 +160,21 @@ def _without_probabilities(classes: NDArray[np.integer]) -> Plane:
     return Plane(classes, np.empty((*classes.shape, 0), np.float32))
 
 
-def _is_decoded_alike(content: bytes, most_pixels: int) -> bool:
+def _is_decoded_alike(path: Path, content: bytes, most_pixels: int) -> bool:
     """Tells whether the graph reads the very pixels of a file that are read here.
 
-    It takes no larger ones, and rounds otherwise what printers' colours are on a screen.
+    It takes no larger ones, follows no orientation (EXIF), keeps no numbers of less than 8 bits,
+    and rounds otherwise what printers' colours are on a screen.
     """
     if content.startswith(_PNG):
         width, height = struct.unpack(">II", content[16:24])
-        return bool(width * height <= most_pixels)
+        is_turned = b"eXIf" in content and orientation_of(path) != 1
+        return width * height <= most_pixels and content[24] >= 8 and not is_turned
     if not content.startswith(_JPEG):
         return False
     with Image.open(io.BytesIO(content)) as image:
-        return image.mode != "CMYK" and image.width * image.height <= most_pixels
+        return (
+            image.mode != "CMYK"
+            and orientation_of(path) == 1
+            and image.width * image.height <= most_pixels
+        )

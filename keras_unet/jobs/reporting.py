@@ -150,7 +150,11 @@ def _samples(run: Run, data: Path | None) -> Sequence[Sample] | None:
         return None
     options = options_of(run)
     samples = read_samples(
-        folder, labels=options.labels, ignore=options.ignore, allow_empty=options.allow_empty
+        folder,
+        labels=options.labels,
+        ignore=options.ignore,
+        allow_empty=options.allow_empty,
+        axes=options.axes,
     )
     digests = {sample.name: sample_digest(sample) for sample in samples.samples}
     if digests != run.record["data"].get("digests"):

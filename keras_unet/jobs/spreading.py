@@ -203,6 +203,11 @@ class Spread:
         """How many versions of an image each of them is given."""
         return self.plan.versions
 
+    @property
+    def axes(self) -> None:
+        """Axes are those that the files state."""
+        return
+
     @contextmanager
     def opened(self, path: Path, moments: Sequence[Moments]) -> Iterator[Predict]:
         """Has all parts of an image made that are missing, and removes them after the body."""

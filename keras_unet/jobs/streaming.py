@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.data.images import smallest_unsigned
+from keras_unet.data.calibration import Spacing
+from keras_unet.data.images import axes_of_stack, smallest_unsigned
 from keras_unet.data.large import LargePlane, open_large
-from keras_unet.data.parts import Parts, Spacing, write_ome_zarr, write_tiled_tiff
+from keras_unet.data.parts import Parts, write_ome_zarr, write_tiled_tiff
 from keras_unet.data.standardisation import ROWS, Moments
 from keras_unet.instances import cell_probability
 from keras_unet.jobs.labelling import Made, Order, Plane
@@ -46,7 +47,10 @@ _WRITERS: Mapping[str, Callable[[Path, Parts], None]] = {
 
 
 def measure(
-    run: Run, path: Path, see: Callable[[NDArray[np.float32]], object] = lambda _: None
+    run: Run,
+    path: Path,
+    see: Callable[[NDArray[np.float32]], object] = lambda _: None,
+    axes: str | None = None,
 ) -> list[Moments]:
     """Reads an image once, to see whether it suits a run, and measures its planes.
 
@@ -54,6 +58,7 @@ def measure(
         run: The run.
         path: The image.
         see: Called with all pixels, some rows at a time.
+        axes: Axes of an image that states none, or others.
 
     Raises:
         ValueError: If it cannot be read or does not suit.
@@ -67,7 +72,7 @@ def measure(
             see(pixels)
             yield pixels
 
-    with open_large(path) as image:
+    with open_large(path, axes) as image:
         return [Moments.of(rows_of(plane)) for plane in image]
 
 
@@ -96,13 +101,13 @@ class Streaming:
             ValueError: If memory does not hold a piece of foreground to be cut into cells.
             OSError: If there is no room to work in.
         """
-        with open_large(path) as image:
+        with open_large(path, self.source.axes) as image:
             planes, height, width, _ = image.shape
-            spacing = image.spacing
+            spacing, stack = image.spacing, image.stack
         self.say(f"{path.name}: read, predicted and written by parts")
-        with ExitStack() as stack:
-            room = _Room.of(stack, self.order, self.source.members, planes, (height, width))
-            predict = stack.enter_context(self.source.opened(path, moments))
+        with ExitStack() as exits:
+            room = _Room.of(exits, self.order, self.source.members, planes, (height, width))
+            predict = exits.enter_context(self.source.opened(path, moments))
             found: set[int] = set()
             numbers = [0]
             for plane in range(planes):
@@ -114,7 +119,7 @@ class Streaming:
                     numbers.append(
                         stitcher.label(_Cells(scores), room.labels[plane], room.drafts[0])
                     )
-            written = self._write(path, room, max(numbers), spacing)
+            written = self._write(path, room, max(numbers), spacing, stack)
             return Made(tuple(written), frozenset(found))
 
     def _predict(
@@ -136,15 +141,30 @@ class Streaming:
                 scores[place] = scores[place] + upright if version else upright
         _divide(scores, self.source.versions)
 
-    def _write(self, path: Path, room: _Room, cells: int, spacing: Spacing) -> Iterator[Path]:
+    def _write(
+        self,
+        path: Path,
+        room: _Room,
+        cells: int,
+        spacing: Spacing,
+        stack: Sequence[tuple[str, int]],
+    ) -> Iterator[Path]:
         form = self.order.form_of(path)
         for output in self.order.outputs:
             target = self.order.target(path, output)
-            parts = replace(self._parts(room, output, form, cells), spacing=spacing)
+            parts = self._parts(room, output, form, cells, stack, spacing)
             _WRITERS[form](target, parts)
             yield target
 
-    def _parts(self, room: _Room, output: str, form: str, cells: int) -> Parts:
+    def _parts(
+        self,
+        room: _Room,
+        output: str,
+        form: str,
+        cells: int,
+        stack: Sequence[tuple[str, int]],
+        spacing: Spacing,
+    ) -> Parts:
         run = self.order.run
         if output == "instances":
             dtype = smallest_unsigned(np.array([cells])).dtype
@@ -152,13 +172,13 @@ class Streaming:
             def read(plane: int, window: Window) -> NDArray[Any]:
                 return room.labels[plane][window].astype(dtype)
 
-            return _parts(run, output, form, room.labels, dtype, read)
+            return _parts(run, output, form, room.labels, dtype, read, stack, spacing)
 
         def rendered(plane: int, window: Window) -> NDArray[Any]:
             return Plane.of(room.scores[plane][window]).rendered(output, run.scheme)
 
         dtype = rendered(0, (slice(0, 1), slice(0, 1))).dtype
-        return _parts(run, output, form, room.scores, dtype, rendered)
+        return _parts(run, output, form, room.scores, dtype, rendered, stack, spacing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,20 +251,28 @@ def _parts(
     planes: Sequence[Scratch],
     dtype: np.dtype[Any],
     read: Callable[[int, Window], NDArray[Any]],
+    stack: Sequence[tuple[str, int]],
+    spacing: Spacing,
 ) -> Parts:
     """Describes an output, with what TIFF and OME-Zarr want in another order."""
-    sizes = {"Z": len(planes)} if len(planes) > 1 else {}
+    letters, lengths = axes_of_stack(stack)
+    if form == "ome-zarr" and "Q" in letters:  # which OME-Zarr does not have
+        letters, lengths = "Z", (len(planes),)
+    sizes = list(zip(letters, lengths, strict=True))
     if output == "probabilities":
-        classes = {"C": run.architecture.classes}
-        sizes = sizes | classes if form == "tiff" else classes | sizes
+        sizes.append(("C", run.architecture.classes))
+    if form == "ome-zarr":
+        sizes.sort(key=lambda size: "TCZ".index(size[0]))
+    axes = "".join(axis for axis, _ in sizes)
+    inside = range(len(letters)) if form == "tiff" else [axes.index(letter) for letter in letters]
 
     def window(place: tuple[int, ...], window: Window) -> NDArray[Any]:
-        number = dict(zip(sizes, place, strict=True))
-        pixels = read(number.get("Z", 0), window)
-        return pixels[number["C"]] if "C" in number else pixels
+        numbers = [place[axis] for axis in inside]
+        pixels = read(int(np.ravel_multi_index(numbers, lengths)) if numbers else 0, window)
+        return pixels[place[axes.index("C")]] if "C" in axes else pixels
 
-    shape = (*sizes.values(), *planes[0].shape[:2])
-    return Parts(shape, dtype, "".join([*sizes, "YX"]), window)
+    shape = (*(size for _, size in sizes), *planes[0].shape[:2])
+    return Parts(shape, dtype, f"{axes}YX", window, spacing)
 
 
 def _bands(height: int, width: int, multiple_of: int = 1) -> Iterator[slice]:

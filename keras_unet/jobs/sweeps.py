@@ -56,6 +56,11 @@ class Source(Protocol):
         """How many versions of an image each of them is given."""
         ...
 
+    @property
+    def axes(self) -> str | None:
+        """Axes of images that state none, or others."""
+        ...
+
     def opened(self, path: Path, moments: Sequence[Moments]) -> AbstractContextManager[Predict]:
         """Takes up an image, until the body is through with it.
 
@@ -205,12 +210,14 @@ class Here:
         tile_size: Height and width of the tiles, or None, see `tile_size_of`.
         symmetries: Whether to average over the eight symmetries of the square.
         on_tiles: Called after each tile.
+        axes: Axes of images that state none, or others.
     """
 
     networks: Sequence[tuple[Run, Any]]
     tile_size: int | None = None
     symmetries: bool = False
     on_tiles: OnTiles = unwatched
+    axes: str | None = None
 
     @property
     def members(self) -> int:
@@ -225,7 +232,7 @@ class Here:
     @contextmanager
     def opened(self, path: Path, moments: Sequence[Moments]) -> Iterator[Predict]:
         """Takes up an image, see `Source`."""
-        with open_large(path) as image:
+        with open_large(path, self.axes) as image:
             size = image.shape[1:3]
             every = product(range(self.members), range(self.versions))
             total = len(moments) * sum(len(self._sweep(size, *one).tiling) for one in every)

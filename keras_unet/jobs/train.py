@@ -100,7 +100,11 @@ def train_folder(
     asked = _asked(options, before, pattern, cluster, say)
     cluster.check(asked.batch_size, choose_precision(asked.precision))
     samples = read_samples(
-        data, labels=asked.labels, ignore=asked.ignore, allow_empty=asked.allow_empty
+        data,
+        labels=asked.labels,
+        ignore=asked.ignore,
+        allow_empty=asked.allow_empty,
+        axes=asked.axes,
     )
     say(samples.describe())
     summing = tracked(samples.samples, "taking checksums")

@@ -8,9 +8,9 @@ import tifffile
 import zarr
 
 from keras_unet.data import large
+from keras_unet.data.calibration import Spacing
 from keras_unet.data.images import read_planes
 from keras_unet.data.large import is_large, is_tiff, is_zarr, open_large
-from keras_unet.data.parts import Spacing
 
 RANDOM = np.random.default_rng(0)
 
@@ -155,7 +155,7 @@ def test_where_pixels_lie_is_read(largest, all_of_them, spacing, tmp_path):
     image["axes"] = [{"name": "t", "type": "time"}, *axes[1:]]
     group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
     with open_large(tmp_path / "a.zarr") as opened:
-        assert set(opened.spacing.steps) == {"Y", "X"}  # planes that z and t count have no distance
+        assert set(opened.spacing.steps) == {"T", "Z", "Y", "X"}
 
 
 def test_rows_are_read_once_for_all_their_columns(tmp_path, monkeypatch):

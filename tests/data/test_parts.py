@@ -10,7 +10,8 @@ import pytest
 import tifffile
 import zarr
 
-from keras_unet.data.parts import Parts, Spacing, write_ome_zarr, write_tiled_tiff
+from keras_unet.data.calibration import Spacing
+from keras_unet.data.parts import Parts, write_ome_zarr, write_tiled_tiff
 
 KINDS = {
     "plane": ((530, 1100), "YX", np.uint8),

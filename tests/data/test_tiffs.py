@@ -13,7 +13,7 @@ from PIL import Image
 
 from keras_unet.data import tiffs
 from keras_unet.data.images import read_planes
-from keras_unet.data.tiffs import first_series
+from keras_unet.data.tiffs import tiff_image
 
 
 @settings(deadline=None, max_examples=30)
@@ -83,10 +83,10 @@ def test_room_is_measured_by_the_file(tmp_path, monkeypatch):
         monkeypatch.setattr(tiffs, "LARGEST_RATIO", ratio)
         with tifffile.TiffFile(path) as file:
             if fits:
-                assert first_series(file).shape == (1000, 1000)
+                assert tiff_image(file).shape == (1000, 1000)
                 continue
             with pytest.raises(ValueError, match=rf"states 2,000,000 bytes.*more than {ratio} "):
-                first_series(file)
+                tiff_image(file)
 
 
 def test_many_pages_are_many_planes(tmp_path):

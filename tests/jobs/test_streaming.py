@@ -12,6 +12,7 @@ import zarr
 from scipy import ndimage
 
 from keras_unet.architecture import Architecture
+from keras_unet.data.images import ImageFile
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.instances import InstanceRule
@@ -86,7 +87,8 @@ def predicted(
         planes.append(Plane.of(np.mean(scores, axis=0, dtype=np.float32)))
     whole = Order.of(members[0][0], [path], out / "whole", save, None, "tiff")
     (out / "whole").mkdir()
-    return made, whole.make(path, planes)
+    stack = (("Z", len(planes)),)
+    return made, whole.make(path, ImageFile(np.empty(0), stack), planes)
 
 
 def stored(path):
