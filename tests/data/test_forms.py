@@ -1,0 +1,229 @@
+"""What a reader gives is what was drawn, plane by plane, for each form of file that people have."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from keras_unet.data.calibration import Spacing
+from keras_unet.data.images import read_image, read_planes, write_tiff
+from keras_unet.data.labels import detect_scheme, read_labels
+from keras_unet.data.large import open_large
+from keras_unet.data.samples import read_samples, split
+
+_SPEC = importlib.util.spec_from_file_location("forms", Path(__file__).with_name("forms.py"))
+forms = importlib.util.module_from_spec(_SPEC)
+sys.modules["forms"] = forms
+_SPEC.loader.exec_module(forms)
+
+
+@pytest.mark.parametrize("form", forms.FORMS.values(), ids=forms.FORMS)
+def test_what_is_read_is_what_was_drawn(tmp_path, form):
+    path = tmp_path / f"a{form.ending}"
+    expected = form.written(path)
+    np.testing.assert_array_equal(read_planes(path), expected)
+    if path.suffix != ".tif":
+        return
+    with open_large(path) as image:
+        assert image.shape == expected.shape
+        windows = [plane[slice(2, 17), slice(0, 26)] for plane in image]
+    np.testing.assert_array_equal(np.stack(windows), expected[:, 2:17])
+
+
+@pytest.mark.parametrize(("written", "ending"), forms.MASKS.values(), ids=forms.MASKS)
+def test_a_mask_in_any_convention_is_the_same_pixels(tmp_path, written, ending):
+    path = tmp_path / f"a{ending}"
+    written(path)
+    labels = read_labels(path).labels[0]
+    scheme = detect_scheme([("a", labels)])
+    np.testing.assert_array_equal(scheme.to_classes(labels), forms.mask())
+
+
+def write(folder, images, labels):
+    for name, arrays in (("images", images), ("labels", labels)):
+        (folder / name).mkdir(exist_ok=True)
+        for number, array in enumerate(arrays):
+            tifffile.imwrite(folder / name / f"{number}.tif", array, photometric="minisblack")
+
+
+def test_pages_of_two_sizes_are_refused_with_both(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(np.zeros((9, 9), np.uint8), metadata=None)
+        file.write(np.zeros((5, 7), np.uint8), metadata=None)
+    with pytest.raises(ValueError, match=r"2 images that are no stack.*9 x 9, 5 x 7; save each"):
+        read_planes(tmp_path / "a.tif")
+
+
+def test_what_is_not_read_is_said(tmp_path):
+    forms.FORMS["TIFF with a reduced copy"].written(tmp_path / "a.tif")
+    assert "7 x 9 is not read" in read_image(tmp_path / "a.tif").notes[0]
+    forms.FORMS["PNG with alpha"].written(tmp_path / "a.png")
+    assert "alpha channel" in read_image(tmp_path / "a.png").notes[0]
+
+
+def test_channels_without_axes_are_refused_and_read_with_axes(tmp_path):
+    array = forms.drawn(channels=2)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
+    message = r"\(20, 26, 2\) without stated axes would be 20 planes of 26 x 2 .* --axes YXC"
+    with pytest.raises(ValueError, match=message):
+        read_planes(tmp_path / "a.tif")
+    read = read_image(tmp_path / "a.tif", axes="YXC")
+    np.testing.assert_array_equal(read.planes, array[None])
+    with pytest.raises(ValueError, match=r"--axes YX names 2 axes, but its shape is \(20, 26, 2\)"):
+        read_image(tmp_path / "a.tif", axes="YX")
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    axes=st.sampled_from(["YX", "ZYX", "TYX", "CYX", "TZYX", "ZCYX", "TZCYX"]),
+    container=st.sampled_from(["imagej", "ome", "shaped"]),
+    data=st.data(),
+)
+def test_arrays_with_stated_axes_come_back(tmp_path_factory, axes, container, data):
+    sizes = {axis: data.draw(st.integers(2, 4), label=axis) for axis in axes} | {"Y": 12, "X": 15}
+    array = np.arange(np.prod([sizes[a] for a in axes]), dtype=np.uint16)
+    array = array.reshape([sizes[axis] for axis in axes])
+    path = tmp_path_factory.mktemp("a") / "a.tif"
+    options = {} if container == "shaped" else {container: True}
+    tifffile.imwrite(path, array, metadata={"axes": axes}, photometric="minisblack", **options)
+    read = read_image(path)
+    moved = np.moveaxis(array, axes.index("C"), -1) if "C" in axes else array[..., None]
+    np.testing.assert_array_equal(read.planes, moved.reshape(read.planes.shape))
+    assert read.stack == tuple((axis, sizes[axis]) for axis in axes if axis not in "CYX")
+
+
+def test_labels_follow_the_axes_of_the_image(tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    truth = np.zeros((3, 2, 20, 26), np.uint8)
+    for t in range(3):
+        for z in range(2):
+            truth[t, z, 2 + t : 9 + t, 3 + z : 9 + z], truth[t, z, 14:18, 14:20] = 1, 2
+    image = 10 * truth + 3
+    stored = {"axes": "ZTYX"}
+    tifffile.imwrite(tmp_path / "images/a.ome.tif", image.swapaxes(0, 1), metadata=stored)
+    tifffile.imwrite(tmp_path / "labels/a.tif", truth, imagej=True, metadata={"axes": "TZYX"})
+    for sample in read_samples(tmp_path, labels="instances").samples:
+        np.testing.assert_array_equal(sample.image[..., 0] > 3, sample.instances > 0)
+    flat = truth.reshape(6, 20, 26)
+    tifffile.imwrite(tmp_path / "labels/a.tif", flat, photometric="minisblack")
+    message = r"a\.tif: expected planes along Z = 2 x T = 3 .*received Q = 6: it is not clear"
+    with pytest.raises(ValueError, match=message):
+        read_samples(tmp_path, labels="instances")
+
+
+def test_calibration_comes_back(tmp_path):
+    spacing = Spacing(
+        {"X": 0.25, "Y": 0.25, "Z": 0.8, "T": 30.0},
+        {},
+        {"X": "micrometer", "Y": "micrometer", "Z": "micrometer", "T": "second"},
+    )
+    for dtype in ("uint8", "uint32"):  # ImageJ's form, and OME-TIFF
+        array = np.zeros((3, 2, 20, 26), dtype)
+        write_tiff(tmp_path / "a.tif", array, axes="TZYX", spacing=spacing)
+        read = read_image(tmp_path / "a.tif")
+        assert read.stack == (("T", 3), ("Z", 2))
+        assert read.spacing.steps == pytest.approx(spacing.steps)
+        assert read.spacing.units == spacing.units
+        with tifffile.TiffFile(tmp_path / "a.tif") as file:
+            assert file.is_imagej == (dtype == "uint8")
+
+
+def squares(*values):
+    """Draws squares apart, one a value."""
+    found = np.zeros((20, 26), np.uint8)
+    for number, value in enumerate(values):
+        found[3:9, 2 + 8 * number : 8 + 8 * number] = value
+    return found
+
+
+def test_masks_of_two_scales_are_refused_by_name():
+    files = [("a.png", squares(1, 1)), ("b.png", squares(255, 255)), ("c.png", squares(1))]
+    message = r"a\.png: expected one convention.*0 and 1 in it, 0 and 255 in b\.png.*--labels class"
+    with pytest.raises(ValueError, match=message):
+        detect_scheme(files)
+    assert detect_scheme(files, kind="classes").values == (0, 1, 255)
+
+
+def nested(shift):
+    found = np.zeros((20, 26), np.uint8)
+    found[2:18, 2 + shift : 20 + shift] = 1
+    found[6:12, 6 + shift : 12 + shift] = 2
+    return found
+
+
+def layered(shift):
+    found = np.zeros((20, 26), np.uint8)
+    found[5 + shift : 10], found[10:15] = 1, 2
+    return found
+
+
+UNCLEAR = {
+    "a part in a whole": ([nested(0), nested(1)], "one encloses another"),
+    "layers": ([layered(0), layered(1)], "they touch each other in all of them"),
+    "strokes": ([squares(1, 2), squares(2, 1), squares(1, 2)], "seldom as many in every image"),
+}
+
+
+@pytest.mark.parametrize(("arrays", "reason"), UNCLEAR.values(), ids=UNCLEAR)
+def test_where_the_rule_is_not_sure_it_asks(arrays, reason):
+    files = [(f"{number}.png", array) for number, array in enumerate(arrays)]
+    with pytest.raises(ValueError, match=rf"{reason}.*--labels classes or --labels instances"):
+        detect_scheme(files)
+    assert detect_scheme(files, kind="classes").values == (0, 1, 2)
+    assert detect_scheme(files, kind="instances").kind == "instances"
+
+
+def test_as_many_cells_in_every_image_are_instances():
+    files = [(f"{n}.png", squares(1, 2, 3) + 4 * (squares(0, 0, 0) > 0)) for n in range(2)]
+    assert detect_scheme(files).kind == "instances"
+
+
+def test_one_number_in_two_colours_is_refused(tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    for number, colour in enumerate(((255, 0, 0), (0, 255, 0))):
+        Image.fromarray(squares(200, 100)).save(tmp_path / f"images/{number}.png")
+        picture = Image.fromarray(squares(1, 2)).convert("P")
+        picture.putpalette([0, 0, 0, *colour, 0, 0, 255])
+        picture.save(tmp_path / f"labels/{number}.png")
+    message = r"1\.png: expected the palette of 0\.png, in which number 1 .*\(255, 0, 0\)"
+    with pytest.raises(ValueError, match=message):
+        read_samples(tmp_path)
+
+
+def test_inverted_masks_among_others_are_refused(tmp_path):
+    masks = [squares(255, 255), squares(255), 255 - squares(255, 255), squares(255, 0, 255)]
+    images = [np.uint8(40 + 100 * (one > 0)) for one in masks]
+    images[2] = 180 - images[2]
+    write(tmp_path, images, masks)
+    with pytest.raises(ValueError, match=r"2\.tif: expected value 255 to mark.*1 mask of 4"):
+        read_samples(tmp_path)
+    assert len(read_samples(tmp_path, labels="classes").samples) == 4
+
+
+def test_planes_of_one_stack_are_held_out_at_its_end(tmp_path):
+    truth = np.stack([squares(1, 2)] * 10)
+    write(tmp_path, [truth + np.arange(10, dtype=np.uint8)[:, None, None]], [truth])
+    samples = read_samples(tmp_path, labels="instances").samples
+    training, held_out = split(samples, 0.2, seed=0)
+    assert [one.name for one in held_out] == ["0_008", "0_009"]
+    assert len(training) == 8
+
+
+def test_whole_stacks_are_held_out_where_there_are_several(tmp_path):
+    truth = np.stack([squares(1, 2)] * 3)
+    write(tmp_path, [truth] * 4, [truth] * 4)
+    samples = read_samples(tmp_path, labels="instances").samples
+    for seed in range(4):
+        _, held_out = split(samples, 0.25, seed=seed)
+        assert len({one.stack for one in held_out}) == 1
+        assert len(held_out) == 3
