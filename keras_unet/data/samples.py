@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from keras_unet.data.images import as_channels, is_grey, pixels_of, read_planes
 from keras_unet.data.labels import check_labels, detect_scheme, histogram_line
-from keras_unet.data.pairs import Pair, find_pairs, plane_name
+from keras_unet.data.pairs import Pair, Unused, find_pairs, plane_name
 from keras_unet.data.schemes import Kind, LabelScheme
 from keras_unet.data.wording import counted
 from keras_unet.tracking import tracked
@@ -56,14 +56,14 @@ class Samples:
         scheme: What the numbers in the label files mean.
         channels: Number of channels of every image.
         dtype: What the image files hold, for example `"uint16"`.
-        orphans: Files that were passed over, having no partner.
+        orphans: What of the folder is not used, and why.
     """
 
     samples: tuple[Sample, ...]
     scheme: LabelScheme
     channels: int
     dtype: str
-    orphans: tuple[Path, ...]
+    orphans: tuple[Unused, ...]
 
     def describe(self) -> str:
         """Describes the data set to a person, in a few lines."""
@@ -106,11 +106,10 @@ class Samples:
         return [f"value {value}" for value in self.scheme.values]
 
     def _orphans(self) -> list[str]:
-        if not self.orphans:
-            return []
-        head = f"passed over, having no partner: {counted(len(self.orphans), 'file')}"
-        shown = [f"  {path.parent.name}/{path.name}" for path in self.orphans[:_ORPHANS_LISTED]]
-        return [head, *shown, *(["  ..."] if len(self.orphans) > _ORPHANS_LISTED else [])]
+        usual = [f"not used: {one.reason}" for one in self.orphans if one.usual]
+        named = [f"  {one.name}: {one.reason}" for one in self.orphans if not one.usual]
+        head = [f"not used: {counted(len(named), 'file')}"] if named else []
+        return [*_some_lines(usual), *head, *_some_lines(named)]
 
 
 def read_samples(
@@ -300,6 +299,11 @@ def _refuse_empty(plane: _Plane, sample: Sample) -> None:
             f"{received} ({histogram_line(plane.labels)}). Remove the image and its labels, "
             "or allow empty labels (allow_empty) if there truly is none."
         )
+
+
+def _some_lines(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - _ORPHANS_LISTED
+    return [*lines[:_ORPHANS_LISTED], *([f"  and {more:,} more"] if more > 0 else [])]
 
 
 def _instances_in(sample: Sample) -> int:
