@@ -24,7 +24,7 @@ from keras_unet.data.images import as_channels, pixels_of, read_planes
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.instances import InstanceRule
-from keras_unet.jobs.labelling import Order, Plane
+from keras_unet.jobs.labelling import Order, Plane, unread
 from keras_unet.runs import Run
 from keras_unet.symmetries import average_over_symmetries
 from keras_unet.tracking import tracked
@@ -72,6 +72,8 @@ def predict_files_on_server(
     with Client(server, timeout=timeout) as client:
         run, most_pixels = _served(client)
         order = Order.of(run, files, out, save, rule)
+        for line in unread(files):
+            say(line)
         for path in tracked(order.images, "checking images"):
             for _ in _pixels(order.run, path):
                 pass  # what cannot be read is found here
