@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def pair(references: Sequence[Reference], predictions: Path) -> list[Scored]:
     _refuse_no_folder(predictions, "predictions")
     files = files_by_stem(predictions)
     results = {stem: path for stem, path in files.items() if owner_of(stem) not in files}
-    by_key = {of: stem for stem in results if (of := image_of(stem)) is not None}
+    by_key = _by_image(results, {one.keys[0] for one in references})
     by_key |= {_key(stem): stem for stem in results} | {stem: stem for stem in results}
     pairs = [
         Scored(one, results[stem], files.get(f"{stem}_probabilities"))
@@ -105,6 +105,13 @@ def pair(references: Sequence[Reference], predictions: Path) -> list[Scored]:
             f"Received {', '.join(sorted(results)[:_LISTED]) or 'no image file'}"
         )
     return pairs
+
+
+def _by_image(results: Iterable[str], taken: Collection[str]) -> dict[str, str]:
+    """Predictions of images such as `a_img` by what these show, where one alone may be meant."""
+    shown = {stem: of for stem in results if stem not in taken and (of := image_of(stem))}
+    times = Counter(shown.values())
+    return {of: stem for stem, of in shown.items() if times[of] == 1}
 
 
 def _label_files(folder: Path) -> dict[str, Path]:

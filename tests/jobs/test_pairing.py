@@ -37,6 +37,19 @@ def test_labels_with_an_affix(tmp_path, inner):
     }
 
 
+def test_outputs_that_serve_as_labels_are_not_labels_of_each_other(tmp_path):
+    labels = write(tmp_path / "labels", "a.tif", "a_instances.tif")
+    assert paired(labels, write(tmp_path / "predictions", "a.tif")) == {"a.tif": "a.tif"}
+
+
+def test_a_prediction_with_an_affix_is_taken_once(tmp_path):
+    labels = write(tmp_path / "labels", "img_a.tif", "a.tif", "b.tif", "c.tif")
+    predictions = write(
+        tmp_path / "predictions", "img_a.tif", "b_img.tif", "img_b.tif", "c_img.tif"
+    )
+    assert paired(labels, predictions) == {"img_a.tif": "img_a.tif", "c.tif": "c_img.tif"}
+
+
 def test_labels_beside_their_images(tmp_path):
     write(tmp_path / "data", "a.tif", "a_mask.tif", "img_b.tif", "mask_b.tif", "c.tif")
     predictions = write(tmp_path / "predictions", "a.tif", "img_b.tif", "c.tif")
