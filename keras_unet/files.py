@@ -173,6 +173,23 @@ def made_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+def check_name(path: Path) -> None:
+    """Refuses a file whose name cannot be written into a record.
+
+    Args:
+        path: The file, which need not exist.
+
+    Raises:
+        ValueError: A byte of its name, or of a folder's above, is not UTF-8.
+    """
+    name = os.fsencode(path)
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError:
+        shown = name.decode("utf-8", "backslashreplace")
+        raise ValueError(f"{shown}: the file's name is not UTF-8; rename it") from None
+
+
 def _is_of_writing(error: OSError, temporary: Path) -> bool:
     """Tells what the system has said of a file from what names another, or says all in words."""
     named = error.filename

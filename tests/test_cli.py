@@ -552,7 +552,8 @@ def test_a_process_ends_in_one_line_and_code_2(tmp_path):
     assert (process.returncode, out) == (2, "")
     assert err == (
         f"Error: {tmp_path}: expected images/ and labels/ (or masks/), or sequences of the Cell "
-        "Tracking Challenge such as 01/ and 01_GT/SEG/. Received an empty folder.\n"
+        "Tracking Challenge such as 01/ and 01_GT/SEG/, or a.tif beside a_mask.png. Received an "
+        "empty folder.\n"
     )
 
 

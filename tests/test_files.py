@@ -12,6 +12,7 @@ import pytest
 from keras_unet.files import (
     atomic,
     atomic_folder,
+    check_name,
     drafted,
     leftovers,
     made_folder,
@@ -267,3 +268,12 @@ class TestMadeFolder:
         with pytest.raises(ValueError, match="late"), made_folder(tmp_path):
             raise ValueError("late")
         assert tmp_path.is_dir()
+
+
+def test_names_that_are_not_utf8_are_refused() -> None:
+    check_name(Path("folder/grün 細胞.tif"))
+    bad = Path(os.fsdecode(b"folder/gr\xfcn.tif"))
+    with pytest.raises(
+        ValueError, match=r"^folder/gr\\xfcn\.tif: the file's name is not UTF-8; ren"
+    ):
+        check_name(bad)

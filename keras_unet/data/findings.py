@@ -57,11 +57,12 @@ def find_amiss(samples: Samples, seen: Fingerprint, held_out: Collection[str] = 
 
 
 def _unpaired(samples: Samples) -> Iterator[str]:
-    if samples.orphans:
-        names = [f"{path.parent.name}/{path.name}" for path in samples.orphans]
+    unused = [one for one in samples.orphans if not one.usual]
+    if unused:
+        names = [f"{one.name}: {one.reason}" for one in unused]
         yield (
-            f"{counted(len(names), 'file')} passed over, having no partner ({some(names)}): "
-            "give an image and its labels the same name"
+            f"{counted(len(names), 'file')} not used ({some(names)}): give an image and its "
+            "labels the same name, and keep other files elsewhere"
         )
 
 

@@ -30,7 +30,10 @@ from keras_unet.files import atomic
 from keras_unet.quiet import compiled_code_silent
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff"}
+    {
+        *(".bmp", ".gif", ".jpeg", ".jpg", ".png"),
+        *(".tif", ".tiff", ".btf", ".tf2", ".tf8", ".lsm", ".stk"),
+    }
 )
 
 MOST_PIXELS = 2**28
@@ -44,6 +47,9 @@ _WHITE_IS_0 = "0 is white in it: inverted, so that it is read as it is seen"
 _ALPHA = "its transparency (alpha channel), which varies, is not read"
 _LARGEST_TIFF = 2**31  # bytes of pixels for which no BigTIFF is needed
 _ORIENTATION = 274  # tag of EXIF and TIFF
+_OTHER_SIGNATURES = (_PNG_SIGNATURE, b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
+_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes of the header after the first 14
+_HIDDEN_BY_WINDOWS = frozenset({"desktop.ini", "thumbs.db"})
 _PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG")
 _PNG_PALETTE = 3
 _GREY_WITH_ALPHA = 2
@@ -142,20 +148,35 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Lists the image files of a folder by name; hidden files and folders are passed over."""
+    """Lists the image files of a folder by name; hidden files and folders are passed over.
+
+    Those are the files that begin as an image does, whatever their endings, and those with an
+    image's ending, which may be damaged.
+    """
     return [path for path in sorted(folder.iterdir()) if _is_image_file(path)]
 
 
+def is_hidden(path: Path) -> bool:
+    """Tells whether a file browser hides a file: `.a.tif`, `._a.tif`, `Thumbs.db`.
+
+    Examples:
+        >>> is_hidden(Path("._a.tif")), is_hidden(Path("Thumbs.db")), is_hidden(Path("a.tif"))
+        (True, True, False)
+    """
+    return path.name.startswith(".") or path.name.lower() in _HIDDEN_BY_WINDOWS
+
+
 def stem_of(path: Path) -> str:
-    """Returns the file's name without its ending; `.ome.tif` is one ending.
+    """Returns the file's name without its ending; `.ome.tif`, in any case, is one ending.
 
     An accent may be written as part of its letter or after it; it is read as part of it.
 
     Examples:
-        >>> stem_of(Path("a.png")), stem_of(Path("a.b.tif")), stem_of(Path("a.ome.tif"))
+        >>> stem_of(Path("a.png")), stem_of(Path("a.b.tif")), stem_of(Path("a.OME.TIF"))
         ('a', 'a.b', 'a')
     """
-    return unicodedata.normalize("NFC", path.stem).removesuffix(".ome")
+    stem = unicodedata.normalize("NFC", path.stem)
+    return stem[: -len(".ome")] if stem.lower().endswith(".ome") else stem
 
 
 def pixels_of(planes: NDArray[Any], path: Path | str) -> NDArray[np.float32]:
@@ -282,8 +303,19 @@ def smallest_unsigned(labels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _is_image_file(path: Path) -> bool:
-    hidden = path.name.startswith(".")
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file()
+    if is_hidden(path) or not path.is_file():
+        return False
+    return path.suffix.lower() in IMAGE_SUFFIXES or _begins_as_image(path)
+
+
+def _begins_as_image(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            start = file.read(18)
+    except OSError:  # it may not be read, and its ending is none of an image
+        return False
+    is_bmp = start.startswith(b"BM") and int.from_bytes(start[14:], "little") in _BMP_HEADERS
+    return is_bmp or start.startswith((*_TIFF_SIGNATURES, *_OTHER_SIGNATURES))
 
 
 def _decode(path: Path, palette: Palette, axes: str | None) -> ImageFile:

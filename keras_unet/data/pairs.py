@@ -1,22 +1,30 @@
 """Which files of a folder belong together: images and label files.
 
-Two layouts are known. Either `images/` and `labels/` (or `masks/`) hold files that are paired by
-name, whatever their endings: `images/a.tif` with `labels/a.png`. Or the folder is laid out as in
-the Cell Tracking Challenge: `01/t000.tif` with `01_GT/SEG/man_seg000.tif`, or with
-`01_GT/SEG/man_seg_000_003.tif` for plane 3 of a stack; frames without annotation are passed over.
+Three layouts are known. Either `images/` and `labels/` (or `masks/` and others) hold files that are
+paired by name, whatever their endings: `images/a.tif` with `labels/a.png` or `labels/a_mask.png`,
+see `data.names`. Or the folder is laid out as in the Cell Tracking Challenge: `01/t000.tif` with
+`01_GT/SEG/man_seg000.tif`, or with `01_GT/SEG/man_seg_000_003.tif` for plane 3 of a stack; frames
+without annotation are passed over. Or one folder holds all: `a.tif` beside `a_mask.png`.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_unet.data.images import image_files, stem_of
+from keras_unet.data.images import image_files, is_hidden, stem_of
+from keras_unet.data.large import is_zarr
+from keras_unet.data.names import Ambiguous, labels_of, matched
+from keras_unet.data.wording import counted
+from keras_unet.files import check_name
 
-_FRAME = re.compile(r"t(\d+)\.tiff?", re.IGNORECASE)
-_ANNOTATION = re.compile(r"man_seg_?(\d+)(?:_(\d+))?\.tiff?", re.IGNORECASE)
+_IMAGE_FOLDERS = ("images", "image", "imgs")
+_LABEL_FOLDERS = ("labels", "label", "masks", "mask", "annotations", "gt")
+_FRAME = re.compile(r"t(\d+)\.(?:tiff?|btf|tf[28])", re.IGNORECASE)
+_ANNOTATION = re.compile(r"man_seg_?(\d+)(?:_(\d+))?\.(?:tiff?|btf|tf[28])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -37,38 +45,65 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Unused:
+    """A file that is not used, or a folder.
+
+    Attributes:
+        path: The file.
+        reason: Why, in a few words.
+        usual: Whether that is as it should be, and nobody need be warned of it.
+    """
+
+    path: Path
+    reason: str
+    usual: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name with that of its folder, in which bytes that are not UTF-8 are escaped."""
+        return _escaped(f"{self.path.parent.name}/{self.path.name}")
+
+    def __str__(self) -> str:
+        """Returns the name without its folder, and the reason."""
+        return f"{_escaped(self.path.name)} ({self.reason})"
+
+
+@dataclass(frozen=True)
 class Pairs:
     """What `find_pairs` found.
 
     Attributes:
         pairs: The pairs, by name.
-        orphans: Files without a partner.
+        orphans: What of the folders is not used, and why; hidden files aside.
     """
 
     pairs: tuple[Pair, ...]
-    orphans: tuple[Path, ...]
+    orphans: tuple[Unused, ...]
 
 
 def find_pairs(folder: Path) -> Pairs:
-    """Finds the images and their label files, in either layout of this module.
+    """Finds the images and their label files, in any layout of this module.
 
     Args:
         folder: Folder that holds `images/` and `labels/` (or `masks/`), or, at any depth,
-            sequences of the Cell Tracking Challenge.
+            sequences of the Cell Tracking Challenge, or images beside their labels.
 
     Returns:
-        The pairs, by name, and the files that have no partner.
+        The pairs, by name, and what is not used.
 
     Raises:
         FileNotFoundError: There is no such folder.
         NotADirectoryError: It is a file.
-        ValueError: The folder has neither layout, nothing in it goes together, or two files lay
-            claim to the same name.
+        ValueError: The folder has no such layout, nothing in it goes together, two files lay claim
+            to the same name or partner, or a name is not UTF-8.
     """
     _refuse_no_folder(folder)
-    found = _find_by_name(folder) if _label_folders(folder) else _find_sequences(folder)
+    found = _find(folder)
+    for pair in found.pairs:
+        check_name(pair.image)
+        check_name(pair.labels)
     if not found.pairs:
-        examples = ", ".join(f"{path.parent.name}/{path.name}" for path in found.orphans[:3])
+        examples = ", ".join(one.name for one in found.orphans[:3])
         raise ValueError(
             f"{folder}: no image goes together with a label file. Expected the same name in both, "
             "for example images/a.tif and labels/a.png, or 01/t000.tif and "
@@ -81,10 +116,11 @@ def files_by_stem(folder: Path) -> dict[str, Path]:
     """Finds the image files of a folder by their names without endings.
 
     Raises:
-        ValueError: Two files lay claim to the same name.
+        ValueError: Two files lay claim to the same name, or a name is not UTF-8.
     """
     found: dict[str, Path] = {}
     for path in image_files(folder):
+        check_name(path)
         other = found.setdefault(stem_of(path), path)
         if other is not path:
             raise ValueError(
@@ -121,35 +157,125 @@ def plane_name(name: str, plane: int) -> str:
     return f"{name}_{plane:03d}"
 
 
-def _label_folders(folder: Path) -> list[Path]:
-    """The folders beside `images/` that may hold labels; none where there is no `images/`."""
-    if not (folder / "images").is_dir():
-        return []
-    return [folder / name for name in ("labels", "masks") if (folder / name).is_dir()]
+def unused_in(folder: Path, used: Collection[Path]) -> Iterator[Unused]:
+    """Says of what is in a folder why it is not used; hidden files are left out.
+
+    Args:
+        folder: The folder.
+        used: Those of its files that are used.
+    """
+    images = set(image_files(folder))
+    for path in sorted(set(folder.iterdir()) - set(used)):
+        if not is_hidden(path):
+            yield Unused(path, "no partner" if path in images else _why_no_image(path))
 
 
-def _find_by_name(folder: Path) -> Pairs:
-    label_folders = _label_folders(folder)
-    if len(label_folders) > 1:
+def label_folder(folder: Path) -> Path | None:
+    """Finds `labels/`, `masks/` or the like in a folder; None where there is none.
+
+    Raises:
+        ValueError: There are two.
+    """
+    return _folder_called(folder, _LABEL_FOLDERS)
+
+
+def labels_beside(folder: Path, files: Mapping[str, Path]) -> dict[str, Path]:
+    """Finds those of the files of a folder that are labels of others, by their stems.
+
+    Raises:
+        ValueError: Two are labels of one.
+    """
+    found = _matched_in(folder, *_parted(files)).values()
+    return {stem: files[stem] for stem in found}
+
+
+def _find(folder: Path) -> Pairs:
+    images, labels = _folder_called(folder, _IMAGE_FOLDERS), label_folder(folder)
+    if images is not None and labels is not None:
+        return _find_by_name(images, labels)
+    if annotated := sorted(path for path in folder.rglob("*_GT/SEG") if path.is_dir()):
+        return _find_sequences(folder, annotated)
+    if images is not None or not any(labels_of(stem_of(path)) for path in image_files(folder)):
+        _refuse_layout(folder)
+    return _find_beside(folder)
+
+
+def _folder_called(folder: Path, names: Sequence[str]) -> Path | None:
+    """The folder of one of these names, in any case."""
+    found = [path for path in sorted(folder.iterdir()) if path.name.lower() in names]
+    found = [path for path in found if path.is_dir()]
+    if len(found) > 1:
+        received = " and ".join(f"{path.name}/" for path in found)
         raise ValueError(
-            f"{folder}: expected one folder of labels, received labels/ and masks/. "
+            f"{folder}: expected one folder of {names[0]}, received {received}. "
             "Move one of them elsewhere."
         )
-    images, labels = files_by_stem(folder / "images"), files_by_stem(label_folders[0])
-    names = images.keys() & labels.keys()
-    lonely = [files[name] for files in (images, labels) for name in files if name not in names]
-    pairs = tuple(Pair(name, images[name], labels[name]) for name in sorted(names))
-    return Pairs(pairs, tuple(lonely))
+    return found[0] if found else None
 
 
-def _find_sequences(folder: Path) -> Pairs:
-    annotated = sorted(path for path in folder.rglob("*_GT/SEG") if path.is_dir())
-    if not annotated:
-        _refuse_layout(folder)
+def _find_by_name(image_folder: Path, label_folder: Path) -> Pairs:
+    images, labels = files_by_stem(image_folder), files_by_stem(label_folder)
+    pairs = _paired(image_folder.parent, images, labels)
+    orphans = [
+        *unused_in(image_folder, [pair.image for pair in pairs]),
+        *unused_in(label_folder, [pair.labels for pair in pairs]),
+    ]
+    return Pairs(pairs, tuple(orphans))
+
+
+def _find_beside(folder: Path) -> Pairs:
+    pairs = _paired(folder, *_parted(files_by_stem(folder)))
+    used = [path for pair in pairs for path in (pair.image, pair.labels)]
+    return Pairs(pairs, tuple(unused_in(folder, used)))
+
+
+def _parted(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Parts images from labels that lie beside them, by the affixes of the latter."""
+    labels = {stem: path for stem, path in files.items() if labels_of(stem)}
+    return {stem: path for stem, path in files.items() if stem not in labels}, labels
+
+
+def _paired(
+    folder: Path, images: Mapping[str, Path], labels: Mapping[str, Path]
+) -> tuple[Pair, ...]:
+    partners = _matched_in(folder, images, labels)
+    return tuple(Pair(stem, images[stem], labels[partners[stem]]) for stem in sorted(partners))
+
+
+def _matched_in(
+    folder: Path, images: Mapping[str, Path], labels: Mapping[str, Path]
+) -> dict[str, str]:
+    try:
+        return matched(images, labels)
+    except Ambiguous as error:
+        raise ValueError(
+            f"{folder}: expected one label file for one image, received "
+            f"{_listed(images[stem] for stem in error.images)} with "
+            f"{_listed(labels[stem] for stem in error.labels)}. Remove or rename what is too many."
+        ) from None
+
+
+def _listed(paths: Iterable[Path]) -> str:
+    return " and ".join(f"{path.parent.name}/{path.name}" for path in paths)
+
+
+def _why_no_image(path: Path) -> str:
+    if is_zarr(path):
+        return "Zarr, which is not read in training; save it as TIFF"
+    if path.is_dir():
+        return "a folder"
+    return "not an image" if path.is_file() else "a link that leads nowhere"
+
+
+def _escaped(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _find_sequences(folder: Path, annotated: Iterable[Path]) -> Pairs:
     found = [_find_frames(folder, path) for path in annotated]
     return Pairs(
         tuple(pair for part in found for pair in part.pairs),
-        tuple(path for part in found for path in part.orphans),
+        tuple(one for part in found for one in part.orphans),
     )
 
 
@@ -159,18 +285,41 @@ def _find_frames(folder: Path, annotated: Path) -> Pairs:
     sequence = ground_truth.with_name(ground_truth.name.removesuffix("_GT"))
     prefix = "_".join(sequence.relative_to(folder).parts)
     frames = _frames_in(sequence) if sequence.is_dir() else {}
-    pairs, orphans = [], []
+    pairs = []
     for path in sorted(annotated.iterdir()):
-        if (numbers := annotated_frame(path)) is None:
+        if (numbers := annotated_frame(path)) is None or numbers[0] not in frames:
             continue
         number, plane = numbers
-        if number not in frames:
-            orphans.append(path)
-            continue
         name = f"{prefix}_{frames[number].stem}"
         name = name if plane is None else plane_name(name, plane)
         pairs.append(Pair(name, frames[number], path, plane))
-    return Pairs(tuple(sorted(pairs, key=lambda pair: pair.name)), tuple(orphans))
+    orphans = (*_frames_unused(sequence, frames, pairs), *_annotations_unused(annotated, pairs))
+    return Pairs(tuple(sorted(pairs, key=lambda pair: pair.name)), orphans)
+
+
+def _frames_unused(
+    sequence: Path, frames: Mapping[int, Path], pairs: Iterable[Pair]
+) -> Iterator[Unused]:
+    """Counts frames without annotation, and names what is no frame."""
+    number = len(set(frames.values()) - {pair.image for pair in pairs})
+    if number:
+        have = "has" if number == 1 else "have"
+        reason = f"{counted(number, 'frame')} of {sequence.name} {have} no annotation"
+        yield Unused(sequence, reason, usual=True)
+    if sequence.is_dir():
+        for one in unused_in(sequence, frames.values()):
+            yield _renamed(one, "expected a name such as t000.tif")
+
+
+def _annotations_unused(annotated: Path, pairs: Iterable[Pair]) -> Iterator[Unused]:
+    for one in unused_in(annotated, [pair.labels for pair in pairs]):
+        is_named = annotated_frame(one.path) is not None
+        yield one if is_named else _renamed(one, "expected a name such as man_seg000.tif")
+
+
+def _renamed(one: Unused, reason: str) -> Unused:
+    """Says of an image what is wrong with its name, and leaves what is none."""
+    return Unused(one.path, reason) if one.reason == "no partner" else one
 
 
 def _frames_in(sequence: Path) -> Mapping[int, Path]:
@@ -194,6 +343,6 @@ def _refuse_layout(folder: Path) -> None:
     shown = ", ".join(entries[:8]) + (", ..." if len(entries) > 8 else "")
     raise ValueError(
         f"{folder}: expected images/ and labels/ (or masks/), or sequences of the Cell Tracking "
-        "Challenge such as 01/ and 01_GT/SEG/. Received "
+        "Challenge such as 01/ and 01_GT/SEG/, or a.tif beside a_mask.png. Received "
         f"{f'a folder with {shown}' if entries else 'an empty folder'}."
     )

@@ -24,7 +24,7 @@ from keras_unet.data.labels import (
     histogram_line,
     read_labels,
 )
-from keras_unet.data.pairs import Pair, find_pairs, plane_name
+from keras_unet.data.pairs import Pair, Unused, find_pairs, plane_name
 from keras_unet.data.schemes import Kind, LabelScheme
 from keras_unet.data.wording import counted, some
 from keras_unet.tracking import tracked
@@ -64,7 +64,7 @@ class Samples:
         scheme: What the numbers in the label files mean.
         channels: Number of channels of every image.
         dtype: What the image files hold, for example `"uint16"`.
-        orphans: Files that were passed over, having no partner.
+        orphans: What of the folder is not used, and why.
         notes: What was read otherwise than stored, one line each.
     """
 
@@ -72,7 +72,7 @@ class Samples:
     scheme: LabelScheme
     channels: int
     dtype: str
-    orphans: tuple[Path, ...]
+    orphans: tuple[Unused, ...]
     notes: tuple[str, ...] = ()
 
     def describe(self) -> str:
@@ -117,11 +117,10 @@ class Samples:
         return [f"value {value}" for value in self.scheme.values]
 
     def _orphans(self) -> list[str]:
-        if not self.orphans:
-            return []
-        head = f"passed over, having no partner: {counted(len(self.orphans), 'file')}"
-        shown = [f"  {path.parent.name}/{path.name}" for path in self.orphans[:_ORPHANS_LISTED]]
-        return [head, *shown, *(["  ..."] if len(self.orphans) > _ORPHANS_LISTED else [])]
+        usual = [f"not used: {one.reason}" for one in self.orphans if one.usual]
+        named = [f"  {one.name}: {one.reason}" for one in self.orphans if not one.usual]
+        head = [f"not used: {counted(len(named), 'file')}"] if named else []
+        return [*_some_lines(usual), *head, *_some_lines(named)]
 
 
 def read_samples(
@@ -422,6 +421,11 @@ def _refuse_empty(plane: _Plane, sample: Sample) -> None:
             f"{received} ({histogram_line(plane.labels)}). Remove the image and its labels, "
             "or allow empty labels (allow_empty) if there truly is none."
         )
+
+
+def _some_lines(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - _ORPHANS_LISTED
+    return [*lines[:_ORPHANS_LISTED], *([f"  and {more:,} more"] if more > 0 else [])]
 
 
 def _instances_in(sample: Sample) -> int:

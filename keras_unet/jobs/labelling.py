@@ -18,18 +18,23 @@ from keras_unet.data.images import (
     ImageFile,
     axes_of_stack,
     image_files,
+    is_hidden,
     smallest_unsigned,
     stem_of,
     write_tiff,
 )
 from keras_unet.data.large import is_zarr
+from keras_unet.data.pairs import unused_in
 from keras_unet.data.schemes import LabelScheme
+from keras_unet.data.wording import counted
 from keras_unet.files import made_folder
 from keras_unet.instances import InstanceRule, cell_probability, label_instances
 from keras_unet.jobs.folders import check_writable
 from keras_unet.jobs.outputs import Form, Output, output_path, owner_of
 from keras_unet.runs import Run
 from keras_unet.tracking import tracked
+
+_LISTED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,6 +199,19 @@ class Order:
             yield target
 
 
+def unread(paths: Iterable[Path]) -> Iterator[str]:
+    """Says of each folder of images what of it is not read, in a line; hidden files aside."""
+    for folder in paths:
+        if folder.is_dir() and not is_zarr(folder):
+            others = [str(one) for one in unused_in(folder, _images_in(folder))]
+            more = f" and {len(others) - _LISTED} more" if len(others) > _LISTED else ""
+            if others:
+                yield (
+                    f"{counted(len(others), 'file')} in {folder.name} not read: "
+                    f"{', '.join(others[:_LISTED])}{more}"
+                )
+
+
 def _outputs(save: Sequence[str], run: Run) -> tuple[str, ...]:
     unknown = [name for name in save if name not in get_args(Output)]
     if unknown:
@@ -225,7 +243,8 @@ def _image_files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    found = sorted([*image_files(folder), *filter(is_zarr, folder.iterdir())])
+    arrays = [path for path in folder.iterdir() if not is_hidden(path) and is_zarr(path)]
+    found = sorted([*image_files(folder), *arrays])
     if not found:
         raise ValueError(f"{folder}: expected a folder of images. Received one without any")
     return found

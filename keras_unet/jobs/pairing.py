@@ -1,20 +1,23 @@
 """Which prediction belongs to which label file.
 
-Names go by file stem. Label files of the Cell Tracking Challenge, `man_seg000.tif`, belong to the
-prediction of their frame: `t000.tif`, also called `01_t000.tif` as in training, `mask000.tif` as in
-the challenge's results, or `man_seg000.tif` itself. Where several sequences are scored at once,
+Names go by file stem; `a_mask.tif` and the like (`data.names`) also belong to the prediction `a`.
+Label files of the Cell Tracking Challenge, `man_seg000.tif`, belong to the prediction of their
+frame: `t000.tif`, also called `01_t000.tif` as in training, `mask000.tif` as in the challenge's
+results, or `man_seg000.tif` itself. Where several sequences are scored at once,
 predictions need the sequence in front of their names.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from keras_unet.data.images import image_files
-from keras_unet.data.pairs import annotated_frame, files_by_stem
+from keras_unet.data.names import image_of, labels_of
+from keras_unet.data.pairs import annotated_frame, files_by_stem, label_folder, labels_beside
 from keras_unet.jobs.outputs import owner_of
 
 _FRAME = re.compile(r"(?P<sequence>.*?)(?:t|mask|man_seg_?)(?P<number>\d+)")
@@ -65,12 +68,10 @@ def find_references(folder: Path) -> list[Reference]:
         ValueError: It holds no label file, or two of one name.
     """
     _refuse_no_folder(folder, "label images")
-    named = [folder / name for name in ("labels", "masks") if (folder / name).is_dir()]
-    sequences = [] if named else _annotated(folder)
-    found = [one for path in sequences for one in _frames(path, alone=len(sequences) == 1)] or [
-        Reference(stem, path, (stem,))
-        for stem, path in files_by_stem(named[0] if named else folder).items()
-    ]
+    inner = label_folder(folder)
+    sequences = [] if inner else _annotated(folder)
+    found = [one for path in sequences for one in _frames(path, alone=len(sequences) == 1)]
+    found = found or _named(_label_files(inner or folder))
     if not found:
         raise ValueError(f"{folder}: expected a folder of label images. Received one without any")
     return found
@@ -90,7 +91,8 @@ def pair(references: Sequence[Reference], predictions: Path) -> list[Scored]:
     _refuse_no_folder(predictions, "predictions")
     files = files_by_stem(predictions)
     results = {stem: path for stem, path in files.items() if owner_of(stem) not in files}
-    by_key = {_key(stem): stem for stem in results} | {stem: stem for stem in results}
+    by_key = _by_image(results, {one.keys[0] for one in references})
+    by_key |= {_key(stem): stem for stem in results} | {stem: stem for stem in results}
     pairs = [
         Scored(one, results[stem], files.get(f"{stem}_probabilities"))
         for one in references
@@ -103,6 +105,31 @@ def pair(references: Sequence[Reference], predictions: Path) -> list[Scored]:
             f"Received {', '.join(sorted(results)[:_LISTED]) or 'no image file'}"
         )
     return pairs
+
+
+def _by_image(results: Iterable[str], taken: Collection[str]) -> dict[str, str]:
+    """Predictions of images such as `a_img` by what these show, where one alone may be meant."""
+    shown = {stem: of for stem in results if stem not in taken and (of := image_of(stem))}
+    times = Counter(shown.values())
+    return {of: stem for stem, of in shown.items() if times[of] == 1}
+
+
+def _label_files(folder: Path) -> dict[str, Path]:
+    """Label files of a folder; those beside their images alone, unless outputs lie there."""
+    files = files_by_stem(folder)
+    if any(owner_of(stem) in files for stem in files):
+        return files
+    return labels_beside(folder, files) or files
+
+
+def _named(files: Mapping[str, Path]) -> list[Reference]:
+    """Label files that go by name: `a_mask` is also that of the prediction `a`."""
+    bare = {stem: labels_of(stem) for stem in files}
+    times = Counter(bare.values())
+    return [
+        Reference(stem, path, (stem, *([of] if of and of not in files and times[of] == 1 else [])))
+        for (stem, path), of in zip(files.items(), bare.values(), strict=True)
+    ]
 
 
 def _annotated(folder: Path) -> list[Path]:

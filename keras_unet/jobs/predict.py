@@ -12,7 +12,7 @@ from keras_unet.data.large import is_large, is_zarr, open_large
 from keras_unet.data.standardisation import Moments
 from keras_unet.jobs.extras import require
 from keras_unet.jobs.halving import Halving
-from keras_unet.jobs.labelling import Made, Order, Plane
+from keras_unet.jobs.labelling import Made, Order, Plane, unread
 from keras_unet.jobs.networks import Member, load_network, load_runs, predict_together
 from keras_unet.jobs.outputs import Storage
 from keras_unet.jobs.streaming import Streaming, measure
@@ -81,6 +81,8 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     runs = load_runs(run_folder)
     storage = storage or Storage()
     order = Order.of(runs[0], files, out, save, rule, storage.form)
+    for line in unread(files):
+        say(line)
     streamed = {path for path in order.images if _is_streamed(order, path, storage.stream, axes)}
     if streamed:
         require("large", "zarr")

@@ -24,7 +24,7 @@ from keras_unet.data.images import ImageFile, as_channels, orientation_of, pixel
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.instances import InstanceRule
-from keras_unet.jobs.labelling import Made, Order, Plane
+from keras_unet.jobs.labelling import Made, Order, Plane, unread
 from keras_unet.runs import Run
 from keras_unet.symmetries import average_over_symmetries
 from keras_unet.tracking import tracked
@@ -74,6 +74,8 @@ def predict_files_on_server(
     with Client(server, timeout=timeout) as client:
         run, most_pixels = _served(client)
         order = Order.of(run, files, out, save, rule)
+        for line in unread(files):
+            say(line)
         for path in tracked(order.images, "checking images"):
             image = read_image(path, palette="colours", axes=axes)
             for note in image.notes:

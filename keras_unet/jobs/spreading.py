@@ -25,7 +25,7 @@ from keras_unet.data.large import open_large
 from keras_unet.data.standardisation import Moments
 from keras_unet.jobs.clusters import Cluster
 from keras_unet.jobs.extras import require
-from keras_unet.jobs.labelling import Order
+from keras_unet.jobs.labelling import Order, unread
 from keras_unet.jobs.networks import load_runs, tile_size_of_run, weights_of
 from keras_unet.jobs.outputs import Form
 from keras_unet.jobs.streaming import Streaming, measure
@@ -96,6 +96,8 @@ def spread_files(  # noqa: PLR0913 - as predict_files
     runs = load_runs(run_folder.absolute())
     paths = [path.absolute() for path in files]
     order = Order.of(runs[0], paths, out.absolute(), save, rule, form)
+    for line in unread(paths):
+        say(line)
     precision = choose_precision(precision) if precision == "auto" else precision
     plan = _Plan.of(runs, run_folder.absolute(), precision, tile_size, symmetries)
     images = tracked(order.images, "checking images")

@@ -5,6 +5,7 @@ import pytest
 
 from keras_unet.data.findings import find_amiss
 from keras_unet.data.fingerprint import Fingerprint
+from keras_unet.data.pairs import Unused
 from keras_unet.data.samples import Sample, Samples
 from keras_unet.data.schemes import LabelScheme
 
@@ -28,7 +29,7 @@ def sample(name, seed=0, size=(40, 40), instances=None, image=None):
 
 
 def amiss(*samples, scheme=INSTANCES, dtype="uint8", orphans=(), held_out=()):
-    data = Samples(samples, scheme, 1, dtype, tuple(map(Path, orphans)))
+    data = Samples(samples, scheme, 1, dtype, tuple(orphans))
     return find_amiss(data, Fingerprint.of(samples), held_out)
 
 
@@ -53,11 +54,18 @@ def test_of_usual_images_nothing_is_said():
 
 
 def test_files_without_a_partner_are_named():
-    line = only(sample("a"), orphans=[f"x/images/{n}.tif" for n in "abcde"])
+    unused = [Unused(Path(f"x/images/{n}.tif"), "no partner") for n in "abcd"]
+    line = only(sample("a"), orphans=[*unused, Unused(Path("x/images/n.txt"), "not an image")])
     assert line == (
-        "5 files passed over, having no partner (images/a.tif, images/b.tif, images/c.tif and 2 "
-        "more): give an image and its labels the same name"
+        "5 files not used (images/a.tif: no partner, images/b.tif: no partner, images/c.tif: no "
+        "partner and 2 more): give an image and its labels the same name, and keep other files "
+        "elsewhere"
     )
+
+
+def test_of_frames_without_annotation_nothing_is_said():
+    usual = Unused(Path("x/01"), "2 frames of 01 have no annotation", usual=True)
+    assert amiss(sample("a"), orphans=[usual]) == []
 
 
 def test_blank_images_are_named():

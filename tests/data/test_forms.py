@@ -63,7 +63,9 @@ def test_pages_of_two_sizes_are_refused_with_both(tmp_path):
 
 
 def test_what_is_not_read_is_said(tmp_path):
-    forms.FORMS["TIFF with a reduced copy"].written(tmp_path / "a.tif")
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(np.zeros((20, 26), np.uint8), metadata=None)
+        file.write(np.zeros((7, 9), bool), metadata=None, subfiletype=4)
     assert "7 x 9 is not read" in read_image(tmp_path / "a.tif").notes[0]
     forms.FORMS["PNG with alpha"].written(tmp_path / "a.png")
     assert "alpha channel" in read_image(tmp_path / "a.png").notes[0]

@@ -19,6 +19,7 @@ from keras_unet.data.images import (
     pixels_of,
     read_planes,
     smallest_unsigned,
+    stem_of,
     write_tiff,
 )
 
@@ -39,6 +40,38 @@ def test_image_files_are_listed_by_name(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
     assert [path.name for path in image_files(tmp_path)] == ["a.png", "b.TIF"]
+
+
+@pytest.mark.parametrize("name", ["a", "a.svs", "a.TF8", "a.dat", "a.0", "a.Tif8"])
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "JPEG", "BMP", "GIF"])
+def test_image_files_are_told_by_their_first_bytes(tmp_path: Path, name: str, kind: str) -> None:
+    Image.new("L", (3, 4)).save(tmp_path / name, format=kind)
+    assert image_files(tmp_path) == [tmp_path / name]
+    assert read_planes(tmp_path / name).shape[:3] == (1, 4, 3)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_all_kinds_of_tiff_are_listed(tmp_path: Path, order: str, bigtiff: bool) -> None:
+    array = numbers(4, 5)
+    tifffile.imwrite(tmp_path / "a", array, bigtiff=bigtiff, byteorder=order)
+    assert image_files(tmp_path) == [tmp_path / "a"]
+
+
+def test_files_that_are_no_images_are_not_listed(tmp_path: Path) -> None:
+    texts = {"a.txt": "BMW is a car, not an image", "b.ini": "[a]", "c": "", "d": "II", "e": "BM"}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    Image.new("L", (3, 4)).save(tmp_path / "Thumbs.db", format="PNG")
+    Image.new("L", (3, 4)).save(tmp_path / "._a.tif")
+    assert image_files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["im3.OME.TIF", "im3.ome.tif", "im3.ome.tiff", "im3.ome.btf", "im3.Ome.Zarr", "im3.TF8"]
+)
+def test_stems_are_without_the_whole_ending(name: str) -> None:
+    assert stem_of(Path(name)) == "im3"
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint32", "float32", "bool", ">u2"])

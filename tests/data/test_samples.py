@@ -200,7 +200,7 @@ def test_description_lists_what_was_passed_over(tmp_path: Path) -> None:
     assert (
         read_samples(tmp_path)
         .describe()
-        .endswith("passed over, having no partner: 2 files\n  images/b.png\n  labels/c.png")
+        .endswith("not used: 2 files\n  images/b.png: no partner\n  labels/c.png: no partner")
     )
 
 
@@ -209,8 +209,16 @@ def test_description_lists_a_few_of_many_that_were_passed_over(tmp_path: Path) -
     for number in range(25):
         (tmp_path / "labels" / f"x{number:02d}.png").touch()
     lines = read_samples(tmp_path).describe().splitlines()
-    assert lines[-22] == "passed over, having no partner: 25 files"
-    assert lines[-2:] == ["  labels/x19.png", "  ..."]
+    assert lines[-22] == "not used: 25 files"
+    assert lines[-2:] == ["  labels/x19.png: no partner", "  and 5 more"]
+
+
+def test_description_counts_frames_without_annotation(tmp_path: Path) -> None:
+    for frame in range(3):
+        write(tmp_path / "01" / f"t{frame:03d}.tif", grey(20, 24))
+    write(tmp_path / "01_GT" / "SEG" / "man_seg001.tif", mask())
+    described = read_samples(tmp_path).describe()
+    assert described.endswith("\nnot used: 2 frames of 01 have no annotation")
 
 
 def test_labels_that_are_ignored_throughout_are_refused_as_such(tmp_path: Path) -> None:

@@ -26,6 +26,45 @@ def test_by_stem(tmp_path, inner):
     assert paired(tmp_path / "data", predictions) == {"a.ome.tif": "a.tif", "b.tif": "b.tif"}
 
 
+@pytest.mark.parametrize("inner", ["", "Mask", "gt"])
+def test_labels_with_an_affix(tmp_path, inner):
+    write(tmp_path / "data" / inner, "a_mask.tif", "b_cp_masks.tif", "c_mask.tif", "d.tif")
+    predictions = write(tmp_path / "predictions", "a.tif", "b_img.tif", "c_mask.tif", "c.tif")
+    assert paired(tmp_path / "data", predictions) == {
+        "a_mask.tif": "a.tif",
+        "b_cp_masks.tif": "b_img.tif",
+        "c_mask.tif": "c_mask.tif",
+    }
+
+
+def test_outputs_that_serve_as_labels_are_not_labels_of_each_other(tmp_path):
+    labels = write(tmp_path / "labels", "a.tif", "a_instances.tif")
+    assert paired(labels, write(tmp_path / "predictions", "a.tif")) == {"a.tif": "a.tif"}
+
+
+def test_a_prediction_with_an_affix_is_taken_once(tmp_path):
+    labels = write(tmp_path / "labels", "img_a.tif", "a.tif", "b.tif", "c.tif")
+    predictions = write(
+        tmp_path / "predictions", "img_a.tif", "b_img.tif", "img_b.tif", "c_img.tif"
+    )
+    assert paired(labels, predictions) == {"img_a.tif": "img_a.tif", "c.tif": "c_img.tif"}
+
+
+def test_labels_beside_their_images(tmp_path):
+    write(tmp_path / "data", "a.tif", "a_mask.tif", "img_b.tif", "mask_b.tif", "c.tif")
+    predictions = write(tmp_path / "predictions", "a.tif", "img_b.tif", "c.tif")
+    assert paired(tmp_path / "data", predictions) == {
+        "a_mask.tif": "a.tif",
+        "mask_b.tif": "img_b.tif",
+    }
+
+
+def test_two_labels_of_one_prediction_go_by_their_whole_names(tmp_path):
+    labels = write(tmp_path / "labels", "a_mask.tif", "a_seg.tif", "b.tif")
+    predictions = write(tmp_path / "predictions", "a.tif", "a_seg.tif", "b.tif")
+    assert paired(labels, predictions) == {"a_seg.tif": "a_seg.tif", "b.tif": "b.tif"}
+
+
 def test_an_output_of_another_image_is_no_prediction(tmp_path):
     labels = write(tmp_path / "labels", "a.tif", "a_classes.tif", "b_instances.tif")
     predictions = write(

@@ -132,11 +132,21 @@ def test_a_folder_stands_for_the_images_in_it(trained, tmp_path):
     for name in ("b.tif", "a.ome.tif", ".hidden.tif"):
         grey(tmp_path / "images" / name)
     (tmp_path / "images" / "notes.txt").write_text("no image")
-    done = []
-    written = predict(trained, [tmp_path / "images"], tmp_path / "out", on_file=done.append)
+    (tmp_path / "images" / "other").mkdir()
+    done, said = [], []
+    told = {"on_file": done.append, "say": said.append}
+    written = predict(trained, [tmp_path / "images"], tmp_path / "out", **told)
+    assert said[0] == "2 files in images not read: notes.txt (not an image), other (a folder)"
     assert [path.name for path in done] == ["a.ome.tif", "b.tif"]
     assert [path.name for path in written] == ["a.tif", "b.tif"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.tif", "b.tif"]
+
+
+def test_outputs_are_named_without_the_whole_ending(trained, tmp_path):
+    for name in ("im0", "im1.btf", "im2.tf8", "im3.OME.TIF"):
+        grey(tmp_path / "a.tif").rename(tmp_path / name)
+    written = predict(trained, [tmp_path], tmp_path / "out")
+    assert [path.name for path in written] == ["im0.tif", "im1.tif", "im2.tif", "im3.tif"]
 
 
 def test_grey_in_three_equal_channels_is_grey(trained, tmp_path):
