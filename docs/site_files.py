@@ -12,6 +12,7 @@ from typing import Any
 
 import commands
 import figures
+import forms
 from mkdocs.structure.files import File
 
 from keras_unet.architecture import Architecture
@@ -46,8 +47,11 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Describes the commands where a page asks for it."""
-    return markdown.replace("{{ commands }}", commands.reference())
+    """Describes the commands, and the forms of files, where a page asks for them."""
+    described = markdown.replace("{{ commands }}", commands.reference())
+    return described.replace("{{ forms }}", forms.of_images()).replace(
+        "{{ masks }}", forms.of_masks()
+    )
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -65,7 +65,7 @@ class Samples:
         channels: Number of channels of every image.
         dtype: What the image files hold, for example `"uint16"`.
         orphans: What of the folder is not used, and why.
-        notes: What was read otherwise than stored, one line each.
+        notes: Axes of stacks, and what was read otherwise than stored, one line each.
     """
 
     samples: tuple[Sample, ...]
@@ -233,6 +233,8 @@ def _read_pair(pair: Pair, axes: str | None) -> Iterable[_Plane]:
     _refuse_different_sizes(pair, image, labels)
     single = len(image) == 1
     stack = None if single else pair.name
+    axes_read = () if single else (f"read as planes along {_axes_in_words(read.stack)}",)
+    notes = (*axes_read, *read.notes)
     return [
         _Plane(
             pair.name if single else plane_name(pair.name, i),
@@ -240,7 +242,7 @@ def _read_pair(pair: Pair, axes: str | None) -> Iterable[_Plane]:
             image[i],
             labels[i],
             file,
-            read.notes,
+            notes,
             stack,
         )
         for i in range(len(image))

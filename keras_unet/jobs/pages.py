@@ -126,7 +126,7 @@ def _words_on_data(run: Run, held_out: str) -> list[str]:
     lines = [f"{images} ({data['dtype']}) with labels ({labels}), {held_out}."]
     if "fingerprint" in data:
         lines += Fingerprint.from_dict(data["fingerprint"]).describe().splitlines()
-    return [f"{line[:1].upper()}{line[1:]}" for line in lines]
+    return [f"{line[:1].upper()}{line[1:]}" for line in lines] + list(data.get("notes", ()))
 
 
 def _curves(runs: Mapping[str, Run]) -> list[str]:

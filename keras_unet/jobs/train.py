@@ -124,7 +124,7 @@ def train_folder(
     for line in amiss:
         say(f"Warning: {line}")
     record = {"folder": str(data), "dtype": samples.dtype, **parts.names, "digests": digests}
-    record |= {"fingerprint": asdict(seen), "warnings": amiss}
+    record |= {"fingerprint": asdict(seen), "warnings": amiss, "notes": samples.notes}
     run = _new_run(run_folder, samples, parts, settled, record, like)
     return _train(run, parts, settled, False, cluster, on_start, on_step, say)
 
