@@ -160,6 +160,9 @@ def _refuse(options: dict[str, Any], reason: str) -> None:
 @click.option("--report", type=_PATH, help="Write scores and pictures to an HTML file.")
 @click.option("--labels-hold", type=click.Choice(["auto", "classes", "instances"]), default="auto")
 @click.option("--ignore", type=int, help="Label value of pixels that are not to count.")
+@click.option(
+    "--overwrite", is_flag=True, help="Also replace a file that keras-unet has not written."
+)
 @click.option("--quiet", is_flag=True, help="Print warnings and the scores only.")
 def evaluate_command(
     predictions: Path,
@@ -169,6 +172,7 @@ def evaluate_command(
     report: Path | None,
     labels_hold: Any,
     ignore: int | None,
+    overwrite: bool,
     quiet: bool,
 ) -> None:
     """Score PREDICTIONS against LABELS, two folders, paired by file name.
@@ -190,6 +194,7 @@ def evaluate_command(
             ignore=ignore,
             json=json,
             report=report,
+            overwrite=overwrite,
         )
     print_scores(evaluation)
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from keras_unet.data.tiffs import check_room, first_series, has_alpha
 from keras_unet.data.wording import counted
-from keras_unet.files import atomic
+from keras_unet.files import SOFTWARE, atomic
 from keras_unet.quiet import compiled_code_silent
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
@@ -209,6 +209,7 @@ def write_tiff(path: Path, array: NDArray[Any], *, axes: str) -> None:
             array,
             photometric="minisblack",
             compression="zlib",
+            software=SOFTWARE,
             metadata={"axes": axes},
         )
 

@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from keras_unet.files import atomic, atomic_folder
+from keras_unet.files import SOFTWARE, atomic, atomic_folder
 from keras_unet.tracking import tracked
 
 TILE = 512
@@ -85,6 +85,7 @@ def write_tiled_tiff(path: Path, parts: Parts) -> None:
             tile=(TILE, TILE),
             photometric="minisblack",
             compression="zlib",
+            software=SOFTWARE,
             metadata={"axes": parts.axes},
         )
 
@@ -147,7 +148,7 @@ def _multiscales(path: Path, parts: Parts) -> dict[str, Any]:
     ]
     name = path.name.removesuffix(".ome.zarr")
     pyramid = {"name": name, "axes": axes, "datasets": datasets, "type": "nearest"}
-    return {"version": "0.5", "multiscales": [pyramid]}
+    return {"version": "0.5", "_creator": {"name": SOFTWARE}, "multiscales": [pyramid]}
 
 
 def _transformations(parts: Parts, level: int) -> list[dict[str, Any]]:
