@@ -86,6 +86,9 @@ for command in (train_command, doctor_command, inspect_command, report_command):
 )
 @click.option("--dask", help="tcp://HOST:PORT of a Dask scheduler, whose workers predict.")
 @click.option("--workers", type=int, help="Processes on this machine to predict in, by Dask.")
+@click.option(
+    "--overwrite", is_flag=True, help="Also replace files that keras-unet has not written."
+)
 @click.option("--quiet", is_flag=True, help="Print warnings only.")
 def predict_command(
     paths: tuple[Path, ...],
@@ -137,9 +140,10 @@ def predict_command(
 
 def _prediction(choices: dict[str, Any]) -> dict[str, Any]:
     """Parts what to write from the numbers of the rule."""
-    out, save, tta = (choices.pop(name) for name in ("out", "save", "tta"))
+    out, save, tta, overwrite = (choices.pop(one) for one in ("out", "save", "tta", "overwrite"))
     rule = {name: value for name, value in choices.items() if value is not None}
-    return {"out": out, "save": names_of(save), "symmetries": tta, "rule": rule}
+    given = {"out": out, "save": names_of(save), "symmetries": tta, "rule": rule}
+    return given | {"overwrite": overwrite}
 
 
 def _refuse(options: dict[str, Any], reason: str) -> None:

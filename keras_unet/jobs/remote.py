@@ -40,6 +40,7 @@ def predict_files_on_server(
     save: Sequence[str] = (),
     symmetries: bool = False,
     rule: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
     timeout: float = TIMEOUT,
     on_file: Callable[[Path], None] = lambda _: None,
     say: Callable[[str], None] = print,
@@ -57,6 +58,7 @@ def predict_files_on_server(
         save: Of "instances", "classes" and "probabilities"; empty for the model's kind of labels.
         symmetries: Whether to average over the eight symmetries of the square, in eight requests.
         rule: Numbers of the `InstanceRule` to take instead of the model's.
+        overwrite: As `predict_files`.
         timeout: Seconds to wait for each answer.
         on_file: Called when a file is done.
         say: Takes a line for a person.
@@ -71,7 +73,7 @@ def predict_files_on_server(
     """
     with Client(server, timeout=timeout) as client:
         run, most_pixels = _served(client)
-        order = Order.of(run, files, out, save, rule)
+        order = Order.of(run, files, out, save, rule, overwrite=overwrite)
         for path in tracked(order.images, "checking images"):
             for _ in _pixels(order.run, path):
                 pass  # what cannot be read is found here
