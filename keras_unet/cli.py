@@ -87,6 +87,9 @@ for command in (train_command, doctor_command, inspect_command, report_command):
 )
 @click.option("--dask", help="tcp://HOST:PORT of a Dask scheduler, whose workers predict.")
 @click.option("--workers", type=int, help="Processes on this machine to predict in, by Dask.")
+@click.option(
+    "--overwrite", is_flag=True, help="Also replace files that keras-unet has not written."
+)
 @click.option("--quiet", is_flag=True, help="Print warnings only.")
 def predict_command(
     paths: tuple[Path, ...],
@@ -139,9 +142,11 @@ def predict_command(
 
 def _prediction(choices: dict[str, Any]) -> dict[str, Any]:
     """Parts what to write from the numbers of the rule."""
-    out, save, tta, axes = (choices.pop(name) for name in ("out", "save", "tta", "axes"))
+    names = ("out", "save", "tta", "axes", "overwrite")
+    out, save, tta, axes, overwrite = (choices.pop(name) for name in names)
     rule = {name: value for name, value in choices.items() if value is not None}
-    return {"out": out, "save": names_of(save), "symmetries": tta, "axes": axes, "rule": rule}
+    given = {"out": out, "save": names_of(save), "symmetries": tta, "rule": rule}
+    return given | {"axes": axes, "overwrite": overwrite}
 
 
 def _refuse(options: dict[str, Any], reason: str) -> None:
@@ -162,6 +167,9 @@ def _refuse(options: dict[str, Any], reason: str) -> None:
 @click.option("--report", type=_PATH, help="Write scores and pictures to an HTML file.")
 @click.option("--labels-hold", type=click.Choice(["auto", "classes", "instances"]), default="auto")
 @click.option("--ignore", type=int, help="Label value of pixels that are not to count.")
+@click.option(
+    "--overwrite", is_flag=True, help="Also replace a file that keras-unet has not written."
+)
 @click.option("--quiet", is_flag=True, help="Print warnings and the scores only.")
 def evaluate_command(
     predictions: Path,
@@ -171,6 +179,7 @@ def evaluate_command(
     report: Path | None,
     labels_hold: Any,
     ignore: int | None,
+    overwrite: bool,
     quiet: bool,
 ) -> None:
     """Score PREDICTIONS against LABELS, two folders, paired by file name.
@@ -192,6 +201,7 @@ def evaluate_command(
             ignore=ignore,
             json=json,
             report=report,
+            overwrite=overwrite,
         )
     print_scores(evaluation)
 

@@ -1,4 +1,4 @@
-"""Folders and files that are either written whole or not at all."""
+"""Folders and files that are either written whole or not at all, and say who has written them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+SOFTWARE = "keras_unet"
+"""What files say of the program that has written them."""
+
+_START = 4096  # bytes of a file, among which it says so
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MARKS = tuple(  # of JSON, HTML and PNG
+    re.compile(before + SOFTWARE.encode(), re.DOTALL)
+    for before in (
+        rb'\s*\{\s*"software": "',
+        rb'\s*<!DOCTYPE html>.*<meta name="generator" content="',
+        rb"\x89PNG\r\n\x1a\n.*tEXtSoftware\0",
+    )
+)
 
 _LEFTOVER = re.compile(r"\.[0-9a-f]{8}-.+")  # as `atomic` names its temporary files
 
@@ -128,6 +142,28 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def is_own(path: Path) -> bool:
+    """Tells whether a file, or the folder of an OME-Zarr image, was written by this program.
+
+    TIFF and PNG files say so in their Software tag, OME-Zarr images in their attributes, scores
+    and reports at their beginning. What is missing, damaged or unreadable is not.
+
+    Args:
+        path: The file or folder.
+    """
+    try:
+        if path.is_dir():
+            record = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+            return str(record["attributes"]["ome"]["_creator"]["name"]).startswith(SOFTWARE)
+        with path.open("rb") as file:
+            start = file.read(_START)
+        if start.startswith(_TIFF_SIGNATURES):
+            return _software_of_tiff(path).startswith(SOFTWARE)
+        return any(mark.match(start) for mark in _MARKS)
+    except Exception:  # noqa: BLE001 - of a damaged file, readers raise whatever they like
+        return False
+
+
 def make_folder(path: Path) -> Path:
     """Makes sure that `path` is a folder to which files can be written.
 
@@ -188,6 +224,13 @@ def check_name(path: Path) -> None:
     except UnicodeDecodeError:
         shown = name.decode("utf-8", "backslashreplace")
         raise ValueError(f"{shown}: the file's name is not UTF-8; rename it") from None
+
+
+def _software_of_tiff(path: Path) -> str:
+    import tifffile  # here, as --help reads no TIFF
+
+    with tifffile.TiffFile(path) as file:
+        return file.pages.first.software
 
 
 def _is_of_writing(error: OSError, temporary: Path) -> bool:

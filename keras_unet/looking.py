@@ -22,16 +22,21 @@ _PATH = click.Path(path_type=Path)
 
 @click.command("doctor")
 @click.option("--json", type=_PATH, help="Write what was found to a file.")
+@click.option(
+    "--overwrite", is_flag=True, help="Also replace a file that keras-unet has not written."
+)
 @click.option("--issue", is_flag=True, help="Print it as text to paste into an issue.")
 @click.pass_context
-def doctor_command(context: click.Context, json: Path | None, issue: bool) -> None:
+def doctor_command(context: click.Context, json: Path | None, issue: bool, overwrite: bool) -> None:
     """Say what is installed, which device and precision are used and why, and how fast it is.
 
     What is printed names no user and no path. Exit code 1 if something must be mended before
     anything works.
     """
     from keras_unet.jobs.doctor import diagnose
+    from keras_unet.jobs.folders import check_replaceable
 
+    check_replaceable(json, overwrite=overwrite)
     with progress_shown(quiet=not sys.stdout.isatty()), working("looking at TensorFlow"):
         found = diagnose()
     if json is not None:
@@ -90,8 +95,13 @@ def inspect_command(data: Path, out: Path, quiet: bool, **choices: Any) -> None:
 @click.argument("run_folder", metavar="RUN", type=_PATH)
 @click.option("--out", type=_PATH, help="File to write [default: RUN/report.html]")
 @click.option("--data", type=_PATH, help="The training images, if they have moved.")
+@click.option(
+    "--overwrite", is_flag=True, help="Also replace a file that keras-unet has not written."
+)
 @click.option("--quiet", is_flag=True, help="Print warnings only.")
-def report_command(run_folder: Path, out: Path | None, data: Path | None, quiet: bool) -> None:
+def report_command(
+    run_folder: Path, out: Path | None, data: Path | None, overwrite: bool, quiet: bool
+) -> None:
     """Write the report of RUN, a run or an ensemble: one HTML file to open in a browser, to keep.
 
     It shows the images held out with truth and prediction, the cells found worst and best, scores,
@@ -99,4 +109,5 @@ def report_command(run_folder: Path, out: Path | None, data: Path | None, quiet:
     """
     with progress_shown(quiet=quiet) as shown:
         job = import_quietly("keras_unet.jobs.reporting")
-        shown.say(f"written: {job.report_run(run_folder, out, data=data, say=shown.say)}")
+        chosen = {"data": data, "overwrite": overwrite}
+        shown.say(f"written: {job.report_run(run_folder, out, **chosen, say=shown.say)}")

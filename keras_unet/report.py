@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from skimage.segmentation import find_boundaries
 
-from keras_unet.files import atomic
+from keras_unet.files import SOFTWARE, atomic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -223,8 +224,10 @@ def montage(rows: Sequence[Sequence[Picture]], titles: Sequence[str]) -> Picture
 
 def write_png(path: Path, picture: Picture) -> None:
     """Writes a picture as a PNG file, whole or not at all."""
+    about = PngInfo()
+    about.add_text("Software", SOFTWARE)
     with atomic(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG")
+        Image.fromarray(picture).save(temporary, format="PNG", pnginfo=about)
 
 
 def _flat(name: str, values: ArrayLike) -> NDArray[Any]:

@@ -287,6 +287,8 @@ PREDICTIONS = {
     "file in the way": ("{run} {i}/c0.tif --out {i}/c1.tif", "c1.tif: expected a writable folder"),
     "unwritable": ("{run} {i}/c0.tif --out /proc/x", "/proc: expected a writable folder"),
     "onto itself": ("{run} {i}/c0.tif --out {i}", "c0.tif: expected an output that replaces none"),
+    "labels": ("{run} {i}/c0.tif --out {c}/labels", "labels/c0.tif: expected no file, or one"),
+    "beside": ("{run} {c}/images/c3.tif --save classes --out {i}", "images: .*with c0.tif, which"),
     "same stem": ("{run} {i}/c0.tif {c}/images/c0.tif", "Received c0 more than once"),
     "outputs": ("{run} {i}/c0.tif --save classes,masks", "save must be of.*Received: masks"),
     "tile": ("{run} {i}/c0.tif --tile 47", "tile_size must be"),

@@ -4,22 +4,32 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
+from keras_unet.data.images import write_tiff
+from keras_unet.data.parts import Parts, write_ome_zarr, write_tiled_tiff
 from keras_unet.files import (
     atomic,
     atomic_folder,
     check_name,
     drafted,
+    is_own,
     leftovers,
     made_folder,
     make_folder,
     remove_leftovers,
     write_json,
 )
+from keras_unet.html.page import Page, write_page
+from keras_unet.jobs.evaluate import Evaluation
+from keras_unet.jobs.scoring import Scores
+from keras_unet.report import write_png
 
 
 def names_in(folder: Path) -> list[str]:
@@ -277,3 +287,121 @@ def test_names_that_are_not_utf8_are_refused() -> None:
         ValueError, match=r"^folder/gr\\xfcn\.tif: the file's name is not UTF-8; ren"
     ):
         check_name(bad)
+
+
+PIXELS = np.zeros((3, 40, 50), np.uint8)
+
+
+def tiff_of_planes(path: Path) -> None:
+    write_tiff(path, PIXELS, axes="ZYX")
+
+
+def tiled(path: Path) -> None:
+    write_tiled_tiff(path, parts())
+
+
+def parts() -> Parts:
+    def read(place: tuple[int, ...], window: tuple[slice, slice]) -> np.ndarray:
+        return PIXELS[(*place, *window)]
+
+    return Parts(PIXELS.shape, PIXELS.dtype, "ZYX", read)
+
+
+def zarr_image(path: Path) -> None:
+    write_ome_zarr(path, parts())
+
+
+def picture(path: Path) -> None:
+    write_png(path, np.zeros((40, 50, 3), np.uint8))
+
+
+def page(path: Path) -> None:
+    write_page(path, Page(title="a", summary="b"))
+
+
+def scores(path: Path) -> None:
+    write_json(path, Evaluation((), {}, Scores({}), from_probabilities=False, missing=()).to_dict())
+
+
+@pytest.mark.parametrize("write", [tiff_of_planes, tiled, zarr_image, picture, page, scores])
+def test_what_this_program_writes_is_its_own(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    write(tmp_path / "a")
+    assert is_own(tmp_path / "a")
+
+
+@pytest.mark.parametrize("write", [tiff_of_planes, tiled])
+def test_a_tiff_says_so_in_its_software_tag(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    write(tmp_path / "a.tif")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert file.pages.first.software == "keras_unet"
+
+
+def tiff_of_others(path: Path) -> None:
+    tifffile.imwrite(path, PIXELS, photometric="minisblack", description="not by keras_unet")
+
+
+def tiff_without_software(path: Path) -> None:
+    tifffile.imwrite(path, PIXELS, photometric="minisblack", software=False)
+
+
+def saved_again(path: Path) -> None:
+    tiff_of_planes(path)
+    tifffile.imwrite(path, tifffile.imread(path), photometric="minisblack")
+
+
+def cut(path: Path) -> None:
+    tiff_of_planes(path)
+    path.write_bytes(path.read_bytes()[:12])
+
+
+def png_of_others(path: Path) -> None:
+    Image.fromarray(PIXELS[0]).save(path, format="PNG")
+
+
+def zarr_of_others(path: Path) -> None:
+    zarr_image(path)
+    record = path / "zarr.json"
+    record.write_text(record.read_text().replace("keras_unet", "another"))
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def empty(path: Path) -> None:
+    path.touch()
+
+
+def json_that_says_it_late(path: Path) -> None:
+    write_json(path, {"a": 1, "software": "keras_unet"})
+
+
+def page_of_others(path: Path) -> None:
+    path.write_text("<!DOCTYPE html><p>Made with keras_unet")
+
+
+def missing(path: Path) -> None:
+    assert not path.exists()
+
+
+OF_OTHERS = [
+    tiff_of_others,
+    tiff_without_software,
+    saved_again,
+    cut,
+    png_of_others,
+    zarr_of_others,
+    folder,
+    empty,
+    json_that_says_it_late,
+    page_of_others,
+    missing,
+]
+
+
+@pytest.mark.parametrize("write", OF_OTHERS)
+def test_what_others_write_or_is_damaged_is_not(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    write(tmp_path / "a")
+    assert not is_own(tmp_path / "a")

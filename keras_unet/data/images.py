@@ -26,7 +26,7 @@ from PIL import Image
 from keras_unet.data.calibration import Spacing, spacing_of_tiff, tiff_options
 from keras_unet.data.tiffs import check_room, has_alpha, tiff_image
 from keras_unet.data.wording import counted
-from keras_unet.files import atomic
+from keras_unet.files import SOFTWARE, atomic
 from keras_unet.quiet import compiled_code_silent
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
@@ -274,6 +274,7 @@ def write_tiff(
             array,
             photometric="minisblack",
             compression="zlib",
+            software=SOFTWARE,
             **tiff_options(
                 spacing or Spacing(), axes, array.dtype if array.nbytes < _LARGEST_TIFF else None
             ),

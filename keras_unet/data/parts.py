@@ -17,7 +17,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from keras_unet.data.calibration import Spacing, tiff_options
-from keras_unet.files import atomic, atomic_folder
+from keras_unet.files import SOFTWARE, atomic, atomic_folder
 from keras_unet.tracking import tracked
 
 TILE = 512
@@ -76,6 +76,7 @@ def write_tiled_tiff(path: Path, parts: Parts) -> None:
             tile=(TILE, TILE),
             photometric="minisblack",
             compression="zlib",
+            software=SOFTWARE,
             **options,
         )
 
@@ -138,7 +139,7 @@ def _multiscales(path: Path, parts: Parts) -> dict[str, Any]:
     ]
     name = path.name.removesuffix(".ome.zarr")
     pyramid = {"name": name, "axes": axes, "datasets": datasets, "type": "nearest"}
-    return {"version": "0.5", "multiscales": [pyramid]}
+    return {"version": "0.5", "_creator": {"name": SOFTWARE}, "multiscales": [pyramid]}
 
 
 def _transformations(parts: Parts, level: int) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from keras_unet.files import atomic, make_folder
+from keras_unet.files import SOFTWARE, atomic, make_folder
 from keras_unet.report import Picture
 
 _QUALITY = 88  # of a photograph, out of 100; drawings are kept to the last bit
@@ -117,7 +117,7 @@ def environment() -> Environment:
 
 def render(page: Page) -> str:
     """Makes the HTML of a page."""
-    return environment().get_template("report.html").render(page=page)
+    return environment().get_template("report.html").render(page=page, software=SOFTWARE)
 
 
 def write_page(path: Path, page: Page) -> Path:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from keras_unet.files import SOFTWARE
 from keras_unet.jobs.gpus import GpuFacts, Verdict, listed_gpus, missing_libraries, verdict
 from keras_unet.machine import Machine, in_gigabytes
 from keras_unet.packages import DISTRIBUTION, Package, installed_version, packages_of
@@ -83,7 +84,12 @@ class Diagnosis:
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON."""
         problems = [problem._asdict() for problem in self.problems]
-        return {"facts": self.facts, "problems": problems, "benchmark": self.figures}
+        return {
+            "software": SOFTWARE,
+            "facts": self.facts,
+            "problems": problems,
+            "benchmark": self.figures,
+        }
 
     def to_markdown(self) -> str:
         """Writes all of it as text to paste into an issue."""

@@ -10,10 +10,10 @@ from typing import Any, Literal
 from keras_unet.data.labels import detect_scheme
 from keras_unet.data.schemes import Kind
 from keras_unet.data.wording import counted
-from keras_unet.files import make_folder, write_json
+from keras_unet.files import SOFTWARE, make_folder, write_json
 from keras_unet.html.page import Page, write_page
 from keras_unet.jobs.comparing import Comparison, compare, read_labels
-from keras_unet.jobs.folders import check_writable
+from keras_unet.jobs.folders import check_replaceable, check_writable
 from keras_unet.jobs.pairing import Reference, Scored, find_references, pair
 from keras_unet.jobs.scoring import (
     DEFAULT_METRICS,
@@ -51,6 +51,7 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON."""
         return {
+            "software": SOFTWARE,
             "metrics": list(self.metrics),
             "images": {name: row.to_dict() for name, row in self.rows.items()},
             "overall": self.overall.to_dict(),
@@ -68,6 +69,7 @@ def evaluate_folders(
     ignore: int | None = None,
     json: Path | None = None,
     report: Path | None = None,
+    overwrite: bool = False,
 ) -> Evaluation:
     """Scores the predictions of a folder against the labels of another, paired by name.
 
@@ -86,10 +88,11 @@ def evaluate_folders(
         json: File to write the scores to.
         report: HTML file to write, with the scores, truth and prediction in pictures, and the cells
             found worst and best.
+        overwrite: Whether these two may replace files that this program has not written.
 
     Raises:
-        ValueError: If no label has a prediction, sizes differ, a file holds no labels, or a metric
-            is unknown or lacks what it needs.
+        ValueError: If no label has a prediction, sizes differ, a file holds no labels, a metric is
+            unknown or lacks what it needs, or a file to write is there and another's.
         OSError: If a folder is missing, or the file cannot be written.
     """
     chosen = chosen_metrics(metrics)
@@ -100,6 +103,7 @@ def evaluate_folders(
     for path in (json, report):
         if path is not None:
             check_writable(path.parent)
+            check_replaceable(path, overwrite=overwrite)
     evaluation, images = _evaluate(references, pairs, chosen, kind, ignore)
     if json is not None:
         make_folder(json.parent)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from keras_unet.files import make_folder
+from keras_unet.files import is_own, make_folder
 
 LOCK = ".lock"
 """File in a folder that is claimed; it stays there, and says nothing of itself."""
@@ -99,3 +99,20 @@ def check_new_file(path: Path, ending: str) -> None:
             "name, or remove it first"
         )
     check_writable(path.parent)
+
+
+def check_replaceable(path: Path | None, *, overwrite: bool) -> None:
+    """Makes sure that a file to write is missing, or was written by this program.
+
+    Args:
+        path: The file; None for none.
+        overwrite: Whether a person has asked to replace it whatever it is.
+
+    Raises:
+        ValueError: It is another's.
+    """
+    if path is not None and not overwrite and path.exists() and not is_own(path):
+        raise ValueError(
+            f"{path}: expected no file, or one that keras-unet has written. Received another; "
+            "choose another name, or replace it by --overwrite"
+        )

@@ -31,6 +31,7 @@ from keras_unet.files import made_folder
 from keras_unet.instances import InstanceRule, cell_probability, label_instances
 from keras_unet.jobs.folders import check_writable
 from keras_unet.jobs.outputs import Form, Output, output_path, owner_of
+from keras_unet.jobs.replacing import check_outputs
 from keras_unet.runs import Run
 from keras_unet.tracking import tracked
 
@@ -101,6 +102,8 @@ class Order:
         save: Sequence[str],
         rule: Mapping[str, Any] | None,
         form: Form | None = None,
+        *,
+        overwrite: bool = False,
     ) -> Order:
         """Takes an order as a person gives it.
 
@@ -111,11 +114,13 @@ class Order:
             save: Of "instances", "classes" and "probabilities"; empty for the run's kind of labels.
             rule: Numbers of the `InstanceRule` to take instead of the run's.
             form: "tiff" or "ome-zarr"; None for what the images are.
+            overwrite: Whether outputs may replace files that this program has not written, the
+                images aside, and be written among them.
 
         Raises:
             ValueError: If outputs of two files would have one name, an output would replace an
-                image, an output is unknown, or a number of the rule is out of range or of no
-                effect.
+                image or come to lie among files of others, see `check_outputs`, an output is
+                unknown, or a number of the rule is out of range or of no effect.
             OSError: If a file is missing, or the folder cannot be written.
         """
         outputs = _outputs(save, run)
@@ -124,6 +129,8 @@ class Order:
         _refuse_same_names(order.images)
         check_writable(out)
         order.refuse_to_replace_images()
+        if not overwrite:
+            check_outputs(out, order.targets, order.images)
         return order
 
     def refuse_to_replace_images(self) -> None:
@@ -141,6 +148,11 @@ class Order:
                         f"{target}: expected an output that replaces none of the images. Received "
                         f"the folder of {path.name} itself; choose another"
                     )
+
+    @property
+    def targets(self) -> list[Path]:
+        """All files that are to be written."""
+        return [self.target(path, name) for path in self.images for name in self.outputs]
 
     def form_of(self, path: Path) -> Form:
         """Returns in which form the outputs of an image are written."""

@@ -34,6 +34,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     rule: Mapping[str, Any] | None = None,
     storage: Storage | None = None,
     axes: str | None = None,
+    overwrite: bool = False,
     on_file: Callable[[Path], None] = lambda _: None,
     on_tiles: OnTiles = unwatched,
     say: Callable[[str], None] = print,
@@ -64,6 +65,8 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         rule: Numbers of the `InstanceRule` to take instead of the run's.
         storage: How outputs are stored and images held; None for what the images are.
         axes: Axes of images that state none, or others, such as "YXC".
+        overwrite: Whether outputs may replace files that this program has not written, and be
+            written into a folder of images or labels. One of `files` is never replaced.
         on_file: Called when a file is done.
         on_tiles: Called after each tile of an image that is predicted by parts.
         say: Takes a line for a person.
@@ -73,14 +76,14 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
 
     Raises:
         ValueError: If an image cannot be read or does not suit the run, outputs of two files would
-            have one name, an output would replace an image, an output is unknown, or a number of
-            the rule is out of range or of no effect.
+            have one name, an output would replace an image or come to lie among files of others, an
+            output is unknown, or a number of the rule is out of range or of no effect.
         OSError: If a file or the run is missing, the folder cannot be written, or memory does not
             hold the smallest tile.
     """
     runs = load_runs(run_folder)
     storage = storage or Storage()
-    order = Order.of(runs[0], files, out, save, rule, storage.form)
+    order = Order.of(runs[0], files, out, save, rule, storage.form, overwrite=overwrite)
     for line in unread(files):
         say(line)
     streamed = {path for path in order.images if _is_streamed(order, path, storage.stream, axes)}

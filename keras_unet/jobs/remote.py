@@ -32,7 +32,7 @@ from keras_unet.tracking import tracked
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
 
-def predict_files_on_server(
+def predict_files_on_server(  # noqa: PLR0913 - as predict_files
     server: str,
     files: Sequence[Path],
     out: Path,
@@ -40,6 +40,7 @@ def predict_files_on_server(
     save: Sequence[str] = (),
     symmetries: bool = False,
     rule: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
     timeout: float = TIMEOUT,
     axes: str | None = None,
     on_file: Callable[[Path], None] = lambda _: None,
@@ -58,6 +59,7 @@ def predict_files_on_server(
         save: Of "instances", "classes" and "probabilities"; empty for the model's kind of labels.
         symmetries: Whether to average over the eight symmetries of the square, in eight requests.
         rule: Numbers of the `InstanceRule` to take instead of the model's.
+        overwrite: As `predict_files`.
         timeout: Seconds to wait for each answer.
         axes: Axes of images that state none, or others, such as "YXC".
         on_file: Called when a file is done.
@@ -73,7 +75,7 @@ def predict_files_on_server(
     """
     with Client(server, timeout=timeout) as client:
         run, most_pixels = _served(client)
-        order = Order.of(run, files, out, save, rule)
+        order = Order.of(run, files, out, save, rule, overwrite=overwrite)
         for line in unread(files):
             say(line)
         for path in tracked(order.images, "checking images"):

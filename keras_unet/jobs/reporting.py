@@ -16,7 +16,7 @@ from keras_unet.ensembles import Ensemble, is_ensemble
 from keras_unet.files import make_folder
 from keras_unet.html.page import Page, write_page
 from keras_unet.jobs.comparing import Comparison
-from keras_unet.jobs.folders import check_writable
+from keras_unet.jobs.folders import check_replaceable, check_writable
 from keras_unet.jobs.networks import load_network, load_runs
 from keras_unet.jobs.pages import page_of_ensemble_without_images, page_without_images
 from keras_unet.jobs.preparing import weight_maps
@@ -56,6 +56,7 @@ def report_run(
     out: Path | None = None,
     *,
     data: Path | None = None,
+    overwrite: bool = False,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Writes the report of a run or of an ensemble.
@@ -68,13 +69,15 @@ def report_run(
         out: File to write; None for `report.html` in its folder. An older one is replaced.
         data: The training images, if they have moved since. Where they are not found, the report
             says so and shows no images.
+        overwrite: Whether a file may be replaced that this program has not written.
         say: Takes a line for a person.
 
     Returns:
         The file.
 
     Raises:
-        ValueError: If a record cannot be read, or the images are others than those of the run.
+        ValueError: If a record cannot be read, the images are others than those of the run, or the
+            file is there and another's.
         OSError: If the run or `data` is missing or not trained yet, or the file cannot be written.
     """
     path = out or run_folder / REPORT
@@ -85,6 +88,7 @@ def report_run(
         runs = (Run.load(run_folder),)
         page = page_without_images(runs[0])
     check_writable(path.parent)
+    check_replaceable(path, overwrite=overwrite)
     samples = _samples(runs[0], data)
     if samples is None:
         folder = runs[0].record["data"]["folder"]

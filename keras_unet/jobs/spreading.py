@@ -54,6 +54,7 @@ def spread_files(  # noqa: PLR0913 - as predict_files
     symmetries: bool = False,
     rule: Mapping[str, Any] | None = None,
     form: Form | None = None,
+    overwrite: bool = False,
     on_file: Callable[[Path], None] = lambda _: None,
     on_tiles: OnTiles = unwatched,
     say: Callable[[str], None] = print,
@@ -78,6 +79,7 @@ def spread_files(  # noqa: PLR0913 - as predict_files
         symmetries: As `predict_files`.
         rule: As `predict_files`.
         form: "tiff" or "ome-zarr"; None for what the images are.
+        overwrite: As `predict_files`.
         on_file: As `predict_files`.
         on_tiles: Called when some tiles are predicted.
         say: As `predict_files`.
@@ -95,7 +97,7 @@ def spread_files(  # noqa: PLR0913 - as predict_files
     require("large", "zarr")
     runs = load_runs(run_folder.absolute())
     paths = [path.absolute() for path in files]
-    order = Order.of(runs[0], paths, out.absolute(), save, rule, form)
+    order = Order.of(runs[0], paths, out.absolute(), save, rule, form, overwrite=overwrite)
     for line in unread(paths):
         say(line)
     precision = choose_precision(precision) if precision == "auto" else precision

@@ -229,6 +229,13 @@ def test_the_command_prints_a_table_or_text_and_writes_json(monkeypatch, really,
     assert "useful pixels/s" in table.output
     assert "keras-unet doctor --issue" in table.output
     assert json.loads((tmp_path / "new" / "doctor.json").read_text()) == really.to_dict()
+    mine = tmp_path / "mine.json"
+    mine.write_text("{}")
+    refused = CliRunner().invoke(main, ["doctor", "--json", str(mine)])
+    assert "mine.json: expected no file, or one that keras-unet has written" in refused.stderr
+    for _ in range(2):  # the second replaces its own
+        CliRunner().invoke(main, ["doctor", "--json", str(mine), "--overwrite"])
+        assert json.loads(mine.read_text())["software"] == "keras_unet"
     text = CliRunner().invoke(main, ["doctor", "--issue"])
     assert text.output == really.to_markdown() + "\n"
 

@@ -159,6 +159,7 @@ def test_json_holds_all_of_it(tmp_path):
     ]
     none = {"tp": 0, "ap": None, "f1": None, "pq": None}
     assert json.loads(text) == {
+        "software": "keras_unet",
         "metrics": ["pixels", "ctc", "matching"],
         "images": {
             "a": PERFECT | {"matching": found_two},
@@ -356,3 +357,15 @@ def test_a_report_of_classes_and_of_a_challenge(tmp_path):
     assert '<th scope="row">v rand</th><td>1.0000</td>' in text
     assert 'id="cells"' not in text
     assert "Pixel errors are from probabilities" in text
+
+
+@pytest.mark.parametrize("option", ["json", "report"])
+def test_a_file_of_others_is_not_replaced_unless_asked(tmp_path, option):
+    labels, path = write(tmp_path / "labels", a=TWO_CELLS), tmp_path / "mine"
+    path.write_text("mine")
+    with pytest.raises(ValueError, match="mine: expected no file, or one that keras-unet has wri"):
+        evaluate_folders(labels, labels, **{option: path})
+    assert path.read_text() == "mine"
+    evaluate_folders(labels, labels, **{option: path}, overwrite=True)
+    evaluate_folders(labels, labels, **{option: path})  # its own
+    assert "keras_unet" in path.read_text()

@@ -3,7 +3,15 @@ import sys
 
 import pytest
 
-from keras_unet.jobs.folders import check_new, check_new_file, check_writable, claimed, visible
+from keras_unet.files import write_json
+from keras_unet.jobs.folders import (
+    check_new,
+    check_new_file,
+    check_replaceable,
+    check_writable,
+    claimed,
+    visible,
+)
 
 
 def listing(folder):
@@ -80,3 +88,14 @@ def test_a_claim_ends_with_its_block(tmp_path):
     for _ in range(2):
         with pytest.raises(ValueError, match="broken"), claimed(tmp_path):
             raise ValueError("broken")
+
+
+def test_a_file_to_write_is_missing_or_its_own(tmp_path):
+    check_replaceable(None, overwrite=False)
+    check_replaceable(tmp_path / "a.json", overwrite=False)
+    write_json(tmp_path / "own.json", {"software": "keras_unet"})
+    check_replaceable(tmp_path / "own.json", overwrite=False)
+    write_json(tmp_path / "b.json", {})
+    with pytest.raises(ValueError, match=r"b.json: expected no file, or .*it by --overwrite$"):
+        check_replaceable(tmp_path / "b.json", overwrite=False)
+    check_replaceable(tmp_path / "b.json", overwrite=True)

@@ -144,9 +144,12 @@ def test_older_pictures_are_replaced_and_other_files_are_safe(cells, tmp_path):
     out = tmp_path / "out"
     inspect_folder(cells, out, OPTIONS, say=lambda _: None)
     inspect_folder(cells, out, OPTIONS, say=lambda _: None)
+    shutil.copytree(out, tmp_path / "other")
     (out / "mine.txt").touch()
-    with pytest.raises(FileExistsError, match=r"out: expected a new or empty folder for the pict"):
-        inspect_folder(cells, out, OPTIONS, say=lambda _: None)
+    (tmp_path / "other" / "tiles.png").write_text("mine")
+    for folder in (out, tmp_path / "other"):
+        with pytest.raises(FileExistsError, match=r"expected a new or empty folder for the pict"):
+            inspect_folder(cells, folder, OPTIONS, say=lambda _: None)
 
 
 def invoke(*arguments):

@@ -240,8 +240,42 @@ def test_bad_input_is_refused_before_anything_is_written(
 
 def test_a_png_is_replaced_by_nothing_and_may_be_predicted_where_it_lies(trained, tmp_path):
     image = grey(tmp_path / "a.png", dtype=np.uint8)
-    assert predict(trained, [image], tmp_path) == [tmp_path / "a.tif"]
+    with pytest.raises(ValueError, match="one that holds an image to predict; choose another"):
+        predict(trained, [image], tmp_path)
+    assert predict(trained, [image], tmp_path, overwrite=True) == [tmp_path / "a.tif"]
     assert read_planes(image).shape == (1, 40, 50, 1)
+
+
+def test_labels_drawn_by_hand_are_not_replaced_unless_asked(trained, cells, tmp_path):
+    data = shutil.copytree(cells, tmp_path / "data")
+    before = contents(data)
+    with pytest.raises(ValueError, match=r"labels/c0.tif: expected no file, or one that keras-un"):
+        predict(trained, [data / "images"], data / "labels")
+    assert contents(data) == before
+    predict(trained, [data / "images"], data / "labels", overwrite=True)
+    assert contents(data / "images").items() < before.items()
+    assert not contents(data / "labels").items() & before.items()
+
+
+def test_an_image_is_never_replaced(trained, cells, tmp_path):
+    data = shutil.copytree(cells, tmp_path / "data")
+    with pytest.raises(ValueError, match="expected an output that replaces none of the images"):
+        predict(trained, [data / "images"], data / "images", overwrite=True)
+
+
+@pytest.mark.parametrize("form", ["tiff", "ome-zarr"])
+def test_predictions_are_replaced_by_the_next(trained, cells, tmp_path, form):
+    storage, save = Storage(form), ["instances", "probabilities"]
+    first = predict(trained, [cells / "images"], tmp_path / "out", storage=storage, save=save)
+    assert predict(trained, [cells / "images"], tmp_path / "out", storage=storage) == first[::2]
+
+
+def test_a_folder_in_the_place_of_an_image_is_not_replaced(trained, cells, tmp_path):
+    (tmp_path / "out" / "c0.ome.zarr" / "mine").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"c0.ome.zarr: expected no file"):
+        predict(
+            trained, [cells / "images"], tmp_path / "out", storage=Storage("ome-zarr", stream=True)
+        )
 
 
 def test_a_run_without_a_model_is_refused(changed_run, tmp_path):

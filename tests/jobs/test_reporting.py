@@ -147,6 +147,12 @@ def invoke(*arguments):
 def test_the_command(run, tmp_path):
     result = invoke("report", run, "--out", tmp_path / "a.html")
     assert result.output == f"written: {tmp_path / 'a.html'}\n"
+    assert invoke("report", run, "--out", tmp_path / "a.html").exit_code == 0
+    (tmp_path / "a.html").write_text("mine")
+    result = invoke("report", run, "--out", tmp_path / "a.html")
+    assert "a.html: expected no file, or one that keras-unet has written" in result.stderr
+    assert (tmp_path / "a.html").read_text() == "mine"
+    assert invoke("report", run, "--out", tmp_path / "a.html", "--overwrite").exit_code == 0
 
 
 def test_no_run_and_an_unfinished_ensemble_are_refused_in_one_line(run, tmp_path):

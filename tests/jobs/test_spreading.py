@@ -250,6 +250,13 @@ def test_bad_input_is_refused_before_any_worker_is_asked(
     assert not (tmp_path / "out").exists()
 
 
+def test_labels_drawn_by_hand_are_not_replaced(trained, cells):
+    before = (cells / "labels" / "c0.tif").read_bytes()
+    with pytest.raises(ValueError, match=r"labels/c0.tif: expected no file, or one that keras-un"):
+        spread_files(trained, [cells / "images"], cells / "labels", Cluster("tcp://no:1"))
+    assert (cells / "labels" / "c0.tif").read_bytes() == before
+
+
 class Died:
     address = "tcp://a:1"
 

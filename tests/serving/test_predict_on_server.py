@@ -144,6 +144,7 @@ REFUSED = {
     "file": ("--server {s} {i} nowhere.png", "nowhere.png: no such file"),
     "outputs": ("--server {s} {i} --save masks", "save must be of .*Received: masks"),
     "onto itself": ("--server {s} {i} --out {i}", "replaces none of the images"),
+    "labels": ("--server {s} {c}/images --out {i}", "images/c0.tif: expected no file, or one"),
     "rule": ("--server {s} {i} --save probabilities --gap 1", "gap: numbers for instances"),
     "no file": ("--server {s}", "Missing argument 'RUN FILES...'"),
 }
@@ -155,7 +156,7 @@ def test_what_goes_wrong_is_one_line_and_leaves_nothing(
 ):
     monkeypatch.setattr("keras_unet.client.PAUSE_SECONDS", 0.01)
     folder = shutil.copytree(cells / "images", tmp_path / "images")
-    places = {"s": served.address("grpc"), "r": trained, "i": folder}
+    places = {"s": served.address("grpc"), "r": trained, "i": folder, "c": cells}
     before = set(tmp_path.rglob("*"))
     arguments = words.format(**places).split()
     out = [] if "--out" in arguments else ["--out", tmp_path / "out"]
