@@ -117,7 +117,8 @@ def drafted(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as JSON, whole or not at all.
 
-    NumPy values become plain ones. NaN and infinities, which JSON lacks, become `null`.
+    NumPy values become plain ones. NaN and infinities, which JSON lacks, become `null`. Bytes of a
+    file's name that are no text become JSON's escapes, and are read as they were.
 
     Args:
         path: Path of the file; its folder exists.
@@ -125,7 +126,7 @@ def write_json(path: Path, value: Any) -> None:
     """
     text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def make_folder(path: Path) -> Path:
@@ -150,6 +151,23 @@ def make_folder(path: Path) -> Path:
             f"{path}: expected a writable folder, or a place where one can be created. "
             f"The system said: {reason}. Choose another folder."
         ) from error
+
+
+def check_name(path: Path) -> None:
+    """Checks that a file's name is text; unpacked from another system's archive, it may be none.
+
+    Args:
+        path: The file; its folders are not looked at.
+
+    Raises:
+        ValueError: If the bytes of the name are not UTF-8.
+    """
+    name = os.fsencode(path.name)
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError as error:
+        escaped = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise ValueError(f"{escaped}: the file's name is not UTF-8; rename it") from error
 
 
 @contextmanager

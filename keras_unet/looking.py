@@ -33,7 +33,7 @@ def doctor_command(context: click.Context, json: Path | None, issue: bool) -> No
     from keras_unet.jobs.doctor import diagnose
 
     with progress_shown(quiet=not sys.stdout.isatty()), working("looking at TensorFlow"):
-        found = diagnose()
+        found = diagnose(environment=context.obj)
     if json is not None:
         make_folder(json.parent)
         write_json(json, found.to_dict())

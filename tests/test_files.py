@@ -12,6 +12,7 @@ import pytest
 from keras_unet.files import (
     atomic,
     atomic_folder,
+    check_name,
     drafted,
     leftovers,
     made_folder,
@@ -267,3 +268,23 @@ class TestMadeFolder:
         with pytest.raises(ValueError, match="late"), made_folder(tmp_path):
             raise ValueError("late")
         assert tmp_path.is_dir()
+
+
+@pytest.mark.parametrize("name", ["cell.tif", "z\u00fcrich.tif", "\u7d30\u80de.tif"])
+def test_a_name_that_is_text_passes(name):
+    check_name(Path(os.fsdecode(name.encode())))
+
+
+def test_a_name_that_is_not_utf8_is_named_printably():
+    path = Path("cells") / os.fsdecode(b"z\xfcrich.tif")
+    with pytest.raises(ValueError, match="not UTF-8") as caught:
+        check_name(path)
+    assert str(caught.value) == (
+        r"cells/z\xfcrich.tif: the file's name is not UTF-8; rename it".replace("/", os.sep)
+    )
+
+
+def test_json_keeps_a_name_that_is_not_utf8(tmp_path):
+    name = os.fsdecode(b"z\xfcrich.tif")
+    write_json(tmp_path / "run.json", {"name": name})
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8")) == {"name": name}
