@@ -17,7 +17,7 @@ from keras_unet.formats import FORMATS
 from keras_unet.learning import train_command
 from keras_unet.looking import doctor_command, inspect_command, report_command
 from keras_unet.scoreboard import print_scores
-from keras_unet.terminal import import_quietly, one_line_errors
+from keras_unet.terminal import import_quietly, one_line_errors, prepare_process
 from keras_unet.tracking import progress_shown
 
 _PATH = click.Path(path_type=Path)
@@ -28,6 +28,7 @@ class _Commands(click.Group):
     """The commands; what goes wrong in any of them ends in one line."""
 
     def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        context.obj = prepare_process()  # before Keras is imported, and before any message
         with one_line_errors():
             return super().parse_args(context, arguments)
 

@@ -131,7 +131,8 @@ def drafted(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as JSON, whole or not at all.
 
-    NumPy values become plain ones. NaN and infinities, which JSON lacks, become `null`.
+    NumPy values become plain ones. NaN and infinities, which JSON lacks, become `null`. Bytes of a
+    file's name that are no text become JSON's escapes, and are read as they were.
 
     Args:
         path: Path of the file; its folder exists.
@@ -139,7 +140,7 @@ def write_json(path: Path, value: Any) -> None:
     """
     text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def is_own(path: Path) -> bool:

@@ -38,7 +38,7 @@ def doctor_command(context: click.Context, json: Path | None, issue: bool, overw
 
     check_replaceable(json, overwrite=overwrite)
     with progress_shown(quiet=not sys.stdout.isatty()), working("looking at TensorFlow"):
-        found = diagnose()
+        found = diagnose(environment=context.obj)
     if json is not None:
         make_folder(json.parent)
         write_json(json, found.to_dict())

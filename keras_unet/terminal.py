@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -54,6 +55,23 @@ def one_line_errors() -> Iterator[None]:
             f"not enough memory{reason}; take a smaller --tile, or train with fewer --base-filters "
             "or a smaller --batch-size"
         ) from error
+
+
+def prepare_process() -> dict[str, str]:
+    """Makes this process, and those that it starts, independent of a terminal's settings.
+
+    Nothing is drawn on a screen, so matplotlib's backend is Agg, whatever a notebook's kernel has
+    handed on; what the encoding of the terminal lacks is written as an escape.
+
+    Returns:
+        The environment as it was before.
+    """
+    before = dict(os.environ)
+    os.environ["MPLBACKEND"] = "Agg"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    return before
 
 
 def import_quietly(module: str) -> Any:

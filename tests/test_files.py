@@ -405,3 +405,9 @@ def test_what_others_write_or_is_damaged_is_not(
 ) -> None:
     write(tmp_path / "a")
     assert not is_own(tmp_path / "a")
+
+
+def test_json_keeps_a_name_that_is_not_utf8(tmp_path):
+    name = os.fsdecode(b"z\xfcrich.tif")
+    write_json(tmp_path / "run.json", {"name": name})
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8")) == {"name": name}

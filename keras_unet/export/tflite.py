@@ -147,7 +147,7 @@ def _with_metadata(content: bytes, artefact: Artefact, quantisation: Quantisatio
     model = parts.ModelT.InitFromPackedBuf(content)
     text = json.dumps(_metadata(model.subgraphs[0], artefact, quantisation), ensure_ascii=False)
     buffer, entry = parts.BufferT(), parts.MetadataT()
-    buffer.data = np.frombuffer(text.encode(), np.uint8)
+    buffer.data = np.frombuffer(text.encode("utf-8", "backslashreplace"), np.uint8)
     entry.name, entry.buffer = METADATA, len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or ()), entry]

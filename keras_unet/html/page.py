@@ -132,7 +132,9 @@ def write_page(path: Path, page: Page) -> Path:
     """
     make_folder(path.parent)
     with atomic(path) as temporary:
-        temporary.write_text(render(page), encoding="utf-8")
+        # Names of files hold bytes where the locale's encoding lacks their letters.
+        stored = render(page).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        temporary.write_text(stored, encoding="utf-8")
     return path
 
 

@@ -33,6 +33,26 @@ _STAGES = {  # of the probe, and what a person calls them
     "benchmark": "a small network does not train and predict",
 }
 
+_SETTINGS = {  # of the environment, and what comes of them
+    "MPLBACKEND": "of no effect on commands, which draw with Agg",
+    "KERAS_BACKEND": "must be tensorflow",
+    "KERAS_HOME": "the folder of keras.json",
+    "TF_USE_LEGACY_KERAS": "of no effect unless tf_keras is installed; networks are of Keras 3",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "TensorFlow's: whether memory of a GPU is taken as needed",
+    "CUDA_VISIBLE_DEVICES": "CUDA's: which GPUs there are",
+    "TF_ENABLE_ONEDNN_OPTS": "TensorFlow's: 0 is slower on most processors",
+    "PYTHONIOENCODING": "what it lacks is printed as an escape",
+}
+_KERAS_SETTINGS = {  # of keras.json: Keras's default, and what comes of another value
+    "backend": ("tensorflow", "must be tensorflow, unless KERAS_BACKEND is"),
+    "floatx": ("float32", "of no effect; types are chosen by --precision"),
+    "image_data_format": ("channels_last", "of no effect; the last axis is that of channels"),
+}
+_MOST_LETTERS = 60  # of a setting
+_OWN_WORDS = re.compile(r"KERAS_BACKEND|keras\.json|MPLBACKEND")  # of causes that no package mends
+_NO_MODULE = re.compile(r"No module named '(?P<name>\w+)")
+_OF_TENSORFLOW = {"tensorflow", "keras", "keras_unet"}
+
 Facts = Mapping[str, Mapping[str, str]]
 
 
@@ -103,17 +123,19 @@ class Diagnosis:
         return "\n".join(["```", *lines, "```", *amiss])
 
 
-def diagnose(folder: Path = Path()) -> Diagnosis:
+def diagnose(folder: Path = Path(), *, environment: Mapping[str, str] | None = None) -> Diagnosis:
     """Looks at this environment, and times a small network for two seconds.
 
     Args:
         folder: A folder on the disk that files would be written to.
+        environment: The environment's variables as a person has set them; None for those that are.
     """
     machine, packages, probed = Machine.here(folder), packages_of(), _probe()
     gpu = _gpu(probed)
     facts = {
         "machine": _of_machine(machine),
         "packages": _of_packages(packages),
+        "settings": _of_settings(os.environ if environment is None else environment),
         "TensorFlow": _of_tensorflow(probed, gpu),
         "speed": _of_speed(probed),
     }
@@ -181,6 +203,43 @@ def _of_packages(packages: Sequence[Package]) -> dict[str, str]:
     needed = {one.name: one.version or "missing" for one in packages if one.extra is None}
     extras = {one.name: f"{one.version} ({one.extra})" for one in packages if _is_there(one)}
     return ours | needed | {name: extras[name] for name in extras if name not in needed}
+
+
+def _of_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Names what is set that matters, and what this package does about it."""
+    found = {
+        name: f"{_shown(environment[name])} ({effect})"
+        for name, effect in _SETTINGS.items()
+        if environment.get(name)
+    } | {
+        f"{name} in keras.json": f"{_shown(str(value))} ({_KERAS_SETTINGS[name][1]})"
+        for name, value in _keras_settings(environment).items()
+    }
+    return found or {"settings": "none that matters"}
+
+
+def _keras_settings(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Reads the settings of Keras that are not its defaults; none from a file it would not read."""
+    home = environment.get("KERAS_HOME")
+    folder = Path(home) if home else Path(os.path.expanduser("~/.keras"))  # noqa: PTH111 - never raises
+    try:
+        settings = json.loads((folder / "keras.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(settings, dict):
+        return {}
+    return {
+        name: settings[name]
+        for name, (default, _) in _KERAS_SETTINGS.items()
+        if settings.get(name, default) != default
+    }
+
+
+def _shown(value: str) -> str:
+    """Shows a setting in one short line; not if it may be a path, for folders name people."""
+    is_path = "/" in value.replace("module://", "") or "\\" in value
+    plain = ascii(value)[1:-1]
+    return "set" if is_path else plain[:_MOST_LETTERS]
 
 
 def _is_there(one: Package) -> bool:
@@ -263,6 +322,11 @@ def _cause(probed: Probed) -> str:
         return f"it was ended by signal {-probed.code}; pip install --force-reinstall tensorflow"
     lines = [line.strip() for line in probed.said.splitlines() if line.strip()]
     last = without_paths(lines[-1]) if lines else "it says nothing"
+    if _OWN_WORDS.search(last):
+        return last
+    missing = _NO_MODULE.search(last)
+    if missing and missing["name"] not in _OF_TENSORFLOW:
+        return f"{last}; pip install --force-reinstall the package that brings {missing['name']}"
     return f"{last}; if that does not tell the way out, pip install --force-reinstall tensorflow"
 
 

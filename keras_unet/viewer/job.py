@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -76,6 +77,7 @@ class Job:
             subprocess.Popen(  # noqa: S603 - this Python, with a module of this package
                 _COMMAND,
                 cwd=folder,
+                env=os.environ | {"MPLBACKEND": "Agg"},  # it shows nothing on a screen
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

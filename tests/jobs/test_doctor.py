@@ -188,6 +188,55 @@ def test_a_tensorflow_that_hangs_is_a_finding(monkeypatch):
     assert "no answer within 0.01 seconds" in doctor._cause(probed)
 
 
+OTHER_CAUSES = {
+    "backend": "ImportError: keras_unet needs Keras 3 ...; unset KERAS_BACKEND",
+    "file": "ImportError: Keras takes the settings in its file keras.json only if ...",
+    "module": "ModuleNotFoundError: No module named 'absl'",
+}
+
+
+@pytest.mark.parametrize("said", OTHER_CAUSES.values(), ids=OTHER_CAUSES)
+def test_another_cause_is_not_mended_by_another_tensorflow(environment, said):
+    found = environment(found={}, said=said, code=1)
+    assert found.problems[-1].words.startswith(f"TensorFlow does not start: {said}")
+    assert "reinstall tensorflow" not in found.to_markdown()
+
+
+def test_settings_that_matter_are_named_with_what_comes_of_them(environment, monkeypatch, tmp_path):
+    settings = {"floatx": "float16", "backend": "tensorflow", "image_data_format": "channels_first"}
+    (tmp_path / "keras.json").write_text(json.dumps(settings))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", r"C:\Users\ann")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii\n")
+    for name in ("KERAS_BACKEND", "TF_USE_LEGACY_KERAS", "TF_ENABLE_ONEDNN_OPTS"):
+        monkeypatch.delenv(name, raising=False)
+    found = environment().facts["settings"]
+    assert {name: value.split(" (")[0] for name, value in found.items()} == {
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "KERAS_HOME": "set",
+        "CUDA_VISIBLE_DEVICES": "set",
+        "PYTHONIOENCODING": r"ascii\n",
+        "floatx in keras.json": "float16",
+        "image_data_format in keras.json": "channels_first",
+    }
+    assert found["floatx in keras.json"].endswith("(of no effect; types are chosen by --precision)")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"floatx": "float32"}'])
+def test_settings_that_are_the_defaults_are_not_named(monkeypatch, tmp_path, text):
+    (tmp_path / "keras.json").write_text(text)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    assert doctor._keras_settings(os.environ) == {}
+
+
+def test_the_command_names_settings_as_a_person_made_them(environment, monkeypatch):
+    environment()
+    monkeypatch.setattr(doctor, "listed_gpus", lambda: None)
+    result = CliRunner().invoke(main, ["doctor", "--issue"], env={"MPLBACKEND": "nonsense"})
+    assert "nonsense (of no effect" in result.output
+
+
 def test_paths_lose_their_folders():
     assert without_paths(r"no C:\Users\Ann\tf.dll here") == "no tf.dll here"
     assert without_paths("100 MiB/s, and/or 3 / 4") == "100 MiB/s, and/or 3 / 4"
@@ -223,7 +272,7 @@ def test_the_report_names_no_user_and_no_path(really):
 
 
 def test_the_command_prints_a_table_or_text_and_writes_json(monkeypatch, really, tmp_path):
-    monkeypatch.setattr(doctor, "diagnose", lambda: really)
+    monkeypatch.setattr(doctor, "diagnose", lambda **_: really)
     table = CliRunner().invoke(main, ["doctor", "--json", str(tmp_path / "new" / "doctor.json")])
     assert table.exit_code == 0, table.output
     assert "useful pixels/s" in table.output
@@ -242,7 +291,7 @@ def test_the_command_prints_a_table_or_text_and_writes_json(monkeypatch, really,
 
 def test_what_is_broken_gives_exit_code_1(environment, monkeypatch):
     found = environment(namesake="0.1")
-    monkeypatch.setattr(doctor, "diagnose", lambda: found)
+    monkeypatch.setattr(doctor, "diagnose", lambda **_: found)
     result = CliRunner().invoke(main, ["doctor"])
     assert result.exit_code == 1
     assert "Broken: keras-unet is installed too" in result.output
