@@ -87,13 +87,19 @@ def is_ensemble(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
-def draw_folds(names: Sequence[str], folds: int, seed: int) -> tuple[tuple[str, ...], ...]:
-    """Parts images into folds of equal size, give or take one.
+def draw_folds(
+    names: Sequence[str], folds: int, seed: int, stacks: Sequence[str | None] = ()
+) -> tuple[tuple[str, ...], ...]:
+    """Parts images into folds of equal size, give or take one; stacks of planes are kept together.
+
+    Planes of a stack are neighbours that look alike. Where there are at least as many stacks and
+    single images as folds, none is in two folds; else the images are cut in their order.
 
     Args:
         names: Names of the images.
         folds: Number of folds.
         seed: Seed of the draw.
+        stacks: Name of the stack that each is a plane of, or None; empty if all are single images.
 
     Returns:
         The names of each fold, in their own order; every name is in one fold.
@@ -110,5 +116,15 @@ def draw_folds(names: Sequence[str], folds: int, seed: int) -> tuple[tuple[str, 
             "folds must be at least 2, and at most the number of images. "
             f"Received: folds={folds} for {len(names)}"
         )
-    order = np.random.default_rng(seed).permutation(len(names))
-    return tuple(tuple(names[i] for i in sorted(order[one::folds])) for one in range(folds))
+    groups: dict[object, list[int]] = {}
+    for place, stack in enumerate(stacks or [None] * len(names)):
+        groups.setdefault(place if stack is None else stack, []).append(place)
+    if len(groups) < folds:
+        parts = np.array_split(np.arange(len(names)), folds)
+        return tuple(tuple(names[i] for i in part) for part in parts)
+    drawn: list[list[int]] = [[] for _ in range(folds)]
+    every = list(groups.values())
+    order = np.random.default_rng(seed).permutation(len(groups))
+    for number in sorted(order, key=lambda one: -len(every[one])):  # the largest first; stable
+        min(drawn, key=len).extend(every[number])
+    return tuple(tuple(names[i] for i in sorted(part)) for part in drawn)

@@ -48,3 +48,19 @@ def test_a_record_that_cannot_be_read_is_refused(tmp_path, text):
     (tmp_path / "ensemble.json").write_text(text)
     with pytest.raises(ValueError, match=r"ensemble.json: expected the record of an ensemble"):
         Ensemble.load(tmp_path)
+
+
+def test_stacks_are_kept_together() -> None:
+    names = [f"{stack}_{plane}" for stack in "abcd" for plane in range(3)] + ["e"]
+    stacks = [*(stack for stack in "abcd" for _ in range(3)), None]
+    for seed in range(5):
+        drawn = draw_folds(names, 2, seed, stacks)
+        assert sorted(len(fold) for fold in drawn) == [6, 7]
+        assert sorted(sum(drawn, ())) == sorted(names)
+        for fold in drawn:
+            assert all(sum(name[0] == stack for name in fold) in (0, 3) for stack in "abcd")
+
+
+def test_a_single_stack_is_cut_in_its_order() -> None:
+    names = [f"a_{plane}" for plane in range(5)]
+    assert draw_folds(names, 2, 0, ["a"] * 5) == (("a_0", "a_1", "a_2"), ("a_3", "a_4"))

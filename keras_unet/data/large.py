@@ -30,6 +30,7 @@ LARGEST_CHUNK = 2**30
 
 _ZARR_RECORDS = ("zarr.json", ".zarray", ".zgroup")
 _TIFF_SIGNATURES = (b"II", b"MM")
+_LAYOUT = "bioformats2raw.layout"  # attribute of a collection of images
 _FEW = 4
 
 
@@ -274,13 +275,27 @@ def _open_zarr(path: Path) -> LargeImage:
 
 def _largest_resolution(group: Any) -> tuple[Any, str, Spacing]:
     attributes = dict(group.attrs)
-    multiscales = attributes.get("ome", attributes).get("multiscales")
+    stated = attributes.get("ome", attributes)
+    if _LAYOUT in stated:
+        return _only_image(group)
+    multiscales = stated.get("multiscales")
     if not multiscales:
         raise ValueError("it is a Zarr group without multiscales, no OME-Zarr image")
     image, largest = multiscales[0], multiscales[0]["datasets"][0]
     kinds = [(axis.get("type", "space"), axis["name"]) for axis in image["axes"]]
     axes = "".join(_letter(name if kind == "space" else kind) for kind, name in kinds)
     return group[largest["path"]], axes, _spacing(image, largest, axes)
+
+
+def _only_image(group: Any) -> tuple[Any, str, Spacing]:
+    """Opens the image of a collection, as bioformats2raw writes it; there must be one alone."""
+    names = sorted(name for name, _ in group.groups() if name.isdecimal())
+    if len(names) != 1:
+        raise ValueError(
+            f"it holds {len(names)} images ({', '.join(names)}); give one of them, such as "
+            f"{group.store_path.store.root}/{(names or ['0'])[0]}"
+        )
+    return _largest_resolution(group[names[0]])
 
 
 def _spacing(image: Mapping[str, Any], dataset: Mapping[str, Any], axes: str) -> Spacing:

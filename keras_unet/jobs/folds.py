@@ -67,7 +67,8 @@ def train_folds(
     """
     _check_unused(folder)
     samples = _samples(data, options)
-    held_out = draw_folds([sample.name for sample in samples], folds, options.seed)
+    names, stacks = ([getattr(one, field) for one in samples] for field in ("name", "stack"))
+    held_out = draw_folds(names, folds, options.seed, stacks)
     settled = settle(options, Fingerprint.of(samples), say)
     if settled.max_minutes is not None:
         settled = replace(settled, max_minutes=settled.max_minutes / folds)

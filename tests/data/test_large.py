@@ -121,6 +121,23 @@ def test_the_largest_resolution_of_ome_zarr_is_read(version, zarr_format, tmp_pa
     _compare(tmp_path / "a.ome.zarr", array.transpose(1, 2, 3, 0))
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_the_image_of_a_collection_is_read_if_it_is_the_only_one(zarr_format, tmp_path):
+    layout = {"bioformats2raw.layout": 3}
+    attributes = layout if zarr_format == 2 else {"ome": {"version": "0.5", **layout}}
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    multiscales = {"multiscales": [{"axes": axes, "datasets": [{"path": "0"}]}]}
+    path, array = tmp_path / "a.zarr", numbers(40, 50)
+    group = zarr.create_group(path, zarr_format=zarr_format, attributes=attributes)
+    for name in ("0", "1"):
+        of_image = multiscales if zarr_format == 2 else {"ome": multiscales}
+        group.create_group(name, attributes=of_image).create_array("0", data=array)
+        if name == "0":
+            _compare(path, array[np.newaxis, ..., np.newaxis])
+    with pytest.raises(ValueError, match=r"holds 2 images \(0, 1\); give one of them, such as"):
+        open_large(path).__enter__()
+
+
 WHERE = {
     "scale and translation": (
         [{"type": "scale", "scale": [1, 4, 3, 2]}, {"translation": [0, 5, 6, 7]}],
