@@ -32,6 +32,7 @@ from keras_unet.tracking import tracked
 _SIZES_LISTED = 3
 _ORPHANS_LISTED = 20
 _NAMES_LISTED = 20
+_SEVERAL = 3  # stacks
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,8 +182,8 @@ def split(
         samples: The samples; the order of each part is theirs.
         validation: Share to hold out, at least 0 and less than 1, drawn at random: at least one
             sample unless the share is 0, and never all. Planes of a stack are neighbours that look
-            alike: whole stacks are held out where there are several, and planes at the end of a
-            single one. Or the names to hold out.
+            alike: whole stacks are held out where there are three or more, and planes at the end
+            of one where there are fewer. Or the names to hold out.
         seed: Seed of the draw. The same seed and samples give the same parts.
 
     Returns:
@@ -357,7 +358,7 @@ def _sample(plane: _Plane, scheme: LabelScheme, channels: int) -> Sample:
 
 
 def _drawn(stacks: Sequence[str | None], share: float, seed: int) -> set[int]:
-    """Draws images and whole stacks, by their places; of a single stack, planes at its end."""
+    """Draws images and whole stacks, by their places; of one or two stacks, planes at an end."""
     total = len(stacks)
     if share == 0 or total < 2:
         return set()
@@ -373,6 +374,8 @@ def _drawn(stacks: Sequence[str | None], share: float, seed: int) -> set[int]:
     for group in drawn:
         if len(held_out) + len(group) <= count:
             held_out += group
+    if not held_out and len(groups) < _SEVERAL:  # a whole stack would be half of the images
+        held_out = drawn[0][-count:]
     return set(held_out or min(drawn, key=len))
 
 
