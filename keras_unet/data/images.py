@@ -95,7 +95,8 @@ def read_image(path: Path, *, palette: Palette = "indices", axes: str | None = N
 
     TIFF: all series and pages of equal size and type; samples (S) and channels (C) become channels,
     every axis besides height and width (Z, T, pages, ...) becomes planes. PNG: full depth, 1-bit as
-    bool, 2- and 4-bit as the numbers stored. Others: the one image in them. Where a TIFF calls 0
+    bool, 2- and 4-bit as the numbers stored where labels are read, and as grey values from 0 to
+    255 where images are, as other readers do. Others: the one image in them. Where a TIFF calls 0
     white, its numbers are inverted; where JPEG or PNG note an orientation (EXIF), it is followed.
     An alpha channel is taken off.
 
@@ -358,7 +359,8 @@ def _decode_with_pillow(path: Path, palette: Palette) -> ImageFile:
         is_coloured = image.mode == "CMYK" or (image.mode == "P" and palette == "colours")
         pixels = np.array(image.convert("RGB") if is_coloured else image)
         orientation = image.getexif().get(_ORIENTATION, 1)
-        levels = _levels_of_grey(path) if image.mode == "L" else 256
+        is_number = image.mode == "L" and palette == "indices"
+        levels = _levels_of_grey(path) if is_number else 256
         colours = _colours(image) if image.mode == "P" and not is_coloured else None
     if levels < 256:
         pixels = pixels // np.uint8(255 // (levels - 1))

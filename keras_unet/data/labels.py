@@ -340,9 +340,9 @@ def _refuse_unclear(
     share = sum(np.count_nonzero(array != 0) for array in arrays) / sum(a.size for a in arrays)
     raise ValueError(
         f"{files[0].name}: the numbers {numbers} stand {where}, and {reason}: not sure whether "
-        "they are classes or instances. Say --labels classes or --labels instances; if they are "
-        f"strokes ({100 * share:.1f} % of the pixels are drawn) and 0 was not looked at, --labels "
-        "classes --ignore 0"
+        "they are classes or instances. Say --labels classes or --labels instances (evaluate: "
+        f"--labels-hold); if they are strokes ({100 * share:.1f} % of the pixels are drawn) and 0 "
+        "was not looked at, --labels classes --ignore 0"
     )
 
 

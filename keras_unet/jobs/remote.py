@@ -167,13 +167,13 @@ def _without_probabilities(classes: NDArray[np.integer]) -> Plane:
 def _is_decoded_alike(path: Path, content: bytes, most_pixels: int) -> bool:
     """Tells whether the graph reads the very pixels of a file that are read here.
 
-    It takes no larger ones, follows no orientation (EXIF), keeps no numbers of less than 8 bits,
-    and rounds otherwise what printers' colours are on a screen.
+    It takes no larger ones, follows no orientation (EXIF), and rounds otherwise what printers'
+    colours are on a screen.
     """
     if content.startswith(_PNG):
         width, height = struct.unpack(">II", content[16:24])
         is_turned = b"eXIf" in content and orientation_of(path) != 1
-        return width * height <= most_pixels and content[24] >= 8 and not is_turned
+        return width * height <= most_pixels and not is_turned
     if not content.startswith(_JPEG):
         return False
     with Image.open(io.BytesIO(content)) as image:

@@ -164,8 +164,12 @@ FORMS = {
     "TIFF, 0 is white, 16 bits": Form(_white_is_zero_16, ".tif", "inverted, as it is seen"),
     "TIFF, colours and a fourth channel": Form(_fourth_channel, ".tif", "four channels"),
     "PNG with alpha": Form(_alpha, ".png", "the colours"),
-    "PNG of 2 bits": Form(_few_bits(2), ".png", "the numbers, 0 to 3"),
-    "PNG of 4 bits": Form(_few_bits(4), ".png", "the numbers, 0 to 15"),
+    "PNG of 2 bits": Form(
+        _few_bits(2), ".png", "the numbers, 0 to 3, of labels; 0 to 255 of images"
+    ),
+    "PNG of 4 bits": Form(
+        _few_bits(4), ".png", "the numbers, 0 to 15, of labels; 0 to 255 of images"
+    ),
     **{
         f"PNG with EXIF orientation {number}": Form(_turned(number), ".png", "upright")
         for number in range(1, 9)

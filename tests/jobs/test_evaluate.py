@@ -337,7 +337,7 @@ def test_a_report_shows_scores_truth_and_prediction(tmp_path):
     labels = write(tmp_path / "labels", a=TWO_CELLS, stack=np.stack([TWO_CELLS] * 2), c=TWO_CELLS)
     predictions = write(tmp_path / "predictions", a=TWO_CELLS, stack=np.stack([ONE_AND_A_HALF] * 2))
     path = tmp_path / "new" / "report.html"
-    evaluate_folders(predictions, labels, report=path)
+    evaluate_folders(predictions, labels, kind="instances", report=path)
     text = path.read_text(encoding="utf-8")
     names = re.findall(r"<option[^>]*>(.*)</option>", text)
     assert names == ["stack_000", "stack_001", "a"]
