@@ -14,7 +14,17 @@ _MICROMETRES = {RESUNIT.CENTIMETER: 1e4, RESUNIT.INCH: 2.54e4}
 _IMAGEJ_UNITS = {"um": "micrometer", "µm": "micrometer", "micron": "micrometer", "nm": "nanometer"}
 _IMAGEJ_UNITS |= {"mm": "millimeter", "cm": "centimeter", "m": "meter", "\\u00B5m": "micrometer"}
 _IMAGEJ_UNITS |= {"microns": "micrometer", "micrometer": "micrometer"}
-_OME_UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm"}
+_IMAGEJ_UNITS |= {"inch": "inch", "inches": "inch"}
+_IMAGEJ_TIMES = {"sec": "second", "s": "second", "ms": "millisecond", "msec": "millisecond"}
+_IMAGEJ_TIMES |= {"min": "minute", "h": "hour", "hour": "hour"}
+_UNCALIBRATED = ("", "pixel", "pixels")
+_OME_UNITS = {
+    "inch": "in",
+    "micrometer": "µm",
+    "nanometer": "nm",
+    "millimeter": "mm",
+    "centimeter": "cm",
+}
 _OME_UNITS |= {"meter": "m", "second": "s", "millisecond": "ms", "minute": "min", "hour": "h"}
 _OF_OME_UNITS = {short: long for long, short in _OME_UNITS.items()}
 
@@ -113,13 +123,14 @@ def _of_imagej(file: tifffile.TiffFile) -> Spacing:
     stated = file.imagej_metadata or {}
     name = str(stated.get("unit", ""))
     unit = _IMAGEJ_UNITS.get(name, name)
-    found = _of_resolution(file.pages.first, unit, 1.0) if unit not in ("", "pixel") else Spacing()
+    found = _of_resolution(file.pages.first, unit, 1.0) if unit not in _UNCALIBRATED else Spacing()
     steps, units = dict(found.steps), dict(found.units)
-    if unit not in ("", "pixel") and "spacing" in stated:
+    if unit not in _UNCALIBRATED and "spacing" in stated:
         steps["Z"], units["Z"] = float(stated["spacing"]), unit
     if stated.get("finterval"):
         steps["T"] = float(stated["finterval"])
-        units["T"] = {"sec": "second", "": "second"}.get(str(stated.get("tunit", "")), "second")
+        named = str(stated.get("tunit", "sec"))
+        units["T"] = _IMAGEJ_TIMES.get(named, named)
     return Spacing(steps, {}, units)
 
 

@@ -346,8 +346,7 @@ def _decode_png(path: Path, start: bytes) -> ImageFile:
     with compiled_code_silent():
         pixels = imagecodecs.png_decode(stored)
     if b"eXIf" in stored:
-        with Image.open(path) as image:
-            return _turned(pixels, image.getexif().get(_ORIENTATION, 1))
+        return _turned(pixels, orientation_of(path))
     return _single(pixels)
 
 
@@ -386,7 +385,8 @@ def _turned(pixels: NDArray[Any], orientation: int) -> ImageFile:
     upright = upright[::-1] if orientation in (3, 4, 7, 8) else upright
     upright = upright[:, ::-1] if orientation in (2, 3, 6, 7) else upright
     note = f"turned upright, as its orientation {orientation} (EXIF) says"
-    return replace(_single(np.ascontiguousarray(upright)), notes=(note,))
+    image = _single(np.ascontiguousarray(upright))
+    return replace(image, notes=(*image.notes, note))
 
 
 def _single(pixels: NDArray[Any]) -> ImageFile:

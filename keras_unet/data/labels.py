@@ -121,9 +121,9 @@ def read_labels(path: Path) -> LabelFile:
     """Reads a label file as a person sees it.
 
     Of a palette of black and white, black is 0 and white 1, whatever their indices; of any other
-    palette, the indices are the numbers. Where 0 is white, a black and white
-    mask is inverted, and numbers of more than two values are taken as stored. Where the colours are
-    one value and the transparency is not, the mask is the transparency.
+    palette, the indices are the numbers. Where 0 is white, a black and white mask is inverted, and
+    numbers of more than two values are taken as stored. Where the colours are one value and the
+    transparency is not, the mask is the transparency.
 
     Args:
         path: TIFF, PNG, JPEG, BMP or GIF.

@@ -139,6 +139,28 @@ def test_calibration_comes_back(tmp_path):
             assert file.is_imagej == (dtype == "uint8")
 
 
+@pytest.mark.parametrize(
+    ("stated", "unit"), [("sec", "second"), ("min", "minute"), (None, "second")]
+)
+def test_the_frame_interval_keeps_its_unit(tmp_path, stated, unit):
+    metadata = {"axes": "TYX", "finterval": 5.0} | ({"tunit": stated} if stated else {})
+    array = np.zeros((3, 20, 26), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", array, imagej=True, metadata=metadata)
+    spacing = read_image(tmp_path / "a.tif").spacing
+    assert (spacing.steps, spacing.units) == ({"T": 5.0}, {"T": unit})
+    write_tiff(tmp_path / "b.tif", array, axes="TYX", spacing=spacing)
+    assert read_image(tmp_path / "b.tif").spacing == spacing
+
+
+def test_a_turned_image_with_alpha_says_both(tmp_path):
+    note = Image.Exif()
+    note[274] = 3
+    Image.fromarray(forms.drawn(channels=4), "RGBA").save(tmp_path / "a.png", exif=note)
+    alpha, turned = read_image(tmp_path / "a.png").notes
+    assert "alpha channel" in alpha
+    assert "orientation 3" in turned
+
+
 def squares(*values):
     """Draws squares apart, one a value."""
     found = np.zeros((20, 26), np.uint8)
