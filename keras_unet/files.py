@@ -8,10 +8,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+PathLike = str | os.PathLike[str]
+"""A path, as text or as `pathlib.Path`."""
 
 SOFTWARE = "keras_unet"
 """What files say of the program that has written them."""
@@ -28,6 +31,16 @@ _MARKS = tuple(  # of JSON, HTML and PNG
 )
 
 _LEFTOVER = re.compile(r"\.[0-9a-f]{8}-.+")  # as `atomic` names its temporary files
+
+
+def paths_of(files: PathLike | Iterable[PathLike]) -> list[Path]:
+    """Lists one path, or several, as `pathlib.Path`.
+
+    Example:
+        >>> paths_of("images") == paths_of(["images"]) == [Path("images")]
+        True
+    """
+    return [Path(files)] if isinstance(files, str | os.PathLike) else [Path(one) for one in files]
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from keras_unet.architecture import Architecture
 from keras_unet.data.images import as_channels, pixels_of
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
-from keras_unet.files import write_json
+from keras_unet.files import PathLike, write_json
 from keras_unet.instances import InstanceRule
 
 RECORD = "run.json"
@@ -59,7 +59,7 @@ class Run:
     rule: InstanceRule = field(default_factory=InstanceRule)
 
     @classmethod
-    def load(cls, folder: Path) -> Run:
+    def load(cls, folder: PathLike) -> Run:
         """Reads a run's record.
 
         Raises:

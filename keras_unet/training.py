@@ -33,7 +33,7 @@ from keras_unet.checkpoint import RunFiles
 from keras_unet.curves import PLAIN, Logged
 from keras_unet.displays import Lines
 from keras_unet.distribution import ALONE, Cluster, copy_numbers, part_dropouts
-from keras_unet.files import make_folder
+from keras_unet.files import PathLike, make_folder
 from keras_unet.losses import WeightedCrossEntropy
 from keras_unet.plan import Progress, TrainingPlan, Validation
 from keras_unet.shortcuts import Momentum, with_shortcuts
@@ -45,7 +45,7 @@ def train(
     batches: Callable[[int], Any],
     plan: TrainingPlan,
     *,
-    folder: Path,
+    folder: PathLike,
     validate: Callable[[Any], Validation] = lambda _: Validation(),
     on_step: Callable[[Progress], None] = lambda _: None,
     say: Callable[[str], None] = print,
@@ -81,7 +81,7 @@ def train(
         OSError: If the folder cannot be written.
         ValueError: If the checkpoint is damaged or of another network, or the data set ends.
     """
-    team = _Team.of(cluster, model, plan, folder, logged)
+    team = _Team.of(cluster, model, plan, Path(folder), logged)
     shown = display() if cluster.is_chief else Lines(quiet=True)
     shown.on_start(plan)
     progress = team.begin(resume=resume)

@@ -27,6 +27,7 @@ from keras_unet.data.labels import (
 from keras_unet.data.pairs import Pair, Unused, find_pairs, plane_name
 from keras_unet.data.schemes import Kind, LabelScheme
 from keras_unet.data.wording import counted, some
+from keras_unet.files import PathLike
 from keras_unet.tracking import tracked
 
 _SIZES_LISTED = 3
@@ -125,7 +126,7 @@ class Samples:
 
 
 def read_samples(
-    folder: Path,
+    folder: PathLike,
     *,
     labels: Kind | Literal["auto"] = "auto",
     ignore: int | None = None,
@@ -151,6 +152,7 @@ def read_samples(
         NotADirectoryError: It is a file.
         ValueError: Files do not go together, cannot be read, or hold no images and labels.
     """
+    folder = Path(folder)
     found = find_pairs(folder)
     raw = [
         plane for pair in tracked(found.pairs, "reading images") for plane in _read_pair(pair, axes)

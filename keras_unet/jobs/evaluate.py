@@ -10,7 +10,7 @@ from typing import Any, Literal
 from keras_unet.data.labels import detect_scheme
 from keras_unet.data.schemes import Kind
 from keras_unet.data.wording import counted
-from keras_unet.files import SOFTWARE, make_folder, write_json
+from keras_unet.files import SOFTWARE, PathLike, make_folder, write_json
 from keras_unet.html.page import Page, write_page
 from keras_unet.jobs.comparing import Comparison, compare, read_labels
 from keras_unet.jobs.folders import check_replaceable, check_writable
@@ -61,14 +61,14 @@ class Evaluation:
 
 
 def evaluate_folders(
-    predictions: Path,
-    labels: Path,
+    predictions: PathLike,
+    labels: PathLike,
     *,
     metrics: Sequence[str] = (),
     kind: Kind | Literal["auto"] = "auto",
     ignore: int | None = None,
-    json: Path | None = None,
-    report: Path | None = None,
+    json: PathLike | None = None,
+    report: PathLike | None = None,
     overwrite: bool = False,
 ) -> Evaluation:
     """Scores the predictions of a folder against the labels of another, paired by name.
@@ -95,6 +95,8 @@ def evaluate_folders(
             unknown or lacks what it needs, or a file to write is there and another's.
         OSError: If a folder is missing, or the file cannot be written.
     """
+    predictions, labels = Path(predictions), Path(labels)
+    json, report = (None if path is None else Path(path) for path in (json, report))
     chosen = chosen_metrics(metrics)
     references = find_references(labels)
     pairs = pair(references, predictions)

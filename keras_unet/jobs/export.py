@@ -11,6 +11,7 @@ from keras_unet.export.savedmodel import write_graph
 from keras_unet.export.tiling import GraphTiling
 from keras_unet.export.versions import new_version
 from keras_unet.export.warmup import WARMUP, write_warmup
+from keras_unet.files import PathLike
 from keras_unet.jobs.exporting import Source, network_of
 from keras_unet.jobs.folders import check_writable
 from keras_unet.jobs.parity import TOLERANCES, answer_of_saved_model, check_parity
@@ -19,8 +20,8 @@ from keras_unet.tracking import working
 
 
 def export_saved_model(
-    run_folder: Path,
-    out: Path,
+    run_folder: PathLike,
+    out: PathLike,
     *,
     precision: str | None = None,
     frozen: bool = False,
@@ -54,6 +55,7 @@ def export_saved_model(
         OSError: If the run is missing, a fold is not trained to its end, the version is there
             already, or `out` cannot be written to.
     """
+    out = Path(out)
     source = Source.load(run_folder)
     run = source.run
     tiling = GraphTiling.of(run.architecture, tile_size)

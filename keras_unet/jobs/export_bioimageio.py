@@ -15,7 +15,7 @@ from keras_unet.backend import tf
 from keras_unet.export.anysize import least_size
 from keras_unet.export.artefact import Artefact
 from keras_unet.export.tiling import USEFUL_PIXELS, GraphTiling
-from keras_unet.files import drafted
+from keras_unet.files import PathLike, drafted
 from keras_unet.jobs.exporting import Source, network_of
 from keras_unet.jobs.extras import require
 from keras_unet.jobs.folders import check_new_file
@@ -43,8 +43,8 @@ _PACKAGES = ("bioimageio.core", "bioimageio.spec", "onnx", "onnxruntime", "tf2on
 
 
 def export_bioimageio(
-    run_folder: Path,
-    out: Path,
+    run_folder: PathLike,
+    out: PathLike,
     *,
     authors: Sequence[str] = (),
     licence: str = LICENCE,
@@ -78,6 +78,7 @@ def export_bioimageio(
     require("bioimageio", *_PACKAGES)
     from keras_unet.export.bioimageio import Credits, Example, check_licence, write_package
 
+    out = Path(out)
     source = Source.load(run_folder)
     run = source.run
     _check_blocks(run)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from keras_unet.export.artefact import Artefact
 from keras_unet.export.tiling import GraphTiling
-from keras_unet.files import drafted
+from keras_unet.files import PathLike, drafted
 from keras_unet.jobs.exporting import Source, network_of
 from keras_unet.jobs.extras import require
 from keras_unet.jobs.folders import check_new_file
@@ -25,8 +25,8 @@ Small deviations of few pixels are divided by there, which makes rounding larger
 
 
 def export_onnx(
-    run_folder: Path,
-    out: Path,
+    run_folder: PathLike,
+    out: PathLike,
     *,
     tile_size: int | None = None,
     say: Callable[[str], None] = print,
@@ -57,6 +57,7 @@ def export_onnx(
     require("onnx", "onnx", "tf2onnx", "onnxruntime")
     from keras_unet.export.onnx import write_onnx
 
+    out = Path(out)
     source = Source.load(run_folder)
     run = source.run
     tiling = GraphTiling.of(run.architecture, tile_size)

@@ -13,7 +13,7 @@ from keras_unet.data.samples import read_samples
 from keras_unet.export.artefact import Artefact
 from keras_unet.export.tflite import Mode, Quantisation, write_tflite
 from keras_unet.export.tiling import GraphTiling
-from keras_unet.files import drafted
+from keras_unet.files import PathLike, drafted
 from keras_unet.jobs.exporting import Source, network_of
 from keras_unet.jobs.folders import check_new_file
 from keras_unet.jobs.parity import LARGEST, MEAN, Measure, answer_of_tflite, check_parity
@@ -47,13 +47,13 @@ would share what few of its 256 steps are left.
 
 
 def export_tflite(
-    run_folder: Path,
-    out: Path,
+    run_folder: PathLike,
+    out: PathLike,
     *,
     tile_size: int | None = None,
     quantize: Mode = "none",
     int8_io: bool = False,
-    data: Path | None = None,
+    data: PathLike | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Exports a run or an ensemble as a .tflite file of one tile, which says how to tile with it.
@@ -82,6 +82,7 @@ def export_tflite(
         OSError: If the run or, for "int8", its data folder is missing, a fold is not trained to
             its end, the file is there already, or it cannot be written.
     """
+    out, data = Path(out), None if data is None else Path(data)
     source = Source.load(run_folder)
     run = source.run
     quantisation = Quantisation(quantize, int8_io)

@@ -9,6 +9,7 @@ from typing import Self
 
 from keras_unet.ensembles import Ensemble, is_ensemble
 from keras_unet.export.joining import joined
+from keras_unet.files import PathLike
 from keras_unet.jobs.networks import Member, load_network, load_runs
 from keras_unet.runs import Run
 
@@ -28,13 +29,14 @@ class Source:
     folds: tuple[Run, ...] = ()
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: PathLike) -> Self:
         """Reads the records.
 
         Raises:
             OSError: If the folder is neither a run nor an ensemble whose folds are all trained.
             ValueError: If a record cannot be read, or the folds do not go together.
         """
+        folder = Path(folder)
         if not is_ensemble(folder):
             return cls(Run.load(folder))
         folds = load_runs(folder)

@@ -10,6 +10,7 @@ from typing import Any
 from keras_unet.data.images import ImageFile, read_image
 from keras_unet.data.large import is_large, is_zarr, open_large
 from keras_unet.data.standardisation import Moments
+from keras_unet.files import PathLike, paths_of
 from keras_unet.jobs.extras import require
 from keras_unet.jobs.halving import Halving
 from keras_unet.jobs.labelling import Made, Order, Plane, unread
@@ -23,9 +24,9 @@ from keras_unet.tracking import tracked
 
 
 def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all but three by name
-    run_folder: Path,
-    files: Sequence[Path],
-    out: Path,
+    run_folder: PathLike,
+    files: PathLike | Sequence[PathLike],
+    out: PathLike,
     *,
     save: Sequence[str] = (),
     tile_size: int | None = None,
@@ -53,7 +54,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
 
     Args:
         run_folder: A folder that training wrote, a run or an ensemble, or a .tflite file.
-        files: Image files, or folders of them.
+        files: Image files, or folders of them; one path or several.
         out: Folder to write to.
         save: Of "instances", "classes" and "probabilities"; empty for the run's kind of labels.
         tile_size: Height and width of the input tile in pixels; None chooses. A .tflite file has
@@ -81,6 +82,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         OSError: If a file or the run is missing, the folder cannot be written, or memory does not
             hold the smallest tile.
     """
+    run_folder, files, out = Path(run_folder), paths_of(files), Path(out)
     runs = load_runs(run_folder)
     storage = storage or Storage()
     order = Order.of(runs[0], files, out, save, rule, storage.form, overwrite=overwrite)

@@ -23,6 +23,7 @@ from keras_unet.client import TIMEOUT, Client, Tensor
 from keras_unet.data.images import ImageFile, as_channels, orientation_of, pixels_of, read_image
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
+from keras_unet.files import PathLike, paths_of
 from keras_unet.instances import InstanceRule
 from keras_unet.jobs.labelling import Made, Order, Plane, unread
 from keras_unet.runs import Run
@@ -34,8 +35,8 @@ _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
 def predict_files_on_server(  # noqa: PLR0913 - as predict_files
     server: str,
-    files: Sequence[Path],
-    out: Path,
+    files: PathLike | Sequence[PathLike],
+    out: PathLike,
     *,
     save: Sequence[str] = (),
     symmetries: bool = False,
@@ -54,7 +55,7 @@ def predict_files_on_server(  # noqa: PLR0913 - as predict_files
     Args:
         server: grpc://HOST:PORT/MODEL or http://HOST:PORT/v1/models/MODEL; @VERSION or @LABEL may
             follow MODEL.
-        files: Image files, or folders of them.
+        files: Image files, or folders of them; one path or several.
         out: Folder to write to.
         save: Of "instances", "classes" and "probabilities"; empty for the model's kind of labels.
         symmetries: Whether to average over the eight symmetries of the square, in eight requests.
@@ -73,6 +74,7 @@ def predict_files_on_server(  # noqa: PLR0913 - as predict_files
         OSError: As `predict_files`, or if the server cannot be reached or does not answer in time.
         ImportError: If grpcio is needed and missing.
     """
+    files, out = paths_of(files), Path(out)
     with Client(server, timeout=timeout) as client:
         run, most_pixels = _served(client)
         order = Order.of(run, files, out, save, rule, overwrite=overwrite)

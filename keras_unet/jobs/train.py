@@ -16,7 +16,7 @@ from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import Samples, read_samples
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.distribution import ALONE, Cluster
-from keras_unet.files import make_folder, remove_leftovers
+from keras_unet.files import PathLike, make_folder, remove_leftovers
 from keras_unet.html.page import write_page
 from keras_unet.jobs.assisting import assist, tell_workers
 from keras_unet.jobs.folders import claimed
@@ -49,12 +49,12 @@ _MOST_NAMES = 20
 
 
 def train_folder(
-    data: Path,
-    run_folder: Path,
+    data: PathLike,
+    run_folder: PathLike,
     options: TrainingOptions | None = None,
     *,
     resume: bool = False,
-    like: Path | None = None,
+    like: PathLike | None = None,
     cluster: Cluster = ALONE,
     on_start: Callable[[TrainingPlan], None] = lambda _: None,
     on_step: Callable[[Progress], None] = lambda _: None,
@@ -88,6 +88,8 @@ def train_folder(
         OSError: If a file cannot be read, the run folder holds a run already, is being written to
             or cannot be, or there is nothing to resume or to repeat.
     """
+    data, run_folder = Path(data), Path(run_folder)
+    like = None if like is None else Path(like)
     if not cluster.is_chief:
         return assist(data, run_folder, cluster)
     before = load_interrupted(run_folder) if resume else None
