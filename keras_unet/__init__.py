@@ -15,6 +15,8 @@ _HOMES = {
     "Architecture": "architecture",
     "Augmentation": "data.augmentation",
     "InstanceRule": "instances",
+    "MeanIoU": "losses",
+    "PixelAccuracy": "losses",
     "Run": "runs",
     "TrainingImage": "data.atlas",
     "TrainingOptions": "jobs.options",
@@ -24,6 +26,7 @@ _HOMES = {
     "build_dataset": "data.pipeline",
     "build_unet": "model",
     "class_weight_map": "data.weights",
+    "draw_cells": "synthetic",
     "evaluate_folders": "jobs.evaluate",
     "export_bioimageio": "jobs.export_bioimageio",
     "export_onnx": "jobs.export_onnx",
@@ -37,9 +40,11 @@ _HOMES = {
     "progress_shown": "tracking",
     "read_samples": "data.samples",
     "separate_touching": "distances",
+    "tile_dataset": "jobs.preparing",
     "train": "training",
     "train_folder": "jobs.train",
     "weight_map": "data.weights",
+    "with_fast_gradients": "shortcuts",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a sorted list of strings

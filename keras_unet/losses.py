@@ -1,4 +1,4 @@
-"""The energy of the paper's equation 1, as a loss that reads the weight map."""
+"""Loss of equation 1 and metrics that read the weight map from a channel of `y_true`."""
 
 from __future__ import annotations
 
@@ -48,16 +48,90 @@ class WeightedCrossEntropy(keras.losses.Loss):  # type: ignore[misc]  # Keras is
         Raises:
             ValueError: If `y_true` does not carry exactly a label and a weight channel.
         """
-        if y_true.shape[-1] != 2:
-            raise ValueError(
-                "y_true must have two channels, the label and the weight of each pixel. "
-                f"Received: y_true.shape={tuple(y_true.shape)}"
-            )
-        weights = ops.cast(y_true[..., 1], self.dtype)
-        labels = ops.cast(ops.where(weights == 0, 0, y_true[..., 0]), "int32")
+        labels, weights = _labels_and_weights(y_true)
+        weights = ops.cast(weights, self.dtype)
         logits = ops.cast(y_pred, self.dtype)
         return weights * ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs."""
         return {"name": self.name, "reduction": self.reduction, "dtype": self.dtype}
+
+
+@keras.saving.register_keras_serializable(package="keras_unet")
+class PixelAccuracy(keras.metrics.SparseCategoricalAccuracy):  # type: ignore[misc]
+    """Computes the share of pixels whose class has the highest logit.
+
+    Every pixel counts once, whatever its weight; pixels of weight 0 do not count. `y_true` and
+    `y_pred` are those of `WeightedCrossEntropy`. Keras' own "accuracy" takes the weight for a
+    label: with `tile_dataset(..., weights="sample_weight")` it is the one to use, here this is.
+    """
+
+    def __init__(self, name: str = "pixel_accuracy", dtype: str | None = None) -> None:
+        """Creates the metric.
+
+        Args:
+            name: Name of the metric.
+            dtype: Precision of the metric; None for Keras' default.
+        """
+        super().__init__(name=name, dtype=dtype)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Counts the pixels of a batch.
+
+        Raises:
+            ValueError: If `y_true` does not carry exactly a label and a weight channel.
+        """
+        labels, counts = _counted(y_true, sample_weight)
+        return super().update_state(labels, y_pred, counts)
+
+
+@keras.saving.register_keras_serializable(package="keras_unet")
+class MeanIoU(keras.metrics.MeanIoU):  # type: ignore[misc]  # Keras is untyped
+    """Computes the intersection over union of each class, averaged over the classes that occur.
+
+    Every pixel counts once, whatever its weight; pixels of weight 0 do not count. `y_true` and
+    `y_pred` are those of `WeightedCrossEntropy`.
+    """
+
+    def __init__(self, num_classes: int, name: str = "mean_iou", dtype: str | None = None) -> None:
+        """Creates the metric.
+
+        Args:
+            num_classes: Number of classes, background included.
+            name: Name of the metric.
+            dtype: Precision of the metric; None for Keras' default.
+        """
+        super().__init__(num_classes=num_classes, name=name, dtype=dtype, sparse_y_pred=False)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Counts the pixels of a batch.
+
+        Raises:
+            ValueError: If `y_true` does not carry exactly a label and a weight channel.
+        """
+        labels, counts = _counted(y_true, sample_weight)
+        return super().update_state(labels, y_pred, counts)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs."""
+        return {"num_classes": self.num_classes, "name": self.name, "dtype": self.dtype}
+
+
+def _counted(y_true: Any, sample_weight: Any) -> tuple[Any, Any]:
+    """Returns labels, and 1 for each pixel that counts, times Keras' own weight if there is one."""
+    labels, weights = _labels_and_weights(y_true)
+    counts = ops.cast(weights != 0, "int32")
+    return labels, counts if sample_weight is None else counts * sample_weight
+
+
+def _labels_and_weights(y_true: Any) -> tuple[Any, Any]:
+    """Splits `y_true`; the label of a pixel of weight 0 is taken for 0."""
+    if y_true.shape[-1] != 2:
+        raise ValueError(
+            "y_true must have two channels, the label and the weight of each pixel, as "
+            'tile_dataset(..., weights="channel") gives. '
+            f"Received: y_true.shape={tuple(y_true.shape)}"
+        )
+    weights = y_true[..., 1]
+    return ops.cast(ops.where(weights == 0, 0, y_true[..., 0]), "int32"), weights

@@ -32,7 +32,7 @@ def build_unet(
     dropout: float = 0.5,
     padding: Padding = "valid",
     normalization: Normalization | None = None,
-) -> Any:
+) -> keras.Model:
     """Builds the U-Net of Ronneberger, Fischer and Brox (2015), figure 1.
 
     The defaults are the figure exactly: 572 x 572 pixels in, 388 x 388 out, 31,030,658 parameters.

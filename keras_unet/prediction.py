@@ -7,24 +7,29 @@ the paper does with rotations, costs eight times the time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
 from keras_unet.architecture import Architecture
+from keras_unet.data.standardisation import Mode, Standardisation
 from keras_unet.symmetries import average_over_symmetries
 from keras_unet.tiling import Tile, Tiling, mirrored_window
 from keras_unet.tracking import tracked
 
+if TYPE_CHECKING:
+    import keras
+
 
 def predict_image(
-    model: Any,
+    model: keras.Model | Callable[[Any], Any],
     image: NDArray[Any],
     *,
+    normalization: Standardisation | Mode | None = None,
     tile_size: int | None = None,
     architecture: Architecture | None = None,
     symmetries: bool = False,
@@ -34,8 +39,11 @@ def predict_image(
     Args:
         model: A network of `build_unet`, or any callable from `(1, height, width, channels)` to
             logits `(1, height - 2 * margin, width - 2 * margin, classes)`.
-        image: Standardised grey values, shape `(height, width)` or `(height, width, channels)`, at
-            least one pixel.
+        image: Normalized grey values, shape `(height, width)` or `(height, width, channels)`, at
+            least one pixel; with `normalization`, grey values as measured.
+        normalization: How the network's training images were normalized: "image" for zero mean
+            and unit variance of each image, or a `Standardisation` with the numbers of a data set;
+            None if `image` is normalized already.
         tile_size: Height and width of the input tile in pixels; None for as large as the image
             needs, with an upper bound that keeps memory flat. A network built for a fixed input
             size takes that size. On a GPU, where Keras compiles the network for each new tile size,
@@ -48,15 +56,30 @@ def predict_image(
         float32 softmax probabilities of shape `(height, width, classes)`, of the image's own size.
 
     Raises:
-        ValueError: If the image's shape does not suit the network, it holds a value that is not
-            finite, the tile size does not fit, or the model's logits are not finite or of another
-            shape than the architecture says.
+        ValueError: If the image's shape does not suit the network, it holds whole numbers and no
+            normalization is given, or a value that is not finite, the tile size does not fit, or
+            the model's logits are not finite or of another shape than the architecture says.
     """
     network = architecture or Architecture.of(model)
-    pixels = checked_pixels(np.asarray(image), network)
+    pixels = checked_pixels(_normalized(np.asarray(image), normalization), network)
     tile = tile_size_of(model, tile_size)
     predict = partial(_stitched, model, network=network, tile_size=tile)
     return average_over_symmetries(predict, pixels) if symmetries else predict(pixels)
+
+
+def _normalized(image: NDArray[Any], normalization: Standardisation | Mode | None) -> NDArray[Any]:
+    """Normalizes an image, or refuses one that has not been."""
+    if normalization is None:
+        if image.dtype.kind != "f":
+            raise ValueError(
+                "image must hold normalized grey values, of zero mean and unit variance, or "
+                'normalization must be given: normalization="image", if that is how the network '
+                f"was trained. Received: image of {image.dtype}, normalization=None"
+            )
+        return image
+    if isinstance(normalization, str):
+        normalization = Standardisation(normalization)
+    return normalization.apply(image[..., np.newaxis] if image.ndim == 2 else image)
 
 
 def tile_size_of(model: Any, tile_size: int | None) -> tuple[int | None, int | None]:

@@ -1,4 +1,4 @@
-"""Shortcuts of a training step: what TensorFlow computes slowly, computed quickly.
+"""Faster gradients on a processor, of the operations that TensorFlow computes slowly.
 
 A profile of the step of figure 1 on a processor tells what is worth one (`benchmarks/NOTES.md`).
 None is ever written to a file: models and checkpoints are those of Keras' own classes.
@@ -7,26 +7,40 @@ None is ever written to a file: models and checkpoints are those of Keras' own c
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_unet.backend import keras, tf
+
+if TYPE_CHECKING:
+    from keras import Model
 
 _WIDE = 128**2
 """Incoming by outgoing features from which on products take less time than TensorFlow's way."""
 
 
-def with_shortcuts(model: Any) -> Any:
-    """Returns a model of the same layers, of which some gradients take a fraction of the time.
+def with_fast_gradients(model: Model) -> Model:
+    """Returns a model with the same weights, some of whose gradients take a fraction of the time.
 
     - Of crops: TensorFlow puts the gradient of a slice into place number by number; padding moves
       whole rows.
     - Of kernels of up-convolutions and of wide convolutions, on a processor: products of matrices,
       which come closer to what the processor can do than oneDNN's own way.
 
-    Scores are the same to the bit, gradients of kernels sums in another order.
+    Logits are the same to the bit, gradients of kernels are sums in another order. The package's
+    own training uses it; in a script of one's own, compile and fit the model returned, and save
+    the one given, which shares all weights with it:
+
+        fast = keras_unet.with_fast_gradients(model)
+        fast.compile("sgd", keras_unet.WeightedCrossEntropy())
+        fast.fit(dataset, steps_per_epoch=100)
+        model.save("model.keras")
 
     Args:
-        model: A network of `build_unet`, with which the new one shares all variables.
+        model: A functional model, for example of `build_unet`. Layers of other kinds, and
+            convolutions with strides, dilation or groups, stay as they are.
+
+    Raises:
+        ValueError: If the model is neither functional nor sequential.
     """
     return keras.models.clone_model(model, clone_function=_quick)
 
@@ -145,13 +159,24 @@ def _quick(layer: Any) -> Any:
         return _Crop.from_config(layer.get_config())
     if tf.config.list_physical_devices("GPU"):
         return layer
-    if isinstance(layer, keras.layers.Conv2DTranspose):
+    if type(layer) is keras.layers.Conv2DTranspose and _is_plain(layer, (2, 2), (2, 2)):
         return _Convolution(layer, _convolve_up)
-    if isinstance(layer, keras.layers.Conv2D) and _is_wide(layer):
+    if type(layer) is keras.layers.Conv2D and _is_plain(layer, (3, 3), (1, 1)) and _is_wide(layer):
         return _Convolution(layer, _convolve)
     return layer
 
 
+def _is_plain(layer: Any, kernel_size: tuple[int, int], strides: tuple[int, int]) -> bool:
+    """Tells whether a convolution is one of those that are written here, and no more."""
+    return (
+        (layer.kernel_size, layer.strides, layer.dilation_rate) == (kernel_size, strides, (1, 1))
+        and (layer.data_format, layer.use_bias) == ("channels_last", True)
+        and getattr(layer, "groups", 1) == 1
+        and getattr(layer, "output_padding", None) is None
+        and (strides == (1, 1) or layer.padding == "valid")
+    )
+
+
 def _is_wide(layer: Any) -> bool:
-    down, across, incoming, outgoing = layer.kernel.shape
-    return (down, across) == (3, 3) and incoming * outgoing >= _WIDE
+    incoming, outgoing = layer.kernel.shape[2:]
+    return bool(incoming * outgoing >= _WIDE)

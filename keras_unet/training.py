@@ -36,7 +36,7 @@ from keras_unet.distribution import ALONE, Cluster, copy_numbers, part_dropouts
 from keras_unet.files import PathLike, make_folder
 from keras_unet.losses import WeightedCrossEntropy
 from keras_unet.plan import Progress, TrainingPlan, Validation
-from keras_unet.shortcuts import Momentum, with_shortcuts
+from keras_unet.shortcuts import Momentum, with_fast_gradients
 from keras_unet.tracking import display
 
 
@@ -272,7 +272,7 @@ def _update_function(
     Where the gradient is not finite, weights, momentum and the statistics of a batch normalisation
     stay as they were; only the scale of the loss, where float16 has one, is halved.
     """
-    loss, score = WeightedCrossEntropy(), with_shortcuts(model)
+    loss, score = WeightedCrossEntropy(), with_fast_gradients(model)
     variables, statistics = model.trainable_variables, model.non_trainable_weights
 
     def gradients_of(image: Any, y_true: Any) -> Any:

@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+import shutil
 import tomllib
 from contextlib import suppress
 from pathlib import Path
@@ -175,6 +176,33 @@ def test_python_compiles_and_uses_what_exists(page):
             if isinstance(function, ast.FunctionDef):
                 assert {one.arg for one in call.keywords} <= parameters(function), ast.unparse(call)
     assert None not in known.values(), [name for name, found in known.items() if found is None]
+
+
+RUNNABLE = [page for page in (OUTSIDE[0], *SITE.rglob("*.md")) if any(blocks(page, "python"))]
+LENGTH = re.compile(r"(steps|max_minutes)=[\d.]+")
+
+
+@pytest.fixture
+def workplace(cells, trained, lite, tmp_path, monkeypatch):
+    """A current folder with the files that pages name."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(cells, "DATA")
+    shutil.copytree(cells / "images", "NEW_IMAGES")
+    shutil.copytree(cells / "labels", "LABELS")
+    shutil.copy(cells / "images" / "c0.tif", "image.tif")
+    shutil.copy(lite, "cells.tflite")
+    keras_unet.predict_files(trained, "NEW_IMAGES", "PREDICTIONS", say=lambda _: None)
+
+
+@pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")  # Keras' fit, by its own default
+def test_python_runs_as_it_stands(page):
+    names = {}
+    for text in blocks(page, "python"):
+        if "predict_files(" in text:  # what the fixture has written is not overwritten
+            shutil.rmtree("PREDICTIONS")
+        exec(compile(LENGTH.sub("steps=2", text), page.name, "exec"), names)  # noqa: S102 - ours
 
 
 def test_the_reference_shows_every_public_name_once():

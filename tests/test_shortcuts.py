@@ -12,7 +12,7 @@ from keras_unet.architecture import Architecture
 from keras_unet.backend import keras, tf
 from keras_unet.model import unet_of
 from keras_unet.precision import Precision, precision_policy
-from keras_unet.shortcuts import Momentum, with_shortcuts
+from keras_unet.shortcuts import Momentum, with_fast_gradients
 
 NETWORK = Architecture(depth=2, base_filters=4, dropout=0)
 SIZE = 60
@@ -53,7 +53,7 @@ class TestShortcuts:
         self, given: dict[str, Any], precision: Precision
     ) -> None:
         model, image = network(precision, **given), image_of(SIZE)
-        quick, plain = gradients(with_shortcuts(model), image), gradients(model, image)
+        quick, plain = gradients(with_fast_gradients(model), image), gradients(model, image)
         np.testing.assert_array_equal(quick[0], plain[0])
         rounding = 2e-6 if precision == "float32" else 2e-2
         for one, other in zip(quick[1:], plain[1:], strict=True):
@@ -62,7 +62,7 @@ class TestShortcuts:
     @pytest.mark.parametrize("padding", ["valid", "same"])
     def test_give_them_for_tiles_and_batches_of_any_size(self, padding: str) -> None:
         model = network(**WIDE, padding=padding)
-        quick = with_shortcuts(model)
+        quick = with_fast_gradients(model)
         open_sizes = [tf.TensorSpec((None, None, None, 1), tf.float32)]
         traced = tf.function(lambda image: gradients(quick, image), input_signature=open_sizes)
         for size in (20, 36):
@@ -73,21 +73,21 @@ class TestShortcuts:
     def test_take_the_slow_gradients_away(self) -> None:
         model = network(**WIDE)
         assert {"StridedSliceGrad", "Conv2DBackpropFilter"} <= set(kinds(model))
-        quick = kinds(with_shortcuts(model))
+        quick = kinds(with_fast_gradients(model))
         assert "StridedSliceGrad" not in quick
         assert quick.count("Conv2DBackpropFilter") == 2  # of an image and of logits: few features
 
     def test_are_of_crops_alone_on_a_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
         model = network(**WIDE)
         monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: ["a GPU"])
-        quick = kinds(with_shortcuts(model))
+        quick = kinds(with_fast_gradients(model))
         assert "StridedSliceGrad" not in quick
         assert quick.count("Conv2DBackpropFilter") == kinds(model).count("Conv2DBackpropFilter")
 
     @pytest.mark.parametrize("given", [*KINDS, {"normalization": "batch"}])
     def test_share_all_variables(self, given: dict[str, Any]) -> None:
         model = network(**given)
-        quick = with_shortcuts(model)
+        quick = with_fast_gradients(model)
         assert [id(one) for one in quick.variables] == [id(one) for one in model.variables]
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from keras_unet.data.images import ImageFile, as_channels, is_grey, pixels_of, read_image
 from keras_unet.data.labels import (
     LabelFile,
+    check_labels,
     check_same_conventions,
     detect_scheme,
     histogram_line,
@@ -161,6 +162,66 @@ def read_samples(
     if labels != "instances":
         check_same_conventions(list(files.items()))
     _refuse_same_names([plane.name for plane in raw], folder)
+    return _samples(raw, labels, ignore, allow_empty, found.orphans)
+
+
+def samples_of_arrays(
+    images: Sequence[NDArray[Any]],
+    labels: Sequence[NDArray[Any]],
+    *,
+    kind: Kind | Literal["auto"] = "auto",
+    ignore: int | None = None,
+    allow_empty: bool = False,
+) -> Samples:
+    """Makes a data set of arrays, by the rules for files.
+
+    Args:
+        images: Grey values as measured, each `(height, width)` or `(height, width, channels)`.
+        labels: Label images, whole numbers from 0, each `(height, width)`.
+        kind: What the labels hold: `"classes"`, `"instances"`, or `"auto"` to find out.
+        ignore: Value in the labels of pixels that are not to count, or None.
+        allow_empty: Whether labels may be background throughout.
+
+    Returns:
+        The data set; samples are named by their places, "0", "1" and so on.
+
+    Raises:
+        ValueError: The arrays do not go together, or are no images and labels.
+    """
+    if len(images) != len(labels) or not len(images):
+        raise ValueError(
+            "images and labels must be of equal number, at least one. Received: "
+            f"{counted(len(images), 'image')} and {len(labels)} labels"
+        )
+    raw = [
+        _plane_of(*arrays, number) for number, arrays in enumerate(zip(images, labels, strict=True))
+    ]
+    return _samples(raw, kind, ignore, allow_empty, ())
+
+
+def _plane_of(image: NDArray[Any], labels: NDArray[Any], number: int) -> _Plane:
+    pair = Pair(str(number), Path(f"images[{number}]"), Path(f"labels[{number}]"))
+    pixels, truth = np.asarray(image), np.asarray(labels)
+    pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+    truth = truth[..., 0] if truth.ndim == 3 and truth.shape[-1] == 1 else truth
+    if pixels.ndim != 3 or truth.ndim != 2 or not truth.size:
+        raise ValueError(
+            f"{pair.image} and {pair.labels} must be of shape (height, width) or (height, width, "
+            "channels), and (height, width), with at least one pixel. Received: "
+            f"{np.shape(image)} and {np.shape(labels)}"
+        )
+    _refuse_different_sizes(pair, pixels[np.newaxis], truth[np.newaxis])
+    file = LabelFile(check_labels(pair.labels, truth[np.newaxis, ..., np.newaxis]), (), (), {}, "")
+    return _Plane(pair.name, pair, pixels, file.labels[0], file, (), None)
+
+
+def _samples(
+    raw: Sequence[_Plane],
+    labels: Kind | Literal["auto"],
+    ignore: int | None,
+    allow_empty: bool,
+    orphans: tuple[Unused, ...],
+) -> Samples:
     channels = _common_channels(raw)
     scheme = detect_scheme(
         [(str(plane.pair.labels), plane.labels) for plane in raw], kind=labels, ignore=ignore
@@ -172,7 +233,7 @@ def read_samples(
         if labels == "auto":
             _refuse_inverted(raw, samples, scheme)
     dtype = ", ".join(sorted({plane.image.dtype.name for plane in raw}))
-    return Samples(samples, scheme, channels, dtype, found.orphans, _notes(raw))
+    return Samples(samples, scheme, channels, dtype, orphans, _notes(raw))
 
 
 def split(

@@ -41,9 +41,7 @@ class Target:
         Section 3 of the paper: the network is to learn "a separation border" between them. Labels
         that hold classes are taken as they are.
         """
-        if scheme.kind == "classes":
-            return cls(sample, sample.classes)
-        return cls(sample, (separate_touching(sample.instances) > 0).astype(np.uint8))
+        return cls(sample, _separated(sample.classes, sample.instances, scheme))
 
     @property
     def counted(self) -> NDArray[np.bool_]:
@@ -56,25 +54,34 @@ class WeightMaps:
     """The weight maps of a run. Each is computed once and kept in the run's folder.
 
     Attributes:
-        folder: Folder of the files, named by sample and by all that the map depends on.
+        folder: Folder of the files, named by sample and by all that the map depends on; None to
+            compute without files.
         balance: Weight of each class, w_c of equation 2, `(classes,)`.
         w0: w0 of equation 2.
         sigma: sigma of equation 2 in pixels.
     """
 
-    folder: Path
+    folder: Path | None
     balance: NDArray[np.float64]
     w0: float
     sigma: float
 
     @classmethod
-    def unbalanced(cls, folder: Path, classes: int, *, w0: float, sigma: float) -> WeightMaps:
+    def unbalanced(
+        cls, folder: Path | None, classes: int, *, w0: float, sigma: float
+    ) -> WeightMaps:
         """Takes every class to weigh 1, as the mean pixel does when classes are balanced."""
         return cls(folder, np.ones(classes), w0, sigma)
 
     @classmethod
     def balanced(
-        cls, folder: Path, targets: Sequence[Target], classes: int, *, w0: float, sigma: float
+        cls,
+        folder: Path | None,
+        targets: Sequence[Target],
+        classes: int,
+        *,
+        w0: float,
+        sigma: float,
     ) -> WeightMaps:
         """Balances the classes over the training images."""
         balance = class_balance(
@@ -86,26 +93,54 @@ class WeightMaps:
 
     def of(self, target: Target) -> NDArray[np.float32]:
         """Reads the weight map of an image, `(height, width)`; computes it the first time."""
-        path = self._path(target)
+        sample = target.sample
+        if self.folder is None:
+            return self._computed(target.classes, sample.instances, sample.ignored)
+        path = self._path(target, self.folder)
         if path.exists():
             return np.asarray(read_planes(path)[0, ..., 0], np.float32)
-        weights = weight_map(
-            target.classes,
-            target.sample.instances,
-            balance=self.balance,
-            ignored=target.sample.ignored,
-            w0=self.w0,
-            sigma=self.sigma,
-        )
+        weights = self._computed(target.classes, sample.instances, sample.ignored)
         write_tiff(path, weights, axes="YX")
         return weights
 
-    def _path(self, target: Target) -> Path:
+    def of_labels(
+        self, labels: NDArray[np.int32], scheme: LabelScheme
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Computes classes and weights of labels as stored, all `(height, width)`."""
+        instances = scheme.to_instances(labels)
+        classes = _separated(scheme.to_classes(labels), instances, scheme)
+        return classes, self._computed(classes, instances, scheme.ignored(labels))
+
+    def _computed(
+        self,
+        classes: NDArray[np.uint8],
+        instances: NDArray[np.int32],
+        ignored: NDArray[np.bool_],
+    ) -> NDArray[np.float32]:
+        return weight_map(
+            classes,
+            instances,
+            balance=self.balance,
+            ignored=ignored,
+            w0=self.w0,
+            sigma=self.sigma,
+        )
+
+    def _path(self, target: Target, folder: Path) -> Path:
         sample = target.sample
         numbers = np.array([*self.balance, self.w0, self.sigma])
         key = digest(target.classes, sample.instances, sample.ignored, numbers)
         name = re.sub(r"[^\w.-]", "_", sample.name)[:_LONGEST_NAME]
-        return self.folder / f"{name}-{key[:_DIGITS]}.tif"
+        return folder / f"{name}-{key[:_DIGITS]}.tif"
+
+
+def _separated(
+    classes: NDArray[np.uint8], instances: NDArray[np.int32], scheme: LabelScheme
+) -> NDArray[np.uint8]:
+    """Puts background between touching cells; labels that hold classes are taken as they are."""
+    if scheme.kind == "classes":
+        return classes
+    return (separate_touching(instances) > 0).astype(np.uint8)
 
 
 def sample_digest(sample: Sample) -> str:
