@@ -129,7 +129,6 @@ def predict_command(
             asked |= {"tile_size": tile, "precision": precision, "on_tiles": shown.on_tiles}
             if dask is not None or workers is not None:
                 _refuse({"--in-memory": stream is False or None}, "Dask predicts by parts")
-                _refuse({"--axes": asked.pop("axes")}, "of no effect with Dask")
                 job = import_quietly("keras_unet.jobs.spreading")
                 where = {"cluster": job.Cluster(dask, workers), "form": form}
                 predict = partial(job.spread_files, paths[0], paths[1:], **where)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_unet.data.images import stem_of
 from keras_unet.data.large import open_large
@@ -54,6 +55,7 @@ def spread_files(  # noqa: PLR0913 - as predict_files
     symmetries: bool = False,
     rule: Mapping[str, Any] | None = None,
     form: Form | None = None,
+    axes: str | None = None,
     overwrite: bool = False,
     on_file: Callable[[Path], None] = lambda _: None,
     on_tiles: OnTiles = unwatched,
@@ -79,6 +81,7 @@ def spread_files(  # noqa: PLR0913 - as predict_files
         symmetries: As `predict_files`.
         rule: As `predict_files`.
         form: "tiff" or "ome-zarr"; None for what the images are.
+        axes: As `predict_files`.
         overwrite: As `predict_files`.
         on_file: As `predict_files`.
         on_tiles: Called when some tiles are predicted.
@@ -101,7 +104,7 @@ def spread_files(  # noqa: PLR0913 - as predict_files
     for line in unread(paths):
         say(line)
     precision = choose_precision(precision) if precision == "auto" else precision
-    plan = _Plan.of(runs, run_folder.absolute(), precision, tile_size, symmetries)
+    plan = _Plan.of(runs, run_folder.absolute(), precision, tile_size, symmetries, axes)
     images = tracked(order.images, "checking images")
     measured = {path: plan.measure(path) for path in images}
     with cluster.connected(say) as client:
@@ -121,12 +124,16 @@ class _Measured:
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """What predicts, and how; `tile_sizes` are those of each of the networks."""
+    """What predicts, and how; `tile_sizes` are those of each of the networks.
+
+    `axes` are those of images that state none, or others.
+    """
 
     runs: tuple[Run, ...]
     networks: Networks
     tile_sizes: tuple[tuple[int | None, int | None], ...]
     symmetries: bool
+    axes: str | None = None
 
     @classmethod
     def of(
@@ -136,10 +143,11 @@ class _Plan:
         precision: str | None,
         tile_size: int | None,
         symmetries: bool,
+        axes: str | None = None,
     ) -> _Plan:
         checksums = tuple(checksum_of_file(weights_of(run)) for run in runs)
         sizes = tuple(tile_size_of_run(run, tile_size) for run in runs)
-        return cls(runs, Networks(folder, precision, checksums), sizes, symmetries)
+        return cls(runs, Networks(folder, precision, checksums), sizes, symmetries, axes)
 
     @property
     def versions(self) -> int:
@@ -147,12 +155,16 @@ class _Plan:
 
     def measure(self, path: Path) -> _Measured:
         """Makes sure that an image suits the networks, and measures it."""
-        with open_large(path) as image:
+        with open_large(path, self.axes) as image:
             shape = image.shape
         for member in range(len(self.runs)):
             _ = self.sweep(shape, member, 0).tiling
         digest = sha256()
-        moments = measure(self.runs[0], path, lambda pixels: digest.update(pixels.tobytes()))
+
+        def see(pixels: NDArray[np.float32]) -> None:
+            digest.update(pixels.tobytes())
+
+        moments = measure(self.runs[0], path, see, self.axes)
         return _Measured(shape, moments, digest.hexdigest())
 
     def sweep(self, shape: tuple[int, int, int, int], member: int, version: int) -> Sweep:
@@ -167,7 +179,7 @@ class _Plan:
             for run in self.runs
         ]
         return {
-            "image": {"shape": image.shape, "sha256": image.checksum},
+            "image": {"axes": self.axes, "shape": image.shape, "sha256": image.checksum},
             "networks": {"sha256": self.networks.checksums, "runs": runs},
             "precision": self.networks.precision,
             "tile_sizes": self.tile_sizes,
@@ -208,9 +220,9 @@ class Spread:
         return self.plan.versions
 
     @property
-    def axes(self) -> None:
-        """Axes are those that the files state."""
-        return
+    def axes(self) -> str | None:
+        """Axes of images that state none, or others."""
+        return self.plan.axes
 
     @contextmanager
     def opened(self, path: Path, moments: Sequence[Moments]) -> Iterator[Predict]:
@@ -245,6 +257,7 @@ class Spread:
                     self.plan.networks,
                     member,
                     path,
+                    self.plan.axes,
                     image.shape,
                     plane,
                     standardisation,

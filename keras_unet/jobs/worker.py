@@ -51,6 +51,7 @@ class Task:
         networks: The networks.
         member: Which of them predicts.
         image: The file.
+        axes: Its axes where it states none, or others.
         shape: Planes, height, width and channels of it.
         plane: Which of its planes.
         standardisation: With the numbers that hold for this plane.
@@ -62,6 +63,7 @@ class Task:
     networks: Networks
     member: int
     image: Path
+    axes: str | None
     shape: tuple[int, int, int, int]
     plane: int
     standardisation: Standardisation
@@ -80,7 +82,7 @@ def predict_part(task: Task) -> tuple[str, str]:
         ValueError: If image or networks cannot be read, or differ from those of who asks.
         OSError: If the part cannot be written.
     """
-    with _ONE_AT_A_TIME, open_large(task.image) as image:
+    with _ONE_AT_A_TIME, open_large(task.image, task.axes) as image:
         if image.shape != task.shape:
             raise ValueError(
                 f"{task.image}: expected the image of {task.shape} (planes, height, width, "

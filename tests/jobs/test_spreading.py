@@ -165,7 +165,7 @@ def test_what_was_interrupted_goes_on(cluster, trained, image, tmp_path, monkeyp
     assert sorted(out.iterdir()) == sorted(written)
 
 
-@pytest.mark.parametrize("changed", ["image", "run", "symmetries"])
+@pytest.mark.parametrize("changed", ["image", "run", "symmetries", "axes"])
 def test_parts_of_another_prediction_are_not_taken(changed, trained, image, tmp_path):
     plan = spreading._Plan.of((Run.load(trained),), trained, None, 60, symmetries=False)
     before = plan.described(plan.measure(image))
@@ -175,8 +175,8 @@ def test_parts_of_another_prediction_are_not_taken(changed, trained, image, tmp_
     if changed == "run":
         with (run / "best.keras").open("ab") as file:
             file.write(b"\0")
-    symmetries = changed == "symmetries"
-    plan = spreading._Plan.of((Run.load(run),), run, None, 60, symmetries=symmetries)
+    symmetries, axes = changed == "symmetries", "YX" if changed == "axes" else None
+    plan = spreading._Plan.of((Run.load(run),), run, None, 60, symmetries=symmetries, axes=axes)
     assert plan.described(plan.measure(image)) != before
 
 
@@ -197,6 +197,26 @@ def test_an_ensemble_a_stack_and_zarr(client, cluster, ensemble, cells, tmp_path
     assert all(
         one.misses == before[address] for address, one in loaded.items() if before[address]
     )  # nobody loads twice what is loaded
+
+
+def test_axes_that_the_file_does_not_state(cluster, trained, image, tmp_path):
+    """Pixels stored as (columns, planes, rows), which the file calls planes, rows and columns."""
+    picture = tifffile.imread(image)
+    stored = np.stack([picture, picture[::-1]]).transpose(2, 0, 1)
+    tifffile.imwrite(image, np.ascontiguousarray(stored), photometric="minisblack")
+    options = ["--out", str(tmp_path / "out"), "--tile", "60", "--save", ",".join(SAVE)]
+    arguments = ["predict", str(trained), str(image), *options, "--axes", "XZY"]
+    result = CliRunner().invoke(main, [*arguments, "--dask", str(cluster.address)])
+    assert result.exit_code == 0, result.output
+    whole = in_one_process(trained, [image], tmp_path / "whole", axes="XZY")
+    assert contents((tmp_path / "out").iterdir()) == contents(whole)
+    labels = tifffile.imread(tmp_path / "out" / "a.tif")
+    assert labels.shape == (2, *picture.shape)
+    alone = tmp_path / "alone" / "a.tif"
+    alone.parent.mkdir()
+    tifffile.imwrite(alone, picture)
+    (expected, _) = in_one_process(trained, [alone], tmp_path / "plane")
+    np.testing.assert_array_equal(labels[0], tifffile.imread(expected))
 
 
 def test_the_command(cluster, trained, image, tmp_path):

@@ -23,6 +23,7 @@ def task(trained, cells, tmp_path):
         Networks(trained, None, (checksum_of_file(trained / "best.keras"),)),
         member=0,
         image=path,
+        axes=None,
         shape=(1, 96, 96, 1),
         plane=0,
         standardisation=run.standardisation.settled(Moments.of([image])),
