@@ -1,32 +1,24 @@
-"""Calibration: the distances between pixels, planes and frames that an image file states."""
+"""Calibration: the distances between pixels, planes and frames that an image file states.
+
+And where it lies: on a stage, or in a larger image.
+"""
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import tifffile
+from numpy.typing import NDArray
 from tifffile import RESUNIT
 
+from keras_unet.data.units import of_imagej, time_of_imagej, to_imagej, to_ome
+
 _MICROMETRES = {RESUNIT.CENTIMETER: 1e4, RESUNIT.INCH: 2.54e4}
-_IMAGEJ_UNITS = {"um": "micrometer", "µm": "micrometer", "micron": "micrometer", "nm": "nanometer"}
-_IMAGEJ_UNITS |= {"mm": "millimeter", "cm": "centimeter", "m": "meter", "\\u00B5m": "micrometer"}
-_IMAGEJ_UNITS |= {"microns": "micrometer", "micrometer": "micrometer"}
-_IMAGEJ_UNITS |= {"inch": "inch", "inches": "inch"}
-_IMAGEJ_TIMES = {"sec": "second", "s": "second", "ms": "millisecond", "msec": "millisecond"}
-_IMAGEJ_TIMES |= {"min": "minute", "h": "hour", "hour": "hour"}
 _UNCALIBRATED = ("", "pixel", "pixels")
-_OME_UNITS = {
-    "inch": "in",
-    "micrometer": "µm",
-    "nanometer": "nm",
-    "millimeter": "mm",
-    "centimeter": "cm",
-}
-_OME_UNITS |= {"meter": "m", "second": "s", "millisecond": "ms", "minute": "min", "hour": "h"}
-_OF_OME_UNITS = {short: long for long, short in _OME_UNITS.items()}
 
 
 @dataclass(frozen=True)
@@ -35,27 +27,47 @@ class Spacing:
 
     Attributes:
         steps: Distances from one pixel (X, Y), plane (Z) or frame (T) to the next.
-        starts: Places of the first pixel.
+        starts: Places of the first pixel, where they are the same for all planes, in the unit of
+            the steps.
         units: Units of both, such as "micrometer" and "second".
+        places: Places of each plane, in the order of the planes, as an OME-TIFF states them.
+        place_units: Units of these, as OME-XML writes them.
+        name: Name of the image, where its file gives it one.
+        channels: Names of the channels, where what is written has some.
     """
 
     steps: Mapping[str, float] = field(default_factory=dict)
     starts: Mapping[str, float] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    place_units: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+    channels: tuple[str, ...] = ()
 
     def of_axes(self, axes: str) -> Spacing:
-        """Returns the calibration of some axes alone."""
-        return Spacing(
-            {axis: step for axis, step in self.steps.items() if axis in axes},
-            {axis: start for axis, start in self.starts.items() if axis in axes},
-            {axis: unit for axis, unit in self.units.items() if axis in axes},
+        """Returns the calibration of some axes alone; planes stay where they are."""
+        return replace(
+            self,
+            steps={axis: step for axis, step in self.steps.items() if axis in axes},
+            starts={axis: start for axis, start in self.starts.items() if axis in axes},
+            units={axis: unit for axis, unit in self.units.items() if axis in axes},
         )
 
+    @property
+    def is_placed(self) -> bool:
+        """Whether the file says where the image lies."""
+        return bool(self.places) or any(self.starts.values())
 
-def spacing_of_tiff(file: tifffile.TiffFile) -> Spacing:
-    """Reads the calibration of an OME-TIFF, of ImageJ, or the resolution tags of any other TIFF."""
-    if file.is_ome:
-        return _of_ome(file.ome_metadata or "")
+    def not_in_zarr(self, axes: str) -> list[str]:
+        """Lists the axes along which OME-Zarr of some axes does not say where the planes lie.
+
+        It has one place for an image, in the unit of its pixels.
+        """
+        return [axis for axis in self.places if axis not in axes or axis not in self.starts]
+
+
+def spacing_of_tags(file: tifffile.TiffFile) -> Spacing:
+    """Reads the calibration of ImageJ, or the resolution tags of any other TIFF but OME-TIFF."""
     if file.is_imagej:
         return _of_imagej(file)
     page = file.pages.first
@@ -63,25 +75,35 @@ def spacing_of_tiff(file: tifffile.TiffFile) -> Spacing:
     return _of_resolution(page, "micrometer", factor) if factor else Spacing()
 
 
-def tiff_options(spacing: Spacing, axes: str, imagej_dtype: Any = None) -> dict[str, Any]:
-    """Returns the arguments with which tifffile writes axes and calibration.
+def tiff_options(
+    spacing: Spacing, axes: str, shape: tuple[int, ...], imagej_dtype: Any = None
+) -> dict[str, Any]:
+    """Returns the arguments with which tifffile writes axes, calibration and place.
 
-    Fiji reads them of ImageJ's form, which has no 32-bit integers and one order of axes; all other
-    calibrated images are written as OME-TIFF. Without calibration, the axes alone are recorded.
+    Fiji reads them of ImageJ's form, which has no 32-bit integers, no place and one order of axes;
+    all other calibrated images are written as OME-TIFF. Without calibration, the axes alone are
+    recorded.
 
     Args:
         spacing: The calibration.
-        axes: A letter for each dimension.
+        axes: A letter for each dimension, of which the last two are "YX".
+        shape: Sizes of the dimensions.
         imagej_dtype: Type of the pixels if ImageJ's form may be taken, which is no BigTIFF.
     """
-    spacing = spacing.of_axes(axes)
-    if not spacing.steps:
+    spacing = _possible(spacing.of_axes(axes))
+    if not spacing.steps and not spacing.is_placed:
         if set(axes) <= set("ZCYX") or not _fits_imagej(axes, imagej_dtype):
             return {"metadata": {"axes": axes}}
         return {"imagej": True, "metadata": {"axes": axes}}
     if _fits_imagej(axes, imagej_dtype) and _one_unit(spacing):
         return _as_imagej(spacing, axes)
-    return _as_ome(spacing, axes)
+    return _as_ome(spacing, axes, shape)
+
+
+def _possible(spacing: Spacing) -> Spacing:
+    """Leaves out distances that no TIFF states: 0, negative ones, and infinite ones."""
+    steps = {axis: step for axis, step in spacing.steps.items() if 0 < step < math.inf}
+    return replace(spacing, steps=steps)
 
 
 def _fits_imagej(axes: str, dtype: Any) -> bool:
@@ -92,14 +114,14 @@ def _fits_imagej(axes: str, dtype: Any) -> bool:
 def _one_unit(spacing: Spacing) -> bool:
     units = {spacing.units.get(letter) for letter in "ZYX" if letter in spacing.steps}
     seconds = spacing.units.get("T", "second") == "second"
-    return len(units) <= 1 and seconds and not any(spacing.starts.values())
+    return len(units) <= 1 and seconds and not spacing.is_placed
 
 
 def _as_imagej(spacing: Spacing, axes: str) -> dict[str, Any]:
     unit = next((spacing.units[one] for one in "XYZ" if one in spacing.units), None)
     metadata: dict[str, Any] = {"axes": axes}
     if unit is not None:
-        metadata["unit"] = "um" if unit == "micrometer" else _OME_UNITS.get(unit, unit)
+        metadata["unit"] = to_imagej(unit)
     if "Z" in spacing.steps:
         metadata["spacing"] = spacing.steps["Z"]
     if "T" in spacing.steps:
@@ -108,29 +130,59 @@ def _as_imagej(spacing: Spacing, axes: str) -> dict[str, Any]:
     return {"imagej": True, "resolution": resolution, "metadata": metadata}
 
 
-def _as_ome(spacing: Spacing, axes: str) -> dict[str, Any]:
+def _as_ome(spacing: Spacing, axes: str, shape: tuple[int, ...]) -> dict[str, Any]:
     metadata: dict[str, Any] = {"axes": axes}
+    if spacing.name.isprintable() and spacing.name:
+        metadata["Name"] = spacing.name
+    if spacing.channels and "C" in axes:
+        metadata["Channel"] = {"Name": list(spacing.channels)}
     for letter, step in spacing.steps.items():
         name = "TimeIncrement" if letter == "T" else f"PhysicalSize{letter}"
-        unit = spacing.units.get(letter)
         metadata[name] = step
-        if unit is not None:
-            metadata[f"{name}Unit"] = _OME_UNITS.get(unit, unit)
+        if letter != "T" or letter in spacing.units:  # a time without a unit is in seconds
+            metadata[f"{name}Unit"] = to_ome(spacing.units.get(letter))
+    if spacing.is_placed:
+        metadata["Plane"] = _planes(spacing, axes, shape)
     return {"ome": True, "metadata": metadata}
+
+
+def _planes(spacing: Spacing, axes: str, shape: tuple[int, ...]) -> dict[str, list[Any]]:
+    """Lists the place of each page; pages that are channels of one plane have one."""
+    stack = tuple(1 if axis == "C" else size for axis, size in zip(axes, shape, strict=True))[:-2]
+    found: dict[str, list[Any]] = {}
+    for letter in "XYZT":
+        if letter in spacing.places:
+            of_planes, unit = np.array(spacing.places[letter]), spacing.place_units[letter]
+        elif spacing.starts.get(letter) or (letter != "T" and letter in spacing.starts):
+            of_planes = _regular(spacing, letter, axes, stack)
+            unit = to_ome(spacing.units.get(letter, "second" if letter == "T" else None))
+        else:
+            continue
+        pages = np.broadcast_to(of_planes.reshape(stack), shape[:-2]).ravel().tolist()
+        name = "DeltaT" if letter == "T" else f"Position{letter}"
+        found |= {name: pages, f"{name}Unit": [unit] * len(pages)}
+    return found
+
+
+def _regular(
+    spacing: Spacing, letter: str, axes: str, stack: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Computes the places of planes that follow each other at equal distances along their axis."""
+    place = np.indices(stack)[axes.index(letter)] if letter in axes[:-2] else np.zeros(stack)
+    places: NDArray[np.float64] = spacing.starts[letter] + place * spacing.steps.get(letter, 0.0)
+    return places
 
 
 def _of_imagej(file: tifffile.TiffFile) -> Spacing:
     stated = file.imagej_metadata or {}
-    name = str(stated.get("unit", ""))
-    unit = _IMAGEJ_UNITS.get(name, name)
+    unit = of_imagej(str(stated.get("unit", "")))
     found = _of_resolution(file.pages.first, unit, 1.0) if unit not in _UNCALIBRATED else Spacing()
     steps, units = dict(found.steps), dict(found.units)
     if unit not in _UNCALIBRATED and "spacing" in stated:
         steps["Z"], units["Z"] = float(stated["spacing"]), unit
     if stated.get("finterval"):
         steps["T"] = float(stated["finterval"])
-        named = str(stated.get("tunit", "sec"))
-        units["T"] = _IMAGEJ_TIMES.get(named, named)
+        units["T"] = time_of_imagej(str(stated.get("tunit", "sec")))
     return Spacing(steps, {}, units)
 
 
@@ -141,22 +193,6 @@ def _of_resolution(page: Any, unit: str, factor: float) -> Spacing:
         if number and per:
             steps[letter] = factor * per / number
     return Spacing(steps, {}, dict.fromkeys(steps, unit))
-
-
-def _of_ome(text: str) -> Spacing:
-    try:
-        found = [one for one in ET.fromstring(text).iter() if one.tag.endswith("Pixels")]  # noqa: S314 - as tifffile
-    except ET.ParseError:
-        return Spacing()
-    steps, units = {}, {}
-    for letter in "XYZT":
-        name = "TimeIncrement" if letter == "T" else f"PhysicalSize{letter}"
-        stated = found[0].get(name) if found else None
-        if stated is not None:
-            steps[letter] = float(stated)
-            unit = found[0].get(f"{name}Unit", "s" if letter == "T" else "µm")
-            units[letter] = _OF_OME_UNITS.get(unit, unit)
-    return Spacing(steps, {}, units)
 
 
 def _tag(page: Any, name: str, default: Any) -> Any:

@@ -23,7 +23,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from keras_unet.data.calibration import Spacing, spacing_of_tiff, tiff_options
+from keras_unet.data.calibration import Spacing, tiff_options
+from keras_unet.data.ome import spacing_of_tiff
 from keras_unet.data.tiffs import check_room, has_alpha, tiff_image
 from keras_unet.data.wording import counted
 from keras_unet.files import SOFTWARE, atomic
@@ -269,6 +270,7 @@ def write_tiff(
             "axes must be letters of T, Z, C and Q before 'YX', one letter for each dimension. "
             f"Received {axes!r} for shape {array.shape}."
         )
+    dtype = array.dtype if array.nbytes < _LARGEST_TIFF else None
     with atomic(path) as temporary:
         tifffile.imwrite(
             temporary,
@@ -276,9 +278,7 @@ def write_tiff(
             photometric="minisblack",
             compression="zlib",
             software=SOFTWARE,
-            **tiff_options(
-                spacing or Spacing(), axes, array.dtype if array.nbytes < _LARGEST_TIFF else None
-            ),
+            **tiff_options(spacing or Spacing(), axes, array.shape, dtype),
         )
 
 
@@ -416,7 +416,7 @@ def _decode_tiff(path: Path, axes: str | None) -> ImageFile:
         read = ImageFile(
             planes,
             stack_of(image.axes, image.shape),
-            spacing_of_tiff(file),
+            spacing_of_tiff(file, image),
             notes,
             image.colours,
             white=image.white,

@@ -18,8 +18,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from keras_unet.data.calibration import Spacing, spacing_of_tiff
+from keras_unet.data.calibration import Spacing
 from keras_unet.data.images import check_some_pixels, ordered, readable, seen, stack_of
+from keras_unet.data.ome import spacing_of_tiff
 from keras_unet.data.tiffs import TiffImage, has_alpha, tiff_image
 
 LARGE = 2**26
@@ -200,7 +201,7 @@ def _open_tiff(path: Path, file: tifffile.TiffFile, axes: str | None) -> LargeIm
         image.axes,
         array,
         has_alpha(image),
-        spacing_of_tiff(file),
+        spacing_of_tiff(file, image),
         image.white,
         image.notes,
     )
@@ -317,6 +318,7 @@ def _spacing(image: Mapping[str, Any], dataset: Mapping[str, Any], axes: str) ->
         {letter: float(steps[number]) for letter, number in spatial.items()},
         {letter: float(starts[number]) for letter, number in spatial.items()},
         {letter: unit for letter, unit in units.items() if unit},
+        name=str(image.get("name") or ""),
     )
 
 

@@ -63,7 +63,7 @@ def write_tiled_tiff(path: Path, parts: Parts) -> None:
         parts: The image.
     """
     windows = list(parts.windows(TILE))
-    options = tiff_options(parts.spacing, parts.axes)
+    options = tiff_options(parts.spacing, parts.axes, parts.shape)
     is_ome = options.pop("ome", False)
     with (
         atomic(path) as temporary,
@@ -137,9 +137,20 @@ def _multiscales(path: Path, parts: Parts) -> dict[str, Any]:
         | ({"unit": units[axis]} if axis in units else {})
         for axis in parts.axes
     ]
-    name = path.name.removesuffix(".ome.zarr")
+    name = parts.spacing.name or path.name.removesuffix(".ome.zarr")
     pyramid = {"name": name, "axes": axes, "datasets": datasets, "type": "nearest"}
-    return {"version": "0.5", "_creator": {"name": SOFTWARE}, "multiscales": [pyramid]}
+    described = {"version": "0.5", "_creator": {"name": SOFTWARE}, "multiscales": [pyramid]}
+    return described | ({"omero": _channels(parts)} if "C" in parts.axes else {})
+
+
+def _channels(parts: Parts) -> dict[str, Any]:
+    """Names the channels, which are probabilities."""
+    window = {"min": 0.0, "max": 1.0, "start": 0.0, "end": 1.0}
+    return {
+        "channels": [
+            {"label": name, "color": "FFFFFF", "window": window} for name in parts.spacing.channels
+        ]
+    }
 
 
 def _transformations(parts: Parts, level: int) -> list[dict[str, Any]]:

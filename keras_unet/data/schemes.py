@@ -72,6 +72,17 @@ class LabelScheme:
         """Number of classes, background included."""
         return len(self.values)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the classes are called, background first.
+
+        >>> LabelScheme("instances", (0, 1)).names, LabelScheme("classes", (0, 255)).names
+        (('background', 'cell'), ('label 0', 'label 255'))
+        """
+        if self.kind == "instances":
+            return "background", "cell"
+        return tuple(f"label {value}" for value in self.values)
+
     def ignored(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
         """Tells which pixels are not to count."""
         return np.zeros(labels.shape, bool) if self.ignore is None else labels == self.ignore

@@ -96,12 +96,10 @@ class Artefact:
     @property
     def classes(self) -> list[dict[str, Any]]:
         """Position, label value and name of each class."""
-        values = self.run.scheme.values
-        of_cells = self.run.scheme.kind == "instances"
-        names = ("background", "cell") if of_cells else tuple(f"label {value}" for value in values)
+        scheme = self.run.scheme
         return [
             {"class": number, "value": value, "name": name}
-            for number, (value, name) in enumerate(zip(values, names, strict=True))
+            for number, (value, name) in enumerate(zip(scheme.values, scheme.names, strict=True))
         ]
 
     @property

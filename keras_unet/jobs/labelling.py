@@ -207,7 +207,8 @@ class Order:
             array = smallest_unsigned(planes) if name == "instances" else planes
             axes = f"{letters}CYX" if name == "probabilities" else f"{letters}YX"
             shaped = array.reshape(*sizes, *array.shape[1:])
-            write_tiff(target, shaped, axes=axes, spacing=image.spacing)
+            spacing = replace(image.spacing, channels=self.run.scheme.names)
+            write_tiff(target, shaped, axes=axes, spacing=spacing)
             yield target
 
 

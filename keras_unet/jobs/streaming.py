@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,7 @@ class Streaming:
             planes, height, width, _ = image.shape
             spacing, stack = image.spacing, image.stack
         self.say(f"{path.name}: read, predicted and written by parts")
+        self._say_what_has_no_place(path, spacing, stack)
         with ExitStack() as exits:
             room = _Room.of(exits, self.order, self.source.members, planes, (height, width))
             predict = exits.enter_context(self.source.opened(path, moments))
@@ -121,6 +122,17 @@ class Streaming:
                     )
             written = self._write(path, room, max(numbers), spacing, stack)
             return Made(tuple(written), frozenset(found))
+
+    def _say_what_has_no_place(
+        self, path: Path, spacing: Spacing, stack: Sequence[tuple[str, int]]
+    ) -> None:
+        letters, _ = axes_of_stack(stack)
+        lost = spacing.not_in_zarr("YX" if "Q" in letters else f"{letters}YX")
+        if lost and self.order.form_of(path) == "ome-zarr":
+            self.say(
+                f"{path.name}: where its planes lie along {', '.join(lost)} is not written: "
+                "OME-Zarr has one place for an image, in the unit of its pixels; TIFF keeps all"
+            )
 
     def _predict(
         self, predict: Predict, plane: int, scores: Scratch, room: Sequence[Scratch]
@@ -257,7 +269,7 @@ def _parts(
     """Describes an output, with what TIFF and OME-Zarr want in another order."""
     letters, lengths = axes_of_stack(stack)
     if form == "ome-zarr" and "Q" in letters:  # which OME-Zarr does not have
-        letters, lengths = "Z", (len(planes),)
+        letters, lengths, spacing = "Z", (len(planes),), spacing.of_axes("YX")
     sizes = list(zip(letters, lengths, strict=True))
     if output == "probabilities":
         sizes.append(("C", run.architecture.classes))
@@ -272,7 +284,8 @@ def _parts(
         return pixels[place[axes.index("C")]] if "C" in axes else pixels
 
     shape = (*(size for _, size in sizes), *planes[0].shape[:2])
-    return Parts(shape, dtype, f"{axes}YX", window, spacing)
+    named = replace(spacing, channels=run.scheme.names)
+    return Parts(shape, dtype, f"{axes}YX", window, named)
 
 
 def _bands(height: int, width: int, multiple_of: int = 1) -> Iterator[slice]:

@@ -1,0 +1,190 @@
+"""What an OME-TIFF states in its OME-XML: calibration, name, and where each plane lies."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ET
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import tifffile
+
+from keras_unet.data.calibration import Spacing, spacing_of_tags
+from keras_unet.data.tiffs import TiffImage
+from keras_unet.data.units import REFERENCE_FRAME, lengths_in, of_ome
+
+_Value = TypeVar("_Value", bound=Hashable)
+_Place = tuple[float, str]  # a number and its unit
+_NAMELESS = ("", "Image0")  # the second by tifffile, of an image without a name
+
+
+def spacing_of_tiff(file: tifffile.TiffFile, image: TiffImage) -> Spacing:
+    """Reads calibration and place of a TIFF: of OME-XML, of ImageJ, or its resolution tags.
+
+    Where an OME-TIFF consists of several images, what differs among them is not taken for all.
+
+    Args:
+        file: The file.
+        image: The image that is read of it.
+    """
+    if not file.is_ome:
+        return spacing_of_tags(file)
+    try:
+        root = ET.fromstring(file.ome_metadata or "")  # noqa: S314 - as tifffile
+    except ET.ParseError:
+        return Spacing()
+    every = [one for one in _children(root, "Image") if any(_children(one, "Pixels"))]
+    known = _elements_of(file, image, every)
+    stated = _Stated(image, tuple(known or every), is_mapped=known is not None)
+    return stated.spacing() if every else Spacing()
+
+
+def _elements_of(
+    file: tifffile.TiffFile, image: TiffImage, every: Sequence[ET.Element]
+) -> list[ET.Element] | None:
+    """Finds the element of each part of a stack; None where it is not clear which they are."""
+    numbers = {id(series): number for number, series in enumerate(file.series)}
+    own = [numbers[id(part)] for part in image.parts if id(part) in numbers]
+    is_clear = len(every) == len(numbers) and len(own) == len(image.parts)
+    is_clear &= all(image.axes.endswith(part.axes) for part in image.parts)
+    return [every[number] for number in own] if is_clear else None
+
+
+@dataclass(frozen=True)
+class _Stated:
+    """The elements of the images that a stack consists of.
+
+    Without `is_mapped` it is not known which of them are which planes.
+    """
+
+    image: TiffImage
+    elements: tuple[ET.Element, ...]
+    is_mapped: bool
+
+    @property
+    def stack(self) -> list[tuple[str, int]]:
+        axes = zip(self.image.axes, self.image.shape, strict=True)
+        return [(axis, size) for axis, size in axes if axis not in "YXCS"]
+
+    def spacing(self) -> Spacing:
+        name = _same(one.get("Name", "") for one in self.elements) or ""
+        found = replace(self._steps(), name="" if name in _NAMELESS else name)
+        for letter in "XYZ":
+            found = self._placed(found, letter)
+        return found
+
+    def _steps(self) -> Spacing:
+        """Takes the distances along axes that the stack has, if they are the same in all images."""
+        pixels = [next(_children(one, "Pixels")) for one in self.elements]
+        long = {axis for axis, size in self.stack if size > 1} | set("XY")
+        steps: dict[str, float] = {}
+        units: dict[str, str] = {}
+        for letter in "XYZT":
+            name = "TimeIncrement" if letter == "T" else f"PhysicalSize{letter}"
+            step = _same(_number(one.get(name)) for one in pixels)
+            unit = _same(one.get(f"{name}Unit", "s" if letter == "T" else "µm") for one in pixels)
+            if step and unit and letter in long:
+                steps[letter] = step
+                units |= {letter: known} if (known := of_ome(unit)) else {}
+        return Spacing(steps, {}, units)
+
+    def _placed(self, found: Spacing, letter: str) -> Spacing:
+        places = self._places(letter)
+        unit = _same(unit for _, unit in places)
+        if unit is None:
+            return found
+        values = tuple(place for place, _ in places)
+        factor = lengths_in(of_ome(unit), found.units.get(letter))
+        start = None if factor is None else self._start(letter, np.array(values) * factor, found)
+        return replace(
+            found,
+            starts=found.starts if start is None else {**found.starts, letter: start},
+            places={**found.places, letter: values},
+            place_units={**found.place_units, letter: unit},
+        )
+
+    def _start(self, letter: str, values: Any, found: Spacing) -> float | None:
+        """Returns the place of the first plane, if those of all others follow from it."""
+        first = float(values[0])
+        sizes = tuple(size for _, size in self.stack)
+        letters = [axis for axis, _ in self.stack]
+        offsets = np.zeros(len(values))
+        if letter == "Z" and "Z" in letters and (values != first).any():
+            offsets = np.indices(sizes)[letters.index("Z")].ravel() * found.steps.get("Z", 0.0)
+        is_regular = np.allclose(values, first + offsets, rtol=1e-6, atol=1e-9)
+        return first if is_regular else None
+
+    def _places(self, letter: str) -> list[_Place]:
+        """Lists the place of each plane along an axis; none where not all of them are known."""
+        count = math.prod(size for _, size in self.stack)
+        known = [dict(_places_in(one, letter)) for one in self.elements]
+        one = _same(place for places in known for place in places.values())
+        if one is not None:
+            return [one] * count
+        if not self.is_mapped or not any(known):
+            return []
+        members = self.image.members() if len(self.image.parts) > 1 else []
+        sizes = (size for _, size in self.stack)
+        found = [self._place(known, members, place) for place in np.ndindex(*sizes)]
+        return [place for place in found if place is not None] if None not in found else []
+
+    def _place(
+        self,
+        known: Sequence[dict[tuple[int, int], _Place]],
+        members: Sequence[tuple[int, int | None]],
+        place: tuple[int, ...],
+    ) -> _Place | None:
+        """Looks up a plane by its numbers along the stack."""
+        indices = dict(zip((axis for axis, _ in self.stack), place, strict=True))
+        part = 0
+        if members:
+            first = self.image.axes[0]
+            if first not in indices:
+                return None  # parts that follow each other as channels
+            part, inside = members[place[0]]
+            indices[first] = inside or 0
+        if any(number for axis, number in indices.items() if axis not in "TZ"):
+            return None  # along an axis that is a part of Z or T
+        return known[part].get((indices.get("Z", 0), indices.get("T", 0)))
+
+
+def _places_in(image: ET.Element, letter: str) -> Iterator[tuple[tuple[int, int], _Place]]:
+    """Yields the place of each plane, by its numbers along Z and T."""
+    pixels = next(_children(image, "Pixels"))
+    planes = {_number_of(one): one for one in reversed([*_children(pixels, "Plane")])}
+    for number, plane in planes.items():
+        place = _number(plane.get(f"Position{letter}"))
+        if place is not None:
+            yield number, (place, plane.get(f"Position{letter}Unit", REFERENCE_FRAME))
+    if any(one.get(f"Position{letter}") for one in planes.values()):
+        return
+    for label in _children(image, "StageLabel"):
+        place = _number(label.get(letter))
+        sizes = (int(pixels.get(f"Size{axis}", 1)) for axis in "ZT")
+        if place is not None:
+            for number in np.ndindex(*sizes):
+                yield (number[0], number[1]), (place, label.get(f"{letter}Unit", REFERENCE_FRAME))
+
+
+def _number_of(plane: ET.Element) -> tuple[int, int]:
+    return int(plane.get("TheZ", 0)), int(plane.get("TheT", 0))
+
+
+def _children(element: ET.Element, name: str) -> Iterator[ET.Element]:
+    return (one for one in element if one.tag.rpartition("}")[2] == name)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text) if text is not None else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _same(values: Iterable[_Value | None]) -> _Value | None:
+    """Returns the value that all of them are, or None."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else None
