@@ -26,6 +26,7 @@ import random
 import re
 import sys
 import time
+import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ _OF_HTTP = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"
 _OF_HTTP |= {503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
 _FLOAT32, _UINT8, _STRING = 1, 4, 7  # of DataType
 _STATES = {10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
+_PNG, _HEADER, _START = b"\x89PNG\r\n\x1a\n", 33, 4096  # bytes of the header, and looked at
+_SOFTWARE = b"Software\0keras_unet"
 _PARTS = {1: "inputs", 2: "outputs"}  # of a SignatureDef
 
 
@@ -472,6 +475,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("files", nargs="*", type=Path, help="PNG or JPEG files")
     parser.add_argument("--out", type=Path, help="folder for <stem>_classes.png")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="also replace files of other programs"
+    )
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds for each answer")
     parser.add_argument("--attempts", type=int, default=ATTEMPTS, help="if the server is not there")
     parser.add_argument("--verbose", action="store_true", help="log every request")
@@ -479,7 +485,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if given.verbose else logging.WARNING)
     try:
         with Client(given.address, timeout=given.timeout, attempts=given.attempts) as server:
-            lines = _classified(server, given.files, given.out) if given.files else _served(server)
+            asked = (server, given.files, given.out)
+            lines = _classified(*asked, given.overwrite) if given.files else _served(server)
             for line in lines:
                 sys.stdout.write(f"{line}\n")
     except (ValueError, OSError, ImportError) as error:
@@ -488,13 +495,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _classified(server: Client, files: Sequence[Path], out: Path | None) -> Iterator[str]:
+def _classified(
+    server: Client, files: Sequence[Path], out: Path | None, overwrite: bool
+) -> Iterator[str]:
     if out is None:
         raise ValueError("--out must name a folder for the results. Received none")
     targets = [out / f"{path.stem}_classes.png" for path in files]
-    if len({*files, *targets}) < len(files) + len(targets):
+    if len({path.resolve() for path in (*files, *targets)}) < len(files) + len(targets):
         raise ValueError(
             "files must differ in their stems, which name the results, and be no results"
+        )
+    others = [path for path in targets if path.exists() and not _is_own(path)]
+    if others and not overwrite:
+        raise ValueError(
+            f"{others[0]}: expected no file, or one that keras-unet has written. Received another; "
+            "choose another --out, or replace it by --overwrite"
         )
     out.mkdir(parents=True, exist_ok=True)
     for path, target in zip(files, targets, strict=True):
@@ -502,8 +517,30 @@ def _classified(server: Client, files: Sequence[Path], out: Path | None) -> Iter
             (classes,) = server.classify([path.read_bytes()])
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-        target.write_bytes(classes)
+        _write(target, classes)
         yield str(target)
+
+
+def _is_own(path: Path) -> bool:
+    """Tells whether a file is a PNG that says keras-unet has written it."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(_START)
+    return start.startswith(_PNG) and b"tEXt" + _SOFTWARE in start
+
+
+def _write(path: Path, png: bytes) -> None:
+    """Writes a PNG, whole or not at all, which says who has written it behind its header."""
+    said = b"tEXt" + _SOFTWARE
+    chunk = len(_SOFTWARE).to_bytes(4) + said + zlib.crc32(said).to_bytes(4)
+    temporary = path.with_name(f".{random.getrandbits(32):08x}-{path.name}")
+    try:
+        is_png = png.startswith(_PNG)
+        temporary.write_bytes(png[:_HEADER] + chunk + png[_HEADER:] if is_png else png)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _served(server: Client) -> Iterator[str]:

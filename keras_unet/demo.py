@@ -120,8 +120,9 @@ def _draw(folder: Path, seeds: range) -> None:
     images, labels = make_folder(folder / "images"), make_folder(folder / "labels")
     for seed in tracked(seeds, "drawing cells"):
         image, instances = draw_cells(seed)
-        write_tiff(images / f"cells{seed:04d}.tif", image, axes="YX")
-        write_tiff(labels / f"cells{seed:04d}.tif", instances.astype(np.uint16), axes="YX")
+        name, truth = f"cells{seed:04d}.tif", instances.astype(np.uint16)
+        write_tiff(images / name, image, axes="YX", is_data=True)
+        write_tiff(labels / name, truth, axes="YX", is_data=True)
 
 
 def _picture(out: Path, border_weight: float) -> Picture:

@@ -21,14 +21,14 @@ SOFTWARE = "keras_unet"
 
 _START = 4096  # bytes of a file, among which it says so
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_MARKS = tuple(  # of JSON, HTML and PNG
-    re.compile(before + SOFTWARE.encode(), re.DOTALL)
-    for before in (
-        rb'\s*\{\s*"software": "',
-        rb'\s*<!DOCTYPE html>.*<meta name="generator" content="',
-        rb"\x89PNG\r\n\x1a\n.*tEXtSoftware\0",
+_MARKS = {
+    kind: re.compile(before + SOFTWARE.encode(), re.DOTALL)
+    for kind, before in (
+        ("json", rb'\s*\{\s*"software": "'),
+        ("html", rb'\s*<!DOCTYPE html>.*<meta name="generator" content="'),
+        ("png", rb"\x89PNG\r\n\x1a\n.*tEXtSoftware\0"),
     )
-)
+}
 
 _LEFTOVER = re.compile(r"\.[0-9a-f]{8}-.+")  # as `atomic` names its temporary files
 
@@ -93,7 +93,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, replaces: bool = True) -> Iterator[Path]:
     """Yields a temporary path beside `path` and moves the folder written there onto `path`.
 
     What stood at `path` before, file or folder, is removed when the new one is complete; where the
@@ -101,9 +101,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     Args:
         path: Final path of the folder; the one above exists.
+        replaces: Whether whatever stands there is removed, rather than an empty folder alone.
 
     Yields:
         The path to write to.
+
+    Raises:
+        OSError: Something stands there that is not to be removed.
     """
     token = os.urandom(4).hex()
     temporary, before = (path.with_name(f".{token}-{part}{path.name}") for part in ("", "old-"))
@@ -112,8 +116,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         for file in temporary.rglob("*"):
             if file.is_file():
                 _flush_to_disk(file)
-        if path.exists():
+        if path.exists() and replaces:
             path.replace(before)
+        elif path.exists():
+            _remove_empty(path)
         temporary.replace(path)
         _remove(before)
     finally:
@@ -157,25 +163,39 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def is_own(path: Path) -> bool:
-    """Tells whether a file, or the folder of an OME-Zarr image, was written by this program.
+    """Tells whether a result, a file or the folder of an OME-Zarr image, is of this program.
 
     TIFF and PNG files say so in their Software tag, OME-Zarr images in their attributes, scores
-    and reports at their beginning. What is missing, damaged or unreadable is not.
+    and reports at their beginning. What is missing, damaged or unreadable is not; nor are images
+    and labels to learn from, which say nothing of who has written them.
 
     Args:
         path: The file or folder.
     """
+    return own_kind(path) is not None
+
+
+def own_kind(path: Path) -> str | None:
+    """Returns the kind of a result of this program, see `is_own`; None for all else.
+
+    Args:
+        path: The file or folder.
+
+    Returns:
+        "tiff", "ome-zarr", "png", "json" or "html".
+    """
     try:
         if path.is_dir():
             record = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
-            return str(record["attributes"]["ome"]["_creator"]["name"]).startswith(SOFTWARE)
+            software = str(record["attributes"]["ome"]["_creator"]["name"])
+            return "ome-zarr" if software.startswith(SOFTWARE) else None
         with path.open("rb") as file:
             start = file.read(_START)
         if start.startswith(_TIFF_SIGNATURES):
-            return _software_of_tiff(path).startswith(SOFTWARE)
-        return any(mark.match(start) for mark in _MARKS)
+            return "tiff" if _software_of_tiff(path).startswith(SOFTWARE) else None
+        return next((kind for kind, mark in _MARKS.items() if mark.match(start)), None)
     except Exception:  # noqa: BLE001 - of a damaged file, readers raise whatever they like
-        return False
+        return None
 
 
 def make_folder(path: Path) -> Path:
@@ -270,6 +290,16 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _remove_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError as error:  # with which the system refuses what is not empty
+        raise FileExistsError(
+            f"{folder}: expected a new or empty folder. Received one to which files have come "
+            "meanwhile, and left it as it is; choose another"
+        ) from error
 
 
 def _plain(value: Any) -> Any:

@@ -36,7 +36,7 @@ def doctor_command(context: click.Context, json: Path | None, issue: bool, overw
     from keras_unet.jobs.doctor import diagnose
     from keras_unet.jobs.folders import check_replaceable
 
-    check_replaceable(json, overwrite=overwrite)
+    check_replaceable(json, "json", overwrite=overwrite)
     with progress_shown(quiet=not sys.stdout.isatty()), working("looking at TensorFlow"):
         found = diagnose(environment=context.obj)
     if json is not None:

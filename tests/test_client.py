@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,9 +20,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from keras_unet import client
 from keras_unet.client import Client, Tensor, main, model_spec, predict_request, read_tensor
+from keras_unet.files import SOFTWARE, own_kind
 
 FILE = Path(__file__).parents[1] / "export" / "client.py"
 ABOUT = {"classes": [{"class": 0, "value": 0, "name": "background"}]}
@@ -377,3 +381,46 @@ def test_files_that_are_not_sent(tmp_path, monkeypatch, capsys, files, options, 
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert Path("a_classes.png").read_bytes() == b"content"
+
+
+@pytest.fixture
+def classified(monkeypatch, tmp_path):
+    """Predicts a.png to the folder `out` by a server that answers with a PNG of ones."""
+    content = io.BytesIO()
+    Image.fromarray(np.ones((3, 4), np.uint8)).save(content, format="PNG")
+    monkeypatch.setattr(Client, "classify", lambda _, files: [content.getvalue()] * len(files))
+    monkeypatch.chdir(tmp_path)
+    Path("a.png").write_bytes(b"an image")
+    arguments = ["http://127.0.0.1:1/v1/models/m", "a.png", "--out", "out"]
+    return lambda *options: main([*arguments, *options])
+
+
+def test_results_say_who_has_written_them_and_are_replaced(classified):
+    for _ in range(2):
+        assert classified() == 0
+    with Image.open("out/a_classes.png") as image:
+        image.load()
+        assert image.text == {"Software": SOFTWARE}
+        assert (np.asarray(image) == 1).all()
+    assert own_kind(Path("out/a_classes.png")) == "png"
+    assert [path.name for path in Path("out").iterdir()] == ["a_classes.png"]
+
+
+def test_files_of_others_are_not_replaced_unless_asked(classified, capsys):
+    target = Path("out/a_classes.png")
+    target.parent.mkdir()
+    target.write_bytes(b"mine")
+    assert classified() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(r"a_classes\.png: expected no file, or one .*--overwrite$", line)
+    assert target.read_bytes() == b"mine"
+    assert classified("--overwrite") == 0
+    assert own_kind(target) == "png"
+
+
+def test_an_image_is_not_replaced_by_way_of_a_link(classified, capsys):
+    Path("out").mkdir()
+    Path("out/a_classes.png").symlink_to(Path("a.png").absolute())
+    assert classified("--overwrite") == 2
+    assert "be no results" in capsys.readouterr().err
+    assert Path("a.png").read_bytes() == b"an image"

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -6,6 +7,8 @@ import tifffile
 from PIL import Image
 
 from keras_unet.demo import HELD_OUT_IMAGES, TRAINING_IMAGES, run_demo, what_next
+from keras_unet.files import is_own
+from keras_unet.jobs.predict import predict_files
 from keras_unet.runs import Run
 
 
@@ -64,6 +67,15 @@ def test_what_comes_next_names_the_folder_and_the_three_commands(tmp_path):
 def test_a_second_demo_needs_another_folder(demo):
     with pytest.raises(FileExistsError, match="empty folder for the demo"):
         run_demo(demo[0], steps=2)
+
+
+def test_truth_is_not_replaced_by_predictions(demo, tmp_path):
+    out, _, _ = demo
+    truth = shutil.copytree(out / "held_out" / "labels", tmp_path / "truth")
+    for folder in (truth, out / "held_out" / "labels", out / "held_out" / "images"):
+        with pytest.raises(ValueError, match="--out"):
+            predict_files(out / "run", [out / "held_out" / "images"], folder)
+    assert not any(is_own(path) for path in (out / "data").rglob("*.tif"))
 
 
 def test_nothing_is_drawn_if_a_number_is_out_of_range(tmp_path):

@@ -23,6 +23,7 @@ from keras_unet.files import (
     leftovers,
     made_folder,
     make_folder,
+    own_kind,
     remove_leftovers,
     write_json,
 )
@@ -244,6 +245,25 @@ def test_atomic_folder_puts_the_new_one_in_the_place_of_the_old(
     assert names_in(path) == ["new"]
 
 
+def fill(path: Path) -> None:
+    with atomic_folder(path, replaces=False) as temporary:
+        temporary.mkdir()
+        (temporary / "new").touch()
+
+
+def test_atomic_folder_replaces_an_empty_one_alone_if_told_so(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    fill(path)
+    (path / "new").rename(path / ".hidden")
+    with pytest.raises(FileExistsError, match="image: expected a new or empty folder"):
+        fill(path)
+    assert names_in(tmp_path) == ["image"]
+    assert names_in(path) == [".hidden"]
+    (path / ".hidden").unlink()
+    fill(path)
+    assert names_in(path) == ["new"]
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_atomic_folder_leaves_the_old_one_on_error(
     tmp_path: Path, error: type[BaseException]
@@ -323,10 +343,21 @@ def scores(path: Path) -> None:
     write_json(path, Evaluation((), {}, Scores({}), from_probabilities=False, missing=()).to_dict())
 
 
-@pytest.mark.parametrize("write", [tiff_of_planes, tiled, zarr_image, picture, page, scores])
-def test_what_this_program_writes_is_its_own(tmp_path: Path, write: Callable[[Path], None]) -> None:
-    write(tmp_path / "a")
+OWN = {
+    "tiff": tiff_of_planes,
+    "tiff, tiled": tiled,
+    "ome-zarr": zarr_image,
+    "png": picture,
+    "html": page,
+    "json": scores,
+}
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_what_this_program_writes_is_its_own(tmp_path: Path, kind: str) -> None:
+    OWN[kind](tmp_path / "a")
     assert is_own(tmp_path / "a")
+    assert own_kind(tmp_path / "a") == kind.split(",", maxsplit=1)[0]
 
 
 @pytest.mark.parametrize("write", [tiff_of_planes, tiled])
@@ -342,6 +373,10 @@ def tiff_of_others(path: Path) -> None:
 
 def tiff_without_software(path: Path) -> None:
     tifffile.imwrite(path, PIXELS, photometric="minisblack", software=False)
+
+
+def to_learn_from(path: Path) -> None:
+    write_tiff(path, PIXELS, axes="ZYX", is_data=True)
 
 
 def saved_again(path: Path) -> None:
@@ -387,6 +422,7 @@ def missing(path: Path) -> None:
 OF_OTHERS = [
     tiff_of_others,
     tiff_without_software,
+    to_learn_from,
     saved_again,
     cut,
     png_of_others,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from PIL import Image
 
 from keras_unet.data.calibration import Spacing, tiff_options
 from keras_unet.data.ome import spacing_of_tiff
+from keras_unet.data.stacks import stack_of
 from keras_unet.data.tiffs import check_room, has_alpha, tiff_image
 from keras_unet.data.wording import counted
 from keras_unet.files import SOFTWARE, atomic
@@ -251,7 +252,12 @@ def is_grey(planes: NDArray[Any]) -> bool:
 
 
 def write_tiff(
-    path: Path, array: NDArray[Any], *, axes: str, spacing: Spacing | None = None
+    path: Path,
+    array: NDArray[Any],
+    *,
+    axes: str,
+    spacing: Spacing | None = None,
+    is_data: bool = False,
 ) -> None:
     """Writes a TIFF, losslessly compressed, whole or not at all.
 
@@ -261,6 +267,7 @@ def write_tiff(
         axes: A letter for each dimension, the last two of them `"YX"`, the others of T, Z, C and Q;
             recorded in the file.
         spacing: Calibration to record; without, the axes alone.
+        is_data: Whether it is to learn from, and not for this program to replace, see `is_own`.
 
     Raises:
         ValueError: `axes` is none of these, or does not have one letter a dimension.
@@ -277,7 +284,7 @@ def write_tiff(
             array,
             photometric="minisblack",
             compression="zlib",
-            software=SOFTWARE,
+            software=not is_data and SOFTWARE,
             **tiff_options(spacing or Spacing(), axes, array.shape, dtype),
         )
 
@@ -422,32 +429,6 @@ def _decode_tiff(path: Path, axes: str | None) -> ImageFile:
             white=image.white,
         )
         return _without_alpha(read) if has_alpha(image) else read
-
-
-def stack_of(axes: str, shape: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
-    """Lists letter and size of the axes that count planes.
-
-    >>> stack_of("TZCYX", (3, 2, 1, 64, 64))
-    (('T', 3), ('Z', 2))
-    """
-    sizes = zip(axes, shape, strict=True)
-    return tuple((axis, size) for axis, size in sizes if axis not in "YXCS")
-
-
-def axes_of_stack(stack: Sequence[tuple[str, int]]) -> tuple[str, tuple[int, ...]]:
-    """Returns the axes of an output for each plane of a stack, and their sizes.
-
-    Time and depth keep their letters, axes of one plane are left out, and an axis without a name is
-    depth unless there is one.
-
-    >>> axes_of_stack((("T", 4), ("Z", 2))), axes_of_stack((("I", 3), ("C", 1)))
-    (('TZ', (4, 2)), ('Z', (3,)))
-    """
-    long = [(axis, size) for axis, size in stack if size > 1]
-    letters = [axis if axis in "TZ" else "Q" for axis, _ in long]
-    if letters.count("Q") == 1 and "Z" not in letters:
-        letters[letters.index("Q")] = "Z"
-    return "".join(letters), tuple(size for _, size in long)
 
 
 def seen(pixels: NDArray[Any], white: int | None) -> NDArray[Any]:

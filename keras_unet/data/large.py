@@ -19,8 +19,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from keras_unet.data.calibration import Spacing
-from keras_unet.data.images import check_some_pixels, ordered, readable, seen, stack_of
+from keras_unet.data.images import check_some_pixels, ordered, readable, seen
 from keras_unet.data.ome import spacing_of_tiff
+from keras_unet.data.stacks import stack_of
 from keras_unet.data.tiffs import TiffImage, has_alpha, tiff_image
 
 LARGE = 2**26

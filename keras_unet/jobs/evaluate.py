@@ -92,7 +92,7 @@ def evaluate_folders(
 
     Raises:
         ValueError: If no label has a prediction, sizes differ, a file holds no labels, a metric is
-            unknown or lacks what it needs, or a file to write is there and another's.
+            unknown or lacks what it needs, or a file to write is there and another's, or the other.
         OSError: If a folder is missing, or the file cannot be written.
     """
     predictions, labels = Path(predictions), Path(labels)
@@ -102,10 +102,11 @@ def evaluate_folders(
     pairs = pair(references, predictions)
     if "isbi2012" in chosen:
         _refuse_without_probabilities(pairs, predictions)
-    for path in (json, report):
+    for path, form in ((json, "json"), (report, "html")):
         if path is not None:
             check_writable(path.parent)
-            check_replaceable(path, overwrite=overwrite)
+            check_replaceable(path, form, overwrite=overwrite)
+    _refuse_one_file_for_two(json, report)
     evaluation, images = _evaluate(references, pairs, chosen, kind, ignore)
     if json is not None:
         make_folder(json.parent)
@@ -113,6 +114,14 @@ def evaluate_folders(
     if report is not None:
         write_page(report, _page(predictions, labels, evaluation, images))
     return evaluation
+
+
+def _refuse_one_file_for_two(json: Path | None, report: Path | None) -> None:
+    if json is not None and report is not None and json.resolve() == report.resolve():
+        raise ValueError(
+            f"{json}: expected a file for the scores and another for the report. Received one for "
+            "both; choose another name for one of them"
+        )
 
 
 def _evaluate(

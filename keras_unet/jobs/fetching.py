@@ -69,7 +69,7 @@ def fetch_dataset(
     archive = _Archive(dataset, _cache() if cache is None else cache)
     archive.download(on_bytes, say)
     make_folder(out.parent)
-    with atomic_folder(out) as folder, archive.opened() as file:
+    with atomic_folder(out.resolve(), replaces=False) as folder, archive.opened() as file:
         count = _unpack(file, dataset, folder)
         write_json(folder / RECORD, archive.described())
     archive.trust(say)
@@ -87,7 +87,7 @@ def _dataset(name: str) -> Dataset:
 def _check_folder(out: Path) -> None:
     if not out.name:
         raise ValueError(f"out must be a folder that may be made anew. Received {out}; name one.")
-    check_new(out, "the data set")
+    check_new(out, "the data set", is_removed=True)
 
 
 def _cache() -> Path:

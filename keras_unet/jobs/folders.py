@@ -6,12 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from keras_unet.files import is_own, make_folder
+from keras_unet.files import make_folder, own_kind
 
 LOCK = ".lock"
 """File in a folder that is claimed; it stays there, and says nothing of itself."""
 
 _LISTED = 3
+_NAMES = {
+    "json": "a JSON file",
+    "html": "a report",
+    "png": "a picture",
+    "tiff": "a TIFF image",
+    "ome-zarr": "an OME-Zarr image",
+}
 
 
 @contextmanager
@@ -53,18 +60,21 @@ def check_writable(folder: Path) -> None:
     make_folder(next(path for path in places if path.exists() or path.is_symlink()))
 
 
-def check_new(folder: Path, purpose: str) -> None:
+def check_new(folder: Path, purpose: str, *, is_removed: bool = False) -> None:
     """Makes sure that a folder is empty or missing, and can be written to.
 
     Args:
         folder: The folder; hidden files in it do not count.
         purpose: What it is for, for the message.
+        is_removed: Whether it is taken away later, so that hidden files count as well.
 
     Raises:
         OSError: The folder holds files, or cannot be written to.
     """
     check_writable(folder)
     entries = visible(folder)
+    if is_removed and folder.is_dir():
+        entries = sorted(path.name for path in folder.iterdir())
     if entries:
         more = ", ..." if len(entries) > _LISTED else ""
         raise FileExistsError(
@@ -101,18 +111,23 @@ def check_new_file(path: Path, ending: str) -> None:
     check_writable(path.parent)
 
 
-def check_replaceable(path: Path | None, *, overwrite: bool) -> None:
-    """Makes sure that a file to write is missing, or was written by this program.
+def check_replaceable(path: Path | None, kind: str, *, overwrite: bool) -> None:
+    """Makes sure that a file to write is missing, or such a file that this program has written.
 
     Args:
         path: The file; None for none.
+        kind: Kind of the file, see `own_kind`.
         overwrite: Whether a person has asked to replace it whatever it is.
 
     Raises:
-        ValueError: It is another's.
+        ValueError: It is another's, or a file of another kind.
     """
-    if path is not None and not overwrite and path.exists() and not is_own(path):
+    if path is None or overwrite or not path.exists():
+        return
+    found = own_kind(path)
+    if found != kind:
+        received = f"{_NAMES[found]} that it has written" if found else "another"
         raise ValueError(
-            f"{path}: expected no file, or one that keras-unet has written. Received another; "
-            "choose another name, or replace it by --overwrite"
+            f"{path}: expected no file, or {_NAMES[kind]} that keras-unet has written. Received "
+            f"{received}; choose another name, or replace it by --overwrite"
         )

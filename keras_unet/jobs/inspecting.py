@@ -15,7 +15,7 @@ from keras_unet.data.findings import find_amiss
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import read_samples
 from keras_unet.data.standardisation import Standardisation
-from keras_unet.files import is_own, make_folder
+from keras_unet.files import make_folder, own_kind
 from keras_unet.jobs.folders import check_new, check_writable, visible
 from keras_unet.jobs.options import SettledOptions, TrainingOptions
 from keras_unet.jobs.preparing import Parts, training_batches, training_image, weight_maps
@@ -120,7 +120,7 @@ def inspect_folder(
 
 def _check_folder(out: Path) -> None:
     check_writable(out)
-    if any(name not in (SAMPLES, TILES) or not is_own(out / name) for name in visible(out)):
+    if any(name not in (SAMPLES, TILES) or own_kind(out / name) != "png" for name in visible(out)):
         check_new(out, "the pictures")
 
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from keras_unet.data.images import (
     ImageFile,
-    axes_of_stack,
     image_files,
     is_hidden,
     smallest_unsigned,
@@ -26,6 +25,7 @@ from keras_unet.data.images import (
 from keras_unet.data.large import is_zarr
 from keras_unet.data.pairs import unused_in
 from keras_unet.data.schemes import LabelScheme
+from keras_unet.data.stacks import axes_of_stack
 from keras_unet.data.wording import counted
 from keras_unet.files import made_folder
 from keras_unet.instances import InstanceRule, cell_probability, label_instances

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keras_unet.data.images import image_files
 from keras_unet.data.large import is_zarr
-from keras_unet.files import is_own
+from keras_unet.files import is_own, own_kind
 from keras_unet.tracking import tracked
 
 PARTS_OF_DATA_SETS = ("images", "labels", "masks", "SEG")
@@ -27,10 +27,10 @@ def check_outputs(out: Path, targets: Sequence[Path], images: Sequence[Path]) ->
     Raises:
         ValueError: A target is there that this program has not written, or the folder is one of
             images or labels: it holds such files of others, is called so beside another part of a
-            data set, or is the folder of one of the images.
+            data set or beside the images, or is the folder of one of the images.
     """
     for path in tracked(targets, "checking outputs"):
-        if path.exists() and not is_own(path):
+        if path.exists() and own_kind(path) != ("ome-zarr" if path.suffix == ".zarr" else "tiff"):
             raise ValueError(
                 f"{path}: expected no file, or one that keras-unet has written. Received another; "
                 "choose another --out, or replace it by --overwrite"
@@ -45,9 +45,10 @@ def check_outputs(out: Path, targets: Sequence[Path], images: Sequence[Path]) ->
 
 def _reason_against(out: Path, known: Collection[Path], images: Sequence[Path]) -> str:
     """Says why a folder looks like one of images or labels; nothing where it does not."""
-    if out in {folder.resolve() for folder in {path.parent for path in images}}:
+    folders = {folder.resolve() for folder in {path.parent for path in images}}
+    if out in folders:
         return "that holds an image to predict"
-    beside = _parts_beside(out)
+    beside = _parts_beside(out) or _images_beside(out, folders)
     if beside:
         return f"that is called {out.name} beside {beside}, as in a data set"
     names = {path.name for path in known}
@@ -65,6 +66,13 @@ def _parts_beside(out: Path) -> str:
         return above.name[:-3]
     folders = (path.name for path in above.iterdir() if path.is_dir()) if above.is_dir() else ()
     return next((one for one in folders if one.lower() in names and one != out.name), "")
+
+
+def _images_beside(out: Path, folders: Collection[Path]) -> str:
+    """Names a folder of images that a folder called a part of a data set lies beside, or in."""
+    if out.name.lower() not in {name.lower() for name in PARTS_OF_DATA_SETS}:
+        return ""
+    return next((one.name for one in folders if out.parent in (one, one.parent)), "")
 
 
 def _images_in(folder: Path, besides: Collection[str]) -> Iterator[Path]:

@@ -88,7 +88,7 @@ def report_run(
         runs = (Run.load(run_folder),)
         page = page_without_images(runs[0])
     check_writable(path.parent)
-    check_replaceable(path, overwrite=overwrite)
+    check_replaceable(path, "html", overwrite=overwrite)
     samples = _samples(runs[0], data)
     if samples is None:
         folder = runs[0].record["data"]["folder"]

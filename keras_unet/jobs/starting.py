@@ -20,7 +20,7 @@ def check_unused(folder: Path) -> None:
         OSError: The folder holds a run or other files, or cannot be written to.
     """
     names = visible(folder)
-    if RECORD not in names:
+    if RECORD not in names or not _is_run(folder):
         check_new(folder, "the run")
     elif {BEST, LAST, CHECKPOINT}.intersection(names):
         raise FileExistsError(
@@ -29,6 +29,13 @@ def check_unused(folder: Path) -> None:
         )
     else:
         check_writable(folder)
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        return bool(Run.load(folder))
+    except ValueError:  # another program's file of this name
+        return False
 
 
 def is_resumable(folder: Path) -> bool:

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.data.calibration import Spacing
-from keras_unet.data.images import axes_of_stack, smallest_unsigned
+from keras_unet.data.images import smallest_unsigned
 from keras_unet.data.large import LargePlane, open_large
 from keras_unet.data.parts import Parts, write_ome_zarr, write_tiled_tiff
+from keras_unet.data.stacks import axes_of_stack
 from keras_unet.data.standardisation import ROWS, Moments
 from keras_unet.instances import cell_probability
 from keras_unet.jobs.labelling import Made, Order, Plane

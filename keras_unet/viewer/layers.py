@@ -139,7 +139,7 @@ def write_pairs(
                 continue
             file = f"{plane_name(name, place) if len(image.planes) > 1 else name}.tif"
             _write_plane(images / file, pixels)
-            write_tiff(truths / file, smallest_unsigned(truth), axes="YX")
+            write_tiff(truths / file, smallest_unsigned(truth), axes="YX", is_data=True)
             written += 1
     return written
 
@@ -169,9 +169,9 @@ def result_layers(image: Snapshot, scheme: LabelScheme, files: Sequence[Path]) -
 
 def _write_plane(path: Path, pixels: NDArray[Any]) -> None:
     if pixels.shape[-1] == 1:
-        write_tiff(path, pixels[..., 0], axes="YX")
+        write_tiff(path, pixels[..., 0], axes="YX", is_data=True)
     else:
-        write_tiff(path, np.moveaxis(pixels, -1, 0), axes="CYX")
+        write_tiff(path, np.moveaxis(pixels, -1, 0), axes="CYX", is_data=True)
 
 
 def _class_name(scheme: LabelScheme, number: int) -> str:

@@ -57,7 +57,7 @@ def train(
     """
     data = data_folder(_chosen(run, "run", "a new folder for the training to write").absolute())
     if not resume:
-        check_new(data, "the layers to train on")
+        check_new(data, "the layers to train on", is_removed=True)
     try:
         if not resume:
             yield {"text": "writing the layers"}

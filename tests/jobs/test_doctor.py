@@ -281,7 +281,9 @@ def test_the_command_prints_a_table_or_text_and_writes_json(monkeypatch, really,
     mine = tmp_path / "mine.json"
     mine.write_text("{}")
     refused = CliRunner().invoke(main, ["doctor", "--json", str(mine)])
-    assert "mine.json: expected no file, or one that keras-unet has written" in refused.stderr
+    assert (
+        "mine.json: expected no file, or a JSON file that keras-unet has written" in refused.stderr
+    )
     for _ in range(2):  # the second replaces its own
         CliRunner().invoke(main, ["doctor", "--json", str(mine), "--overwrite"])
         assert json.loads(mine.read_text())["software"] == "keras_unet"

@@ -363,9 +363,27 @@ def test_a_report_of_classes_and_of_a_challenge(tmp_path):
 def test_a_file_of_others_is_not_replaced_unless_asked(tmp_path, option):
     labels, path = write(tmp_path / "labels", a=TWO_CELLS), tmp_path / "mine"
     path.write_text("mine")
-    with pytest.raises(ValueError, match="mine: expected no file, or one that keras-unet has wri"):
+    with pytest.raises(
+        ValueError, match=r"mine: expected no file, or a .* that keras-unet has wri"
+    ):
         evaluate_folders(labels, labels, **{option: path})
     assert path.read_text() == "mine"
     evaluate_folders(labels, labels, **{option: path}, overwrite=True)
     evaluate_folders(labels, labels, **{option: path})  # its own
     assert "keras_unet" in path.read_text()
+
+
+@pytest.mark.parametrize("option", ["json", "report"])
+def test_predictions_are_not_replaced_by_scores(tmp_path, option):
+    labels, path = write(tmp_path / "labels", a=TWO_CELLS), tmp_path / "a.tif"
+    write_tiff(path, TWO_CELLS, axes="YX")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="Received a TIFF image that it has written"):
+        evaluate_folders(labels, labels, **{option: path})
+    assert path.read_bytes() == before
+
+
+def test_scores_and_report_are_two_files(tmp_path):
+    labels = write(tmp_path / "labels", a=TWO_CELLS)
+    with pytest.raises(ValueError, match="Received one for both"):
+        evaluate_folders(labels, labels, json=tmp_path / "a", report=tmp_path / "b" / ".." / "a")

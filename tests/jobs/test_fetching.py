@@ -314,6 +314,24 @@ def test_a_folder_with_files_is_left_alone(cache, tmp_path):
     assert files_in(tmp_path) == ["mine.txt"]
 
 
+def test_hidden_files_are_left_alone(cache, tmp_path, offered):
+    offered("dsb2018", zipped(NUCLEI))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".notes").touch()
+    with pytest.raises(FileExistsError, match=r"data set. Received one with \.notes; choose"):
+        fetch_dataset("dsb2018", tmp_path / "out", cache=cache)
+    assert files_in(tmp_path / "out") == [".notes"]
+
+
+def test_a_folder_may_be_a_link(cache, tmp_path, offered):
+    offered("dsb2018", zipped(NUCLEI))
+    (tmp_path / "there").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "there")
+    folder, _ = fetch("dsb2018", tmp_path / "out", cache)
+    assert (tmp_path / "out").is_symlink()
+    assert (folder / "images").is_dir()
+
+
 def test_a_folder_without_a_name_is_refused(cache):
     with pytest.raises(
         ValueError, match=r"out must be a folder that may be made anew. Received \."

@@ -45,6 +45,8 @@ def test_a_folder_with_files_is_not_new(tmp_path):
 def test_hidden_files_do_not_count(tmp_path):
     (tmp_path / ".DS_Store").touch()
     check_new(tmp_path, "the run")
+    with pytest.raises(FileExistsError, match=r"the data set. Received one with \.DS_Store;"):
+        check_new(tmp_path, "the data set", is_removed=True)
     assert visible(tmp_path) == visible(tmp_path / "missing") == []
 
 
@@ -91,11 +93,16 @@ def test_a_claim_ends_with_its_block(tmp_path):
 
 
 def test_a_file_to_write_is_missing_or_its_own(tmp_path):
-    check_replaceable(None, overwrite=False)
-    check_replaceable(tmp_path / "a.json", overwrite=False)
+    check_replaceable(None, "json", overwrite=False)
+    check_replaceable(tmp_path / "a.json", "json", overwrite=False)
     write_json(tmp_path / "own.json", {"software": "keras_unet"})
-    check_replaceable(tmp_path / "own.json", overwrite=False)
+    check_replaceable(tmp_path / "own.json", "json", overwrite=False)
+    message = r"own.json: expected no file, or a report that.* Received a JSON file that it has"
+    with pytest.raises(ValueError, match=message):
+        check_replaceable(tmp_path / "own.json", "html", overwrite=False)
     write_json(tmp_path / "b.json", {})
-    with pytest.raises(ValueError, match=r"b.json: expected no file, or .*it by --overwrite$"):
-        check_replaceable(tmp_path / "b.json", overwrite=False)
-    check_replaceable(tmp_path / "b.json", overwrite=True)
+    with pytest.raises(
+        ValueError, match=r"b.json: expected no file, or a JSON file that .*it by --overwrite$"
+    ):
+        check_replaceable(tmp_path / "b.json", "json", overwrite=False)
+    check_replaceable(tmp_path / "b.json", "json", overwrite=True)

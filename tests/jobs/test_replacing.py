@@ -8,6 +8,7 @@ import tifffile
 
 from keras_unet.data.images import write_tiff
 from keras_unet.jobs.replacing import check_outputs
+from keras_unet.report import write_png
 
 PIXELS = np.zeros((4, 5), np.uint8)
 
@@ -24,7 +25,7 @@ def foreign(path):
     return path
 
 
-def check(out, *names, image="elsewhere/a.png"):
+def check(out, *names, image="quite/elsewhere/a.png"):
     check_outputs(out, [out / name for name in names], [out.parent / image])
 
 
@@ -54,6 +55,22 @@ def test_a_folder_with_images_of_others_is_refused(tmp_path, name):
         check(tmp_path / "out", "a.tif")
 
 
+def test_what_is_to_learn_from_is_of_others(tmp_path):
+    (tmp_path / "out").mkdir()
+    write_tiff(tmp_path / "out" / "a.tif", PIXELS, axes="YX", is_data=True)
+    with pytest.raises(ValueError, match=r"a.tif: expected no file, or one that keras-unet has"):
+        check(tmp_path / "out", "a.tif")
+    with pytest.raises(ValueError, match=r"with a.tif, which keras-unet has not written"):
+        check(tmp_path / "out", "b.tif")
+
+
+def test_a_target_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "out").mkdir()
+    write_png(tmp_path / "out" / "a.tif", np.zeros((4, 5, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"a.tif: expected no file, or one that"):
+        check(tmp_path / "out", "a.tif")
+
+
 def test_zarr_of_others_is_an_image(tmp_path):
     (tmp_path / "out" / "c.zarr").mkdir(parents=True)
     check(tmp_path / "out", "a.tif")
@@ -79,6 +96,17 @@ def test_a_part_of_a_data_set_is_refused_even_if_new(tmp_path, out, beside):
         check(tmp_path / out, "a.tif")
 
 
+@pytest.mark.parametrize("image", ["pictures/a.png", "a.png"])
+@pytest.mark.parametrize("out", ["labels", "Masks", "link"])
+def test_a_folder_of_labels_beside_the_images_is_refused_even_if_new(tmp_path, out, image):
+    (tmp_path / image).parent.mkdir(exist_ok=True)
+    if out == "link":
+        (tmp_path / "labels").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "labels")
+    with pytest.raises(ValueError, match=rf"beside {(tmp_path / image).parent.name}, as in a da"):
+        check(tmp_path / out, "a.tif", image=image)
+
+
 def test_the_folder_of_an_image_is_refused_by_whatever_name(tmp_path, monkeypatch):
     own(tmp_path / "out" / "a.tif")
     (tmp_path / "link").symlink_to(tmp_path / "out")
@@ -96,6 +124,9 @@ def test_each_file_is_looked_at_once(tmp_path, monkeypatch):
     for number in range(1, 2000):
         os.link(first, out / f"i{number}.tif")
     seen = []
-    monkeypatch.setattr("keras_unet.jobs.replacing.is_own", lambda path: not seen.append(path))
+    for name, found in (("is_own", True), ("own_kind", "tiff")):
+        monkeypatch.setattr(
+            f"keras_unet.jobs.replacing.{name}", lambda path, one=found: seen.append(path) or one
+        )
     check(out, *(f"i{number}.tif" for number in range(1000)))
     assert len(seen) == len(set(seen)) == 2000

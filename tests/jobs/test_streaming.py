@@ -165,6 +165,35 @@ def test_the_pixels_lie_where_the_image_says(tmp_path):
     ]
 
 
+def test_places_that_ome_zarr_has_no_room_for_are_said(tmp_path):
+    path, planes = tmp_path / "a.ome.tif", grey(2, 70, 80)
+    with tifffile.TiffWriter(path, ome=True) as file:
+        for place, plane in zip((1.0, 2.0), planes, strict=True):
+            where = {f"Position{axis}": [at] for axis, at in (("X", place), ("Y", 7.0))}
+            where |= {f"Position{axis}Unit": ["µm"] for axis in "XY"}
+            sizes = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+            file.write(plane, metadata={"axes": "YX", "Plane": where, **sizes})
+    run = a_run(tmp_path)
+    said = {}
+    for form in ("tiff", "ome-zarr"):
+        order = Order.of(run, [path], tmp_path / form, ["classes"], None, form)
+        (tmp_path / form).mkdir()
+        lines = said[form] = []
+        source = Here([(run, network(0.3))], 60, False, unwatched)
+        (written,) = Streaming(order, source, lines.append).make(path, measure(run, path)).files
+    (image,) = zarr.open_group(written).attrs["ome"]["multiscales"]
+    assert image["datasets"][0]["coordinateTransformations"] == [
+        {"type": "scale", "scale": [1.0, 0.5, 0.5]},
+        {"type": "translation", "translation": [0.0, 7.0, 0.0]},
+    ]
+    message = "a.ome.tif: where its planes lie along X is not written: OME-Zarr has one place"
+    assert [message in line for line in said["ome-zarr"]] == [False, True]
+    assert len(said["tiff"]) == 1
+    planes = tifffile.xml2dict(tifffile.tiffcomment(tmp_path / "tiff" / "a_classes.tif"))
+    found = planes["OME"]["Image"]["Pixels"]["Plane"]
+    assert [one["PositionX"] for one in found] == [1.0, 2.0]
+
+
 @pytest.mark.usefixtures("by_small_parts")
 def test_values_of_the_training_labels_come_back(tmp_path):
     path, image = tmp_path / "a.tif", grey(90, 80)

@@ -7,6 +7,7 @@ import tifffile
 from keras_unet.data.images import read_planes
 from keras_unet.data.pairs import find_pairs
 from keras_unet.data.schemes import LabelScheme
+from keras_unet.files import is_own
 from keras_unet.viewer.layers import Snapshot, result_layers, write_image, write_pairs
 
 CELLS = LabelScheme("instances", (0, 1))
@@ -65,6 +66,12 @@ def test_only_planes_with_labels_are_written_under_their_numbers(tmp_path):
     assert pair.name == "my_cells_002"
     np.testing.assert_array_equal(tifffile.imread(pair.image), image.data[2])
     np.testing.assert_array_equal(tifffile.imread(pair.labels), labels[2])
+
+
+def test_what_a_person_has_painted_is_not_for_this_program_to_replace(tmp_path):
+    image = Snapshot("a", np.zeros((3, 4), np.uint8))
+    write_pairs([(image, Snapshot("b", np.ones((3, 4), int)))], tmp_path)
+    assert [is_own(path) for path in tmp_path.rglob("*.tif")] == [False, False]
 
 
 def test_planes_without_labels_are_written_if_they_are_background(tmp_path):
