@@ -15,9 +15,17 @@ import tifffile
 from numpy.typing import NDArray
 from tifffile import RESUNIT
 
-from keras_unet.data.units import of_imagej, time_of_imagej, to_imagej, to_ome
+from keras_unet.data.units import (
+    REFERENCE_FRAME,
+    lengths_in,
+    of_imagej,
+    time_of_imagej,
+    to_imagej,
+    to_ome,
+)
 
 _MICROMETRES = {RESUNIT.CENTIMETER: 1e4, RESUNIT.INCH: 2.54e4}
+_MOST_AXES = 5
 _UNCALIBRATED = ("", "pixel", "pixels")
 
 
@@ -101,7 +109,9 @@ def tiff_options(
 
 
 def _possible(spacing: Spacing) -> Spacing:
-    """Leaves out distances that no TIFF states: 0, negative ones, and infinite ones."""
+    """Leaves out what no TIFF states: distances of 0 or less, and times in no unit it knows."""
+    has_time = to_ome(spacing.units.get("T")) != REFERENCE_FRAME
+    spacing = spacing if has_time else spacing.of_axes("ZYX")
     steps = {axis: step for axis, step in spacing.steps.items() if 0 < step < math.inf}
     return replace(spacing, steps=steps)
 
@@ -139,11 +149,22 @@ def _as_ome(spacing: Spacing, axes: str, shape: tuple[int, ...]) -> dict[str, An
     for letter, step in spacing.steps.items():
         name = "TimeIncrement" if letter == "T" else f"PhysicalSize{letter}"
         metadata[name] = step
-        if letter != "T" or letter in spacing.units:  # a time without a unit is in seconds
-            metadata[f"{name}Unit"] = to_ome(spacing.units.get(letter))
+        metadata[f"{name}Unit"] = to_ome(spacing.units.get(letter))
     if spacing.is_placed:
         metadata["Plane"] = _planes(spacing, axes, shape)
+    if axes.count("Q") > 1 or len(axes) > _MOST_AXES:  # which OME-TIFF does not have
+        return {"metadata": metadata, **_resolution(spacing)}
     return {"ome": True, "metadata": metadata}
+
+
+def _resolution(spacing: Spacing) -> dict[str, Any]:
+    """States the distance of pixels in the tags of any TIFF, in pixels a centimetre."""
+    found = [lengths_in(spacing.units.get(axis), "centimeter") for axis in "XY"]
+    if None in found or not set("XY") <= spacing.steps.keys():
+        return {}
+    pairs = zip("XY", found, strict=True)
+    resolution = tuple(1 / (spacing.steps[axis] * (factor or 1.0)) for axis, factor in pairs)
+    return {"resolution": resolution, "resolutionunit": RESUNIT.CENTIMETER}
 
 
 def _planes(spacing: Spacing, axes: str, shape: tuple[int, ...]) -> dict[str, list[Any]]:
@@ -155,7 +176,7 @@ def _planes(spacing: Spacing, axes: str, shape: tuple[int, ...]) -> dict[str, li
             of_planes, unit = np.array(spacing.places[letter]), spacing.place_units[letter]
         elif spacing.starts.get(letter) or (letter != "T" and letter in spacing.starts):
             of_planes = _regular(spacing, letter, axes, stack)
-            unit = to_ome(spacing.units.get(letter, "second" if letter == "T" else None))
+            unit = to_ome(spacing.units.get(letter))
         else:
             continue
         pages = np.broadcast_to(of_planes.reshape(stack), shape[:-2]).ravel().tolist()

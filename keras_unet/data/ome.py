@@ -48,7 +48,6 @@ def _elements_of(
     numbers = {id(series): number for number, series in enumerate(file.series)}
     own = [numbers[id(part)] for part in image.parts if id(part) in numbers]
     is_clear = len(every) == len(numbers) and len(own) == len(image.parts)
-    is_clear &= all(image.axes.endswith(part.axes) for part in image.parts)
     return [every[number] for number in own] if is_clear else None
 
 
@@ -125,51 +124,68 @@ class _Stated:
             return [one] * count
         if not self.is_mapped or not any(known):
             return []
-        members = self.image.members() if len(self.image.parts) > 1 else []
-        sizes = (size for _, size in self.stack)
-        found = [self._place(known, members, place) for place in np.ndindex(*sizes)]
+        found = [known[part].get(number) for part, number in self._numbers()]
         return [place for place in found if place is not None] if None not in found else []
 
-    def _place(
-        self,
-        known: Sequence[dict[tuple[int, int], _Place]],
-        members: Sequence[tuple[int, int | None]],
-        place: tuple[int, ...],
-    ) -> _Place | None:
-        """Looks up a plane by its numbers along the stack."""
-        indices = dict(zip((axis for axis, _ in self.stack), place, strict=True))
-        part = 0
-        if members:
-            first = self.image.axes[0]
-            if first not in indices:
-                return None  # parts that follow each other as channels
+    def _numbers(self) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Yields the part that each plane is of, and its numbers in it; of channels, the first.
+
+        Planes lie in the order of the dimensions, whatever these are called here.
+        """
+        orders = [_Order.of(one) for one in self.elements]
+        axes = [axis for axis in self.image.axes if axis not in "YXS"]
+        sizes = [n for a, n in zip(self.image.axes, self.image.shape, strict=True) if a in axes]
+        members = self.image.members() if len(self.image.parts) > 1 else None
+        for place in np.ndindex(*(1 if a == "C" else n for a, n in zip(axes, sizes, strict=True))):
+            if members is None:
+                yield 0, orders[0].numbers(place, sizes)
+                continue
             part, inside = members[place[0]]
-            indices[first] = inside or 0
-        if any(number for axis, number in indices.items() if axis not in "TZ"):
-            return None  # along an axis that is a part of Z or T
-        return known[part].get((indices.get("Z", 0), indices.get("T", 0)))
+            alone = 1 if inside is None else 0  # whether the part lacks the first axis
+            within = place[1:] if alone else (inside or 0, *place[1:])
+            own = sizes[1:] if alone else [int(self.image.parts[part].shape[0]), *sizes[1:]]
+            yield part, orders[part].numbers(within, own)
 
 
-def _places_in(image: ET.Element, letter: str) -> Iterator[tuple[tuple[int, int], _Place]]:
-    """Yields the place of each plane, by its numbers along Z and T."""
+@dataclass(frozen=True)
+class _Order:
+    """The order of an image's planes: sizes of C, Z and T, from the first to the last to run."""
+
+    axes: str
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, image: ET.Element) -> _Order:
+        pixels = next(_children(image, "Pixels"))
+        axes = pixels.get("DimensionOrder", "XYCZT")[2:]
+        samples = next((one.get("SamplesPerPixel") for one in _children(pixels, "Channel")), None)
+        sizes = {axis: int(_number(pixels.get(f"Size{axis}")) or 1) for axis in axes}
+        sizes["C"] = max(1, sizes.get("C", 1) // int(_number(samples) or 1))
+        return cls(axes, tuple(sizes[axis] for axis in axes))
+
+    def numbers(self, place: tuple[int, ...], sizes: Sequence[int]) -> tuple[int, ...]:
+        """Returns the numbers of a plane along C, Z and T."""
+        plane = int(np.ravel_multi_index(place, sizes)) if sizes else 0
+        found = np.unravel_index(min(plane, math.prod(self.sizes) - 1), self.sizes, order="F")
+        return tuple(int(found[self.axes.index(axis)]) for axis in "CZT")
+
+
+def _places_in(image: ET.Element, letter: str) -> Iterator[tuple[tuple[int, ...], _Place]]:
+    """Yields the place of each plane, by its numbers along C, Z and T."""
     pixels = next(_children(image, "Pixels"))
-    planes = {_number_of(one): one for one in reversed([*_children(pixels, "Plane")])}
-    for number, plane in planes.items():
-        place = _number(plane.get(f"Position{letter}"))
+    name, is_found = f"Position{letter}", False
+    for plane in _children(pixels, "Plane"):
+        place = _number(plane.get(name))
         if place is not None:
-            yield number, (place, plane.get(f"Position{letter}Unit", REFERENCE_FRAME))
-    if any(one.get(f"Position{letter}") for one in planes.values()):
-        return
-    for label in _children(image, "StageLabel"):
-        place = _number(label.get(letter))
-        sizes = (int(pixels.get(f"Size{axis}", 1)) for axis in "ZT")
-        if place is not None:
-            for number in np.ndindex(*sizes):
-                yield (number[0], number[1]), (place, label.get(f"{letter}Unit", REFERENCE_FRAME))
-
-
-def _number_of(plane: ET.Element) -> tuple[int, int]:
-    return int(plane.get("TheZ", 0)), int(plane.get("TheT", 0))
+            is_found = True
+            numbers = tuple(int(_number(plane.get(f"The{axis}")) or 0) for axis in "CZT")
+            yield numbers, (place, plane.get(f"{name}Unit", REFERENCE_FRAME))
+    label = next(_children(image, "StageLabel"), None)
+    place = None if label is None or is_found else _number(label.get(letter))
+    if label is not None and place is not None:
+        sizes = (int(_number(pixels.get(f"Size{axis}")) or 1) for axis in "CZT")
+        for numbers in np.ndindex(*sizes):
+            yield numbers, (place, label.get(f"{letter}Unit", REFERENCE_FRAME))
 
 
 def _children(element: ET.Element, name: str) -> Iterator[ET.Element]:

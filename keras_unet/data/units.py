@@ -48,13 +48,18 @@ def of_ome(unit: str) -> str | None:
 
 
 def to_imagej(unit: str) -> str:
-    """Returns how ImageJ writes a unit of length."""
-    return "um" if unit == "micrometer" else _OME.get(unit, unit)
+    """Returns how ImageJ writes a unit of length, in ASCII.
+
+    >>> to_imagej("micrometer"), to_imagej("nanometer"), to_imagej("angstrom")
+    ('um', 'nm', 'angstrom')
+    """
+    short = "um" if unit == "micrometer" else _OME.get(unit, unit)
+    return short if short.isascii() else unit
 
 
 def of_imagej(unit: str) -> str:
     """Returns the name of ImageJ's unit of length; one that is not known stays as it is."""
-    return _IMAGEJ.get(unit, unit)
+    return _IMAGEJ.get(unit) or of_ome(unit) or unit
 
 
 def time_of_imagej(unit: str) -> str:

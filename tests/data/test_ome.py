@@ -227,6 +227,32 @@ def test_each_of_several_stacks_keeps_its_own(write, tmp_path):
     stated = planes_of(tmp_path / "b.tif")
     assert position(stated, "X") == ([100.0] * 3 + [200.0] * 3, {"µm"})
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), PIXELS)
+    assert both(tmp_path / "b.tif").places == spacing.places
+
+
+STACKS = ("Q", "QZ", "QT", "QTZ", "ZQ", "TQZ", "ZT", "QC", "QZC", "TZC", "QTZC", "QQ", "QQZC")
+
+
+@pytest.mark.parametrize("write", TIFF_WRITERS.values(), ids=TIFF_WRITERS)
+@pytest.mark.parametrize("stack", STACKS)
+def test_whatever_the_axes_a_calibrated_stack_is_written(write, stack, tmp_path):
+    """OME-TIFF has at most one axis besides T, Z and C, and that in the place of one of them."""
+    axes, sizes = f"{stack}YX", [2 + number % 2 for number in range(len(stack))]
+    array = np.arange(np.prod(sizes) * 20, dtype=np.uint8).reshape(*sizes, 4, 5)
+    planes = array.size // 20 // (sizes[-1] if "C" in stack else 1)
+    unit, places = dict.fromkeys("YX", "micrometer"), tuple(float(one) for one in range(planes))
+    spacing = Spacing({"Y": 0.25, "X": 0.5}, {}, unit, {"X": places}, {"X": "mm"})
+    write(tmp_path / "b.tif", array, axes, spacing)
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        np.testing.assert_array_equal(file.asarray(), array)
+        assert file.series[0].axes == axes
+        if not file.is_ome:
+            stated = file.shaped_metadata[0]["Plane"]
+            assert stated["PositionX"][:: array.size // 20 // planes] == list(places)
+        assert file.is_ome == (stack not in ("QTZC", "QQ", "QQZC"))
+    read = both(tmp_path / "b.tif")
+    assert read.steps == pytest.approx({"Y": 0.25, "X": 0.5})
+    assert read.places == (spacing.places if stack not in ("QTZC", "QQ", "QQZC") else {})
 
 
 def test_several_images_at_one_place_have_one(tmp_path):
@@ -308,10 +334,10 @@ def test_the_size_is_that_of_the_image_that_is_read(tmp_path):
     assert (spacing.steps, spacing.name) == ({"X": 0.5}, "slide")
 
 
-def test_axes_that_a_person_names_leave_planes_without_a_place(tmp_path):
+@pytest.mark.parametrize("axes", [None, "ZTYX", "RQYX"])
+def test_planes_are_where_they_are_whatever_a_person_calls_the_axes(axes, tmp_path):
     path = ome(tmp_path / "a.ome.tif", Plane=placed(6, X=([1.0, 2, 3, 4, 5, 6], "µm")))
-    assert read_image(path, axes="ZTYX").spacing.places == {}
-    assert read_image(path).spacing.places == {"X": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)}
+    assert read_image(path, axes=axes).spacing.places == {"X": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)}
 
 
 def test_distances_that_no_tiff_states_are_left_out(tmp_path):

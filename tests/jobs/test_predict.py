@@ -342,6 +342,24 @@ def test_by_parts_or_in_memory_the_outputs_are_the_same(trained, cells, tmp_path
         assert (one.read_bytes()[2], other.read_bytes()[2]) == (43, 42)  # BigTIFF, TIFF
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_outputs_lie_where_their_image_does(trained, tmp_path, stream):
+    where = {"PositionX": [1.5], "PositionXUnit": ["mm"], "PositionY": [-20.0]}
+    metadata = {"axes": "YX", "Plane": where | {"PositionYUnit": ["µm"]}, "Name": "Well A1"}
+    image = grey(tmp_path / "a.ome.tif", metadata=metadata | {"PhysicalSizeX": 0.5})
+    storage = Storage(stream=stream)
+    save = ["instances", "probabilities"]
+    for path in predict(trained, [image], tmp_path / "out", save=save, storage=storage):
+        stated = tifffile.xml2dict(tifffile.tiffcomment(path))["OME"]["Image"]
+        planes = stated["Pixels"]["Plane"]
+        for plane in planes if isinstance(planes, list) else [planes]:
+            assert (plane["PositionX"], plane["PositionXUnit"]) == (1.5, "mm")
+            assert (plane["PositionY"], plane["PositionYUnit"]) == (-20.0, "µm")
+        assert stated["Name"] == "Well A1"
+    channels = stated["Pixels"]["Channel"]
+    assert [channel["Name"] for channel in channels] == ["background", "cell"]
+
+
 def test_zarr_in_a_folder_of_images_gives_ome_zarr(trained, cells, tmp_path):
     pixels = tifffile.imread(cells / "images" / "c3.tif")
     (tmp_path / "images").mkdir()
