@@ -150,7 +150,7 @@ def test_the_command(run, tmp_path):
     assert invoke("report", run, "--out", tmp_path / "a.html").exit_code == 0
     (tmp_path / "a.html").write_text("mine")
     result = invoke("report", run, "--out", tmp_path / "a.html")
-    assert "a.html: expected no file, or one that keras-unet has written" in result.stderr
+    assert "a.html: expected no file, or a report that keras-unet has written" in result.stderr
     assert (tmp_path / "a.html").read_text() == "mine"
     assert invoke("report", run, "--out", tmp_path / "a.html", "--overwrite").exit_code == 0
 
