@@ -23,6 +23,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from keras_unet.data import pngs
 from keras_unet.data.calibration import Spacing, tiff_options
 from keras_unet.data.ome import spacing_of_tiff
 from keras_unet.data.stacks import stack_of
@@ -38,22 +39,18 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset(
     }
 )
 
-MOST_PIXELS = 2**28
-"""Pixels that the header of a PNG may state: those of 16384 x 16384."""
-
 Palette = Literal["indices", "colours"]
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WHITE_IS_0 = "0 is white in it: inverted, so that it is read as it is seen"
+_FALSE_COLOURS = "its palette is not applied: the numbers are read, not the colours shown for them"
 _ALPHA = "its transparency (alpha channel), which varies, is not read"
 _LARGEST_TIFF = 2**31  # bytes of pixels for which no BigTIFF is needed
 _ORIENTATION = 274  # tag of EXIF and TIFF
-_OTHER_SIGNATURES = (_PNG_SIGNATURE, b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
+_OTHER_SIGNATURES = (pngs.SIGNATURE, b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes of the header after the first 14
 _HIDDEN_BY_WINDOWS = frozenset({"desktop.ini", "thumbs.db"})
 _PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG")
-_PNG_PALETTE = 3
 _GREY_WITH_ALPHA = 2
 _COLOURS = 3
 _COLOURS_WITH_ALPHA = 4
@@ -329,27 +326,20 @@ def _begins_as_image(path: Path) -> bool:
 
 def _decode(path: Path, palette: Palette, axes: str | None) -> ImageFile:
     with path.open("rb") as file:
-        start = file.read(26)
+        start = file.read(pngs.HEADER)
     if not start:
         raise ValueError("the file is empty")
     if start.startswith(_TIFF_SIGNATURES):
-        return _decode_tiff(path, axes)
-    if start.startswith(_PNG_SIGNATURE) and _has_whole_samples(start):
+        return _decode_tiff(path, axes, palette)
+    if start.startswith(pngs.SIGNATURE) and pngs.has_whole_samples(start):
         return _decode_png(path, start)
-    return _decode_with_pillow(path, palette)
-
-
-def _has_whole_samples(start: bytes) -> bool:
-    """Tells whether a PNG holds grey values or colours of at least 8 bits, by its header."""
-    bits, colour_type = start[24:26].ljust(2, b"\0")
-    return bits >= 8 and colour_type != _PNG_PALETTE
+    return _decode_with_pillow(path, start, palette)
 
 
 def _decode_png(path: Path, start: bytes) -> ImageFile:
-    width, height = int.from_bytes(start[16:20]), int.from_bytes(start[20:24])
-    if width * height > MOST_PIXELS:
-        raise ValueError(f"it states {width} x {height} pixels; at most {MOST_PIXELS:,} are read")
+    pngs.check_size(start)
     stored = path.read_bytes()
+    _refuse_animation(pngs.frames(stored))
     with compiled_code_silent():
         pixels = imagecodecs.png_decode(stored)
     if b"eXIf" in stored:
@@ -357,27 +347,26 @@ def _decode_png(path: Path, start: bytes) -> ImageFile:
     return _single(pixels)
 
 
-def _decode_with_pillow(path: Path, palette: Palette) -> ImageFile:
+def _refuse_animation(frames: int) -> None:
+    if frames > 1:
+        raise ValueError(
+            f"it is an animation of {frames} frames; save them as the pages of a TIFF, or each in "
+            "a file of its own"
+        )
+
+
+def _decode_with_pillow(path: Path, start: bytes, palette: Palette) -> ImageFile:
     with _large_images_allowed(), Image.open(path, formats=_PILLOW_FORMATS) as image:
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1:
-            raise ValueError(f"it is an animation of {frames} frames")
+        _refuse_animation(getattr(image, "n_frames", 1))
         is_coloured = image.mode == "CMYK" or (image.mode == "P" and palette == "colours")
         pixels = np.array(image.convert("RGB") if is_coloured else image)
         orientation = image.getexif().get(_ORIENTATION, 1)
         is_number = image.mode == "L" and palette == "indices"
-        levels = _levels_of_grey(path) if is_number else 256
+        levels = pngs.levels_of_grey(start) if is_number else 256
         colours = _colours(image) if image.mode == "P" and not is_coloured else None
     if levels < 256:
         pixels = pixels // np.uint8(255 // (levels - 1))
     return replace(_turned(pixels, orientation), colours=colours)
-
-
-def _levels_of_grey(path: Path) -> int:
-    """Returns how many grey values a PNG of less than 8 bits tells apart; Pillow spreads them."""
-    with path.open("rb") as file:
-        start = file.read(26)
-    return int(2 ** start[24]) if start.startswith(_PNG_SIGNATURE) and start[24] < 8 else 256
 
 
 def _colours(image: Image.Image) -> NDArray[np.uint8]:
@@ -414,12 +403,14 @@ def _large_images_allowed() -> Iterator[None]:
         yield
 
 
-def _decode_tiff(path: Path, axes: str | None) -> ImageFile:
+def _decode_tiff(path: Path, axes: str | None, palette: Palette) -> ImageFile:
     with tifffile.TiffFile(path) as file:
         image = tiff_image(file, axes)
         check_room(image)
         planes = seen(ordered(image.asarray(), image.axes), image.white)
         notes = image.notes + (() if image.white is None else (_WHITE_IS_0,))
+        if palette == "colours" and image.has_false_colours:
+            notes += (_FALSE_COLOURS,)
         read = ImageFile(
             planes,
             stack_of(image.axes, image.shape),

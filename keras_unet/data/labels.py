@@ -23,8 +23,8 @@ two most frequent by no more than a tenth of the range of values, as 254 does fr
 
 Where the rule is not sure, it asks for `kind`: the same numbers stand in every image, and one
 encloses another, or all touch, or they are no more than three in three or more images, as in a cell
-with its nucleus, in layers, and in strokes. Also refused are masks of one structure in two scales,
-0 and 1 in some files and 0 and 255 in others.
+with its nucleus, in layers, and in strokes. Also refused are the same classes in two scales, 0 and
+1 in some files and 0 and 255 in others, or 0, 1, 2 and 0, 127, 255.
 """
 
 from __future__ import annotations
@@ -108,6 +108,8 @@ class LabelFile:
         notes: What was read otherwise than stored, for a person.
         colours: Colour of each number, where the file has a palette of more than black and white.
         dtype: Type of the numbers in the file.
+        has_palette: Whether the file has a palette.
+        white: The number that is black where the file calls 0 white, see `ImageFile`.
     """
 
     labels: NDArray[np.int32]
@@ -115,6 +117,8 @@ class LabelFile:
     notes: tuple[str, ...]
     colours: Mapping[int, tuple[int, ...]]
     dtype: str
+    has_palette: bool = False
+    white: int | None = None
 
 
 def read_labels(path: Path) -> LabelFile:
@@ -143,7 +147,8 @@ def read_labels(path: Path) -> LabelFile:
     named: dict[int, tuple[int, ...]] = {}
     if image.colours is not None:
         planes, named = _by_palette(planes, image.colours)
-    return LabelFile(check_labels(path, planes), image.stack, tuple(notes), named, dtype)
+    labels, has_palette = check_labels(path, planes), image.colours is not None
+    return LabelFile(labels, image.stack, tuple(notes), named, dtype, has_palette, image.white)
 
 
 def _by_palette(
@@ -159,27 +164,6 @@ def _by_palette(
     if set(map(tuple, of_used.tolist())) <= {(0, 0, 0), (_WHITE, _WHITE, _WHITE)}:
         return colours[planes, 0] == _WHITE, {}
     return planes, dict(zip(used.tolist(), map(tuple, of_used.tolist()), strict=True))
-
-
-def check_same_conventions(files: Sequence[tuple[Path, LabelFile]]) -> None:
-    """Makes sure that a colour stands for one number in all label files of a set.
-
-    Args:
-        files: The files of palettes with colours; others pass.
-
-    Raises:
-        ValueError: Two files give one number two colours; both are named.
-    """
-    seen_in: dict[int, tuple[tuple[int, ...], Path]] = {}
-    for path, file in files:
-        for number, colour in file.colours.items():
-            before, other = seen_in.setdefault(number, (colour, path))
-            if before != colour:
-                raise ValueError(
-                    f"{path}: expected the palette of {other.name}, in which number {number} is "
-                    f"the colour {before}. Received {colour}: the same number means something else "
-                    "there. Save all labels with one palette, or as grey images"
-                )
 
 
 def check_labels(path: Path, planes: NDArray[Any]) -> NDArray[np.int32]:
@@ -296,19 +280,39 @@ def _kind_of(files: Sequence[_File], values: Sequence[int]) -> Kind:
 
 
 def _refuse_two_scales(files: Sequence[_File], values: Sequence[int]) -> None:
-    """Refuses masks of one structure, some saved as 0 and 1, others as 0 and 255."""
-    full = values[-1]
-    if len(values) != 3 or values[:2] != [0, 1] or full not in _FULL_SCALES:
+    """Refuses the same classes saved as 0, 1, ... in some files and up to 255 in others."""
+    half = len(values) // 2
+    low, high = set(values[1 : half + 1]), set(values[half + 1 :])
+    if not _is_spread(values) or any(low & one and high & one for one in map(_values, files)):
         return
-    if any(file.values.size > 2 for file in files):
-        return
-    low = next(file for file in files if 1 in file.values)
-    high = next(file for file in files if full in file.values)
+    first = next(file for file in files if low & _values(file))
+    other = next(file for file in files if high & _values(file))
     raise ValueError(
-        f"{low.name}: expected one convention in all label files. Received 0 and 1 in it, 0 and "
-        f"{full} in {high.name}, most likely one structure saved in two ways. Save all masks "
-        "alike; if 1 and the other are two classes, say --labels classes"
+        f"{first.name}: expected one convention in all label files. Received {_listed(low)} in it, "
+        f"{_listed(high)} in {other.name}, most likely one structure saved in two ways. Save all "
+        "masks alike; if all these numbers are different classes, say --labels classes"
     )
+
+
+def _is_spread(values: Sequence[int]) -> bool:
+    """Tells whether values are 0, 1 to some number, and as many spread up to white."""
+    half, white = len(values) // 2, values[-1]
+    if white not in _FULL_SCALES or len(values) != 2 * half + 1:
+        return False
+    is_counted = list(values[: half + 1]) == list(range(half + 1))
+    return is_counted and all(
+        abs(value - white * number / half) <= 1
+        for number, value in enumerate(values[half + 1 :], start=1)
+    )
+
+
+def _values(file: _File) -> set[int]:
+    return set(file.values.tolist())
+
+
+def _listed(numbers: set[int]) -> str:
+    *others, last = map(str, sorted({0, *numbers}))
+    return f"{', '.join(others)} and {last}"
 
 
 def _refuse_unclear(

@@ -33,6 +33,8 @@ LARGEST_CHUNK = 2**30
 _ZARR_RECORDS = ("zarr.json", ".zarray", ".zgroup")
 _TIFF_SIGNATURES = (b"II", b"MM")
 _LAYOUT = "bioformats2raw.layout"  # attribute of a collection of images
+_AXES_UNTIL_0_2 = "tczyx"
+_NAMES_BY_XARRAY = "_ARRAY_DIMENSIONS"  # attribute of arrays of Zarr 2, which has no names
 _FEW = 4
 
 
@@ -282,11 +284,27 @@ def _largest_resolution(group: Any) -> tuple[Any, str, Spacing]:
         return _only_image(group)
     multiscales = stated.get("multiscales")
     if not multiscales:
-        raise ValueError("it is a Zarr group without multiscales, no OME-Zarr image")
+        raise ValueError(
+            "it is a Zarr group without multiscales, no OME-Zarr image; give the array or image "
+            "that is in it"
+        )
     image, largest = multiscales[0], multiscales[0]["datasets"][0]
-    kinds = [(axis.get("type", "space"), axis["name"]) for axis in image["axes"]]
-    axes = "".join(_letter(name if kind == "space" else kind) for kind, name in kinds)
+    image = {**image, "axes": _described(image.get("axes", _AXES_UNTIL_0_2))}
+    axes = "".join(map(_letter_of_axis, image["axes"]))
     return group[largest["path"]], axes, _spacing(image, largest, axes)
+
+
+def _described(axes: Sequence[Any]) -> list[Mapping[str, Any]]:
+    """Describes axes that are names alone, as until version 0.3, as later ones are."""
+    return [{"name": axis} if isinstance(axis, str) else axis for axis in axes]
+
+
+def _letter_of_axis(axis: Mapping[str, Any]) -> str:
+    """Takes the kind of an axis where it is time or channel, and its name where it is space."""
+    kind = axis.get("type", "space")
+    if kind == "space":
+        return _letter(axis["name"])
+    return _letter(kind) if kind in ("time", "channel") else "Z"
 
 
 def _only_image(group: Any) -> tuple[Any, str, Spacing]:
@@ -325,7 +343,8 @@ def _spacing(image: Mapping[str, Any], dataset: Mapping[str, Any], axes: str) ->
 
 def _axes_of_array(array: Any) -> str:
     """Takes the names of the dimensions; without any, the last two are height and width."""
-    names: Sequence[str] = getattr(array.metadata, "dimension_names", None) or ()
+    stated = getattr(array.metadata, "dimension_names", None) or array.attrs.get(_NAMES_BY_XARRAY)
+    names: Sequence[str] = stated or ()
     if names and all(names):
         return "".join(map(_letter, names))
     if array.ndim > 2 and array.shape[-1] <= _FEW:

@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet.data.conventions import check_same_conventions, differing_conventions
 from keras_unet.data.images import ImageFile, as_channels, is_grey, pixels_of, read_image
 from keras_unet.data.labels import (
     LabelFile,
     check_labels,
-    check_same_conventions,
     detect_scheme,
     histogram_line,
     read_labels,
@@ -158,11 +158,12 @@ def read_samples(
     raw = [
         plane for pair in tracked(found.pairs, "reading images") for plane in _read_pair(pair, axes)
     ]
-    files = {plane.pair.labels: plane.file for plane in raw}
+    files = list({plane.pair.labels: plane.file for plane in raw}.items())
     if labels != "instances":
-        check_same_conventions(list(files.items()))
+        check_same_conventions(files)
     _refuse_same_names([plane.name for plane in raw], folder)
-    return _samples(raw, labels, ignore, allow_empty, found.orphans)
+    notes = (*_notes(raw), *differing_conventions(files))
+    return _samples(raw, labels, ignore, allow_empty, found.orphans, notes)
 
 
 def samples_of_arrays(
@@ -196,7 +197,7 @@ def samples_of_arrays(
     raw = [
         _plane_of(*arrays, number) for number, arrays in enumerate(zip(images, labels, strict=True))
     ]
-    return _samples(raw, kind, ignore, allow_empty, ())
+    return _samples(raw, kind, ignore, allow_empty, (), ())
 
 
 def _plane_of(image: NDArray[Any], labels: NDArray[Any], number: int) -> _Plane:
@@ -221,6 +222,7 @@ def _samples(
     ignore: int | None,
     allow_empty: bool,
     orphans: tuple[Unused, ...],
+    notes: tuple[str, ...],
 ) -> Samples:
     channels = _common_channels(raw)
     scheme = detect_scheme(
@@ -233,7 +235,7 @@ def _samples(
         if labels == "auto":
             _refuse_inverted(raw, samples, scheme)
     dtype = ", ".join(sorted({plane.image.dtype.name for plane in raw}))
-    return Samples(samples, scheme, channels, dtype, orphans, _notes(raw))
+    return Samples(samples, scheme, channels, dtype, orphans, notes)
 
 
 def split(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG
 
 from keras_unet.machine import total_memory
 
@@ -42,6 +42,19 @@ Page = tifffile.TiffPage | tifffile.TiffFrame
 
 _COLOURS: frozenset[int] = frozenset({PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR})
 _GREYS: frozenset[int] = frozenset({PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE})
+_OTHER_COLOURS: dict[int, str] = {
+    PHOTOMETRIC.SEPARATED: "CMYK",
+    PHOTOMETRIC.CIELAB: "L*a*b*",
+    PHOTOMETRIC.ICCLAB: "L*a*b*",
+    PHOTOMETRIC.ITULAB: "L*a*b*",
+    PHOTOMETRIC.LOGLUV: "LogLuv",
+    PHOTOMETRIC.YCBCR: "YCbCr",
+}
+_AS_STORED: frozenset[int] = frozenset(  # compressions; JPEG and its like decode YCbCr to RGB
+    COMPRESSION[name]
+    for name in ("NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "ZSTD")
+)
+_BITS_OF_A_TYPE = (16, 32, 64, 128)
 _COLOURS_WITH_ALPHA = 4
 _GREY_WITH_ALPHA = 2
 _REDUCED, _MASK = 1, 4  # bits of the tag NewSubfileType
@@ -101,6 +114,15 @@ class TiffImage:
         most = 257 if colormap.max(initial=0) > 255 else 1
         return np.asarray(colormap.T // most, np.uint8)
 
+    @property
+    def has_false_colours(self) -> bool:
+        """Tells whether its palette shows numbers in other colours than greys that grow."""
+        colours = self.colours
+        if colours is None:
+            return False
+        grey = colours[:, :1].astype(int)
+        return bool((colours != grey).any() or (np.diff(grey, axis=0) < 0).any())
+
     def members(self) -> list[tuple[int, int | None]]:
         """Lists, for each place on the first axis of several parts, the part and the place in it.
 
@@ -144,12 +166,15 @@ def tiff_image(file: tifffile.TiffFile, axes: str | None = None) -> TiffImage:
     for series in kept:
         _check_complete(series)
         _check_stated(series)
-    notes += _odd_orientation(kept[0].keyframe.aspage())
+    page = kept[0].keyframe.aspage()
+    _refuse_colours(page)
+    _refuse_bits(page)
+    notes += _odd_orientation(page)
     image = _one_stack(kept, tuple(notes))
     if axes is not None:
         return _with_axes(image, axes)
     _refuse_unlikely(image)
-    return image
+    return replace(image, notes=(*image.notes, *_guessed_colours(image)))
 
 
 def _main_series(
@@ -232,10 +257,10 @@ def _refuse_unlikely(image: TiffImage) -> None:
 
 
 def refuse_unlikely_sizes(axes: str, shape: tuple[int, ...]) -> None:
-    """Refuses planes a few pixels wide where the file does not name the axis that counts them.
+    """Refuses images a few pixels wide where the file does not name the axis that counts them.
 
     Args:
-        axes: A letter for each dimension; I and Q are not named by the file.
+        axes: A letter for each dimension; I and Q are not named by the file, and S are samples.
         shape: Sizes of the dimensions.
 
     Raises:
@@ -243,13 +268,53 @@ def refuse_unlikely_sizes(axes: str, shape: tuple[int, ...]) -> None:
     """
     sizes = dict(zip(axes, shape, strict=True))
     short, long = sorted((sizes.get("Y", 1), sizes.get("X", 1)))
-    planes = math.prod(size for axis, size in zip(axes, shape, strict=True) if axis in "IQ")
-    if short <= _NARROW and long >= _NARROW * short and planes > _NARROW:
-        others = "".join(axis for axis in axes if axis not in "YXIQ")
+    images = math.prod(size for axis, size in zip(axes, shape, strict=True) if axis in "IQS")
+    if short <= _NARROW and long >= _NARROW * short and images > _NARROW:
         raise ValueError(
-            f"its shape {shape} without stated axes would be {planes} planes of {sizes['Y']} x "
-            f"{sizes['X']} pixels. If its last axis holds channels, say --axes YXC{others}, or "
-            "save it with its axes"
+            f"its shape {shape} without stated axes would be {images} planes or channels of "
+            f"{sizes['Y']} x {sizes['X']} pixels. If its last axis holds channels, say --axes "
+            f"{_with_channels_last(axes)}, or save it with its axes"
+        )
+
+
+def _with_channels_last(axes: str) -> str:
+    """Proposes axes for planes of channels: the last three are height, width, channels.
+
+    >>> _with_channels_last("QYX"), _with_channels_last("QQYX"), _with_channels_last("IQQYX")
+    ('YXC', 'ZYXC', 'TZYXC')
+    """
+    further = len(axes.removesuffix("S")) - 3
+    return f"{'TZ'[2 - further :] if further <= 2 else 'Q' * further}YXC"
+
+
+def _guessed_colours(image: TiffImage) -> list[str]:
+    """Tells of three or four planes that tifffile takes for colours unless told otherwise."""
+    page = image.page
+    is_planar = image.axes == "SYX" and page.planarconfig == PLANARCONFIG.SEPARATE
+    if not (is_planar and str(page.software).startswith("tifffile")):
+        return []
+    count = image.shape[0]
+    return [f"its {count} planes are read as colours, as it states; if they are none, --axes ZYX"]
+
+
+def _refuse_colours(page: tifffile.TiffPage) -> None:
+    """Refuses colours that would be taken for red, green and blue, or for channels."""
+    name = _OTHER_COLOURS.get(page.photometric)
+    if name is None or (name == "YCbCr" and page.compression not in _AS_STORED):
+        return
+    raise ValueError(f"its colours are {name}, which are not read; save it as RGB or grey")
+
+
+def _refuse_bits(page: tifffile.TiffPage) -> None:
+    """Refuses numbers of bits that programs store in different orders of bytes."""
+    bits = page.bitspersample
+    if bits <= 8 or bits in _BITS_OF_A_TYPE:
+        return
+    is_swapped = page.parent.byteorder == ">" and str(page.software).startswith("tifffile")
+    if bits > 16 or is_swapped:
+        raise ValueError(
+            f"its samples have {bits} bits, whose order differs between programs; save it with "
+            f"{16 if bits < 16 else 32} bits a sample"
         )
 
 
@@ -274,15 +339,18 @@ def check_room(image: TiffImage) -> None:
 def has_alpha(image: TiffImage) -> bool:
     """Tells whether the last sample of a TIFF's pixels is alpha.
 
-    The fourth sample beside colours is, and the second beside grey, unless the file says that it
-    is of unspecified meaning, as writers do for a further channel of a microscope.
+    The fourth sample beside colours is, unless the file says that it is of unspecified meaning, as
+    writers do for a further channel of a microscope. The second beside grey, or beside the numbers
+    of a palette, is where the file says so.
     """
     page = image.page
     if "S" not in image.axes or "C" in image.axes or EXTRASAMPLE.UNSPECIFIED in page.extrasamples:
         return False
     if page.photometric in _COLOURS:
         return page.samplesperpixel == _COLOURS_WITH_ALPHA
-    return page.photometric in _GREYS and page.samplesperpixel == _GREY_WITH_ALPHA
+    is_grey = page.photometric in _GREYS and bool(page.extrasamples)
+    is_number = page.photometric == PHOTOMETRIC.PALETTE
+    return (is_grey or is_number) and page.samplesperpixel == _GREY_WITH_ALPHA
 
 
 def _check_chain(file: tifffile.TiffFile) -> None:

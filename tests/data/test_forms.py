@@ -74,7 +74,9 @@ def test_what_is_not_read_is_said(tmp_path):
 def test_channels_without_axes_are_refused_and_read_with_axes(tmp_path):
     array = forms.drawn(channels=2)
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
-    message = r"\(20, 26, 2\) without stated axes would be 20 planes of 26 x 2 .* --axes YXC"
+    message = (
+        r"\(20, 26, 2\) without stated axes would be 20 planes or channels of 26 x 2 .* --axes YXC"
+    )
     with pytest.raises(ValueError, match=message):
         read_planes(tmp_path / "a.tif")
     read = read_image(tmp_path / "a.tif", axes="YXC")

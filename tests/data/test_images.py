@@ -264,7 +264,9 @@ def test_folder_animation_and_bomb_are_refused(
         read_planes(tmp_path)
     frames = [Image.fromarray(numbers(5, 6) + i) for i in range(2)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    with pytest.raises(ValueError, match=r"\(it is an animation of 2 frames\)"):
+    with pytest.raises(
+        ValueError, match=r"\(it is an animation of 2 frames; save them as the pages"
+    ):
         read_planes(tmp_path / "a.gif")
     Image.fromarray(numbers(40, 50)).save(tmp_path / "a.bmp")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)

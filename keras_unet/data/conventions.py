@@ -1,0 +1,64 @@
+"""Whether all label files of a set are stored alike, and where it matters that they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from keras_unet.data.labels import LabelFile
+
+_DIFFERENCES: dict[str, Callable[[LabelFile], str]] = {
+    "number types differ, and the numbers count alike": lambda file: file.dtype,
+    "some have a palette, others none": lambda file: (
+        "a palette" if file.has_palette else "no palette"
+    ),
+    "0 is white in some, and each is read as it is seen": lambda file: (
+        "0 is black" if file.white is None else "0 is white"
+    ),
+}
+
+
+def check_same_conventions(files: Sequence[tuple[Path, LabelFile]]) -> None:
+    """Makes sure that a colour stands for one number in all label files of a set.
+
+    Args:
+        files: The files of palettes with colours; others pass.
+
+    Raises:
+        ValueError: Two files give one number two colours; both are named.
+    """
+    seen_in: dict[int, tuple[tuple[int, ...], Path]] = {}
+    for path, file in files:
+        for number, colour in file.colours.items():
+            before, other = seen_in.setdefault(number, (colour, path))
+            if before != colour:
+                raise ValueError(
+                    f"{path}: expected the palette of {other.name}, in which number {number} is "
+                    f"the colour {before}. Received {colour}: the same number means something else "
+                    "there. Save all labels with one palette, or as grey images"
+                )
+
+
+def differing_conventions(files: Sequence[tuple[Path, LabelFile]]) -> tuple[str, ...]:
+    """Lists how label files of a set are stored differently, where that changes no label.
+
+    Args:
+        files: All label files of the set.
+
+    Returns:
+        One line for each difference, which names one file of each kind; none where all are alike.
+    """
+    return tuple(
+        line
+        for what, kind_of in _DIFFERENCES.items()
+        if (line := _difference(what, [(kind_of(file), path) for path, file in files]))
+    )
+
+
+def _difference(what: str, kinds: Sequence[tuple[str, Path]]) -> str:
+    """Names the first file of each kind, in one line; empty where there is one kind alone."""
+    first: dict[str, Path] = {}
+    for kind, path in kinds:
+        first.setdefault(kind, path)
+    shown = ", ".join(f"{kind} in {path.parent.name}/{path.name}" for kind, path in first.items())
+    return f"label files: {what}: {shown}" if len(first) > 1 else ""
