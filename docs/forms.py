@@ -11,15 +11,26 @@ TABLE = Path(__file__).parents[1] / "tests" / "data" / "forms.py"
 
 
 def of_images() -> str:
-    """Lists the forms of images, and what is read of each."""
-    rows = [f"| {name} | {form.what} |" for name, form in _table().FORMS.items()]
-    return "\n".join(["| form | read as |", "| --- | --- |", *rows])
+    """Lists the forms of images, what writes each as it is tested, and what is read of it."""
+    forms = _table().FORMS.items()
+    return _rows(("form", "written by", "read as"), [(n, one.by, one.what) for n, one in forms])
 
 
 def of_masks() -> str:
     """Lists the conventions of a mask of two values, all of which give the same pixels."""
-    rows = [f"| {name} | `{ending}` |" for name, (_, ending) in _table().MASKS.items()]
-    return "\n".join(["| mask | tested as |", "| --- | --- |", *rows])
+    masks = _table().MASKS.items()
+    return _rows(("mask", "tested as"), [(name, f"`{one.ending}`") for name, one in masks])
+
+
+def of_refused() -> str:
+    """Lists the forms that are refused."""
+    refused = _table().REFUSED.items()
+    return _rows(("form", "tested as"), [(name, f"`{one.ending}`") for name, one in refused])
+
+
+def _rows(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |".replace("*a*b*", r"\*a\*b\*") for line in lines)
 
 
 @cache

@@ -325,6 +325,8 @@ def _begins_as_image(path: Path) -> bool:
 
 
 def _decode(path: Path, palette: Palette, axes: str | None) -> ImageFile:
+    if path.is_dir():
+        raise ValueError("it is a folder; of Zarr, which predict reads, save the image as TIFF")
     with path.open("rb") as file:
         start = file.read(pngs.HEADER)
     if not start:

@@ -193,7 +193,7 @@ def check_labels(path: Path, planes: NDArray[Any]) -> NDArray[np.int32]:
         )
     labels = planes[..., 0]
     _refuse_fractions(path, labels)
-    low, high = labels.min(), labels.max()
+    low, high = labels.min().item(), labels.max().item()
     if low < 0 or high > np.iinfo(np.int32).max:
         raise ValueError(
             f"{path}: expected labels between 0 and {np.iinfo(np.int32).max}, received values from "

@@ -111,8 +111,10 @@ class TiffImage:
         colormap = self.page.colormap
         if self.page.photometric != PHOTOMETRIC.PALETTE or colormap is None:
             return None
-        most = 257 if colormap.max(initial=0) > 255 else 1
-        return np.asarray(colormap.T // most, np.uint8)
+        unused = (
+            8 if colormap.max(initial=0) > 255 else 0
+        )  # white is 0xFF00 by some, 0xFFFF by most
+        return np.asarray(colormap.T >> unused, np.uint8)
 
     @property
     def has_false_colours(self) -> bool:
@@ -239,7 +241,7 @@ def _with_axes(image: TiffImage, axes: str) -> TiffImage:
     if len(stated) != len(image.shape) or (stated != axes and image.axes[-1] != "S"):
         raise ValueError(
             f"--axes {axes} names {len(axes)} axes, but its shape is {image.shape} (axes "
-            f"{image.axes})"
+            f"{image.axes}); name one letter for each of these sizes"
         )
     return replace(image, axes=stated)
 
