@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from collections import defaultdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-TABLE = Path(__file__).parents[1] / "tests" / "data" / "forms.py"
+TABLE = Path(__file__).parents[1] / "tests" / "data" / "forms" / "__init__.py"
 
 
 def of_images() -> str:
-    """Lists the forms of images, what writes each as it is tested, and what is read of it."""
-    forms = _table().FORMS.items()
-    return _rows(("form", "written by", "read as"), [(n, one.by, one.what) for n, one in forms])
+    """Lists the forms of images: by what each is written in its test, and what is read of it."""
+    alike: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, form in _table().FORMS.items():
+        alike[form.by, form.what].append(name)
+    rows = [(by, "; ".join(names), what) for (by, what), names in alike.items()]
+    return _rows(("written by", "forms", "read as"), rows)
 
 
 def of_masks() -> str:
@@ -39,5 +44,6 @@ def _table() -> Any:
     if spec is None or spec.loader is None:
         raise ImportError(f"{TABLE}: expected the table of forms. Received none there")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # the parts of a package are found by it
     spec.loader.exec_module(module)
     return module

@@ -49,9 +49,10 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Describes the commands, and the forms of files, where a page asks for them."""
     described = markdown.replace("{{ commands }}", commands.reference())
-    return described.replace("{{ forms }}", forms.of_images()).replace(
-        "{{ masks }}", forms.of_masks()
-    )
+    tables = {"forms": forms.of_images, "masks": forms.of_masks, "refused": forms.of_refused}
+    for name, table in tables.items():
+        described = described.replace(f"{{{{ {name} }}}}", table())
+    return described
 
 
 def on_page_content(html: str, **_: Any) -> str:
