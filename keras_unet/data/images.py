@@ -27,7 +27,7 @@ from keras_unet.data import pngs
 from keras_unet.data.calibration import Spacing, tiff_options
 from keras_unet.data.ome import spacing_of_tiff
 from keras_unet.data.stacks import stack_of
-from keras_unet.data.tiffs import check_room, has_alpha, tiff_image
+from keras_unet.data.tiffs import check_room, has_alpha, notes_of, tiff_image
 from keras_unet.data.wording import counted
 from keras_unet.files import SOFTWARE, atomic
 from keras_unet.quiet import compiled_code_silent
@@ -42,8 +42,6 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset(
 Palette = Literal["indices", "colours"]
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_WHITE_IS_0 = "0 is white in it: inverted, so that it is read as it is seen"
-_FALSE_COLOURS = "its palette is not applied: the numbers are read, not the colours shown for them"
 _ALPHA = "its transparency (alpha channel), which varies, is not read"
 _LARGEST_TIFF = 2**31  # bytes of pixels for which no BigTIFF is needed
 _ORIENTATION = 274  # tag of EXIF and TIFF
@@ -410,9 +408,7 @@ def _decode_tiff(path: Path, axes: str | None, palette: Palette) -> ImageFile:
         image = tiff_image(file, axes)
         check_room(image)
         planes = seen(ordered(image.asarray(), image.axes), image.white)
-        notes = image.notes + (() if image.white is None else (_WHITE_IS_0,))
-        if palette == "colours" and image.has_false_colours:
-            notes += (_FALSE_COLOURS,)
+        notes = notes_of(image, is_picture=palette == "colours")
         read = ImageFile(
             planes,
             stack_of(image.axes, image.shape),

@@ -40,6 +40,7 @@ from skimage.measure import label
 
 from keras_unet.data.images import is_grey, read_image, seen
 from keras_unet.data.schemes import MOST_CLASSES, Kind, LabelScheme
+from keras_unet.data.tiffs import WHITE_IS_0
 
 _MOST_CLASSES_DETECTED = 16
 _WHOLE = 0.9
@@ -143,7 +144,8 @@ def read_labels(path: Path) -> LabelFile:
         planes, notes = image.alpha[..., np.newaxis], ["its mask is read from its alpha channel"]
     if image.white is not None and not set(np.unique(planes).tolist()) <= {0, image.white}:
         planes = seen(planes, image.white)
-        notes = [*image.notes[:-1], "0 is white in it, but its numbers are taken as stored"]
+        others = [note for note in image.notes if note != WHITE_IS_0]
+        notes = [*others, "0 is white in it, but its numbers are taken as stored"]
     named: dict[int, tuple[int, ...]] = {}
     if image.colours is not None:
         planes, named = _by_palette(planes, image.colours)

@@ -22,7 +22,7 @@ from keras_unet.data.calibration import Spacing
 from keras_unet.data.images import check_some_pixels, ordered, readable, seen
 from keras_unet.data.ome import spacing_of_tiff
 from keras_unet.data.stacks import stack_of
-from keras_unet.data.tiffs import TiffImage, has_alpha, tiff_image
+from keras_unet.data.tiffs import TiffImage, has_alpha, notes_of, tiff_image
 
 LARGE = 2**26
 """Numbers in a file, pixels times channels, above which it is not read whole unless asked to."""
@@ -35,6 +35,7 @@ _TIFF_SIGNATURES = (b"II", b"MM")
 _LAYOUT = "bioformats2raw.layout"  # attribute of a collection of images
 _AXES_UNTIL_0_2 = "tczyx"
 _NAMES_BY_XARRAY = "_ARRAY_DIMENSIONS"  # attribute of arrays of Zarr 2, which has no names
+_ALPHA = "its transparency (alpha channel) is not read"
 _FEW = 4
 
 
@@ -206,7 +207,7 @@ def _open_tiff(path: Path, file: tifffile.TiffFile, axes: str | None) -> LargeIm
         has_alpha(image),
         spacing_of_tiff(file, image),
         image.white,
-        image.notes,
+        (*notes_of(image), *([_ALPHA] if has_alpha(image) else [])),
     )
 
 

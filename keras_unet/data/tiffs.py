@@ -35,6 +35,9 @@ _JPEG_HEADER = 2**16  # bytes in which it is looked for
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers in front of a size
 _JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 
+WHITE_IS_0 = "0 is white in it: inverted, so that it is read as it is seen"
+"""What is said of a file that is inverted."""
+
 KNOWN_AXES = "TZCYXSIQRPMAV"
 """Letters of axes: height, width, channels and samples; all others count planes."""
 
@@ -60,6 +63,7 @@ _GREY_WITH_ALPHA = 2
 _REDUCED, _MASK = 1, 4  # bits of the tag NewSubfileType
 _ASIDE = ("label", "macro", "map", "overview", "thumbnail")  # names of series in slides
 _ORIENTATION = 274
+_FALSE_COLOURS = "its palette is not applied: the numbers are read, not the colours shown for them"
 _NARROW = 8  # pixels, and times
 _PLANES = ("SizeZ", "SizeC", "SizeT", "PlaneCount", "NumPlanes")
 _MODULO = ("Start", "End", "Step")
@@ -177,6 +181,18 @@ def tiff_image(file: tifffile.TiffFile, axes: str | None = None) -> TiffImage:
         return _with_axes(image, axes)
     _refuse_unlikely(image)
     return replace(image, notes=(*image.notes, *_guessed_colours(image)))
+
+
+def notes_of(image: TiffImage, *, is_picture: bool = True) -> tuple[str, ...]:
+    """Lists what of an image is read otherwise than stored, or is not read.
+
+    Args:
+        image: The image.
+        is_picture: Whether it is looked at; of labels, the numbers are what counts.
+    """
+    inverted = (WHITE_IS_0,) if image.white is not None else ()
+    coloured = (_FALSE_COLOURS,) if is_picture and image.has_false_colours else ()
+    return (*image.notes, *inverted, *coloured)
 
 
 def _main_series(

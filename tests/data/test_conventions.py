@@ -124,3 +124,21 @@ def test_one_number_in_two_colours_is_refused(tmp_path):
     message = r"1\.png: expected the palette of 0\.png, in which number 1 .*\(255, 0, 0\)"
     with pytest.raises(ValueError, match=message):
         read_samples(tmp_path)
+
+
+def greys(path, mask):
+    """Saves the numbers 1 and 2 by a palette in which they are greys."""
+    picture = Image.fromarray(mask).convert("P")
+    picture.putpalette([0, 0, 0, 90, 90, 90, 180, 180, 180])
+    picture.save(path)
+
+
+def test_numbers_that_are_the_greys_of_another_palette_are_refused(tmp_path):
+    mask = cells(0)
+    mask[12:17, 14:20] = 2
+    write(tmp_path, [(".png", greys), by_tifffile()], [mask, 90 * mask])
+    message = r"1\.tif: expected the numbers of 0\.png, whose palette shows 1 as the grey 90"
+    with pytest.raises(ValueError, match=message):
+        read_samples(tmp_path)
+    tifffile.imwrite(tmp_path / "labels/1.tif", mask)
+    assert read_samples(tmp_path, labels="classes").scheme.values == (0, 1, 2)

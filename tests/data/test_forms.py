@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -100,6 +101,40 @@ def test_what_is_not_read_is_said(tmp_path):
     assert "7 x 9 is not read" in read_image(tmp_path / "a.tif").notes[0]
     forms.FORMS["PNG with alpha"].written(tmp_path / "a.png")
     assert "alpha channel" in read_image(tmp_path / "a.png").notes[0]
+
+
+SAID = {
+    "TIFF with a palette of false colours": ("palette is not applied", "palette is not applied"),
+    "TIFF, 0 is white": ("0 is white in it: inverted", "0 is white in it: inverted"),
+    "TIFF, colours with alpha": (
+        "alpha channel.*, which varies, is not read",
+        "alpha channel.* is not read",
+    ),
+    "TIFF of scikit-image, three pages": ("3 planes are read as colours.*ZYX",) * 2,
+}
+
+
+@pytest.mark.parametrize(("name", "said"), SAID.items(), ids=SAID)
+def test_what_is_read_otherwise_is_said_whole_and_by_windows(tmp_path, name, said):
+    path = tmp_path / "a.tif"
+    forms.FORMS[name].written(path)
+    (note,) = read_image(path, palette="colours").notes
+    assert re.search(said[0], note)
+    with open_large(path) as image:
+        (note,) = image.notes
+    assert re.search(said[1], note)
+
+
+def test_a_palette_is_no_matter_of_labels(tmp_path):
+    forms.FORMS["TIFF with a palette of false colours"].written(tmp_path / "a.tif")
+    assert read_labels(tmp_path / "a.tif").notes == ()
+
+
+def test_three_pages_that_are_no_colours_are_planes_with_axes(tmp_path):
+    forms.FORMS["TIFF of scikit-image, three pages"].written(tmp_path / "a.tif")
+    read = read_image(tmp_path / "a.tif", axes="ZYX")
+    np.testing.assert_array_equal(read.planes, forms.drawn(3))
+    assert read.notes == ()
 
 
 def test_channels_without_axes_are_refused_and_read_with_axes(tmp_path):

@@ -138,6 +138,18 @@ def test_the_image_of_a_collection_is_read_if_it_is_the_only_one(zarr_format, tm
         open_large(path).__enter__()
 
 
+@pytest.mark.parametrize(
+    ("kind", "planes", "channels"), [("channel", 1, 3), ("angle", 3, 1), ("custom", 3, 1)]
+)
+def test_what_an_axis_of_ome_zarr_is_its_kind_says(kind, planes, channels, tmp_path):
+    axes = [{"name": "a", "type": kind}, {"name": "y"}, {"name": "x"}]
+    group = zarr.create_group(tmp_path / "a.zarr")
+    group.create_array("0", data=numbers(3, 8, 9))
+    group.attrs["ome"] = {"multiscales": [{"axes": axes, "datasets": [{"path": "0"}]}]}
+    with open_large(tmp_path / "a.zarr") as image:
+        assert image.shape == (planes, 8, 9, channels)
+
+
 WHERE = {
     "scale and translation": (
         [{"type": "scale", "scale": [1, 4, 3, 2]}, {"translation": [0, 5, 6, 7]}],
