@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keras_unet.data.wording import shortened
+from keras_unet.data.wording import shortened, some
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,6 +42,8 @@ def print_scores(evaluation: Evaluation) -> None:
         console.print(_table_of_matching(evaluation.overall))
     if "isbi2012" in evaluation.metrics:
         console.print(_table_of_isbi2012(evaluation.overall))
+    if evaluation.left_out:
+        click.echo(f"no labels by their names, and left out: {some(evaluation.left_out)}", err=True)
     if evaluation.missing:
         click.echo(f"Warning: no prediction for {', '.join(evaluation.missing)}", err=True)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from keras_unet.data.images import image_files, is_hidden, stem_of
 from keras_unet.data.large import is_zarr
-from keras_unet.data.names import Ambiguous, labels_of, matched
+from keras_unet.data.names import Ambiguous, image_of, labels_of, matched
 from keras_unet.data.wording import counted
 from keras_unet.files import check_name
 
@@ -36,12 +36,14 @@ class Pair:
         image: The image file.
         labels: The label file.
         plane: Plane of the image that the labels belong to, from 0, or None for all planes.
+        film: Name of the sequence of the Cell Tracking Challenge that it is of, or None.
     """
 
     name: str
     image: Path
     labels: Path
     plane: int | None = None
+    film: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Pairs:
     """What `find_pairs` found.
 
     Attributes:
-        pairs: The pairs, by name.
+        pairs: The pairs, by name, frames of a film in time.
         orphans: What of the folders is not used, and why; hidden files aside.
     """
 
@@ -179,14 +181,50 @@ def label_folder(folder: Path) -> Path | None:
     return _folder_called(folder, _LABEL_FOLDERS)
 
 
-def labels_beside(folder: Path, files: Mapping[str, Path]) -> dict[str, Path]:
-    """Finds those of the files of a folder that are labels of others, by their stems.
+def called_labels(files: Iterable[Path]) -> dict[Path, Path]:
+    """Finds files whose names call them labels of other files among them, whatever the case.
+
+    Returns:
+        For each of them the file that it is called the labels of.
+
+    Example:
+        >>> called_labels([Path("x.tif"), Path("X_mask.png"), Path("y_mask.png"), Path("mask.tif")])
+        {...Path('X_mask.png'): ...Path('x.tif')}
+    """
+    stems = {path: stem_of(path) for path in sorted(files)}
+    named = {of.casefold(): path for path, stem in stems.items() if (of := image_of(stem))}
+    named |= {stem.casefold(): path for path, stem in stems.items()}
+    called = {path: of.casefold() for path, stem in stems.items() if (of := labels_of(stem))}
+    return {path: named[of] for path, of in called.items() if of in named}
+
+
+def matched_files(
+    folder: Path, images: Mapping[str, Path], labels: Mapping[str, Path]
+) -> dict[str, str]:
+    """Finds the labels of each image by their stems, as `data.names` does.
+
+    Args:
+        folder: The folder, for the message.
+        images: Files of images by their stems.
+        labels: Files of labels by their stems.
 
     Raises:
-        ValueError: Two are labels of one.
+        ValueError: Two images or two labels lay claim to one another with equal right.
     """
-    found = _matched_in(folder, *_parted(files)).values()
-    return {stem: files[stem] for stem in found}
+    try:
+        return matched(images, labels)
+    except Ambiguous as error:
+        raise ValueError(
+            f"{folder}: expected one label file for one image, received "
+            f"{_listed(images[stem] for stem in error.images)} with "
+            f"{_listed(labels[stem] for stem in error.labels)}. Remove or rename what is too many."
+        ) from None
+
+
+def parted(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Parts images from labels that lie beside them, by the affixes of the latter's stems."""
+    labels = {stem: path for stem, path in files.items() if labels_of(stem)}
+    return {stem: path for stem, path in files.items() if stem not in labels}, labels
 
 
 def _find(folder: Path) -> Pairs:
@@ -224,35 +262,16 @@ def _find_by_name(image_folder: Path, label_folder: Path) -> Pairs:
 
 
 def _find_beside(folder: Path) -> Pairs:
-    pairs = _paired(folder, *_parted(files_by_stem(folder)))
+    pairs = _paired(folder, *parted(files_by_stem(folder)))
     used = [path for pair in pairs for path in (pair.image, pair.labels)]
     return Pairs(pairs, tuple(unused_in(folder, used)))
-
-
-def _parted(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Parts images from labels that lie beside them, by the affixes of the latter."""
-    labels = {stem: path for stem, path in files.items() if labels_of(stem)}
-    return {stem: path for stem, path in files.items() if stem not in labels}, labels
 
 
 def _paired(
     folder: Path, images: Mapping[str, Path], labels: Mapping[str, Path]
 ) -> tuple[Pair, ...]:
-    partners = _matched_in(folder, images, labels)
+    partners = matched_files(folder, images, labels)
     return tuple(Pair(stem, images[stem], labels[partners[stem]]) for stem in sorted(partners))
-
-
-def _matched_in(
-    folder: Path, images: Mapping[str, Path], labels: Mapping[str, Path]
-) -> dict[str, str]:
-    try:
-        return matched(images, labels)
-    except Ambiguous as error:
-        raise ValueError(
-            f"{folder}: expected one label file for one image, received "
-            f"{_listed(images[stem] for stem in error.images)} with "
-            f"{_listed(labels[stem] for stem in error.labels)}. Remove or rename what is too many."
-        ) from None
 
 
 def _listed(paths: Iterable[Path]) -> str:
@@ -286,15 +305,20 @@ def _find_frames(folder: Path, annotated: Path) -> Pairs:
     prefix = "_".join(sequence.relative_to(folder).parts)
     frames = _frames_in(sequence) if sequence.is_dir() else {}
     pairs = []
-    for path in sorted(annotated.iterdir()):
-        if (numbers := annotated_frame(path)) is None or numbers[0] not in frames:
-            continue
-        number, plane = numbers
-        name = f"{prefix}_{frames[number].stem}"
-        name = name if plane is None else plane_name(name, plane)
-        pairs.append(Pair(name, frames[number], path, plane))
+    for number, plane, path in _annotations_in(annotated):
+        if number in frames:
+            name = f"{prefix}_{frames[number].stem}"
+            name = name if plane is None else plane_name(name, plane)
+            pairs.append(Pair(name, frames[number], path, plane, film=prefix))
     orphans = (*_frames_unused(sequence, frames, pairs), *_annotations_unused(annotated, pairs))
-    return Pairs(tuple(sorted(pairs, key=lambda pair: pair.name)), orphans)
+    return Pairs(tuple(pairs), orphans)
+
+
+def _annotations_in(annotated: Path) -> list[tuple[int, int | None, Path]]:
+    """Frame, plane and file of each annotation, in time."""
+    named = ((annotated_frame(path), path) for path in sorted(annotated.iterdir()))
+    found = [(*numbers, path) for numbers, path in named if numbers is not None]
+    return sorted(found, key=lambda one: (one[0], -1 if one[1] is None else one[1]))
 
 
 def _frames_unused(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.data.conventions import check_same_conventions, differing_conventions
-from keras_unet.data.images import ImageFile, as_channels, is_grey, pixels_of, read_image
+from keras_unet.data.images import as_channels, is_grey, pixels_of, read_image
 from keras_unet.data.labels import (
     LabelFile,
     check_labels,
@@ -27,6 +27,7 @@ from keras_unet.data.labels import (
 )
 from keras_unet.data.pairs import Pair, Unused, find_pairs, plane_name
 from keras_unet.data.schemes import Kind, LabelScheme
+from keras_unet.data.stacks import axes_in_words, in_order_of
 from keras_unet.data.wording import counted, some
 from keras_unet.files import PathLike
 from keras_unet.tracking import tracked
@@ -47,7 +48,7 @@ class Sample:
         classes: Semantic map `(height, width)`.
         instances: Label image `(height, width)`, 0 is background.
         ignored: Pixels that are not to count, `(height, width)`.
-        stack: Name of the stack that it is a plane of, or None.
+        stack: Name of the stack that it is a plane of, or of the film that it is of; else None.
     """
 
     name: str
@@ -246,9 +247,9 @@ def split(
     Args:
         samples: The samples; the order of each part is theirs.
         validation: Share to hold out, at least 0 and less than 1, drawn at random: at least one
-            sample unless the share is 0, and never all. Planes of a stack are neighbours that look
-            alike: whole stacks are held out where there are three or more, and planes at the end
-            of one where there are fewer. Or the names to hold out.
+            sample unless the share is 0, and never all. Planes of a stack and frames of a film are
+            neighbours that look alike: whole stacks are held out where there are three or more, and
+            planes at the end of one where there are fewer. Or the names to hold out.
         seed: Seed of the draw. The same seed and samples give the same parts.
 
     Returns:
@@ -295,11 +296,14 @@ class _Plane:
 def _read_pair(pair: Pair, axes: str | None) -> Iterable[_Plane]:
     read, file = read_image(pair.image, palette="colours", axes=axes), read_labels(pair.labels)
     image = _annotated_planes(pair, read.planes)
-    labels = file.labels if pair.plane is not None else _in_order_of(read, file, pair)
+    labels = file.labels
+    if pair.plane is None and len(labels) == len(image):
+        model, stored = (pair.image, read.stack), (pair.labels, file.stack)
+        labels = in_order_of(model, stored, labels, "labels")
     _refuse_different_sizes(pair, image, labels)
     single = len(image) == 1
-    stack = None if single else pair.name
-    axes_read = () if single else (f"read as planes along {_axes_in_words(read.stack)}",)
+    stack = pair.film or (None if single else pair.name)
+    axes_read = () if single else (f"read as planes along {axes_in_words(read.stack)}",)
     notes = (*axes_read, *read.notes)
     return [
         _Plane(
@@ -313,37 +317,6 @@ def _read_pair(pair: Pair, axes: str | None) -> Iterable[_Plane]:
         )
         for i in range(len(image))
     ]
-
-
-def _in_order_of(image: ImageFile, file: LabelFile, pair: Pair) -> NDArray[np.int32]:
-    """Brings planes of labels into the order of the image's, by the axes that the files state.
-
-    Raises:
-        ValueError: The axes do not say which planes belong together.
-    """
-    wanted = [(axis, size) for axis, size in image.stack if size > 1]
-    stored = [(axis, size) for axis, size in file.stack if size > 1]
-    if wanted == stored or len(file.labels) != len(image.planes):
-        return file.labels
-    if sorted(wanted) == sorted(stored) and len({axis for axis, _ in wanted}) == len(wanted):
-        sizes = [size for _, size in stored]
-        order = [stored.index(one) for one in wanted]
-        size = file.labels.shape[1:]
-        moved = file.labels.reshape(*sizes, *size).transpose(*order, len(order), len(order) + 1)
-        return moved.reshape(-1, *size)
-    is_named = not any(axis in "IQ" for axis, _ in wanted + stored)
-    same_sizes = [size for _, size in wanted] == [size for _, size in stored]
-    if same_sizes and (len(wanted) == 1 or not is_named):
-        return file.labels
-    raise ValueError(
-        f"{pair.labels}: expected planes along {_axes_in_words(wanted)} as in {pair.image}, "
-        f"received {_axes_in_words(stored)}: it is not clear which planes belong together. Save "
-        "the labels with the axes of the image"
-    )
-
-
-def _axes_in_words(stack: Sequence[tuple[str, int]]) -> str:
-    return " x ".join(f"{axis} = {size}" for axis, size in stack) or "one plane"
 
 
 def _notes(raw: Sequence[_Plane]) -> tuple[str, ...]:

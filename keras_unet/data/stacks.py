@@ -1,8 +1,17 @@
-"""The axes that count planes: those of a file, and those of what is made of it."""
+"""The axes that count planes: those of a file, of an output, and of two files that belong together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+Stack = Sequence[tuple[str, int]]
+"""Letter and size of each axis that counts planes, see `ImageFile`."""
+
+_UNNAMED = "IQ"  # axes of pages of which nobody says what they are
 
 
 def stack_of(axes: str, shape: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
@@ -29,3 +38,54 @@ def axes_of_stack(stack: Sequence[tuple[str, int]]) -> tuple[str, tuple[int, ...
     if letters.count("Q") == 1 and "Z" not in letters:
         letters[letters.index("Q")] = "Z"
     return "".join(letters), tuple(size for _, size in long)
+
+
+def in_order_of(
+    model: tuple[Path, Stack], file: tuple[Path, Stack], planes: NDArray[Any], content: str
+) -> NDArray[Any]:
+    """Brings the planes of a file into the order of another's.
+
+    Args:
+        model: The file whose order is wanted, and its axes of planes.
+        file: The file that is read, and its axes of planes.
+        planes: What it holds, `(planes, height, width, ...)`, as many planes as the other.
+        content: What it holds in a word, for the message.
+
+    Returns:
+        The planes, `(planes, height, width, ...)`.
+
+    Raises:
+        ValueError: The axes do not say which planes belong together.
+    """
+    wanted, stored = ([(axis, size) for axis, size in one[1] if size > 1] for one in (model, file))
+    if wanted == stored:
+        return planes
+    if sorted(wanted) == sorted(stored) and len({axis for axis, _ in wanted}) == len(wanted):
+        return _moved(wanted, stored, planes)
+    is_named = not any(axis in _UNNAMED for axis, _ in wanted + stored)
+    same_sizes = [size for _, size in wanted] == [size for _, size in stored]
+    if same_sizes and (len(wanted) == 1 or not is_named):
+        return planes
+    raise ValueError(
+        f"{file[0]}: expected planes along {axes_in_words(wanted)} as in {model[0]}, "
+        f"received {axes_in_words(stored)}: it is not clear which planes belong together. Save "
+        f"the {content} with the axes of the other"
+    )
+
+
+def axes_in_words(stack: Stack) -> str:
+    """Lists axes and their sizes.
+
+    Examples:
+        >>> axes_in_words([("T", 3), ("Z", 4)]), axes_in_words([])
+        ('T = 3 x Z = 4', 'one plane')
+    """
+    return " x ".join(f"{axis} = {size}" for axis, size in stack) or "one plane"
+
+
+def _moved(wanted: Stack, stored: Stack, planes: NDArray[Any]) -> NDArray[Any]:
+    size = planes.shape[1:]
+    order = [list(stored).index(one) for one in wanted]
+    within = range(len(order), len(order) + len(size))
+    apart = planes.reshape(*(length for _, length in stored), *size)
+    return apart.transpose(*order, *within).reshape(-1, *size)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.data import labels
-from keras_unet.data.images import read_planes
+from keras_unet.data.images import read_image
+from keras_unet.data.labels import LabelFile, read_labels
 from keras_unet.data.schemes import LabelScheme
+from keras_unet.data.stacks import Stack, in_order_of
 from keras_unet.data.wording import counted
 from keras_unet.jobs.pairing import Scored
 from keras_unet.metrics.overlaps import Overlaps, overlaps_of_images
@@ -46,18 +47,9 @@ class Comparison:
         return overlaps_of_images(list(self.reference), list(self.result))
 
 
-def read_labels(path: Path) -> NDArray[np.int32]:
-    """Reads a label file, `(planes, height, width)`.
-
-    Raises:
-        ValueError: If it cannot be read or holds no labels.
-    """
-    return labels.read_labels(path).labels
-
-
 def compare(
     pairs: Sequence[Scored],
-    truths: Sequence[NDArray[np.int32]],
+    truths: Sequence[LabelFile],
     scheme: LabelScheme,
     *,
     with_probabilities: bool,
@@ -69,15 +61,16 @@ def compare(
 
     Args:
         pairs: The files.
-        truths: What the label files hold, each `(planes, height, width)`.
+        truths: What the label files hold.
         scheme: What the numbers in them mean.
         with_probabilities: Whether to read the probabilities, which every prediction has.
 
     Raises:
-        ValueError: If a prediction has another size than its labels, or holds no labels.
+        ValueError: If a prediction has another size than its labels, or axes that do not say which
+            planes belong together, or holds no labels.
     """
     results = [
-        _plane_of(one, one.result, read_labels(one.result), truth)
+        _result(one, truth)
         for one, truth in zip(tracked(pairs, "reading predictions"), truths, strict=True)
     ]
     reading = _reading(results, scheme)
@@ -89,38 +82,46 @@ def compare(
 
 def _comparison(
     one: Scored,
-    truth: NDArray[np.int32],
+    truth: LabelFile,
     found: NDArray[np.int32],
     scheme: LabelScheme,
     with_probabilities: bool,
 ) -> Comparison:
-    counted = ~scheme.ignored(truth)
+    counted = ~scheme.ignored(truth.labels)
     scores = (found > 0).astype(np.float32)
     if with_probabilities and one.probabilities is not None:
         scores = _foreground(one, one.probabilities, truth)
     return Comparison(
-        one.reference.name, _instances(truth, scheme), found * counted, scores, counted
+        one.reference.name, _instances(truth.labels, scheme), found * counted, scores, counted
     )
 
 
-def _foreground(one: Scored, path: Path, truth: NDArray[np.int32]) -> NDArray[np.float32]:
+def _result(one: Scored, truth: LabelFile) -> NDArray[np.int32]:
+    file = read_labels(one.result)
+    return _planes_of(one, (one.result, file.stack), file.labels, truth)
+
+
+def _foreground(one: Scored, path: Path, truth: LabelFile) -> NDArray[np.float32]:
     """Reads probabilities and joins all classes but the background."""
-    planes = _plane_of(one, path, read_planes(path), truth)
+    image = read_image(path)
+    planes = _planes_of(one, (path, image.stack), image.planes, truth)
     return (1 - planes[..., 0].astype(np.float32)).clip(0, 1)
 
 
-def _plane_of(
-    one: Scored, path: Path, planes: NDArray[Any], truth: NDArray[np.int32]
+def _planes_of(
+    one: Scored, file: tuple[Path, Stack], planes: NDArray[Any], truth: LabelFile
 ) -> NDArray[Any]:
-    """Picks the plane of a file that the labels belong to, and makes sure that sizes agree."""
+    """Picks the planes of a file that the labels belong to, in their order and of their size."""
     plane = one.reference.plane
     picked = planes if plane is None or len(planes) == 1 else planes[plane : plane + 1]
-    if picked.shape[:3] != truth.shape:
+    if picked.shape[:3] != truth.labels.shape:
         raise ValueError(
-            f"{path}: expected the size of {one.reference.labels}, {_size(truth)}. "
+            f"{file[0]}: expected the size of {one.reference.labels}, {_size(truth.labels)}. "
             f"Received {_size(planes)}; predict the image that was labelled"
         )
-    return picked
+    if plane is not None:
+        return picked
+    return in_order_of((one.reference.labels, truth.stack), file, planes, "planes")
 
 
 def _reading(results: Sequence[NDArray[np.int32]], scheme: LabelScheme) -> LabelScheme:

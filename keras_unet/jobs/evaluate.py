@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from keras_unet.data.labels import detect_scheme
+from keras_unet.data.conventions import check_same_conventions
+from keras_unet.data.labels import detect_scheme, read_labels
 from keras_unet.data.schemes import Kind
-from keras_unet.data.wording import counted
+from keras_unet.data.wording import counted, some
 from keras_unet.files import SOFTWARE, PathLike, make_folder, write_json
 from keras_unet.html.page import Page, write_page
-from keras_unet.jobs.comparing import Comparison, compare, read_labels
+from keras_unet.jobs.comparing import Comparison, compare
 from keras_unet.jobs.folders import check_replaceable, check_writable
-from keras_unet.jobs.pairing import Reference, Scored, find_references, pair
+from keras_unet.jobs.pairing import References, Scored, find_references, pair
 from keras_unet.jobs.scoring import (
     DEFAULT_METRICS,
     OF_PROBABILITIES,
@@ -40,6 +41,7 @@ class Evaluation:
         overall: Scores of all images together.
         from_probabilities: Whether probabilities were scored, not label images, where possible.
         missing: Label files without a prediction.
+        left_out: Files among the labels that are none by their names, each with the reason.
     """
 
     metrics: Sequence[Metric]
@@ -47,6 +49,7 @@ class Evaluation:
     overall: Scores
     from_probabilities: bool
     missing: Sequence[str]
+    left_out: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON."""
@@ -57,6 +60,7 @@ class Evaluation:
             "overall": self.overall.to_dict(),
             "pixel_error_from_probabilities": self.from_probabilities,
             "missing": list(self.missing),
+            "left_out": list(self.left_out),
         }
 
 
@@ -91,15 +95,17 @@ def evaluate_folders(
         overwrite: Whether these two may replace files that this program has not written.
 
     Raises:
-        ValueError: If no label has a prediction, sizes differ, a file holds no labels, a metric is
-            unknown or lacks what it needs, or a file to write is there and another's, or the other.
+        ValueError: If no label has a prediction, sizes differ, axes do not say which planes belong
+            together, two files lay claim to one partner, palettes differ, a file holds no labels, a
+            metric is unknown or lacks what it needs, or a file to write is there and another's, or
+            the other.
         OSError: If a folder is missing, or the file cannot be written.
     """
     predictions, labels = Path(predictions), Path(labels)
     json, report = (None if path is None else Path(path) for path in (json, report))
     chosen = chosen_metrics(metrics)
     references = find_references(labels)
-    pairs = pair(references, predictions)
+    pairs = pair(references.files, predictions)
     if "isbi2012" in chosen:
         _refuse_without_probabilities(pairs, predictions)
     for path, form in ((json, "json"), (report, "html")):
@@ -125,15 +131,17 @@ def _refuse_one_file_for_two(json: Path | None, report: Path | None) -> None:
 
 
 def _evaluate(
-    references: Sequence[Reference],
+    references: References,
     pairs: Sequence[Scored],
     chosen: Sequence[Metric],
     kind: Kind | Literal["auto"],
     ignore: int | None,
 ) -> tuple[Evaluation, list[Comparison]]:
     truths = [read_labels(one.reference.labels) for one in tracked(pairs, "reading labels")]
-    named = zip(pairs, truths, strict=True)
-    planes = [(str(one.reference.labels), plane) for one, truth in named for plane in truth]
+    files = [(one.reference.labels, truth) for one, truth in zip(pairs, truths, strict=True)]
+    if kind != "instances":
+        check_same_conventions(files)
+    planes = [(str(path), plane) for path, truth in files for plane in truth.labels]
     scheme = detect_scheme(planes, kind=kind, ignore=ignore)
     metrics = chosen or DEFAULT_METRICS[scheme.kind]
     soft = not OF_PROBABILITIES.isdisjoint(metrics) and all(one.probabilities for one in pairs)
@@ -148,7 +156,8 @@ def _evaluate(
         rows=rows,
         overall=overall,
         from_probabilities=soft,
-        missing=[one.labels.name for one in references if one not in scored],
+        missing=[one.labels.name for one in references.files if one not in scored],
+        left_out=[str(one) for one in references.left_out],
     )
     return evaluation, images
 
@@ -161,11 +170,14 @@ def _page(
     shown = slider(planes, {one.comparison.name: score([one.comparison], _SHOWN) for one in planes})
     of_cells = not _OF_CELLS.isdisjoint(evaluation.metrics)
     worst, best = cells(planes) if of_cells else ([], [])
-    missing = evaluation.missing
+    missing, left_out = evaluation.missing, evaluation.left_out
     return Page(
         title=f"Scores of {predictions.resolve().name}",
         summary=f"The predictions in {predictions} against the labels in {labels}.",
-        warnings=[f"no prediction for {', '.join(missing)}"] if missing else [],
+        warnings=[
+            *([f"no prediction for {', '.join(missing)}"] if missing else []),
+            *([f"no labels by their names, and left out: {some(left_out)}"] if left_out else []),
+        ],
         images=shown,
         images_words=f"{counted(len(shown), 'image')} of {len(planes)}, the one found worst first.",
         worst=worst,

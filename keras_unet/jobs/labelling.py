@@ -23,10 +23,10 @@ from keras_unet.data.images import (
     write_tiff,
 )
 from keras_unet.data.large import is_zarr
-from keras_unet.data.pairs import unused_in
+from keras_unet.data.pairs import Unused, called_labels, unused_in
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.stacks import axes_of_stack
-from keras_unet.data.wording import counted
+from keras_unet.data.wording import counted, some
 from keras_unet.files import made_folder
 from keras_unet.instances import InstanceRule, cell_probability, label_instances
 from keras_unet.jobs.folders import check_writable
@@ -213,16 +213,20 @@ class Order:
 
 
 def unread(paths: Iterable[Path]) -> Iterator[str]:
-    """Says of each folder of images what of it is not read, in a line; hidden files aside."""
+    """Says of each folder of images what of it is not read, and why; hidden files aside."""
     for folder in paths:
         if folder.is_dir() and not is_zarr(folder):
-            others = [str(one) for one in unused_in(folder, _images_in(folder))]
-            more = f" and {len(others) - _LISTED} more" if len(others) > _LISTED else ""
+            images = _images_in(folder)
+            masks = called_labels(images)
+            others = [
+                *(Unused(mask, f"by its name the mask of {masks[mask].name}") for mask in masks),
+                *unused_in(folder, images),
+            ]
             if others:
-                yield (
-                    f"{counted(len(others), 'file')} in {folder.name} not read: "
-                    f"{', '.join(others[:_LISTED])}{more}"
-                )
+                named = some([str(one) for one in others], _LISTED)
+                yield f"{counted(len(others), 'file')} in {folder.name} not read: {named}"
+            if masks:
+                yield "to predict a mask as well, name its file"
 
 
 def _outputs(save: Sequence[str], run: Run) -> tuple[str, ...]:
@@ -248,7 +252,9 @@ def _image_files(paths: Sequence[Path]) -> Iterator[Path]:
         if path.is_file() or is_zarr(path):
             yield path
         elif path.is_dir():
-            yield from _images_in(path)
+            images = _images_in(path)
+            masks = called_labels(images)
+            yield from (image for image in images if image not in masks)
         else:
             raise FileNotFoundError(
                 f"{path}: no such file. Expected an image or a folder of images"

@@ -1,26 +1,35 @@
 """Which prediction belongs to which label file.
 
-Names go by file stem; `a_mask.tif` and the like (`data.names`) also belong to the prediction `a`.
-Label files of the Cell Tracking Challenge, `man_seg000.tif`, belong to the prediction of their
-frame: `t000.tif`, also called `01_t000.tif` as in training, `mask000.tif` as in the challenge's
-results, or `man_seg000.tif` itself. Where several sequences are scored at once,
-predictions need the sequence in front of their names.
+Names are matched as in training (`data.names`): `a.tif`, `a_mask.tif` and the like belong to the
+prediction `a`. What lies among labels and is none by its name is left out. Label files of the Cell
+Tracking Challenge, `man_seg000.tif`, belong to the prediction of their frame: `t000.tif`, also
+called `01_t000.tif` as in training, `mask000.tif` as in the challenge's results, or
+`man_seg000.tif` itself. Where several sequences are scored at once, predictions need the sequence
+in front of their names.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from keras_unet.data.images import image_files
-from keras_unet.data.names import image_of, labels_of
-from keras_unet.data.pairs import annotated_frame, files_by_stem, label_folder, labels_beside
+from keras_unet.data.names import labels_of
+from keras_unet.data.pairs import (
+    Unused,
+    annotated_frame,
+    called_labels,
+    files_by_stem,
+    label_folder,
+    matched_files,
+    parted,
+)
+from keras_unet.files import is_own
 from keras_unet.jobs.outputs import owner_of
 
-_FRAME = re.compile(r"(?P<sequence>.*?)(?:t|mask|man_seg_?)(?P<number>\d+)")
+_FRAME = re.compile(r"(?P<sequence>.*?)(?:t|mask|man_seg_?)(?P<number>\d+)", re.IGNORECASE)
 _LISTED = 3
 
 
@@ -31,14 +40,28 @@ class Reference:
     Attributes:
         name: Name of the image, in the scores.
         labels: The label file.
-        keys: Stems of the prediction, frames without leading zeros; the first that exists counts.
+        frame: Stems of the prediction of a frame, without leading zeros; the first that exists
+            counts. Empty for labels that go by their name.
         plane: Plane of the prediction that the labels belong to, from 0, or None for all.
     """
 
     name: str
     labels: Path
-    keys: tuple[str, ...]
+    frame: tuple[str, ...] = ()
     plane: int | None = None
+
+
+@dataclass(frozen=True)
+class References:
+    """What `find_references` found.
+
+    Attributes:
+        files: The label files.
+        left_out: Images that lie among them and are no labels by their names, and why.
+    """
+
+    files: tuple[Reference, ...]
+    left_out: tuple[Unused, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +79,7 @@ class Scored:
     probabilities: Path | None
 
 
-def find_references(folder: Path) -> list[Reference]:
+def find_references(folder: Path) -> References:
     """Finds the label files in a folder, in its `labels/` or `masks/`, or of sequences in it.
 
     Args:
@@ -70,11 +93,17 @@ def find_references(folder: Path) -> list[Reference]:
     _refuse_no_folder(folder, "label images")
     inner = label_folder(folder)
     sequences = [] if inner else _annotated(folder)
-    found = [one for path in sequences for one in _frames(path, alone=len(sequences) == 1)]
-    found = found or _named(_label_files(inner or folder))
-    if not found:
+    frames = [one for path in sequences for one in _frames(path, alone=len(sequences) == 1)]
+    if frames:
+        return References(tuple(frames))
+    files = files_by_stem(inner or folder)
+    outputs = _outputs_in(files)
+    others = {stem: path for stem, path in files.items() if stem not in outputs}
+    left_out = outputs | ({} if inner else _images_in(others))
+    named = tuple(Reference(stem, files[stem]) for stem in files if stem not in left_out)
+    if not named:
         raise ValueError(f"{folder}: expected a folder of label images. Received one without any")
-    return found
+    return References(named, tuple(Unused(files[stem], why) for stem, why in left_out.items()))
 
 
 def pair(references: Sequence[Reference], predictions: Path) -> list[Scored]:
@@ -86,50 +115,78 @@ def pair(references: Sequence[Reference], predictions: Path) -> list[Scored]:
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: It has no prediction of any, or two files of one name.
+        ValueError: It has no prediction of any, two files of one name, or two that lay claim to one
+            label file, or the other way round.
     """
     _refuse_no_folder(predictions, "predictions")
     files = files_by_stem(predictions)
     results = {stem: path for stem, path in files.items() if owner_of(stem) not in files}
-    by_key = _by_image(results, {one.keys[0] for one in references})
-    by_key |= {_key(stem): stem for stem in results} | {stem: stem for stem in results}
-    pairs = [
-        Scored(one, results[stem], files.get(f"{stem}_probabilities"))
-        for one in references
-        for stem in [by_key[key] for key in one.keys if key in by_key][:1]
-    ]
-    if not pairs:
+    found = _by_frame(references, results) | _by_name(references, results, predictions)
+    if not found:
         raise ValueError(
             f"{predictions}: expected predictions named like the labels, for example "
-            f"{references[0].keys[-1]}.tif for {references[0].labels}. "
+            f"{_example(references[0])}.tif for {references[0].labels}. "
             f"Received {', '.join(sorted(results)[:_LISTED]) or 'no image file'}"
         )
-    return pairs
-
-
-def _by_image(results: Iterable[str], taken: Collection[str]) -> dict[str, str]:
-    """Predictions of images such as `a_img` by what these show, where one alone may be meant."""
-    shown = {stem: of for stem in results if stem not in taken and (of := image_of(stem))}
-    times = Counter(shown.values())
-    return {of: stem for stem, of in shown.items() if times[of] == 1}
-
-
-def _label_files(folder: Path) -> dict[str, Path]:
-    """Label files of a folder; those beside their images alone, unless outputs lie there."""
-    files = files_by_stem(folder)
-    if any(owner_of(stem) in files for stem in files):
-        return files
-    return labels_beside(folder, files) or files
-
-
-def _named(files: Mapping[str, Path]) -> list[Reference]:
-    """Label files that go by name: `a_mask` is also that of the prediction `a`."""
-    bare = {stem: labels_of(stem) for stem in files}
-    times = Counter(bare.values())
     return [
-        Reference(stem, path, (stem, *([of] if of and of not in files and times[of] == 1 else [])))
-        for (stem, path), of in zip(files.items(), bare.values(), strict=True)
+        Scored(one, results[found[one]], files.get(f"{found[one]}_probabilities"))
+        for one in references
+        if one in found
     ]
+
+
+def _by_frame(references: Iterable[Reference], results: Mapping[str, Path]) -> dict[Reference, str]:
+    """Predictions of frames, by the number in their stems."""
+    by_key: dict[str, list[str]] = {}
+    for stem in results:
+        by_key.setdefault(_key(stem), []).append(stem)
+    found = {one: [by_key[key] for key in one.frame if key in by_key] for one in references}
+    return {one: _only(stems[0], one, results) for one, stems in found.items() if stems}
+
+
+def _only(stems: Sequence[str], reference: Reference, results: Mapping[str, Path]) -> str:
+    if len(stems) > 1:
+        raise ValueError(
+            f"{reference.labels}: expected one prediction of this frame. Received "
+            f"{' and '.join(str(results[stem]) for stem in stems)}; remove all but one"
+        )
+    return stems[0]
+
+
+def _by_name(
+    references: Iterable[Reference], results: Mapping[str, Path], folder: Path
+) -> dict[Reference, str]:
+    """Predictions of labels that go by their name, as training pairs images with these."""
+    named = {one.name: one for one in references if not one.frame}
+    labels = {stem: one.labels for stem, one in named.items()}
+    return {named[label]: stem for stem, label in matched_files(folder, results, labels).items()}
+
+
+def _example(reference: Reference) -> str:
+    return (reference.frame or (labels_of(reference.name) or reference.name,))[-1]
+
+
+def _outputs_in(files: Mapping[str, Path]) -> dict[str, str]:
+    """Why outputs of this program with an ending of their own are no labels, by their stems."""
+    owners = {stem: files.get(owner_of(stem) or "") for stem in files}
+    return {
+        stem: f"an output that belongs to {owner.name}"
+        for stem, owner in owners.items()
+        if owner is not None and is_own(owner) and is_own(files[stem])
+    }
+
+
+def _images_in(files: Mapping[str, Path]) -> dict[str, str]:
+    """Why images that lie beside their labels are no labels, by their stems."""
+    images, _ = parted(files)
+    labels_of_image = {image: path for path, image in called_labels(files.values()).items()}
+    if labels_of_image.keys().isdisjoint(images.values()):
+        return {}
+    return {stem: _why_no_labels(labels_of_image.get(path)) for stem, path in images.items()}
+
+
+def _why_no_labels(labels: Path | None) -> str:
+    return "no label file by its name" if labels is None else f"the image of {labels.name}"
 
 
 def _annotated(folder: Path) -> list[Path]:
@@ -148,9 +205,9 @@ def _frames(folder: Path, *, alone: bool) -> list[Reference]:
     for path in image_files(folder):
         if (numbers := annotated_frame(path)) is not None:
             frame, plane = numbers
-            keys = (f"{sequence}_t{frame}", f"t{frame}") if alone else (f"{sequence}_t{frame}",)
+            stems = (f"{sequence}_t{frame}", *([f"t{frame}"] if alone else []))
             name = path.stem if alone else f"{sequence}_{path.stem}"
-            found.append(Reference(name, path, keys, plane))
+            found.append(Reference(name, path, stems, plane))
     return found
 
 

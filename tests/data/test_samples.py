@@ -307,3 +307,27 @@ def test_real_folders_are_read(shared_data: Path) -> None:
         assert (len(data.samples), data.dtype, data.channels) == (count, dtype, 1)
         assert data.scheme.kind == kind
         assert data.orphans == ()
+
+
+def write_film(folder: Path, film: str, frames: int) -> None:
+    for number in range(frames):
+        write(folder / film / f"t{number}.tif", grey(20, 24))
+        write(folder / f"{film}_GT" / "SEG" / f"man_seg{number}.tif", mask())
+
+
+def test_the_end_of_a_film_is_held_out(tmp_path: Path) -> None:
+    write_film(tmp_path, "01", 12)
+    _, held_out = split(read_samples(tmp_path).samples, 0.25, seed=0)
+    assert [sample.name for sample in held_out] == ["01_t9", "01_t10", "01_t11"]
+
+
+def test_of_two_films_one_end_is_held_out_and_of_three_a_whole_film(tmp_path: Path) -> None:
+    for film in ("01", "02"):
+        write_film(tmp_path, film, 4)
+    _, held_out = split(read_samples(tmp_path).samples, 0.25, seed=0)
+    assert {sample.name[-2:] for sample in held_out} == {"t2", "t3"}
+    assert len({sample.stack for sample in held_out}) == 1
+    write_film(tmp_path, "03", 4)
+    training, held_out = split(read_samples(tmp_path).samples, 0.25, seed=0)
+    assert {sample.stack for sample in training}.isdisjoint(sample.stack for sample in held_out)
+    assert len(held_out) == 4

@@ -3,6 +3,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_unet.data.images import write_tiff
 from keras_unet.jobs.evaluate import evaluate_folders
@@ -174,6 +175,7 @@ def test_json_holds_all_of_it(tmp_path):
         "overall": PERFECT | {"matching": found_two},
         "pixel_error_from_probabilities": False,
         "missing": ["b.tif"],
+        "left_out": [],
     }
     assert "NaN" not in text
     assert found.overall.values["seg"] == 1
@@ -387,3 +389,61 @@ def test_scores_and_report_are_two_files(tmp_path):
     labels = write(tmp_path / "labels", a=TWO_CELLS)
     with pytest.raises(ValueError, match="Received one for both"):
         evaluate_folders(labels, labels, json=tmp_path / "a", report=tmp_path / "b" / ".." / "a")
+
+
+def write_tzyx(path, planes, order):
+    """Writes planes `(T, Z, height, width)`, perhaps with the first two exchanged."""
+    path.parent.mkdir(exist_ok=True)
+    swapped = {"TZ": planes, "ZT": planes.swapaxes(0, 1)}[order]
+    axes = f"{order}CYX" if planes.ndim == 5 else f"{order}YX"
+    write_tiff(path, swapped, axes=axes)
+
+
+@pytest.mark.parametrize("order", ["TZ", "ZT"])
+def test_planes_go_together_by_axes(tmp_path, order):
+    rng = np.random.default_rng(0)
+    cells = (rng.random((2, 3, 16, 18)) > 0.5).astype(np.uint8)
+    write_tzyx(tmp_path / "labels" / "a.tif", cells, "ZT")
+    write_tzyx(tmp_path / "predictions" / "a.tif", cells, order)
+    soft = np.stack([1 - cells, cells], axis=2).astype(np.float32)
+    write_tzyx(tmp_path / "predictions" / "a_probabilities.tif", soft, order)
+    found = evaluate_folders(tmp_path / "predictions", tmp_path / "labels", kind="classes")
+    assert found.overall.to_dict() == {
+        **{"iou": 1, "dice": 1, "pixel_error": 0},
+        "pixel_error_threshold": found.overall.values["pixel_error_threshold"],
+    }
+    assert found.from_probabilities
+
+
+def test_planes_of_which_axes_do_not_say_the_order_are_refused(tmp_path):
+    cells = (np.random.default_rng(0).random((2, 3, 16, 18)) > 0.5).astype(np.uint8)
+    write_tzyx(tmp_path / "predictions" / "a.tif", cells, "TZ")
+    write(tmp_path / "labels", a=cells.reshape(6, 16, 18))
+    with pytest.raises(
+        ValueError, match=r"predictions/a\.tif: expected planes along Z = 6 as in .* not clear"
+    ):
+        evaluate_folders(tmp_path / "predictions", tmp_path / "labels", kind="classes")
+
+
+def test_what_lies_among_labels_is_left_out_and_said(tmp_path):
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 200, TWO_CELLS.shape)
+    labels = write(tmp_path / "data", a=grey, a_mask=255 * (TWO_CELLS > 0))
+    predictions = write(tmp_path / "predictions", a=TWO_CELLS)
+    path = tmp_path / "report.html"
+    found = evaluate_folders(predictions, labels, report=path)
+    assert list(found.rows) == ["a_mask"]
+    assert found.left_out == ["a.tif (the image of a_mask.tif)"]
+    assert "left out: a.tif (the image of a_mask.tif)" in path.read_text(encoding="utf-8")
+
+
+def test_palettes_that_contradict_each_other_are_refused(tmp_path):
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    for name, colours in (("a", [0, 0, 0, 255, 0, 0]), ("b", [0, 0, 0, 0, 255, 0])):
+        image = Image.fromarray((TWO_CELLS > 0).astype(np.uint8)).convert("P")
+        image.putpalette(colours)
+        image.save(folder / f"{name}.png")
+    predictions = write(tmp_path / "predictions", a=TWO_CELLS, b=TWO_CELLS)
+    with pytest.raises(ValueError, match=r"b\.png: expected the palette of a\.png"):
+        evaluate_folders(predictions, folder)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from keras_unet.jobs.labelling import unread
+from keras_unet.jobs.labelling import _image_files, unread
 
 
 @pytest.fixture
@@ -29,3 +29,21 @@ def test_what_is_not_read_is_counted_in_a_line(images):
     (line,) = unread([images])
     assert line.startswith("7 files in images not read: 0 (a folder), 1 (a folder), ")
     assert line.endswith("4 (a folder) and 2 more")
+
+
+def test_masks_of_other_images_are_not_predicted_unless_named(images):
+    for name in ("A_mask.png", "a_cp_masks.tif", "seg-b", "c_mask.tif", "x_img.tif", "x_gt.tif"):
+        tifffile.imwrite(images / name, np.zeros((2, 2), np.uint8))
+    assert [path.name for path in _image_files([images])] == [
+        "a.tif",
+        "b",
+        "c_mask.tif",
+        "x_img.tif",
+    ]
+    assert list(unread([images])) == [
+        "4 files in images not read: A_mask.png (by its name the mask of a.tif), "
+        "a_cp_masks.tif (by its name the mask of a.tif), seg-b (by its name the mask of b), "
+        "x_gt.tif (by its name the mask of x_img.tif)",
+        "to predict a mask as well, name its file",
+    ]
+    assert list(_image_files([images / "A_mask.png"])) == [images / "A_mask.png"]

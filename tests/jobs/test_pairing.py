@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from keras_unet.jobs.pairing import find_references, pair
+from keras_unet.data.images import write_tiff
+from keras_unet.jobs import pairing
+from keras_unet.jobs.pairing import pair
+
+
+def find_references(folder):
+    return pairing.find_references(folder).files
 
 
 def write(folder, *names):
@@ -38,31 +44,71 @@ def test_labels_with_an_affix(tmp_path, inner):
 
 
 def test_outputs_that_serve_as_labels_are_not_labels_of_each_other(tmp_path):
-    labels = write(tmp_path / "labels", "a.tif", "a_instances.tif")
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for name in ("a.tif", "a_instances.tif"):
+        write_tiff(labels / name, np.zeros((2, 2), np.uint8), axes="YX")
     assert paired(labels, write(tmp_path / "predictions", "a.tif")) == {"a.tif": "a.tif"}
+    (left_out,) = pairing.find_references(labels).left_out
+    assert str(left_out) == "a_instances.tif (an output that belongs to a.tif)"
 
 
 def test_a_prediction_with_an_affix_is_taken_once(tmp_path):
-    labels = write(tmp_path / "labels", "img_a.tif", "a.tif", "b.tif", "c.tif")
-    predictions = write(
-        tmp_path / "predictions", "img_a.tif", "b_img.tif", "img_b.tif", "c_img.tif"
-    )
+    labels = write(tmp_path / "labels", "img_a.tif", "a.tif", "c.tif")
+    predictions = write(tmp_path / "predictions", "img_a.tif", "c_img.tif")
     assert paired(labels, predictions) == {"img_a.tif": "img_a.tif", "c.tif": "c_img.tif"}
 
 
-def test_labels_beside_their_images(tmp_path):
-    write(tmp_path / "data", "a.tif", "a_mask.tif", "img_b.tif", "mask_b.tif", "c.tif")
-    predictions = write(tmp_path / "predictions", "a.tif", "img_b.tif", "c.tif")
-    assert paired(tmp_path / "data", predictions) == {
-        "a_mask.tif": "a.tif",
-        "mask_b.tif": "img_b.tif",
+@pytest.mark.parametrize(
+    ("labels", "predictions"), [(["b"], ["b_img", "img_b"]), (["b_mask", "b_seg"], ["b"])]
+)
+def test_equal_claims_are_refused(tmp_path, labels, predictions):
+    references = write(tmp_path / "labels", *(f"{name}.tif" for name in labels))
+    results = write(tmp_path / "predictions", *(f"{name}.tif" for name in predictions))
+    with pytest.raises(ValueError, match="expected one label file for one image, received "):
+        paired(references, results)
+
+
+def test_two_predictions_of_one_frame_are_refused(tmp_path):
+    labels = write(tmp_path / "01_GT" / "SEG", "man_seg007.tif")
+    predictions = write(tmp_path / "predictions", "t007.tif", "mask007.tif")
+    with pytest.raises(ValueError, match=r"man_seg007\.tif: expected one prediction of this frame"):
+        paired(labels, predictions)
+
+
+@pytest.mark.parametrize("kind", ["mask", "instances"])
+def test_labels_beside_their_images(tmp_path, kind):
+    names = ("a.tif", f"a_{kind}.tif", "img_b.tif", f"{kind}_b.tif", "c.tif", f"d_{kind}.tif")
+    data = write(tmp_path / "data", *names)
+    predictions = write(tmp_path / "predictions", "a.tif", "img_b.tif", "c.tif", "d.tif")
+    assert paired(data, predictions) == {
+        f"a_{kind}.tif": "a.tif",
+        f"{kind}_b.tif": "img_b.tif",
+        f"d_{kind}.tif": "d.tif",
     }
+    assert [str(one) for one in pairing.find_references(data).left_out] == [
+        f"a.tif (the image of a_{kind}.tif)",
+        "c.tif (no label file by its name)",
+        f"img_b.tif (the image of {kind}_b.tif)",
+    ]
 
 
-def test_two_labels_of_one_prediction_go_by_their_whole_names(tmp_path):
-    labels = write(tmp_path / "labels", "a_mask.tif", "a_seg.tif", "b.tif")
-    predictions = write(tmp_path / "predictions", "a.tif", "a_seg.tif", "b.tif")
-    assert paired(labels, predictions) == {"a_seg.tif": "a_seg.tif", "b.tif": "b.tif"}
+def test_names_that_differ_in_case_alone_go_together(tmp_path):
+    labels = write(tmp_path / "labels", "A.tif", "b_Mask.tif", "c.tif", "C.tif")
+    predictions = write(tmp_path / "predictions", "a.tif", "B.tif", "C.tif")
+    assert paired(labels, predictions) == {
+        "A.tif": "a.tif",
+        "b_Mask.tif": "B.tif",
+        "C.tif": "C.tif",
+    }
+    frames = write(tmp_path / "01_GT" / "SEG", "man_seg007.tif")
+    assert paired(frames, write(tmp_path / "frames", "T007.tif")) == {"man_seg007.tif": "T007.tif"}
+
+
+def test_the_labels_folder_of_a_data_set_goes_by_the_rules_of_training(tmp_path):
+    write(tmp_path / "data" / "labels", "a.tif", "a_mask.tif", "b_seg.tif")
+    predictions = write(tmp_path / "predictions", "a.tif", "b.tif")
+    assert paired(tmp_path / "data", predictions) == {"a.tif": "a.tif", "b_seg.tif": "b.tif"}
 
 
 def test_an_output_of_another_image_is_no_prediction(tmp_path):
