@@ -40,10 +40,11 @@ def test_masks_of_other_images_are_not_predicted_unless_named(images):
         "c_mask.tif",
         "x_img.tif",
     ]
-    assert list(unread([images])) == [
+    listed, advice = unread([images])
+    assert listed == (
         "4 files in images not read: A_mask.png (by its name the mask of a.tif), "
         "a_cp_masks.tif (by its name the mask of a.tif), seg-b (by its name the mask of b), "
-        "x_gt.tif (by its name the mask of x_img.tif)",
-        "to predict a mask as well, name its file",
-    ]
+        "x_gt.tif (by its name the mask of x_img.tif)"
+    )
+    assert advice == "to predict a mask as well, name its file"
     assert list(_image_files([images / "A_mask.png"])) == [images / "A_mask.png"]
