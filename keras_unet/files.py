@@ -243,11 +243,12 @@ def made_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def check_name(path: Path) -> None:
+def check_name(path: Path, advice: str = "rename it") -> None:
     """Refuses a file whose name cannot be written into a record.
 
     Args:
         path: The file, which need not exist.
+        advice: The way out, for the message.
 
     Raises:
         ValueError: A byte of its name, or of a folder's above, is not UTF-8.
@@ -257,7 +258,7 @@ def check_name(path: Path) -> None:
         name.decode("utf-8")
     except UnicodeDecodeError:
         shown = name.decode("utf-8", "backslashreplace")
-        raise ValueError(f"{shown}: the file's name is not UTF-8; rename it") from None
+        raise ValueError(f"{shown}: the file's name is not UTF-8; {advice}") from None
 
 
 def _software_of_tiff(path: Path) -> str:

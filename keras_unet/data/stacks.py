@@ -1,4 +1,4 @@
-"""The axes that count planes: those of a file, of an output, and of two files that belong together."""
+"""The axes that count planes, and the order of planes by them."""
 
 from __future__ import annotations
 

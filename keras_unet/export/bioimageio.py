@@ -23,6 +23,7 @@ model zoo has assigned no id, that engine asks for a nickname.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -105,6 +106,20 @@ def check_licence(licence: str) -> None:
             "licence must be an SPDX identifier, such as CC-BY-4.0, CC0-1.0 or MIT. "
             f"Received: {licence!r}"
         ) from error
+
+
+def check_authors(authors: Sequence[str]) -> None:
+    """Makes sure that names can be written into a description.
+
+    Raises:
+        ValueError: If one is not UTF-8, as a terminal with other settings hands it on.
+    """
+    for name in authors:
+        shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+        if shown != name:
+            raise ValueError(
+                f"authors must be UTF-8. Received: {shown}; type it in such a terminal"
+            )
 
 
 @dataclass(frozen=True, eq=False)

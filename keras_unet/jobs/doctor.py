@@ -215,7 +215,18 @@ def _of_settings(environment: Mapping[str, str]) -> dict[str, str]:
         f"{name} in keras.json": f"{_shown(str(value))} ({_KERAS_SETTINGS[name][1]})"
         for name, value in _keras_settings(environment).items()
     }
-    return found or {"settings": "none that matters"}
+    return found | _of_home() or {"settings": "none that matters"}
+
+
+def _of_home() -> dict[str, str]:
+    """Says so where a person's own folder cannot be written to; its path names people."""
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - never raises
+    if home.is_dir() and os.access(home, os.W_OK):
+        return {}
+    return {
+        "HOME": "cannot be written to (of no effect but on keras-unet data, which keeps its "
+        "archives there unless XDG_CACHE_HOME is set)"
+    }
 
 
 def _keras_settings(environment: Mapping[str, str]) -> dict[str, Any]:

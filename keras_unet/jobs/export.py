@@ -11,7 +11,7 @@ from keras_unet.export.savedmodel import write_graph
 from keras_unet.export.tiling import GraphTiling
 from keras_unet.export.versions import new_version
 from keras_unet.export.warmup import WARMUP, write_warmup
-from keras_unet.files import PathLike
+from keras_unet.files import PathLike, check_name
 from keras_unet.jobs.exporting import Source, network_of
 from keras_unet.jobs.folders import check_writable
 from keras_unet.jobs.parity import TOLERANCES, answer_of_saved_model, check_parity
@@ -51,11 +51,13 @@ def export_saved_model(
 
     Raises:
         ValueError: If the run's record or model cannot be read, the precision is unknown, the tile
-            size does not fit, or what was written answers otherwise than the run.
+            size does not fit, the name of `out` is not UTF-8, or what was written answers otherwise
+            than the run.
         OSError: If the run is missing, a fold is not trained to its end, the version is there
             already, or `out` cannot be written to.
     """
     out = Path(out)
+    check_name(out, "choose another folder")
     source = Source.load(run_folder)
     run = source.run
     tiling = GraphTiling.of(run.architecture, tile_size)

@@ -70,19 +70,26 @@ def export_bioimageio(
     Raises:
         ModuleNotFoundError: If the packages of the extra `bioimageio` are missing.
         ValueError: If the run's record or model cannot be read, its network normalises groups, the
-            licence is no SPDX identifier, or what was written is not valid or answers otherwise
-            than the run.
+            licence is no SPDX identifier, a name is not UTF-8, or what was written is not valid or
+            answers otherwise than the run.
         OSError: If the run is missing, a fold is not trained to its end, the file is there
             already, or it cannot be written.
     """
     require("bioimageio", *_PACKAGES)
-    from keras_unet.export.bioimageio import Credits, Example, check_licence, write_package
+    from keras_unet.export.bioimageio import (
+        Credits,
+        Example,
+        check_authors,
+        check_licence,
+        write_package,
+    )
 
     out = Path(out)
     source = Source.load(run_folder)
     run = source.run
     _check_blocks(run)
     check_licence(licence)
+    check_authors(authors)
     check_new_file(out, ".zip")
     members, tiling = source.members("float32"), GraphTiling.of(run.architecture)
     image = _example(run)

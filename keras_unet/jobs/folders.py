@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from keras_unet.files import make_folder, own_kind
+from keras_unet.files import check_name, make_folder, own_kind
 
 LOCK = ".lock"
 """File in a folder that is claimed; it stays there, and says nothing of itself."""
@@ -69,8 +69,10 @@ def check_new(folder: Path, purpose: str, *, is_removed: bool = False) -> None:
         is_removed: Whether it is taken away later, so that hidden files count as well.
 
     Raises:
+        ValueError: Its name is not UTF-8, which TensorFlow cannot write to.
         OSError: The folder holds files, or cannot be written to.
     """
+    check_name(folder, "choose another folder")
     check_writable(folder)
     entries = visible(folder)
     if is_removed and folder.is_dir():
@@ -98,9 +100,10 @@ def check_new_file(path: Path, ending: str) -> None:
         ending: What its name must end in, such as `.zip`.
 
     Raises:
-        ValueError: The name ends in something else.
+        ValueError: The name ends in something else, or is not UTF-8.
         OSError: The file is there, or its folder cannot be written to.
     """
+    check_name(path, "choose another name")
     if path.suffix != ending:
         raise ValueError(f"{path}: expected the name of a file to write that ends in {ending}")
     if path.exists():

@@ -128,3 +128,88 @@ def test_what_the_terminal_cannot_write_is_escaped(tmp_path):
     assert out.returncode == 2
     assert rb"\u7d30\u80de" in out.stderr
     assert b"Traceback" not in out.stderr
+
+
+def command(folder, *words, **odd):
+    """Calls the real command as a person does."""
+    return subprocess.run(
+        [sys.executable, "-m", "keras_unet", *words],
+        cwd=folder,
+        env=environment(**odd),
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+
+
+def refused_in_one_line(done):
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    "settings", [{"floatx": "float64"}, {"image_data_format": "channels_first"}], ids=str
+)
+def test_a_keras_json_of_a_home_folder_changes_nothing(cells, tmp_path, settings):
+    (tmp_path / ".keras").mkdir()
+    (tmp_path / ".keras" / "keras.json").write_text(json.dumps(settings))
+    odd = {
+        "HOME": str(tmp_path),
+        "OMP_NUM_THREADS": "garbage",
+        "TF_NUM_INTRAOP_THREADS": "garbage",
+        "CUDA_VISIBLE_DEVICES": "garbage",
+        "TF_CPP_MIN_LOG_LEVEL": "0",
+        "TMPDIR": str(tmp_path / "nowhere"),
+    }
+    done = command(tmp_path, "train", str(cells), "--run", "run", *SMALL, **odd)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_another_backend_of_keras_is_refused(cells, tmp_path, backend):
+    done = command(tmp_path, "train", str(cells), "--run", "run", KERAS_BACKEND=backend)
+    assert f"backend='{backend}'; unset KERAS_BACKEND" in refused_in_one_line(done)
+    assert not list(tmp_path.iterdir())
+
+
+def test_doctor_names_a_home_folder_that_cannot_be_written_to(tmp_path):
+    home = os.path.join(os.devnull, "x")  # noqa: PTH118 - below a file, for root as well
+    done = command(tmp_path, "doctor", "--issue", HOME=home, LC_ALL="C", MPLCONFIGDIR=str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "HOME" in done.stdout
+    assert "cannot be written to" in done.stdout
+    assert home not in done.stdout
+
+
+def test_without_a_network_data_is_refused(tmp_path):
+    pytest.importorskip("pooch")
+    closed = "http://127.0.0.1:9"
+    odd = {"http_proxy": closed, "https_proxy": closed, "HTTPS_PROXY": closed, "no_proxy": ""}
+    cache = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = command(tmp_path, "data", "dsb2018", "--out", "out", **odd, **cache)
+    assert "expected an archive to download" in refused_in_one_line(done)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_current_folder_that_is_gone_ends_in_one_line(cells, tmp_path):
+    program = """
+import os, sys
+from keras_unet.cli import main
+
+os.rmdir(os.getcwd())
+main(sys.argv[1:])
+"""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", program, "inspect", str(cells), "--out", "seen"],
+        cwd=gone,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    refused_in_one_line(done)
