@@ -1,6 +1,9 @@
+import tomllib
 from importlib import metadata
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from keras_unet.packages import DISTRIBUTION, Package, installed_version, packages_of
 
@@ -63,3 +66,17 @@ def test_no_version_of_what_is_not_there():
 def test_a_distribution_that_is_not_installed_is_an_error():
     with pytest.raises(metadata.PackageNotFoundError):
         packages_of("no-such-thing")
+
+
+def test_no_extra_allows_the_onnx_that_tensorflow_cannot_be_installed_with():
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    extras = tomllib.loads(text)["project"]["optional-dependencies"]
+    found = {
+        extra: one
+        for extra, lines in extras.items()
+        for one in map(Requirement, lines)
+        if one.name == "onnx"
+    }
+    assert found.keys() == {"onnx", "bioimageio"}
+    for one in found.values():
+        assert ["1.19.0" in one.specifier, "1.17.0" in one.specifier] == [False, True]

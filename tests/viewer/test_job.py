@@ -41,6 +41,16 @@ def test_it_is_at_home_in_the_folder(ask, tmp_path):
     assert ask("print(json.dumps({'result': os.getcwd()}))")[1] == str(tmp_path.resolve())
 
 
+def test_a_notebook_s_backend_of_matplotlib_is_not_handed_on(ask, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    program = """
+import matplotlib.pyplot
+import keras_unet.backend
+print(json.dumps({"result": matplotlib.get_backend().lower()}))
+"""
+    assert ask(program)[1] == "agg"
+
+
 def test_an_error_is_raised(ask):
     with pytest.raises(ValueError, match=r"^a.tif: expected 1 channel$"):
         ask("print(json.dumps({'error': 'a.tif: expected 1 channel'}))")
