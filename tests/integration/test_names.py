@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
-import numpy as np
 import pytest
-import tifffile
 from click.testing import CliRunner
 
 from keras_unet.cli import main
@@ -116,8 +114,5 @@ def test_links_in_a_circle_are_passed_over(trained, cells, tmp_path):
     (folder / "loop").symlink_to(folder)
     (folder / "self.tif").symlink_to(folder / "self.tif")
     out = tmp_path / "out"
-    found = call("predict", trained, folder, "--out", out, "--quiet")
-    if found.exit_code == 0:
-        np.testing.assert_array_equal(tifffile.imread(out / "a.tif").shape, (96, 96))
-    else:
-        assert "self.tif" in found.stderr
+    assert call("predict", trained, folder, "--out", out, "--quiet").exit_code == 0
+    assert [path.name for path in out.iterdir()] == ["a.tif"]
