@@ -43,7 +43,7 @@ _OF_DATA = (
     click.option(
         "--class-balance/--no-class-balance",
         default=None,
-        help=f"Let rare and frequent classes weigh alike in all, as in the paper {FROM_DATA}",
+        help="Let rare and frequent classes weigh alike in all (on, as in the paper).",
     ),
     click.option(
         "--amplitude", type=float, help=f"Elastic deformation in pixels (paper: 10) {FROM_DATA}"

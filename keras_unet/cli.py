@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Iterable
 from functools import partial
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,6 @@ import click
 
 from keras_unet.choices import names_of
 from keras_unet.datasets import DATASETS
-from keras_unet.formats import FORMATS
 from keras_unet.learning import train_command
 from keras_unet.looking import doctor_command, inspect_command, report_command
 from keras_unet.scoreboard import print_scores
@@ -22,6 +23,12 @@ from keras_unet.tracking import progress_shown
 
 _PATH = click.Path(path_type=Path)
 _AS_CHOSEN = "[default: as chosen in training]"
+_EXPORTS = {
+    "saved_model": ("keras_unet.jobs.export", "export_saved_model"),
+    "tflite": ("keras_unet.jobs.export_tflite", "export_tflite"),
+    "bioimageio": ("keras_unet.jobs.export_bioimageio", "export_bioimageio"),
+    "onnx": ("keras_unet.jobs.export_onnx", "export_onnx"),
+}
 
 
 class _Commands(click.Group):
@@ -216,7 +223,7 @@ def _none_for_nothing(
 @main.command("export")
 @click.argument("run_folder", metavar="RUN", type=_PATH)
 @click.argument("out", type=_PATH)
-@click.option("--format", "format_", type=click.Choice(list(FORMATS)), required=True)
+@click.option("--format", "format_", type=click.Choice(list(_EXPORTS)), required=True)
 @click.option("--tile", "tile_size", type=int, help="Input tile in pixels [default: fills 512]")
 @click.option("--precision", help="auto, float32, bfloat16 or float16; as trained if not given.")
 @click.option("--frozen", is_flag=True, default=None, help="Weights as constants.")
@@ -242,13 +249,26 @@ def export_command(run_folder: Path, out: Path, format_: str, quiet: bool, **cho
     onnx         file OUT.onnx for ONNX Runtime: raw pixels of any size in, classes of that size
                  out. --tile
     """  # noqa: D301 - click takes this backspace for lines to be left as they are
-    chosen = FORMATS[format_]
+    module, function = _EXPORTS[format_]
     given = {name: value for name, value in choices.items() if value is not None}
-    flags = {str(one.name): one.opts[0] for one in click.get_current_context().command.params}
-    chosen.check_options(given, flags)
     with progress_shown(quiet=quiet) as shown:
-        job = getattr(import_quietly(chosen.module), chosen.job)
+        job = getattr(import_quietly(module), function)
+        _refuse_of_other_formats(given, signature(job).parameters, format_)
         shown.say(f"written: {job(run_folder, out, **given, say=shown.say)}")
+
+
+def _refuse_of_other_formats(given: Iterable[str], taken: Iterable[str], name: str) -> None:
+    """Refuses options that are not among the arguments of a format's function."""
+    flags = {str(one.name): one.opts[0] for one in click.get_current_context().command.params}
+    others = [flags[option] for option in given if option not in taken]
+    if others:
+        known = [
+            flag for option, flag in flags.items() if option in set(taken) - {"run_folder", "out"}
+        ]
+        raise ValueError(
+            f"--format {name} takes {', '.join(known)}. Received {', '.join(others)}; leave out "
+            "what belongs to other formats"
+        )
 
 
 @main.command("data")

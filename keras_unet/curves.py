@@ -73,14 +73,6 @@ class Curves:
                 for variable in self.model.trainable_variables:
                     tf.summary.histogram(f"weights/{variable.path}", variable)
 
-    def end(self, progress: Progress) -> None:
-        """Logs that the training is complete."""
-        from tensorboard.plugins.hparams import api_pb2, summary
-
-        ended = summary.session_end_pb(api_pb2.STATUS_SUCCESS)
-        with self._writing(progress.step):
-            tf.summary.experimental.write_raw_pb(ended.SerializeToString())
-
     @contextmanager
     def _writing(self, step: int) -> Iterator[None]:
         with self._errors_of_the_system():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -49,8 +48,8 @@ def run_demo(
     """Draws touching cells, trains, predicts pictures the network has not seen, and scores them.
 
     Args:
-        out: Folder to write: `data/`, `held_out/`, `run/`, `predictions/`, `scores.json`,
-            `components/` with scores of its own, and `demo.png`.
+        out: Folder to write: `data/`, `held_out/`, `run/`, `predictions/`, `scores.json`
+            and `demo.png`.
         steps: Training steps.
         seed: Decides the pictures and the training.
         border_weight: w0 of equation 2; 0 shows what the border weights are worth.
@@ -82,18 +81,7 @@ def run_demo(
     train_folder(data, out / "run", options, on_start=on_start, on_step=on_step, say=say)
     predict_files(out / "run", [held_out / "images"], out / "predictions", say=say)
     write_png(out / "demo.png", _picture(out, border_weight))
-    say(f"SEG of plain connected components, as in the paper: {_seg_of_components(out):.4f}")
     return evaluate_folders(out / "predictions", held_out / "labels", json=out / "scores.json")
-
-
-def _seg_of_components(out: Path) -> float:
-    """Scores the cells as the network alone parts them: what the border weights are for."""
-    plain, labels = out / "components", out / "held_out" / "labels"
-    components = {"threshold": 0.5, "seeds": "components", "minimum_size": 0}
-    quiet: dict[str, Any] = {"say": lambda _: None}
-    predict_files(out / "run", [out / "held_out" / "images"], plain, rule=components, **quiet)
-    evaluation = evaluate_folders(plain, labels, metrics=["ctc"], json=plain / "scores.json")
-    return evaluation.overall.values["seg"]
 
 
 def what_next(out: Path) -> str:
@@ -104,7 +92,6 @@ Written to {out}:
   demo.png      image, truth, prediction and weight map of the held-out pictures
   run/          the trained network, history.csv, pictures/
   predictions/  label images of the held-out pictures
-  components/   the same, as the network alone parts them
   scores.json   the scores above
 The same steps, one by one:
   keras-unet predict {folder}/run {folder}/held_out/images --out FOLDER

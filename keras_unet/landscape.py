@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.cluster.hierarchy import DisjointSet
 from skimage.morphology import local_maxima
 from skimage.segmentation import watershed
 
@@ -92,18 +93,27 @@ class Landscape:
             >>> landscape.cells(neck=0.5, minimum_size=4).tolist()
             [0, 1, 1, 1]
         """
-        groups = _Groups(self.summits.tolist(), self.sizes.tolist())
+        groups = DisjointSet(range(len(self.sizes)))
+        summits, sizes = self.summits.tolist(), self.sizes.tolist()
+
+        def join(one: int, other: int) -> None:
+            groups.merge(one, other)
+            joined = groups[one]
+            summits[joined] = max(summits[one], summits[other])
+            sizes[joined] = sizes[one] + sizes[other]
+
         for one, other, height in self._separate_pairs(groups):
-            if height >= neck * min(groups.summits[one], groups.summits[other]):
-                groups.join(one, other)
+            if height >= neck * min(summits[one], summits[other]):
+                join(one, other)
         for one, other, _ in self._separate_pairs(groups):
-            if min(groups.sizes[one], groups.sizes[other]) < minimum_size:
-                groups.join(one, other)
-        leaders = np.array([groups.leader(basin) for basin in range(len(self.sizes))])
-        is_cell = (np.array(groups.sizes) >= minimum_size) & (leaders == np.arange(len(leaders)))
-        is_cell[0] = False
-        numbers = np.where(is_cell, is_cell.cumsum(), 0).astype(np.int32)
-        return np.asarray(numbers[leaders])
+            if min(sizes[one], sizes[other]) < minimum_size:
+                join(one, other)
+        numbers = np.zeros(len(sizes), np.int32)
+        found = (members for members in groups.subsets() if 0 not in members)
+        large = (members for members in found if sizes[groups[min(members)]] >= minimum_size)
+        for number, members in enumerate(sorted(large, key=min), start=1):
+            numbers[list(members)] = number
+        return numbers
 
     def coarser(self, neck: float) -> Landscape:
         """Returns the landscape with its ripples joined: basins of one cell become one basin.
@@ -135,35 +145,12 @@ class Landscape:
         np.minimum.at(places, cells, self.places)
         return places
 
-    def _separate_pairs(self, groups: _Groups) -> Iterator[tuple[int, int, float]]:
-        """Yields the leaders of groups that meet at a pass, from the highest pass down."""
+    def _separate_pairs(self, groups: DisjointSet) -> Iterator[tuple[int, int, float]]:
+        """Yields the roots of groups that meet at a pass, from the highest pass down."""
         for (one, other), height in zip(self.passes.tolist(), self.heights.tolist(), strict=True):
-            first, second = groups.leader(one), groups.leader(other)
+            first, second = groups[one], groups[other]
             if first != second:
                 yield first, second, height
-
-
-class _Groups:
-    """Basins that were joined. Each group is known by a basin that leads it."""
-
-    def __init__(self, summits: list[float], sizes: list[int]) -> None:
-        """Takes every basin as a group of its own."""
-        self.summits, self.sizes = summits, sizes
-        self._above = list(range(len(sizes)))
-
-    def leader(self, basin: int) -> int:
-        """Returns the basin that leads the group of another."""
-        while self._above[basin] != basin:
-            self._above[basin] = self._above[self._above[basin]]
-            basin = self._above[basin]
-        return basin
-
-    def join(self, one: int, other: int) -> None:
-        """Joins two groups, given by their leaders; the smaller number leads."""
-        first, second = sorted((one, other))
-        self._above[second] = first
-        self.summits[first] = max(self.summits[first], self.summits[second])
-        self.sizes[first] += self.sizes[second]
 
 
 def _summits(land: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""The recipe: six numbers of a training, set by what is seen in its images.
+"""The recipe: five numbers of a training, set by what is seen in its images.
 
 Each is one rule, a function below; its constants stand here. A number that a person gives takes the
 place of its rule, and the rules after it go by that number. nnU-Net (Isensee et al. 2021) showed
@@ -9,7 +9,6 @@ tile            Its output covers an image of median size and holds some of the 
                 no larger than the paper's, nor than memory is to hold.
 amplitude       The deformation strains a tile as the paper's 10 pixels strain one of 572.
 sigma           The border term reaches as far as the paper's, less where cells are small.
-class balance   Every class weighs alike in all, be it rare or frequent.
 steps           So many passes over the training pixels, within limits.
 """
 
@@ -29,13 +28,12 @@ DEPTHS = 3, 4, 5  # that the rule chooses from; a tile that fits one of them fit
 CELLS_IN_TILE = 2.5  # larger cells that stand side by side in a tile's output, at least
 SIGMAS_IN_CELL = 8  # sigmas in the diameter of the median cell
 SIGMAS = 2.0, PAPER_SIGMA  # least and most, in pixels
-BALANCED_BELOW = 1.0  # share of the foreground
 PASSES = 100  # over the training pixels
 STEPS = 2500, 10_000  # least and most
 
-NUMBERS = "depth", "tile", "amplitude", "sigma", "class_balance", "steps"  # each has its rule
+NUMBERS = "depth", "tile", "amplitude", "sigma", "steps"  # each has its rule
 
-Number = TypeVar("Number", int, float, bool)
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +45,6 @@ class Recipe:
         tile: Height and width of the input tile in pixels.
         amplitude: Standard deviation of the elastic deformation in pixels.
         sigma: sigma of equation 2 in pixels.
-        class_balance: Whether w_c of equation 2 balances the classes.
         steps: Updates; None where the length is given in other words.
         reasons: Why, for each number that a rule has set.
     """
@@ -56,7 +53,6 @@ class Recipe:
     tile: int
     amplitude: float
     sigma: float
-    class_balance: bool
     steps: int | None
     reasons: Mapping[str, str]
 
@@ -96,7 +92,6 @@ class Recipe:
             tile=tile,
             amplitude=choose("amplitude", _amplitude, tile),
             sigma=choose("sigma", _sigma, seen),
-            class_balance=choose("class_balance", _class_balance, seen),
             steps=choose("steps", _steps, seen, network.output_size(tile), batch_size),
             reasons=reasons,
         )
@@ -110,11 +105,7 @@ class Recipe:
         )
 
     def _option(self, name: str) -> str:
-        value = getattr(self, name)
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            return f"--{'' if value else 'no-'}{option}"
-        return f"--{option} {value:g}"
+        return f"--{name} {getattr(self, name):g}"
 
 
 def deepest_for(tile: int, padding: Padding) -> int:
@@ -190,14 +181,6 @@ def _sigma(seen: Fingerprint) -> tuple[float, str]:
         f"pixels of reach between cells: 1/{SIGMAS_IN_CELL} of a cell of {cell:.0f}, "
         f"{least:g} to {most:g}"
     )
-
-
-def _class_balance(seen: Fingerprint) -> tuple[bool, str]:
-    """Classes are balanced where the foreground is less than such a share; so far, always."""
-    share = f"{100 * seen.foreground:.0f} % of the pixels are foreground"
-    if seen.foreground < BALANCED_BELOW:
-        return True, f"so that all classes weigh alike: {share}"
-    return False, f"as {share}"
 
 
 def _steps(seen: Fingerprint, output: int, batch_size: int) -> tuple[int, str]:

@@ -124,8 +124,6 @@ def train(
         raise
     with _uninterrupted():
         team.write(team.files.save_last, progress)
-        if plan.is_over(progress):
-            team.write(team.files.curves.end, progress)
     if plan.is_out_of_patience(progress):
         say(f"No better score in {progress.stale} validations: training ends here.")
     return progress

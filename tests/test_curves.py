@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.plugins.hparams import metadata
 
 from keras_unet.backend import keras, tf
 from keras_unet.curves import PLAIN, Curves, Logged
@@ -99,16 +99,6 @@ def test_hyperparameters_are_those_of_the_run_under_the_name_of_its_folder(tmp_p
     assert begun.hparams["learning_rate"].number_value == 0.01
     assert begun.hparams["class_balance"].bool_value is True
     assert begun.hparams["padding"].string_value == "valid"
-    assert metadata.SESSION_END_INFO_TAG not in events.Tags()["tensors"]
-
-
-def test_a_complete_training_is_told_from_one_under_way(tmp_path: Path) -> None:
-    curves = curves_of(tmp_path, Logged(hyperparameters=VALUES))
-    curves.begin()
-    curves.end(Progress(step=40))
-    content = hparams(read(tmp_path), metadata.SESSION_END_INFO_TAG)
-    ended = metadata.parse_session_end_info_plugin_data(content)
-    assert ended.status == api_pb2.STATUS_SUCCESS
 
 
 def test_what_tensorflow_says_of_a_full_disk_is_no_shortage_of_memory(

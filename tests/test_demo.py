@@ -1,4 +1,3 @@
-import json
 import shutil
 
 import numpy as np
@@ -50,7 +49,7 @@ def test_all_that_is_promised_is_written(demo):
         for line in what_next(out).splitlines()
         if line.startswith("  ") and "-" not in line.split()[0]
     ]
-    assert promised == ["demo.png", "run/", "predictions/", "components/", "scores.json"]
+    assert promised == ["demo.png", "run/", "predictions/", "scores.json"]
     assert all((out / name).exists() for name in promised)
     assert (out / "run" / "pictures" / "montage.png").is_file()
     with Image.open(out / "demo.png") as picture:
@@ -99,9 +98,3 @@ def test_another_seed_draws_other_pictures_throughout(demo, tmp_path, monkeypatc
         pictures(tmp_path / "out" / "data").keys() | pictures(tmp_path / "out" / "held_out").keys()
     )
     assert not before & after
-
-
-def test_the_score_of_plain_components_is_that_of_the_folder(demo):
-    out, _, said = demo
-    scores = json.loads((out / "components" / "scores.json").read_text())["overall"]
-    assert f"SEG of plain connected components, as in the paper: {scores['seg']:.4f}" in said

@@ -112,11 +112,6 @@ def test_sigma_is_the_papers_without_cells():
     assert Recipe.of(seen(**NO_CELLS)).sigma == 5
 
 
-def test_classes_are_balanced_unless_there_is_but_foreground():
-    assert Recipe.of(seen(shares=(0.01, 0.99))).class_balance
-    assert not Recipe.of(seen(shares=(0.0, 1.0))).class_balance
-
-
 @pytest.mark.parametrize(
     ("images", "batch_size", "steps"),
     [(1, 1, 2500), (20, 1, 3483), (20, 4, 2500), (200, 1, 10000), (200, 5, 6965)],
@@ -133,7 +128,6 @@ GIVEN = {
     "tile": 188,
     "amplitude": 0.0,
     "sigma": 7.0,
-    "class_balance": False,
     "steps": None,
 }
 
@@ -150,12 +144,7 @@ def test_each_number_that_is_not_given_has_its_reason_and_its_option(name):
     recipe = Recipe.of(seen(), **{one: GIVEN[one] for one in NUMBERS if one != name})
     assert recipe.reasons.keys() == {name}
     (line,) = recipe.describe().splitlines()
-    value = "" if name == "class_balance" else f" {getattr(recipe, name):g}"
-    assert line == f"  --{name.replace('_', '-')}{value}  {recipe.reasons[name]}"
-
-
-def test_an_option_that_turns_off_is_shown_as_such():
-    assert "--no-class-balance  " in Recipe.of(seen(shares=(0.0, 1.0))).describe()
+    assert line == f"  --{name} {getattr(recipe, name):g}  {recipe.reasons[name]}"
 
 
 def test_later_rules_go_by_what_is_given():

@@ -30,14 +30,6 @@ _CHOICES = {
     "standardise": get_args(Mode),
     "engine": get_args(Engine),
 }
-_UNSAID = {  # of older runs
-    "axes": None,
-    "class_balance": True,
-    "histograms": False,
-    "memory_limit": None,
-    "momentum": 0.99,
-    "zoom": 0.0,
-}
 _WHOLE = {"batch_size": 1, "seed": 0, "ignore": 0, "memory_limit": 1}
 SEEDS = 2**32  # that Keras and NumPy take, from 0
 
@@ -72,7 +64,7 @@ class TrainingOptions:
         standardise: Grey values by each "image" or by the whole "dataset".
         border_weight: w0 of equation 2. The paper takes 10; 0 turns the border term off.
         sigma: sigma of equation 2 in pixels, or None. The paper takes about 5.
-        class_balance: Whether w_c of equation 2 balances the classes as in the paper, or None.
+        class_balance: Whether w_c of equation 2 balances the classes, as in the paper.
         amplitude: Standard deviation of the elastic deformation in pixels, or None. The paper
             takes 10.
         zoom: Standard deviation of the logarithm of a factor on lengths. The paper has none.
@@ -109,7 +101,7 @@ class TrainingOptions:
     standardise: Mode = "image"
     border_weight: float = 10.0
     sigma: float | None = None
-    class_balance: bool | None = None
+    class_balance: bool = True
     amplitude: float | None = None
     zoom: float = 0.25
     engine: Engine = "graph"
@@ -235,7 +227,6 @@ class SettledOptions(TrainingOptions):
     depth: int = PAPER_DEPTH
     tile: int = PAPER_TILE
     sigma: float = PAPER_SIGMA
-    class_balance: bool = True
     amplitude: float = PAPER_AMPLITUDE
 
     def __post_init__(self) -> None:
@@ -253,10 +244,9 @@ class SettledOptions(TrainingOptions):
             KeyError: If one of them is missing.
             TypeError: If one of them is not set.
         """
-        recorded = _UNSAID | dict(values)
-        held_out = recorded["validation"]
+        held_out = values["validation"]
         names = tuple(held_out) if isinstance(held_out, list) else held_out
-        return cls(**{one.name: recorded[one.name] for one in fields(cls)} | {"validation": names})
+        return cls(**{one.name: values[one.name] for one in fields(cls)} | {"validation": names})
 
     def architecture(self, *, channels: int, classes: int) -> Architecture:
         """Returns the network for images of so many channels and labels of so many classes."""

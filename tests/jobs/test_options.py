@@ -58,7 +58,7 @@ def test_a_tile_need_fit_but_one_of_the_depths_that_the_data_may_ask_for(tile):
 
 
 def test_what_is_not_chosen_is_left_to_the_data():
-    chosen = {"depth": 1, "tile": 60, "sigma": 2.0, "class_balance": False, "amplitude": 0.0}
+    chosen = {"depth": 1, "tile": 60, "sigma": 2.0, "amplitude": 0.0}
     assert TrainingOptions().given == {}
     assert TrainingOptions(**chosen, steps=3).given == chosen | {"steps": 3}
     assert TrainingOptions(epochs=3.0).given == {"steps": None}
@@ -81,21 +81,12 @@ def test_an_option_that_the_record_lacks_is_missed():
         SettledOptions.from_dict(values)
 
 
-def test_a_record_from_before_there_was_a_choice_was_balanced():
-    values = SettledOptions(steps=7).to_dict()
-    del values["class_balance"]
-    assert SettledOptions.from_dict(values) == SettledOptions(steps=7, class_balance=True)
-
-
-def test_a_record_from_before_there_was_a_limit_has_none():
-    values = SettledOptions(steps=7).to_dict()
-    del values["memory_limit"]
-    assert SettledOptions.from_dict(values) == SettledOptions(steps=7)
+def test_a_limit_of_memory_comes_back_from_json():
     limited = SettledOptions(steps=7, memory_limit=8 * 10**9)
     assert SettledOptions.from_dict(json.loads(json.dumps(limited.to_dict()))) == limited
 
 
-@pytest.mark.parametrize("name", ["depth", "tile", "sigma", "class_balance", "amplitude", "steps"])
+@pytest.mark.parametrize("name", ["depth", "tile", "sigma", "amplitude", "steps"])
 def test_nothing_is_left_to_the_data_once_it_is_settled(name):
     with pytest.raises(TypeError, match=f"{name} must be given; it is None"):
         SettledOptions(**{"steps": 7, name: None})
@@ -134,10 +125,3 @@ def test_tensorboard_compares_runs_by_all_that_is_set():
     assert (told["steps"], told["validation"], told["class_balance"]) == (5, "a,b", True)
     assert told.keys().isdisjoint({"histograms", "epochs", "normalization"})
     assert {type(value) for value in told.values()} <= {bool, int, float, str}
-
-
-def test_a_record_from_before_there_were_histograms_has_none():
-    record = SettledOptions(steps=5, histograms=True).to_dict()
-    assert SettledOptions.from_dict(record).histograms
-    del record["histograms"]
-    assert not SettledOptions.from_dict(record).histograms

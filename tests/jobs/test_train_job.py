@@ -147,7 +147,7 @@ def test_what_a_person_does_not_choose_is_set_by_the_data_said_and_recorded(cell
 
 
 def test_what_a_person_chooses_is_taken(cells, tmp_path):
-    chosen = {"depth": 1, "tile": 60, "amplitude": 0.0, "sigma": 4.5, "class_balance": False}
+    chosen = {"depth": 1, "tile": 60, "amplitude": 0.0, "sigma": 4.5}
     plan, run, said = planned(cells, tmp_path / "run", max_minutes=1.0, **chosen)
     assert {name: run.record["options"][name] for name in chosen} == chosen
     assert (plan.steps, plan.max_minutes) == (None, 1.0)
@@ -174,9 +174,6 @@ def test_classes_are_balanced_only_where_asked_for(cells, tmp_path):
 
 def test_a_run_goes_on_with_the_numbers_it_was_started_with(half, cells, monkeypatch):
     monkeypatch.setattr("keras_unet.jobs.train.Fingerprint", None)  # nothing is looked at anew
-    values = json.loads((half / "run.json").read_text())
-    del values["record"]["options"]["class_balance"]  # as in runs from before it could be chosen
-    (half / "run.json").write_text(json.dumps(values))
     run, said = train(cells, half, resume=True)
     assert run.record["outcome"]["complete"]
     assert not any("--sigma" in line for line in said)
