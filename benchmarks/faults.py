@@ -109,19 +109,15 @@ def draw_data(folder: Path) -> None:
 def train_alone(data: Path, folder: Path) -> None:
     """Trains the network, or goes on with it."""
     resume = is_resumable(folder)
-    train_folder(data, folder, None if resume else ALONE, resume=resume, say=_mute)
+    train_folder(data, folder, None if resume else ALONE, resume=resume)
 
 
 def train_both(data: Path, folder: Path) -> None:
     """Trains the ensemble, or goes on with it."""
     if is_ensemble(folder):
-        resume_folds(data, folder, say=_mute)
+        resume_folds(data, folder)
     else:
-        train_folds(data, folder, EACH, FOLDS, say=_mute)
-
-
-def _mute(_: str) -> None:
-    """Says nothing."""
+        train_folds(data, folder, EACH, FOLDS)
 
 
 @dataclass

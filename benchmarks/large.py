@@ -112,7 +112,7 @@ def predict(folder: Path, depth: int, filters: int, seeds: Any) -> dict[str, Any
     )
     path, out = folder / "large.tif", make_folder(folder / "out")
     order = Order.of(run, [path], out, [], None)
-    streaming = Streaming(order, Here([(run, drawn(run))]), lambda _: None)
+    streaming = Streaming(order, Here([(run, drawn(run))]))
     before, started = resident(), time.perf_counter()
     made = streaming.make(path, measure_image(run, path))
     return {

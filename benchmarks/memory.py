@@ -161,5 +161,5 @@ def _taken(one: Training) -> int:
         with precision_policy(choose_precision(one.precision)):
             model = unet_of(network)
         plan = TrainingPlan(steps=one.steps, validations=2)
-        train(model, batches, plan, folder=Path(folder), say=lambda _: None)
+        train(model, batches, plan, folder=Path(folder))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before

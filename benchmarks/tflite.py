@@ -93,9 +93,7 @@ class Comparison:
         """Size, speed, agreement and score of a .tflite file."""
         path = self.work / f"{mode}.tflite"
         data = training if mode == "int8" else None
-        export_tflite(
-            self.run.folder, path, tile_size=self.tile, quantize=mode, data=data, say=print
-        )
+        export_tflite(self.run.folder, path, tile_size=self.tile, quantize=mode, data=data)
         return {
             "bytes": path.stat().st_size,
             **self._speed(path),
@@ -107,9 +105,7 @@ class Comparison:
     def saved_model_folder(self) -> Path:
         """The SavedModel's folder, written."""
         out = self.work / "saved_model"
-        return export_saved_model(
-            self.run.folder, out, precision="float32", tile_size=self.tile, say=print
-        )
+        return export_saved_model(self.run.folder, out, precision="float32", tile_size=self.tile)
 
     @cached_property
     def saved_model(self) -> Any:
@@ -150,7 +146,7 @@ class Comparison:
         """Predicts all images as a user does, and scores them."""
         out, kind = self._out(source), self.run.scheme.kind
         saved = (kind, "probabilities")
-        predict_files(source, self.images, out, save=saved, say=lambda _: None, **options)
+        predict_files(source, self.images, out, save=saved, **options)
         overall = evaluate_folders(out, self.data, kind=kind, ignore=self.run.scheme.ignore).overall
         cells = [one for one in overall.matching if one.threshold == MATCHING]
         scores = {**overall.values, **{f"ap_{MATCHING}": one.ap for one in cells}}

@@ -63,7 +63,7 @@ for seed in range(pictures):
     tifffile.imwrite(folder / "data" / "labels" / f"cells{seed}.tif", cells.astype(np.uint16))
 
 options = TrainingOptions(steps=steps, depth=3, base_filters=16, tile=220, precision="float32")
-run = train_folder(folder / "data", folder / "run", options, say=lambda _: None)
+run = train_folder(folder / "data", folder / "run", options)
 print(f"best score of images held out: {run.record['outcome']['best_score']:.3f}")
 
 # %% [markdown]
@@ -117,7 +117,6 @@ predict_files(
     [folder / "new.png"],
     folder / "predictions",
     save=["instances", "classes"],
-    say=lambda _: None,
 )
 same = tifffile.imread(folder / "predictions" / "new_classes.tif") == classes
 print(f"{same.mean():.2%} of the pixels alike")

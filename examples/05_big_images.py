@@ -54,7 +54,7 @@ for seed in range(pictures):
     tifffile.imwrite(folder / "data" / "labels" / f"cells{seed}.tif", cells.astype(np.uint16))
 
 options = TrainingOptions(steps=steps, depth=3, base_filters=16, tile=220, precision="float32")
-run = train_folder(folder / "data", folder / "run", options, say=lambda _: None)
+run = train_folder(folder / "data", folder / "run", options)
 print(f"best score of images held out: {run.record['outcome']['best_score']:.3f}")
 
 # %% [markdown]
@@ -141,7 +141,7 @@ figure.savefig(folder / "cells.png")
 
 # %%
 tifffile.imwrite(folder / "slide.tif", image)
-predict_files(folder / "run", [folder / "slide.tif"], folder / "at_once", say=lambda _: None)
+predict_files(folder / "run", [folder / "slide.tif"], folder / "at_once")
 at_once = tifffile.imread(folder / "at_once" / "slide.tif")
 print(f"{(at_once != labels).sum()} of {labels.size:,} pixels differ")
 

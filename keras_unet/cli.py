@@ -21,6 +21,8 @@ from keras_unet.scoreboard import print_scores
 from keras_unet.terminal import import_quietly, one_line_errors, prepare_process
 from keras_unet.tracking import progress_shown
 
+_log = logging.getLogger(__name__)
+
 _PATH = click.Path(path_type=Path)
 _AS_CHOSEN = "[default: as chosen in training]"
 _EXPORTS = {
@@ -143,8 +145,8 @@ def predict_command(
                 job = import_quietly("keras_unet.jobs.predict")
                 storage = job.Storage(form, stream)
                 predict = partial(job.predict_files, paths[0], paths[1:], storage=storage)
-        written = predict(**asked, on_file=lambda path: shown.say(str(path)), say=shown.say)
-        shown.say(f"{len(written)} files written to {asked['out']}")
+        written = predict(**asked, on_file=lambda path: _log.info(str(path)))
+        _log.info(f"{len(written)} files written to {asked['out']}")
 
 
 def _prediction(choices: dict[str, Any]) -> dict[str, Any]:
@@ -251,10 +253,10 @@ def export_command(run_folder: Path, out: Path, format_: str, quiet: bool, **cho
     """  # noqa: D301 - click takes this backspace for lines to be left as they are
     module, function = _EXPORTS[format_]
     given = {name: value for name, value in choices.items() if value is not None}
-    with progress_shown(quiet=quiet) as shown:
+    with progress_shown(quiet=quiet):
         job = getattr(import_quietly(module), function)
         _refuse_of_other_formats(given, signature(job).parameters, format_)
-        shown.say(f"written: {job(run_folder, out, **given, say=shown.say)}")
+        _log.info(f"written: {job(run_folder, out, **given)}")
 
 
 def _refuse_of_other_formats(given: Iterable[str], taken: Iterable[str], name: str) -> None:
@@ -289,8 +291,8 @@ def data_command(name: str, out: Path | None, quiet: bool) -> None:
     from keras_unet.jobs.fetching import fetch_dataset
 
     with progress_shown(quiet=quiet) as shown:
-        folder = fetch_dataset(name, out or Path(name), on_bytes=shown.on_bytes, say=shown.say)
-        shown.say(f"next: keras-unet inspect {shlex.quote(str(folder))}")
+        folder = fetch_dataset(name, out or Path(name), on_bytes=shown.on_bytes)
+        _log.info(f"next: keras-unet inspect {shlex.quote(str(folder))}")
 
 
 @main.command("demo")
@@ -301,11 +303,9 @@ def data_command(name: str, out: Path | None, quiet: bool) -> None:
 @click.option("--quiet", is_flag=True, help="Print warnings and the scores only.")
 def demo_command(out: Path, steps: int, seed: int, border_weight: float, quiet: bool) -> None:
     """Draw touching cells, train on them, and score pictures that training has not seen."""
-    with progress_shown(quiet=quiet) as shown:
+    with progress_shown(quiet=quiet):
         job = import_quietly("keras_unet.demo")
-        evaluation = job.run_demo(
-            out, steps=steps, seed=seed, border_weight=border_weight, say=shown.say
-        )
+        evaluation = job.run_demo(out, steps=steps, seed=seed, border_weight=border_weight)
     print_scores(evaluation)
     if not quiet:
         click.echo(job.what_next(out))

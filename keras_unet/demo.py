@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,8 @@ from keras_unet.report import (
 from keras_unet.synthetic import draw_cells
 from keras_unet.tracking import tracked
 
+_log = logging.getLogger(__name__)
+
 TRAINING_IMAGES, HELD_OUT_IMAGES = 12, 4
 _TILE = 348  # pixels, of which 260 are scored: a whole picture
 _SEEDS = 1000  # pictures that one seed of the demo may draw
@@ -43,7 +46,6 @@ def run_demo(
     border_weight: float = 10.0,
     on_start: Callable[[TrainingPlan], None] = lambda _: None,
     on_step: Callable[[Progress], None] = lambda _: None,
-    say: Callable[[str], None] = print,
 ) -> Evaluation:
     """Draws touching cells, trains, predicts pictures the network has not seen, and scores them.
 
@@ -55,7 +57,6 @@ def run_demo(
         border_weight: w0 of equation 2; 0 shows what the border weights are worth.
         on_start: Called with the plan before the first batch.
         on_step: Called after every batch.
-        say: Takes a line for a person.
 
     Returns:
         The scores on the held-out pictures.
@@ -77,9 +78,11 @@ def run_demo(
     _draw(data, range(_SEEDS * seed, _SEEDS * seed + TRAINING_IMAGES))
     first = _SEEDS * seed + _HELD_OUT
     _draw(held_out, range(first, first + HELD_OUT_IMAGES))
-    say(f"drew {TRAINING_IMAGES} pictures of touching cells to train on, {HELD_OUT_IMAGES} to test")
-    train_folder(data, out / "run", options, on_start=on_start, on_step=on_step, say=say)
-    predict_files(out / "run", [held_out / "images"], out / "predictions", say=say)
+    _log.info(
+        f"drew {TRAINING_IMAGES} pictures of touching cells to train on, {HELD_OUT_IMAGES} to test"
+    )
+    train_folder(data, out / "run", options, on_start=on_start, on_step=on_step)
+    predict_files(out / "run", [held_out / "images"], out / "predictions")
     write_png(out / "demo.png", _picture(out, border_weight))
     return evaluate_folders(out / "predictions", held_out / "labels", json=out / "scores.json")
 

@@ -9,6 +9,7 @@ on with more or fewer, as long as each takes as many tiles of a batch as the oth
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from keras_unet.backend import keras, tf
+
+_log = logging.getLogger(__name__)
 
 Distribution = Literal["auto", "mirrored", "multiworker"]
 
@@ -181,7 +184,7 @@ class Cluster:
 ALONE = Cluster()
 
 
-def join(distribution: Distribution | None, say: Callable[[str], None] = print) -> Cluster:
+def join(distribution: Distribution | None) -> Cluster:
     """Finds out what trains together; with several workers, waits for all of them.
 
     It is called before anything else is asked of TensorFlow.
@@ -189,7 +192,6 @@ def join(distribution: Distribution | None, say: Callable[[str], None] = print) 
     Args:
         distribution: "mirrored" for all GPUs of this machine, "multiworker" for the workers that
             TF_CONFIG names, "auto" for whichever there are, or None for one device.
-        say: Takes a line for a person.
 
     Raises:
         ValueError: If there is only one device, or TF_CONFIG does not say who takes part.
@@ -202,8 +204,8 @@ def join(distribution: Distribution | None, say: Callable[[str], None] = print) 
         )
     chosen = _available() if distribution == "auto" else distribution
     if chosen == "multiworker":
-        return _join_workers(say)
-    return _mirrored(say) if chosen == "mirrored" else ALONE
+        return _join_workers()
+    return _mirrored() if chosen == "mirrored" else ALONE
 
 
 def copy_numbers(source: Any, target: Any) -> None:
@@ -228,7 +230,7 @@ def _available() -> Distribution | None:
     return "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 else None
 
 
-def _mirrored(say: Callable[[str], None]) -> Cluster:
+def _mirrored() -> Cluster:
     logical = tf.config.list_logical_devices
     devices = [device.name for device in logical("GPU") or logical("CPU")]
     if len(devices) < 2:
@@ -236,11 +238,11 @@ def _mirrored(say: Callable[[str], None]) -> Cluster:
             "--distribute mirrored needs at least two GPUs on this machine. Received: "
             f"{len(logical('GPU'))}; leave it out, and see keras-unet doctor if there are more"
         )
-    say(f"training on {len(devices)} devices of this machine")
+    _log.info(f"training on {len(devices)} devices of this machine")
     return Cluster(tf.distribute.MirroredStrategy(devices))
 
 
-def _join_workers(say: Callable[[str], None]) -> Cluster:
+def _join_workers() -> Cluster:
     addresses, worker = _read_config()
     if len(addresses) < 2:
         raise ValueError(
@@ -248,7 +250,7 @@ def _join_workers(say: Callable[[str], None]) -> Cluster:
             f"{len(addresses)}; leave it out, or set {_CONFIG}={_EXAMPLE}"
         )
     if worker == 0:
-        say(f"waiting for the {len(addresses)} workers at {', '.join(addresses)}")
+        _log.info(f"waiting for the {len(addresses)} workers at {', '.join(addresses)}")
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,8 +54,8 @@ def train_command(
     """Train on DATA: a folder with images/ and labels/, or a Cell Tracking Challenge data set."""
     given = given_of(choices)
     _check_contradictions(resume, like, given)
-    with progress_shown(quiet=quiet) as shown:
-        runs = _train(data, run_folder, resume, like, distribute, given, shown.say)
+    with progress_shown(quiet=quiet):
+        runs = _train(data, run_folder, resume, like, distribute, given)
     if not runs:
         return
     for run in runs:
@@ -85,7 +84,6 @@ def _train(
     like: Path | None,
     distribute: Any,
     given: dict[str, Any],
-    say: Callable[[str], None],
 ) -> list[Run]:
     """Returns the runs to tell of; none where another worker, the chief, tells of them."""
     from keras_unet.ensembles import is_ensemble
@@ -93,10 +91,10 @@ def _train(
     followed = folder if resume else like
     if "folds" not in given and not (followed and is_ensemble(followed)):
         job = import_quietly("keras_unet.jobs.train")
-        cluster = import_module("keras_unet.distribution").join(distribute, say)
+        cluster = import_module("keras_unet.distribution").join(distribute)
         options = None if followed else job.TrainingOptions(**given)
         how = {"resume": resume, "like": like, "cluster": cluster}
-        run = job.train_folder(data, folder, options, **how, say=say)
+        run = job.train_folder(data, folder, options, **how)
         return [run] if cluster.is_chief else []
     if distribute is not None:
         raise ValueError(
@@ -106,12 +104,12 @@ def _train(
     job = import_quietly("keras_unet.jobs.folds")
     runs: list[Run]
     if resume:
-        runs = job.resume_folds(data, folder, say=say)
+        runs = job.resume_folds(data, folder)
     elif like is not None:
-        runs = job.repeat_folds(data, folder, like, say=say)
+        runs = job.repeat_folds(data, folder, like)
     else:
         folds = given.pop("folds")
-        runs = job.train_folds(data, folder, job.TrainingOptions(**given), folds, say=say)
+        runs = job.train_folds(data, folder, job.TrainingOptions(**given), folds)
     return runs
 
 

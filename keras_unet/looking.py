@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from keras_unet.choices import given_of, options_of_data
 from keras_unet.files import make_folder, write_json
 from keras_unet.terminal import import_quietly
 from keras_unet.tracking import progress_shown, working
+
+_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from keras_unet.jobs.doctor import Diagnosis
@@ -83,12 +86,12 @@ def inspect_command(data: Path, out: Path, quiet: bool, **choices: Any) -> None:
 
     The options are those of train. Warnings name what is odd; what train would refuse is refused.
     """
-    with progress_shown(quiet=quiet) as shown:
+    with progress_shown(quiet=quiet):
         job = import_quietly("keras_unet.jobs.inspecting")
         options = job.TrainingOptions(**given_of(choices))
-        job.inspect_folder(data, out, options, say=shown.say)
+        job.inspect_folder(data, out, options)
         folder = shlex.quote(str(data))
-        shown.say(f"next: keras-unet train {folder} --run RUN, with the same options")
+        _log.info(f"next: keras-unet train {folder} --run RUN, with the same options")
 
 
 @click.command("report")
@@ -107,7 +110,7 @@ def report_command(
     It shows the images held out with truth and prediction, the cells found worst and best, scores,
     curves, data and network. Training writes it too.
     """
-    with progress_shown(quiet=quiet) as shown:
+    with progress_shown(quiet=quiet):
         job = import_quietly("keras_unet.jobs.reporting")
         chosen = {"data": data, "overwrite": overwrite}
-        shown.say(f"written: {job.report_run(run_folder, out, **chosen, say=shown.say)}")
+        _log.info(f"written: {job.report_run(run_folder, out, **chosen)}")

@@ -6,6 +6,7 @@ function. In a notebook it is shown without being asked for, in a script it is n
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -24,9 +25,11 @@ _CHOSEN: ContextVar[Lines | None] = ContextVar("display", default=None)
 
 @contextmanager
 def progress_shown(*, quiet: bool = False) -> Iterator[Lines]:
-    """Shows the progress of all that is done in the body.
+    """Shows the progress of all that is done in the body, and what is logged.
 
     In a terminal by bars, in a notebook by one display a cell, elsewhere by a line now and then.
+    Messages are those of the logger "keras_unet", from the level INFO on; warnings go to standard
+    error.
 
     Args:
         quiet: Whether to show warnings alone.
@@ -114,11 +117,29 @@ def shown_by(shown: Lines) -> Iterator[Lines]:
     Args:
         shown: What shows it.
     """
-    token = _CHOSEN.set(shown)
+    token, logger = _CHOSEN.set(shown), logging.getLogger("keras_unet")
+    handler, level = _Handler(shown), logger.level
+    others = [one for one in logger.handlers if isinstance(one, _Handler)]
+    logger.handlers = [*(one for one in logger.handlers if one not in others), handler]
+    logger.setLevel(logging.INFO)
     try:
         yield shown
     finally:
+        logger.handlers = [*(one for one in logger.handlers if one is not handler), *others]
+        logger.setLevel(level)
         _CHOSEN.reset(token)
+
+
+class _Handler(logging.Handler):
+    """Shows what is logged beside the progress."""
+
+    def __init__(self, shown: Lines) -> None:
+        super().__init__()
+        self.shown = shown
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warning = "Warning: " if record.levelno >= logging.WARNING else ""
+        self.shown.say(warning + record.getMessage())
 
 
 def _is_terminal() -> bool:

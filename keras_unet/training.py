@@ -18,6 +18,7 @@ score and files are the chief's.
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import threading
 import time
@@ -39,6 +40,8 @@ from keras_unet.plan import Progress, TrainingPlan, Validation
 from keras_unet.shortcuts import Momentum, with_fast_gradients
 from keras_unet.tracking import display
 
+_log = logging.getLogger(__name__)
+
 
 def train(
     model: Any,
@@ -48,7 +51,6 @@ def train(
     folder: PathLike,
     validate: Callable[[Any], Validation] = lambda _: Validation(),
     on_step: Callable[[Progress], None] = lambda _: None,
-    say: Callable[[str], None] = print,
     resume: bool = False,
     cluster: Cluster = ALONE,
     logged: Logged = PLAIN,
@@ -66,7 +68,6 @@ def train(
         folder: The run's folder, created where missing.
         validate: Looks at the model and returns a score.
         on_step: Called after every batch, and after the validation where one is due.
-        say: Takes a line for a person.
         resume: Goes on from the folder's checkpoint.
         cluster: What trains together. The chief writes to its folder; the others need none of its
             files, nor `validate`, `on_step`, `say` and `resume`.
@@ -101,7 +102,7 @@ def train(
                     seconds = cluster.told_number(time.monotonic() - started)
                     progress = _after_validation(plan, progress, seen, seconds)
                     team.write(team.files.record, progress, seen.picture)
-                    _tell(progress, seen, say)
+                    team.describe(progress, seen)
             else:
                 rate = plan.rate(plan.progress(progress.step, progress.seconds))
                 with _uninterrupted():
@@ -116,7 +117,7 @@ def train(
                 shown.on_step(progress)
     except KeyboardInterrupt:
         with _uninterrupted():
-            say("Interrupted: writing the last model; --resume goes on from here.")
+            team.log("Interrupted: writing the last model; --resume goes on from here.")
             team.write(team.files.save_checkpoint, progress)
     except ConnectionError:  # another worker is gone
         with _uninterrupted():
@@ -125,7 +126,7 @@ def train(
     with _uninterrupted():
         team.write(team.files.save_last, progress)
     if plan.is_out_of_patience(progress):
-        say(f"No better score in {progress.stale} validations: training ends here.")
+        team.log(f"No better score in {progress.stale} validations: training ends here.")
     return progress
 
 
@@ -180,6 +181,22 @@ class _Team:
         score = self.cluster.told_number(nan if seen.score is None else seen.score)
         return replace(seen, score=None if isnan(score) else score)
 
+    def describe(self, progress: Progress, seen: Validation) -> None:
+        """Logs what is odd about the steps before a validation."""
+        if seen.warning:
+            self.log(seen.warning, logging.WARNING)
+        counts = [0, *(row["skipped_updates"] for row in progress.rows)]
+        if counts[-1] > counts[-2]:
+            self.log(
+                f"{counts[-1] - counts[-2]} updates with a non-finite gradient were not applied "
+                f"({counts[-1]} of {progress.step} in all)."
+            )
+
+    def log(self, message: str, level: int = logging.INFO) -> None:
+        """Logs a message, once for all workers."""
+        if self.cluster.is_chief:
+            _log.log(level, message)
+
     def write(self, what: Callable[..., None], *facts: Any) -> None:
         """Lets the chief write a file of what the replicas have come to."""
         if self.cluster.is_chief:
@@ -191,17 +208,6 @@ def _after_validation(
     plan: TrainingPlan, progress: Progress, seen: Validation, seconds: float
 ) -> Progress:
     return progress.after_validation(seen.score, plan.progress(progress.step, seconds), seconds)
-
-
-def _tell(progress: Progress, seen: Validation, say: Callable[[str], None]) -> None:
-    if seen.warning:
-        say(seen.warning)
-    counts = [0, *(row["skipped_updates"] for row in progress.rows)]
-    if counts[-1] > counts[-2]:
-        say(
-            f"{counts[-1] - counts[-2]} updates with a non-finite gradient were not applied "
-            f"({counts[-1]} of {progress.step} in all)."
-        )
 
 
 def _endless(batches: Callable[[int], Any], first: int) -> Iterator[Any]:

@@ -59,7 +59,7 @@ def trained(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = TrainingOptions(
         steps=40, depth=1, base_filters=4, validation=("c3",), precision="float32"
     )
-    train_folder(cells, folder, options, say=lambda _: None)
+    train_folder(cells, folder, options)
     return folder
 
 
@@ -102,4 +102,4 @@ def lite(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from keras_unet.jobs.export_tflite import export_tflite
 
     path = tmp_path_factory.mktemp("lite") / "cells.tflite"
-    return export_tflite(trained, path, tile_size=60, say=lambda _: None)
+    return export_tflite(trained, path, tile_size=60)

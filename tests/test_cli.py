@@ -1,6 +1,7 @@
 """The command line: what it prints, and that whatever goes wrong ends in one line."""
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -686,8 +687,8 @@ def test_every_command_can_be_quiet_but_the_one_that_only_reports():
 
 
 def test_quiet_leaves_warnings_and_the_result(cells, trained, tmp_path, monkeypatch):
-    def export(*_, say, **__):
-        say("the largest difference")
+    def export(*_, **__):
+        logging.getLogger("keras_unet.jobs.export").info("the largest difference")
         return tmp_path
 
     monkeypatch.setattr("keras_unet.jobs.export.export_saved_model", export)

@@ -3,6 +3,7 @@ import shutil
 import numpy as np
 import pytest
 import tifffile
+from logs import logged
 from PIL import Image
 
 from keras_unet.demo import HELD_OUT_IMAGES, TRAINING_IMAGES, run_demo, what_next
@@ -14,8 +15,8 @@ from keras_unet.runs import Run
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "out"
-    said = []
-    evaluation = run_demo(out, steps=2, say=said.append)
+    with logged() as said:
+        evaluation = run_demo(out, steps=2)
     return out, evaluation, said
 
 

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from logs import logged
 
 from keras_unet import distribution
 from keras_unet.backend import keras, tf
@@ -172,7 +173,7 @@ def test_a_worker_is_killed_and_the_restart_gives_the_run_of_one_process(cells, 
     assert codes == [0, 0], said
     assert said[1][0] == ""
     one = tmp_path / "one"
-    train_folder(cells, one, TrainingOptions(**OPTIONS, batch_size=2), say=lambda _: None)
+    train_folder(cells, one, TrainingOptions(**OPTIONS, batch_size=2))
     np.testing.assert_allclose(losses(run), losses(one), rtol=1e-4)
     weights = [json.loads((tmp_path / f"worker{number}.json").read_text()) for number in (0, 1)]
     assert weights[0] == weights[1]
@@ -281,8 +282,8 @@ class TestJoin:
         monkeypatch.setenv("TF_CONFIG", json.dumps(config))
         strategy = SimpleNamespace(num_replicas_in_sync=4)
         monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: strategy)
-        said = []
-        found = join("auto", said.append)
+        with logged() as said:
+            found = join("auto")
         assert (found.workers, found.worker, found.replicas) == (2, worker, 4)
         assert said == ["waiting for the 2 workers at a:1, b:1"] * (worker == 0)
 
@@ -293,7 +294,7 @@ class TestJoin:
         monkeypatch.setenv("TF_CONFIG", distribution._EXAMPLE)
         monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", fail)
         with pytest.raises(ConnectionError, match=r"meet the others at a:2222, b:2222.*no route;"):
-            join("multiworker", lambda _: None)
+            join("multiworker")
 
 
 class TestListening:

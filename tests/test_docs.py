@@ -191,7 +191,7 @@ def workplace(cells, trained, lite, tmp_path, monkeypatch):
     shutil.copytree(cells / "labels", "LABELS")
     shutil.copy(cells / "images" / "c0.tif", "image.tif")
     shutil.copy(lite, "cells.tflite")
-    keras_unet.predict_files(trained, "NEW_IMAGES", "PREDICTIONS", say=lambda _: None)
+    keras_unet.predict_files(trained, "NEW_IMAGES", "PREDICTIONS")
 
 
 @pytest.mark.usefixtures("workplace")

@@ -101,7 +101,7 @@ def test_a_checkpoint_with_a_pickle_in_it_is_refused(stranger, cells, tmp_path):
     record = (stranger / "run.json").read_text()
     (stranger / "run.json").write_text(record.replace('"complete": true', '"complete": false'))
     with pytest.raises(ValueError, match=r"checkpoint\.npz: expected the checkpoint.*allow_pickle"):
-        train_folder(cells, stranger, resume=True, say=lambda _: None)
+        train_folder(cells, stranger, resume=True)
     assert not (tmp_path / "mark").exists()
 
 

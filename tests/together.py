@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+from logs import logged
 
 STEPS = 6
 SPOILT = 3
@@ -26,8 +27,8 @@ def devices():
     (processor,) = tf.config.list_physical_devices("CPU")
     two = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(processor, two)
-    said = []
-    cluster = join("mirrored", said.append)
+    with logged() as said:
+        cluster = join("mirrored")
     return {
         "said": said,
         "cluster": cluster.to_dict(),
@@ -45,14 +46,13 @@ def trained(first, second=None):
     from keras_unet.training import train
 
     plan = TrainingPlan(steps=STEPS, validations=STEPS, learning_rate=0.1, momentum=0.9)
-    told = {"say": lambda _: None}
 
     def interrupt(progress):
         if progress.step == STEPS // 2:
             raise KeyboardInterrupt
 
     with tempfile.TemporaryDirectory() as folder:
-        run = {"batches": batches, "plan": plan, "folder": Path(folder), **told}
+        run = {"batches": batches, "plan": plan, "folder": Path(folder)}
         model = network(dropout=0.0)
         if second is None:
             progress = train(model, cluster=first, **run)

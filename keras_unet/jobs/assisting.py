@@ -75,6 +75,5 @@ def _train(run: Run, data: Path, run_folder: Path, cluster: Cluster) -> Progress
         partial(training_batches, images, network, options, part=part),
         options.plan(parts.pixels / network.output_size(options.tile) ** 2),
         folder=run.folder,
-        say=lambda _: None,
         cluster=cluster,
     )

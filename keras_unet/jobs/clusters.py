@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from keras_unet.jobs.extras import require
 from keras_unet.tracking import working
+
+_log = logging.getLogger(__name__)
 
 SECONDS = 60
 """How long a scheduler, and after it the first of its workers, may take to answer."""
@@ -44,11 +46,8 @@ class Cluster:
             raise ValueError(f"workers must be at least 1. Received: {self.workers}")
 
     @contextmanager
-    def connected(self, say: Callable[[str], None]) -> Iterator[Any]:
+    def connected(self) -> Iterator[Any]:
         """Starts workers, if none are there, and yields a `distributed.Client`.
-
-        Args:
-            say: Takes a line for a person.
 
         Raises:
             ModuleNotFoundError: If Dask is missing.
@@ -59,7 +58,7 @@ class Cluster:
             with working("waiting for workers"):
                 address = self.address or stack.enter_context(_started(self.workers or 1))
                 client = stack.enter_context(_client(address))
-            say(f"Dask dashboard: {client.dashboard_link}")
+            _log.info(f"Dask dashboard: {client.dashboard_link}")
             yield client
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from keras_unet.jobs.parity import TOLERANCES, answer_of_saved_model, check_pari
 from keras_unet.precision import choose_precision
 from keras_unet.tracking import working
 
+_log = logging.getLogger(__name__)
+
 
 def export_saved_model(
     run_folder: PathLike,
@@ -27,7 +29,6 @@ def export_saved_model(
     frozen: bool = False,
     tile_size: int | None = None,
     version: int = 1,
-    say: Callable[[str], None] = print,
 ) -> Path:
     """Exports a run or an ensemble as a SavedModel for TensorFlow Serving, complete in itself.
 
@@ -44,7 +45,6 @@ def export_saved_model(
         tile_size: Height and width of the tile in pixels; None for one that fills 512. Memory and
             the time of small images grow with it.
         version: Number of the version, at least 1. Servers take the highest by default.
-        say: Takes a line for a person.
 
     Returns:
         The folder written, `out / str(version)`.
@@ -71,5 +71,7 @@ def export_saved_model(
         artefact.write(folder)
         write_warmup(folder / EXTRA / WARMUP, tiling)
         answer = partial(answer_of_saved_model, folder)
-        say(check_parity(run, members, tiling.tile_size, tiling.useful, TOLERANCES[chosen], answer))
+        _log.info(
+            check_parity(run, members, tiling.tile_size, tiling.useful, TOLERANCES[chosen], answer)
+        )
     return out / str(version)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from keras_unet.runs import Run
 from keras_unet.tiling import mirrored_window
 from keras_unet.tracking import working
 
+_log = logging.getLogger(__name__)
+
 ALLOWED = {"dataset": 1e-5, "image": 1e-4}
 """Largest difference of a probability, by who measures grey values.
 
@@ -48,7 +51,6 @@ def export_bioimageio(
     *,
     authors: Sequence[str] = (),
     licence: str = LICENCE,
-    say: Callable[[str], None] = print,
 ) -> Path:
     """Exports a run or an ensemble as a BioImage.IO package, complete in itself.
 
@@ -62,7 +64,6 @@ def export_bioimageio(
         authors: Names of those who made the model; none for unknown, which will do until the
             package is published.
         licence: SPDX identifier of the licence that others may use the model under.
-        say: Takes a line for a person.
 
     Returns:
         The file written.
@@ -102,8 +103,10 @@ def export_bioimageio(
         with working("converting the graph"):
             write_package(path, artefact, network_of(members), example, cover, credited)
         numbers = tiling.tile_size, tiling.useful, ALLOWED[run.standardisation.mode]
-        say(check_parity(run, members, *numbers, partial(answer_of_bioimageio, path)))
-    say(f"authors: {', '.join(authors) or UNKNOWN} (--author); licence: {licence} (--license)")
+        _log.info(check_parity(run, members, *numbers, partial(answer_of_bioimageio, path)))
+    _log.info(
+        f"authors: {', '.join(authors) or UNKNOWN} (--author); licence: {licence} (--license)"
+    )
     return out
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from keras_unet.jobs.folders import check_new_file
 from keras_unet.jobs.parity import TOLERANCES, answer_of_onnx, check_parity
 from keras_unet.runs import Run
 from keras_unet.tracking import working
+
+_log = logging.getLogger(__name__)
 
 GROUPED = 1e-4
 """Largest difference of a probability where groups are normalised.
@@ -29,7 +31,6 @@ def export_onnx(
     out: PathLike,
     *,
     tile_size: int | None = None,
-    say: Callable[[str], None] = print,
 ) -> Path:
     """Exports a run or an ensemble as an .onnx file, complete in itself.
 
@@ -42,7 +43,6 @@ def export_onnx(
         out: File to write; its name ends in .onnx.
         tile_size: Height and width of the tile in pixels; None for one that fills 512. Memory and
             the time of small images grow with it.
-        say: Takes a line for a person.
 
     Returns:
         The file written.
@@ -68,7 +68,7 @@ def export_onnx(
         with working("converting the graph"):
             write_onnx(path, artefact, network_of(members))
         numbers = tiling.tile_size, tiling.useful, _allowed(run)
-        say(check_parity(run, members, *numbers, partial(answer_of_onnx, path)))
+        _log.info(check_parity(run, members, *numbers, partial(answer_of_onnx, path)))
     return out
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from keras_unet.jobs.parity import LARGEST, MEAN, Measure, answer_of_tflite, che
 from keras_unet.runs import Run
 from keras_unet.tiling import Tiling, mirrored_window
 from keras_unet.tracking import working
+
+_log = logging.getLogger(__name__)
 
 ALLOWED: dict[Mode, tuple[Measure, float]] = {
     "none": (LARGEST, 1e-5),
@@ -54,7 +56,6 @@ def export_tflite(
     quantize: Mode = "none",
     int8_io: bool = False,
     data: PathLike | None = None,
-    say: Callable[[str], None] = print,
 ) -> Path:
     """Exports a run or an ensemble as a .tflite file of one tile, which says how to tile with it.
 
@@ -70,7 +71,6 @@ def export_tflite(
         int8_io: Whether tile and logits are int8 too; with "int8".
         data: The data folder of the training, for "int8", which measures training images; None
             for where it was then.
-        say: Takes a line for a person.
 
     Returns:
         The file written.
@@ -100,7 +100,7 @@ def export_tflite(
         with working("converting the graph"):
             write_tflite(path, artefact, network_of(members), quantisation, tiles)
         numbers = tiling.tile_size, tiling.useful, tolerance, partial(answer_of_tflite, path)
-        say(check_parity(run, members, *numbers, measure=measure))
+        _log.info(check_parity(run, members, *numbers, measure=measure))
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -18,6 +19,8 @@ from keras_unet.files import atomic, atomic_folder, make_folder, write_json
 from keras_unet.jobs.extras import require
 from keras_unet.jobs.folders import check_new
 from keras_unet.tracking import tracked
+
+_log = logging.getLogger(__name__)
 
 OnBytes = Callable[[Path, int, int], None]
 """Takes the archive, and how many bytes of how many have come."""
@@ -37,7 +40,6 @@ def fetch_dataset(
     *,
     cache: Path | None = None,
     on_bytes: OnBytes = lambda *_: None,
-    say: Callable[[str], None] = print,
 ) -> Path:
     """Brings a public data set: downloads it, verifies its checksum, and unpacks it.
 
@@ -53,7 +55,6 @@ def fetch_dataset(
         out: Folder to write; new or empty.
         cache: Folder to keep archives in; None for `keras-unet` where the system has its caches.
         on_bytes: Called as the download goes on.
-        say: Takes a line for a person.
 
     Returns:
         The folder to train on: `out`, or one in it.
@@ -67,14 +68,14 @@ def fetch_dataset(
     dataset = _dataset(name)
     _check_folder(out)
     archive = _Archive(dataset, _cache() if cache is None else cache)
-    archive.download(on_bytes, say)
+    archive.download(on_bytes)
     make_folder(out.parent)
     with atomic_folder(out.resolve(), replaces=False) as folder, archive.opened() as file:
         count = _unpack(file, dataset, folder)
         write_json(folder / RECORD, archive.described())
-    archive.trust(say)
-    say(f"{out}: {counted(count, 'file')}; {dataset.shows}")
-    say(f"terms: {dataset.terms}; cite: {dataset.cite}")
+    archive.trust()
+    _log.info(f"{out}: {counted(count, 'file')}; {dataset.shows}")
+    _log.info(f"terms: {dataset.terms}; cite: {dataset.cite}")
     return out / dataset.training
 
 
@@ -119,13 +120,13 @@ class _Archive:
             return self.record.read_text(encoding="ascii").partition(" ")[0] or None
         return self.dataset.sha256
 
-    def download(self, on_bytes: OnBytes, say: Callable[[str], None]) -> None:
+    def download(self, on_bytes: OnBytes) -> None:
         """Makes sure that the archive is there, and is the one that is known."""
         import pooch
         from requests.exceptions import RequestException
 
         if not self.path.is_file():
-            say(f"downloading {self.dataset.url} to {self.path}")
+            _log.info(f"downloading {self.dataset.url} to {self.path}")
         known = self.known and f"sha256:{self.known}"
         make_folder(self.folder)
         pooch.get_logger().setLevel("WARNING")  # it is said here
@@ -165,14 +166,14 @@ class _Archive:
                 f" Received one that cannot be unpacked: {error}"
             ) from error
 
-    def trust(self, say: Callable[[str], None]) -> None:
+    def trust(self) -> None:
         """Records the checksum of an archive that none was known of."""
         if self.known is None:
             line = f"{self.checksum}  {self.path.name}"
             with atomic(self.record) as temporary:
                 temporary.write_text(f"{line}\n", encoding="ascii")
-            say(
-                f"Warning: no checksum of this archive is published, so it is trusted as it came, "
+            _log.warning(
+                f"no checksum of this archive is published, so it is trusted as it came, "
                 f"with the SHA-256 {self.checksum}; from now on it must be the same ({self.record})"
             )
 

@@ -6,6 +6,7 @@ the networks predict together better than one of them alone.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,8 @@ from keras_unet.plan import Progress, TrainingPlan
 from keras_unet.runs import RECORD, Run
 from keras_unet.tracking import tracked
 
+_log = logging.getLogger(__name__)
+
 
 def train_folds(
     data: Path,
@@ -41,7 +44,6 @@ def train_folds(
     *,
     on_start: Callable[[TrainingPlan], None] = lambda _: None,
     on_step: Callable[[Progress], None] = lambda _: None,
-    say: Callable[[str], None] = print,
 ) -> list[Run]:
     """Trains a network a fold, one after the other.
 
@@ -56,7 +58,6 @@ def train_folds(
         folds: Number of folds, from 2 to the number of images.
         on_start: Called with the plan before the first batch of each fold.
         on_step: Called after every batch.
-        say: Takes a line for a person.
 
     Returns:
         The runs. After an interruption the last one is incomplete and those after it are missing.
@@ -69,11 +70,11 @@ def train_folds(
     samples = _samples(data, options)
     names, stacks = ([getattr(one, field) for one in samples] for field in ("name", "stack"))
     held_out = draw_folds(names, folds, options.seed, stacks)
-    settled = settle(options, Fingerprint.of(samples), say)
+    settled = settle(options, Fingerprint.of(samples))
     if settled.max_minutes is not None:
         settled = replace(settled, max_minutes=settled.max_minutes / folds)
     ensemble = Ensemble(folder, held_out, settled.to_dict())
-    return _begin(data, ensemble, on_start, on_step, say)
+    return _begin(data, ensemble, on_start, on_step)
 
 
 def repeat_folds(
@@ -83,7 +84,6 @@ def repeat_folds(
     *,
     on_start: Callable[[TrainingPlan], None] = lambda _: None,
     on_step: Callable[[Progress], None] = lambda _: None,
-    say: Callable[[str], None] = print,
 ) -> list[Run]:
     """Trains an ensemble as another was trained.
 
@@ -93,7 +93,6 @@ def repeat_folds(
         like: The other ensemble's folder.
         on_start: Called with the plan before the first batch of each fold.
         on_step: Called after every batch.
-        say: Takes a line for a person.
 
     Returns:
         As `train_folds`.
@@ -114,10 +113,10 @@ def repeat_folds(
         )
     digests = {one.name: sample_digest(one) for one in _samples(data, options)}
     check_same_data(patterns[0], digests, data)
-    warn_of_differences(patterns[0], say)
+    warn_of_differences(patterns[0])
     options = replace(options, precision=patterns[0].precision)
     ensemble = Ensemble(folder, other.held_out, options.to_dict())
-    return _begin(data, ensemble, on_start, on_step, say)
+    return _begin(data, ensemble, on_start, on_step)
 
 
 def resume_folds(
@@ -126,7 +125,6 @@ def resume_folds(
     *,
     on_start: Callable[[TrainingPlan], None] = lambda _: None,
     on_step: Callable[[Progress], None] = lambda _: None,
-    say: Callable[[str], None] = print,
 ) -> list[Run]:
     """Trains the folds of an ensemble that are missing or were interrupted.
 
@@ -135,7 +133,6 @@ def resume_folds(
         folder: The ensemble's folder.
         on_start: Called with the plan before the first batch of each fold.
         on_step: Called after every batch.
-        say: Takes a line for a person.
 
     Returns:
         As `train_folds`.
@@ -146,7 +143,7 @@ def resume_folds(
     """
     with claimed(folder):
         remove_leftovers(folder)
-        return _train_missing(data, Ensemble.load(folder), on_start, on_step, say)
+        return _train_missing(data, Ensemble.load(folder), on_start, on_step)
 
 
 def _begin(
@@ -154,12 +151,11 @@ def _begin(
     ensemble: Ensemble,
     on_start: Callable[[TrainingPlan], None],
     on_step: Callable[[Progress], None],
-    say: Callable[[str], None],
 ) -> list[Run]:
     with claimed(make_folder(ensemble.folder)):
         _check_unused(ensemble.folder)  # again: another training may have been quicker
         ensemble.save()
-        return _train_missing(data, ensemble, on_start, on_step, say)
+        return _train_missing(data, ensemble, on_start, on_step)
 
 
 def _train_missing(
@@ -167,12 +163,11 @@ def _train_missing(
     ensemble: Ensemble,
     on_start: Callable[[TrainingPlan], None],
     on_step: Callable[[Progress], None],
-    say: Callable[[str], None],
 ) -> list[Run]:
     options = SettledOptions.from_dict(ensemble.options)
     runs = []
     for number, (fold, names) in enumerate(zip(ensemble.folds, ensemble.held_out, strict=True), 1):
-        say(f"fold {number} of {len(ensemble.folds)}")
+        _log.info(f"fold {number} of {len(ensemble.folds)}")
         _same_samples(ensemble, data)
         run = train_folder(
             data,
@@ -181,15 +176,14 @@ def _train_missing(
             resume=is_resumable(fold),
             on_start=on_start,
             on_step=on_step,
-            say=say,
         )
         runs.append(run)
         if not is_complete(run):
             return runs
     choice = _chosen_rule(runs, _same_samples(ensemble, data))
-    say(choice.describe() if choice else runs[0].rule.describe())
+    _log.info(choice.describe() if choice else runs[0].rule.describe())
     replace(ensemble, rule=choice.rule if choice else runs[0].rule).save()
-    say(f"report: {report_run(ensemble.folder, data=data, say=say)}")
+    _log.info(f"report: {report_run(ensemble.folder, data=data)}")
     return runs
 
 

@@ -7,6 +7,7 @@ the system hands out more memory than there is, and ends the process that takes 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,18 +20,18 @@ from keras_unet.prediction import tile_size_of
 from keras_unet.shortage import is_memory_shortage
 from keras_unet.tiling import Tiling, mirrored_window
 
+_log = logging.getLogger(__name__)
+
 
 class Halving:
     """Halves tiles that memory does not hold; what it holds is kept for the tiles after them.
 
     Attributes:
-        say: Takes a line for a person, one each time.
         largest: Longest side in pixels of what is given to a network at a time; None for any.
     """
 
-    def __init__(self, say: Callable[[str], None] = print) -> None:
-        """Takes who is told."""
-        self.say = say
+    def __init__(self) -> None:
+        """Starts without a limit."""
         self.largest: int | None = None
 
     def around(self, model: Any, network: Architecture) -> Any:
@@ -74,7 +75,7 @@ class Halving:
                 "--base-filters"
             )
         self.largest = max(least, network.fitting_size(longest // 2))
-        self.say(
+        _log.info(
             f"memory does not hold a tile of {height} x {width} pixels: going on with "
             f"{self.largest} x {self.largest}"
         )

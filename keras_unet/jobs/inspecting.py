@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,8 @@ from keras_unet.report import (
 )
 from keras_unet.tracking import tracked
 
+_log = logging.getLogger(__name__)
+
 SAMPLES, TILES = "samples.png", "tiles.png"
 _MOST = 6  # samples and tiles that are drawn
 _MIDDLE = 512  # pixels of an image's height and width that are drawn
@@ -61,8 +64,6 @@ def inspect_folder(
     data: Path,
     out: Path,
     options: TrainingOptions | None = None,
-    *,
-    say: Callable[[str], None] = print,
 ) -> Inspection:
     """Looks at a data set as a training would, and draws what the network would be given.
 
@@ -74,7 +75,6 @@ def inspect_folder(
         data: Folder with `images/` and `labels/`, or in the Cell Tracking Challenge's layout.
         out: Folder to write the pictures to; older ones in it are replaced.
         options: What to choose, as for a training.
-        say: Takes a line for a person.
 
     Raises:
         ValueError: If the data cannot be learned from, as `train` would say.
@@ -89,14 +89,16 @@ def inspect_folder(
         allow_empty=asked.allow_empty,
         axes=asked.axes,
     )
-    say(samples.describe())
+    _log.info(samples.describe())
     parts = Parts.of(samples, asked)
-    say(f"training on {len(parts.training)}, held out for validation: {len(parts.validation)}")
+    _log.info(
+        f"training on {len(parts.training)}, held out for validation: {len(parts.validation)}"
+    )
     seen = Fingerprint.of(parts.training)
-    settled = settle(asked, seen, say)
+    settled = settle(asked, seen)
     amiss = find_amiss(samples, seen, parts.names["validation"])
     for line in amiss:
-        say(f"Warning: {line}")
+        _log.warning(line)
     network = settled.architecture(channels=samples.channels, classes=samples.scheme.classes)
     targets = [
         Target.of(sample, samples.scheme)
@@ -110,8 +112,8 @@ def inspect_folder(
     make_folder(out)
     write_png(out / SAMPLES, of_samples)
     write_png(out / TILES, of_tiles)
-    say(f"{out / SAMPLES}: {', '.join(target.sample.name for target in shown)}")
-    say(
+    _log.info(f"{out / SAMPLES}: {', '.join(target.sample.name for target in shown)}")
+    _log.info(
         f"{out / TILES}: the first tiles of a training, {settled.tile} pixels a side; what lies "
         "outside the line is seen but not scored"
     )

@@ -5,6 +5,7 @@ All files are named and checked before the first is predicted, so bad input leav
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,8 @@ from keras_unet.jobs.outputs import Form, Output, output_path, owner_of
 from keras_unet.jobs.replacing import check_outputs
 from keras_unet.runs import Run
 from keras_unet.tracking import tracked
+
+_log = logging.getLogger(__name__)
 
 _LISTED = 5
 
@@ -167,20 +170,18 @@ class Order:
         self,
         make: Callable[[Path], Made],
         on_file: Callable[[Path], None],
-        say: Callable[[str], None],
     ) -> list[Path]:
         """Predicts one image after the other, and writes what was ordered.
 
         Args:
             make: Predicts an image and writes its outputs.
             on_file: Called when a file is done.
-            say: Takes a line for a person.
 
         Returns:
             The files written.
         """
         if "instances" in self.outputs:
-            say(self.run.rule.describe())
+            _log.info(self.run.rule.describe())
         written: list[Path] = []
         found: set[int] = set()
         with made_folder(self.out):
@@ -190,7 +191,7 @@ class Order:
                 found |= made.classes
                 on_file(path)
         if len(found) == 1:
-            say(_one_class(self.run, found.pop()))
+            _log.warning(_one_class(self.run, found.pop()))
         return written
 
     def make(self, path: Path, image: ImageFile, planes: Iterable[Plane]) -> Made:
@@ -305,6 +306,6 @@ def _render(
 def _one_class(run: Run, found: int) -> str:
     names = ("background", "cell") if run.scheme.kind == "instances" else run.scheme.values
     return (
-        f"Warning: every pixel of every image is predicted as class {found} ({names[found]}). Look "
+        f"every pixel of every image is predicted as class {found} ({names[found]}). Look "
         "at the run's pictures, and at whether these images are like its training images."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,8 @@ from keras_unet.prediction import tile_size_of
 from keras_unet.tiling import Tiling
 from keras_unet.tracking import tracked
 
+_log = logging.getLogger(__name__)
+
 
 def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all but three by name
     run_folder: PathLike,
@@ -38,7 +41,6 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     overwrite: bool = False,
     on_file: Callable[[Path], None] = lambda _: None,
     on_tiles: OnTiles = unwatched,
-    say: Callable[[str], None] = print,
 ) -> list[Path]:
     """Predicts image files with a run, or with an ensemble, whose probabilities are averaged.
 
@@ -70,7 +72,6 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
             written into a folder of images or labels. One of `files` is never replaced.
         on_file: Called when a file is done.
         on_tiles: Called after each tile of an image that is predicted by parts.
-        say: Takes a line for a person.
 
     Returns:
         The files written.
@@ -87,21 +88,21 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     storage = storage or Storage()
     order = Order.of(runs[0], files, out, save, rule, storage.form, overwrite=overwrite)
     for line in unread(files):
-        say(line)
+        _log.info(line)
     streamed = {path for path in order.images if _is_streamed(order, path, storage.stream, axes)}
     if streamed:
         require("large", "zarr")
-    halving = Halving(say)
+    halving = Halving()
     members = [
         (one, halving.around(load_network(one, precision), one.architecture))
         for one in tracked(runs, "loading networks")
     ]
     moments = {
-        path: _check_image(members[0], path, tile_size, path in streamed, axes, say)
+        path: _check_image(members[0], path, tile_size, path in streamed, axes)
         for path in tracked(order.images, "checking images")
     }
     predict = partial(_planes, members, tile_size=tile_size, symmetries=symmetries)
-    streaming = Streaming(order, Here(members, tile_size, symmetries, on_tiles, axes), say)
+    streaming = Streaming(order, Here(members, tile_size, symmetries, on_tiles, axes))
 
     def make(path: Path) -> Made:
         if path in streamed:
@@ -109,7 +110,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         image = read_image(path, palette="colours", axes=axes)
         return order.make(path, image, predict(path, image))
 
-    return order.fulfil(make, on_file, say)
+    return order.fulfil(make, on_file)
 
 
 def _is_streamed(order: Order, path: Path, stream: bool | None, axes: str | None) -> bool:
@@ -128,27 +129,26 @@ def _check_image(
     tile_size: int | None,
     is_streamed: bool,
     axes: str | None,
-    say: Callable[[str], None],
 ) -> Sequence[Moments]:
     """Makes sure that an image suits a run, and measures it if it is not held in memory later."""
     run, model = member
     tile = tile_size_of(model, tile_size)
     if is_streamed:
         with open_large(path, axes) as image:
-            _say_notes(path, image.notes, say)
+            _log_notes(path, image.notes)
             Tiling.covering(image.shape[1:3], run.architecture, tile)
         return measure(run, path, axes=axes)
     read = read_image(path, palette="colours", axes=axes)
-    _say_notes(path, read.notes, say)
+    _log_notes(path, read.notes)
     for plane in read.planes:
         run.standardise(plane, path)
         Tiling.covering(plane.shape[:2], run.architecture, tile)
     return ()
 
 
-def _say_notes(path: Path, notes: Sequence[str], say: Callable[[str], None]) -> None:
+def _log_notes(path: Path, notes: Sequence[str]) -> None:
     for note in notes:
-        say(f"{path.name}: {note}")
+        _log.info(f"{path.name}: {note}")
 
 
 def _planes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 
 from keras_unet.backend import tf
 from keras_unet.data.fingerprint import Fingerprint
@@ -11,18 +11,17 @@ from keras_unet.jobs.options import SettledOptions, TrainingOptions
 from keras_unet.machine import free_memory
 from keras_unet.recipe import Recipe
 
+_log = logging.getLogger(__name__)
+
 _HEAD = "chosen by that, and the options that take other numbers:"
 
 
-def settle(
-    options: TrainingOptions, seen: Fingerprint, say: Callable[[str], None] = print
-) -> SettledOptions:
+def settle(options: TrainingOptions, seen: Fingerprint) -> SettledOptions:
     """Fills in by the recipe what a person has left to the data.
 
     Args:
         options: What the person has chosen.
         seen: What was seen over the training images.
-        say: Takes what was seen and what follows, if anything was left to the data.
 
     Returns:
         The options with all numbers set. They are what the run records.
@@ -41,11 +40,11 @@ def settle(
     )
     budget.check(recipe.depth, recipe.tile)
     if recipe.reasons:
-        say(f"{seen.describe()}\n{_HEAD}\n{recipe.describe()}")
+        _log.info(f"{seen.describe()}\n{_HEAD}\n{recipe.describe()}")
     if not options.memory_limit and not tf.config.list_physical_devices("GPU"):
         warning = budget.warning(recipe.depth, recipe.tile, free_memory())
         if warning:
-            say(f"Warning: {warning}")
+            _log.warning(warning)
     return SettledOptions(
         **options.to_dict() | {name: getattr(recipe, name) for name in recipe.reasons}
     )

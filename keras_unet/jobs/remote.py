@@ -7,6 +7,7 @@ from there on the code is that of a prediction by a run. TensorFlow is not impor
 from __future__ import annotations
 
 import io
+import logging
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,10 +31,12 @@ from keras_unet.runs import Run
 from keras_unet.symmetries import average_over_symmetries
 from keras_unet.tracking import tracked
 
+_log = logging.getLogger(__name__)
+
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
 
-def predict_files_on_server(  # noqa: PLR0913 - as predict_files
+def predict_files_on_server(
     server: str,
     files: PathLike | Sequence[PathLike],
     out: PathLike,
@@ -45,7 +48,6 @@ def predict_files_on_server(  # noqa: PLR0913 - as predict_files
     timeout: float = TIMEOUT,
     axes: str | None = None,
     on_file: Callable[[Path], None] = lambda _: None,
-    say: Callable[[str], None] = print,
 ) -> list[Path]:
     """Predicts image files as `predict_files` does, with the same outputs, on a server.
 
@@ -64,7 +66,6 @@ def predict_files_on_server(  # noqa: PLR0913 - as predict_files
         timeout: Seconds to wait for each answer.
         axes: Axes of images that state none, or others, such as "YXC".
         on_file: Called when a file is done.
-        say: Takes a line for a person.
 
     Returns:
         The files written.
@@ -79,11 +80,11 @@ def predict_files_on_server(  # noqa: PLR0913 - as predict_files
         run, most_pixels = _served(client)
         order = Order.of(run, files, out, save, rule, overwrite=overwrite)
         for line in unread(files):
-            say(line)
+            _log.info(line)
         for path in tracked(order.images, "checking images"):
             image = read_image(path, palette="colours", axes=axes)
             for note in image.notes:
-                say(f"{path.name}: {note}")
+                _log.info(f"{path.name}: {note}")
             for _ in _pixels(order.run, path, image):
                 pass  # what does not suit is found here
         needs_probabilities = order.outputs != ("classes",)
@@ -93,7 +94,7 @@ def predict_files_on_server(  # noqa: PLR0913 - as predict_files
             image = read_image(path, palette="colours", axes=axes)
             return order.make(path, image, served.planes(path, image))
 
-        return order.fulfil(make, on_file, say)
+        return order.fulfil(make, on_file)
 
 
 def _served(client: Client) -> tuple[Run, int]:

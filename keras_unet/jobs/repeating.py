@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,8 @@ from keras_unet.jobs.options import SettledOptions
 from keras_unet.jobs.provenance import differences, provenance
 from keras_unet.jobs.starting import is_complete, options_of
 from keras_unet.runs import Run
+
+_log = logging.getLogger(__name__)
 
 
 def load_pattern(folder: Path) -> Run:
@@ -28,14 +30,13 @@ def load_pattern(folder: Path) -> Run:
     return run
 
 
-def repeated_options(run: Run, say: Callable[[str], None]) -> SettledOptions:
+def repeated_options(run: Run) -> SettledOptions:
     """Returns the options by which a training goes as a run has gone.
 
     Nothing in them is left to the data, the clock or the machine.
 
     Args:
         run: The run.
-        say: Takes a line for a person where they cannot make the same numbers.
 
     Raises:
         ValueError: The run's record lacks some of them.
@@ -43,8 +44,8 @@ def repeated_options(run: Run, say: Callable[[str], None]) -> SettledOptions:
     options = options_of(run)
     if options.max_minutes is not None:
         steps = run.record["outcome"]["steps"]
-        say(
-            f"Warning: {run.folder} had a limit of minutes; its {steps} steps are taken without, "
+        _log.warning(
+            f"{run.folder} had a limit of minutes; its {steps} steps are taken without, "
             "so the learning rate may go another way, and weights differ"
         )
         options = replace(options, steps=steps, epochs=None, max_minutes=None)
@@ -52,11 +53,10 @@ def repeated_options(run: Run, say: Callable[[str], None]) -> SettledOptions:
     return replace(options, precision=run.precision, validation=held_out)
 
 
-def warn_of_differences(run: Run, say: Callable[[str], None]) -> None:
+def warn_of_differences(run: Run) -> None:
     """Says in one line what is not as it was when a run was trained, if anything."""
     found = differences(run.record, provenance())
     if found:
-        say(
-            f"Warning: {run.folder} was trained with {'; '.join(found)}: numbers may differ from "
-            "its own"
+        _log.warning(
+            f"{run.folder} was trained with {'; '.join(found)}: numbers may differ from its own"
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from keras_unet.jobs.targets import Target, WeightMaps, sample_digest
 from keras_unet.jobs.watch import View, Watch
 from keras_unet.runs import REPORT, Run
 from keras_unet.tracking import tracked
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +60,6 @@ def report_run(
     *,
     data: Path | None = None,
     overwrite: bool = False,
-    say: Callable[[str], None] = print,
 ) -> Path:
     """Writes the report of a run or of an ensemble.
 
@@ -70,7 +72,6 @@ def report_run(
         data: The training images, if they have moved since. Where they are not found, the report
             says so and shows no images.
         overwrite: Whether a file may be replaced that this program has not written.
-        say: Takes a line for a person.
 
     Returns:
         The file.
@@ -92,7 +93,7 @@ def report_run(
     samples = _samples(runs[0], data)
     if samples is None:
         folder = runs[0].record["data"]["folder"]
-        say(f"Warning: {folder}: the images of the run are not there; --data names their folder")
+        _log.warning(f"{folder}: the images of the run are not there; --data names their folder")
         missing = f"the images are missing: {folder} is not there"
         return write_page(path, replace(page, warnings=[*page.warnings, missing]))
     with tempfile.TemporaryDirectory() as folder:

@@ -8,6 +8,7 @@ the same. The folder goes when an image is done; after an interruption it is gon
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
@@ -39,6 +40,8 @@ from keras_unet.runs import Run
 from keras_unet.symmetries import SYMMETRIES
 from keras_unet.tracking import tracked
 
+_log = logging.getLogger(__name__)
+
 TILES = 8
 """Tiles that a worker predicts at a time, at most; they lie in the same rows."""
 
@@ -59,7 +62,6 @@ def spread_files(  # noqa: PLR0913 - as predict_files
     overwrite: bool = False,
     on_file: Callable[[Path], None] = lambda _: None,
     on_tiles: OnTiles = unwatched,
-    say: Callable[[str], None] = print,
 ) -> list[Path]:
     """Predicts image files as `predict_files` does, by workers of Dask, and bit by bit the same.
 
@@ -85,7 +87,6 @@ def spread_files(  # noqa: PLR0913 - as predict_files
         overwrite: As `predict_files`.
         on_file: As `predict_files`.
         on_tiles: Called when some tiles are predicted.
-        say: As `predict_files`.
 
     Returns:
         The files written.
@@ -102,15 +103,15 @@ def spread_files(  # noqa: PLR0913 - as predict_files
     paths = [path.absolute() for path in files]
     order = Order.of(runs[0], paths, out.absolute(), save, rule, form, overwrite=overwrite)
     for line in unread(paths):
-        say(line)
+        _log.info(line)
     precision = choose_precision(precision) if precision == "auto" else precision
     plan = _Plan.of(runs, run_folder.absolute(), precision, tile_size, symmetries, axes)
     images = tracked(order.images, "checking images")
     measured = {path: plan.measure(path) for path in images}
-    with cluster.connected(say) as client:
-        spread = Spread(plan, client, order.out, measured, on_tiles, say)
-        streaming = Streaming(order, spread, say)
-        return order.fulfil(lambda path: streaming.make(path, measured[path].moments), on_file, say)
+    with cluster.connected() as client:
+        spread = Spread(plan, client, order.out, measured, on_tiles)
+        streaming = Streaming(order, spread)
+        return order.fulfil(lambda path: streaming.make(path, measured[path].moments), on_file)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +200,6 @@ class Spread:
         out: Folder of the outputs.
         images: What was measured of each image.
         on_tiles: Called when some tiles are predicted.
-        say: Takes a line for a person.
     """
 
     plan: _Plan
@@ -207,7 +207,6 @@ class Spread:
     out: Path
     images: Mapping[Path, _Measured]
     on_tiles: OnTiles
-    say: Callable[[str], None]
 
     @property
     def members(self) -> int:
@@ -269,7 +268,7 @@ class Spread:
     def _say_what_is_kept(self, path: Path, ledger: Ledger, total: int) -> None:
         if ledger.checksums or ledger.damaged:
             damaged = f", {len(ledger.damaged)} damaged" if ledger.damaged else ""
-            self.say(
+            _log.info(
                 f"{path.name}: {len(ledger.checksums)} of {total} parts are kept of an earlier "
                 f"prediction{damaged}"
             )

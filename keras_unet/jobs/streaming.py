@@ -7,6 +7,7 @@ and 8 more for instances, until the outputs are written.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ from keras_unet.runs import Run
 from keras_unet.scratch import Scratch, scratches
 from keras_unet.stitching import LARGEST_PIECE, Stitcher
 from keras_unet.tracking import tracked
+
+_log = logging.getLogger(__name__)
 
 _BAND = 2**22
 """Pixels that are read at a time where no tile asks for others, about."""
@@ -84,12 +87,10 @@ class Streaming:
     Attributes:
         order: What is to be made.
         source: What predicts; the probabilities of its members and versions are averaged.
-        say: Takes a line for a person.
     """
 
     order: Order
     source: Source
-    say: Callable[[str], None]
 
     def make(self, path: Path, moments: Sequence[Moments]) -> Made:
         """Predicts an image and writes its outputs.
@@ -105,7 +106,7 @@ class Streaming:
         with open_large(path, self.source.axes) as image:
             planes, height, width, _ = image.shape
             spacing, stack = image.spacing, image.stack
-        self.say(f"{path.name}: read, predicted and written by parts")
+        _log.info(f"{path.name}: read, predicted and written by parts")
         self._say_what_has_no_place(path, spacing, stack)
         with ExitStack() as exits:
             room = _Room.of(exits, self.order, self.source.members, planes, (height, width))
@@ -130,7 +131,7 @@ class Streaming:
         letters, _ = axes_of_stack(stack)
         lost = spacing.not_in_zarr("YX" if "Q" in letters else f"{letters}YX")
         if lost and self.order.form_of(path) == "ome-zarr":
-            self.say(
+            _log.info(
                 f"{path.name}: where its planes lie along {', '.join(lost)} is not written: "
                 "OME-Zarr has one place for an image, in the unit of its pixels; TIFF keeps all"
             )

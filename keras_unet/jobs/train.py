@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -44,6 +45,8 @@ from keras_unet.runs import REPORT, Run
 from keras_unet.tracking import tracked
 from keras_unet.training import train
 
+_log = logging.getLogger(__name__)
+
 _MOST_PICTURES = 8
 _MOST_NAMES = 20
 
@@ -58,7 +61,6 @@ def train_folder(
     cluster: Cluster = ALONE,
     on_start: Callable[[TrainingPlan], None] = lambda _: None,
     on_step: Callable[[Progress], None] = lambda _: None,
-    say: Callable[[str], None] = print,
 ) -> Run:
     """Trains a U-Net on a folder of images with labels.
 
@@ -75,7 +77,6 @@ def train_folder(
             chief take part and write nothing.
         on_start: Called with the plan before the first batch.
         on_step: Called after every batch.
-        say: Takes a line for a person.
 
     Returns:
         The run. Its record's `outcome` tells whether training is complete, or was interrupted.
@@ -96,10 +97,10 @@ def train_folder(
     if before is None:
         check_unused(run_folder)
     elif is_complete(before):
-        say(f"{run_folder}: this run is complete; there is nothing to resume")
+        _log.info(f"{run_folder}: this run is complete; there is nothing to resume")
         return before
     pattern = load_pattern(like) if like else None
-    asked = _asked(options, before, pattern, cluster, say)
+    asked = _asked(options, before, pattern, cluster)
     cluster.check(asked.batch_size, choose_precision(asked.precision))
     samples = read_samples(
         data,
@@ -108,7 +109,7 @@ def train_folder(
         allow_empty=asked.allow_empty,
         axes=asked.axes,
     )
-    say(samples.describe())
+    _log.info(samples.describe())
     summing = tracked(samples.samples, "taking checksums")
     digests = {sample.name: sample_digest(sample) for sample in summing}
     for one in filter(None, (before, pattern)):
@@ -116,19 +117,19 @@ def train_folder(
     if before is not None:
         settled = options_of(before)
         parts = Parts.of(samples, settled)
-        return _train(before, parts, settled, True, cluster, on_start, on_step, say)
+        return _train(before, parts, settled, True, cluster, on_start, on_step)
     if pattern is not None:
-        warn_of_differences(pattern, say)
+        warn_of_differences(pattern)
     parts = Parts.of(samples, asked)
     seen = Fingerprint.of(parts.training)
-    settled = settle(asked, seen, say)
+    settled = settle(asked, seen)
     amiss = find_amiss(samples, seen, parts.names["validation"])
     for line in amiss:
-        say(f"Warning: {line}")
+        _log.warning(line)
     record = {"folder": str(data), "dtype": samples.dtype, **parts.names, "digests": digests}
     record |= {"fingerprint": asdict(seen), "warnings": amiss, "notes": samples.notes}
     run = _new_run(run_folder, samples, parts, settled, record, like)
-    return _train(run, parts, settled, False, cluster, on_start, on_step, say)
+    return _train(run, parts, settled, False, cluster, on_start, on_step)
 
 
 def _asked(
@@ -136,12 +137,11 @@ def _asked(
     before: Run | None,
     pattern: Run | None,
     cluster: Cluster,
-    say: Callable[[str], None],
 ) -> TrainingOptions:
     if before is not None:
         return options_of(before)
     if pattern is not None:
-        return repeated_options(pattern, say)
+        return repeated_options(pattern)
     asked = options or TrainingOptions()
     return replace(asked, batch_size=asked.batch_size * cluster.replicas)
 
@@ -154,13 +154,12 @@ def _train(
     cluster: Cluster,
     on_start: Callable[[TrainingPlan], None],
     on_step: Callable[[Progress], None],
-    say: Callable[[str], None],
 ) -> Run:
     with claimed(make_folder(run.folder)):
         if not resume:
             check_unused(run.folder)  # again: another training may have been quicker
         remove_leftovers(run.folder)
-        return _train_alone(run, parts, options, resume, cluster, on_start, on_step, say)
+        return _train_alone(run, parts, options, resume, cluster, on_start, on_step)
 
 
 def _train_alone(
@@ -171,7 +170,6 @@ def _train_alone(
     cluster: Cluster,
     on_start: Callable[[TrainingPlan], None],
     on_step: Callable[[Progress], None],
-    say: Callable[[str], None],
 ) -> Run:
     network = run.architecture
     plan = options.plan(parts.pixels / network.output_size(options.tile) ** 2)
@@ -180,7 +178,7 @@ def _train_alone(
     rule = first_rule(run.scheme.kind, [sample.instances for sample in parts.training])
     run = replace(run, rule=rule, record={**run.record, "cluster": cluster.to_dict()})
     watch = Watch.of(run, targets, parts.validation, options.watch_tile)
-    say(_description(run, parts, options.tile, watch.score_name))
+    _log.info(_description(run, parts, options.tile, watch.score_name))
     run.save()
     tell_workers(cluster, run)
     folder = make_folder(run.folder / "weight_maps")
@@ -195,14 +193,13 @@ def _train_alone(
         folder=run.folder,
         validate=watch,
         on_step=on_step,
-        say=say,
         resume=resume,
         cluster=cluster,
         logged=Logged(options.histograms, options.hyperparameters | {"precision": run.precision}),
     )
     model = load_network(run)
     choice = watch.chosen_rule(model)
-    say(choice.describe() if choice else rule.describe())
+    _log.info(choice.describe() if choice else rule.describe())
     outcome = _outcome(plan, progress, watch.score_name)
     finished = replace(
         run, rule=choice.rule if choice else rule, record={**run.record, "outcome": outcome}

@@ -173,7 +173,7 @@ def collapse(truth: NDArray[np.uint8], result: NDArray[np.uint8]) -> str | None:
 
     Example:
         >>> collapse(np.array([0, 1, 2]), np.array([0, 0, 0]))
-        'Warning: the network has collapsed to one class: ... as class 0, but ... hold 3 classes...
+        'the network has collapsed to one class: ... as class 0, but ... hold 3 classes...
         >>> collapse(np.array([0, 1, 2]), np.array([0, 1, 1])) is None
         True
     """
@@ -181,7 +181,7 @@ def collapse(truth: NDArray[np.uint8], result: NDArray[np.uint8]) -> str | None:
     if found.size != 1 or expected.size < 2:
         return None
     return (
-        "Warning: the network has collapsed to one class: every pixel it was shown is predicted "
+        "the network has collapsed to one class: every pixel it was shown is predicted "
         f"as class {found[0]}, but the labels hold {expected.size} classes. If the next "
         "validations say so too, stop (Ctrl-C) and train longer, with another --seed, or with a "
         "lower --learning-rate."

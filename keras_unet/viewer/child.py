@@ -87,12 +87,12 @@ class News(Lines):
 
 
 def train(
-    news: News, *, data: str, run: str, options: Mapping[str, Any], resume: bool
+    _news: News, *, data: str, run: str, options: Mapping[str, Any], resume: bool
 ) -> dict[str, Any]:
     """Trains on a folder; the result is the run's outcome."""
     job = import_quietly("keras_unet.jobs.train")
     asked = None if resume else job.TrainingOptions(**options)
-    finished = job.train_folder(Path(data), Path(run), asked, resume=resume, say=news.say)
+    finished = job.train_folder(Path(data), Path(run), asked, resume=resume)
     return dict(finished.record["outcome"])
 
 
@@ -118,7 +118,6 @@ def predict(
         rule=rule,
         storage=job.Storage(stream=True),
         on_tiles=news.on_tiles,
-        say=news.say,
     )
     return {"scheme": scheme.to_dict(), "files": [str(path) for path in written]}
 

@@ -352,7 +352,7 @@ def test_two_runs_into_one_folder_at_the_same_time(cells, tmp_path):
         lines.append(one_line(run("train", cells, "--run", tmp_path / "run", *TINY)))
 
     options = TrainingOptions(depth=1, base_filters=2, tile=60, steps=2, precision="float32")
-    done = train_folder(cells, tmp_path / "run", options, on_start=intrude, say=lambda _: None)
+    done = train_folder(cells, tmp_path / "run", options, on_start=intrude)
     assert "run: expected a folder for this training alone" in lines[0]
     assert done.record["outcome"]["complete"]
     assert "holds a run; choose another" in one_line(run("train", cells, "--run", done.folder))

@@ -47,10 +47,10 @@ class TestPaths:
     def test_a_run_is_trained_predicted_scored_and_loaded(self, cells, tmp_path):
         run, out = str(tmp_path / "run"), str(tmp_path / "predicted")
         options = keras_unet.TrainingOptions(steps=2, depth=1, base_filters=4)
-        keras_unet.train_folder(str(cells), run, options, say=lambda _: None)
+        keras_unet.train_folder(str(cells), run, options)
         assert len(keras_unet.read_samples(str(cells)).samples) == 4
         images = str(cells / "images")
-        assert len(keras_unet.predict_files(run, images, out, say=lambda _: None)) == 4
+        assert len(keras_unet.predict_files(run, images, out)) == 4
         scores = keras_unet.evaluate_folders(out, str(cells), json=str(tmp_path / "a.json"))
         assert len(scores.rows) == 4
         assert (tmp_path / "a.json").is_file()
@@ -62,7 +62,7 @@ class TestPaths:
             (keras_unet.export_tflite, "a.tflite"),
             (keras_unet.export_onnx, "a.onnx"),
         ):
-            made = export(str(trained), str(tmp_path / name), tile_size=60, say=lambda _: None)
+            made = export(str(trained), str(tmp_path / name), tile_size=60)
             assert made.exists()
         assert keras_unet.load_tflite(str(tmp_path / "a.tflite")).architecture.depth == 1
 

@@ -1,4 +1,5 @@
 import pytest
+from logs import logged
 
 from keras_unet.data.fingerprint import Fingerprint, Percentiles
 from keras_unet.jobs.budget import A_PIXEL, PROGRAM, Budget
@@ -26,8 +27,8 @@ def options(**given):
 
 
 def settled(**given):
-    said = []
-    return settle(options(**given), SEEN, said.append), "\n".join(said)
+    with logged() as said:
+        return settle(options(**given), SEEN), "\n".join(said)
 
 
 def test_program_images_and_network_add_up():

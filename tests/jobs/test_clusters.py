@@ -6,10 +6,6 @@ from keras_unet.jobs import clusters, extras
 from keras_unet.jobs.clusters import Cluster
 
 
-def silent(_):
-    pass
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -28,7 +24,7 @@ def test_no_scheduler(address, monkeypatch):
     monkeypatch.setattr(clusters, "SECONDS", 0.5)
     with (
         pytest.raises(OSError, match=rf"^{address}: expected .*; start one by: dask") as caught,
-        Cluster(address).connected(silent),
+        Cluster(address).connected(),
     ):
         pass
     assert "\n" not in str(caught.value)
@@ -42,7 +38,7 @@ def test_no_worker(monkeypatch):
         address = cluster.scheduler_address
         with (
             pytest.raises(OSError, match=rf"without any for 1 seconds; .*: dask worker {address}"),
-            Cluster(address).connected(silent),
+            Cluster(address).connected(),
         ):
             pass
 
@@ -51,6 +47,6 @@ def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setattr(extras, "find_spec", lambda _: None)
     with (
         pytest.raises(ModuleNotFoundError, match=r'without distributed; pip install "\.\[dask\]"$'),
-        Cluster(workers=1).connected(silent),
+        Cluster(workers=1).connected(),
     ):
         pass

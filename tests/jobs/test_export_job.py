@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from logs import logged
 
 from keras_unet.data.images import read_planes
 from keras_unet.export.savedmodel import write_graph
@@ -20,9 +21,9 @@ from keras_unet.runs import Run
 @pytest.fixture(scope="module")
 def written(trained, tmp_path_factory):
     """The folder of an export, and the lines that were said."""
-    lines = []
     out = tmp_path_factory.mktemp("exported") / "cells"
-    path = export_saved_model(trained, out, tile_size=60, version=7, say=lines.append)
+    with logged() as lines:
+        path = export_saved_model(trained, out, tile_size=60, version=7)
     return path, lines
 
 
@@ -113,6 +114,6 @@ def test_without_its_data_a_run_is_compared_on_a_drawn_image(trained, tmp_path):
     values = json.loads(record.read_text())
     values["record"]["data"]["folder"] = str(tmp_path / "moved")
     record.write_text(json.dumps(values))
-    lines = []
-    export_saved_model(folder, tmp_path / "out", tile_size=60, frozen=True, say=lines.append)
+    with logged() as lines:
+        export_saved_model(folder, tmp_path / "out", tile_size=60, frozen=True)
     assert "on a drawn image, 66 x 66 pixels" in lines[0]

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import tifffile
+from logs import logged
 
 from keras_unet.data.images import read_planes
 from keras_unet.export.tflite import write_tflite
@@ -23,9 +24,8 @@ from keras_unet.runs import Run
 from keras_unet.tiling import Tiling, mirrored_window
 
 
-def export(run, out, lines=None, **options):
-    say = (lambda _: None) if lines is None else lines.append
-    return export_tflite(run, out, tile_size=60, say=say, **options)
+def export(run, out, **options):
+    return export_tflite(run, out, tile_size=60, **options)
 
 
 def files(folder):
@@ -52,8 +52,8 @@ def with_record(run, folder, change):
     ],
 )
 def test_a_file_of_each_kind_answers_as_the_run_does(trained, cells, tmp_path, options, line):
-    lines = []
-    path = export(trained, tmp_path / "new" / "cells.tflite", lines, **options)
+    with logged() as lines:
+        path = export(trained, tmp_path / "new" / "cells.tflite", **options)
     assert path == tmp_path / "new" / "cells.tflite"
     assert files(tmp_path) == ["cells.tflite", "new"]
     assert len(lines) == 1
@@ -192,7 +192,7 @@ def test_a_few_tiles_are_all_taken(trained, cells, tmp_path):
 def test_files_are_predicted_as_by_the_run(trained, lite, cells, tmp_path):
     image, outputs = cells / "images" / "c3.tif", ("instances", "probabilities")
     for source, name in ((trained, "run"), (lite, "lite")):
-        predict_files(source, [image], tmp_path / name, save=outputs, say=lambda _: None)
+        predict_files(source, [image], tmp_path / name, save=outputs)
     by_run, by_lite = (
         [tifffile.imread(tmp_path / name / file) for file in ("c3.tif", "c3_probabilities.tif")]
         for name in ("run", "lite")

@@ -12,6 +12,7 @@ import pytest
 import tifffile
 from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
+from logs import logged
 
 from keras_unet.backend import tf
 from keras_unet.checkpoint import BEST
@@ -68,7 +69,7 @@ def predicted(ensemble, cells, tmp_path_factory):
 
 def predict(source, cells, out, **options):
     files = [cells / "images" / "c3.tif"]
-    predict_files(source, files, out, save=SAVE, say=lambda _: None, **options)
+    predict_files(source, files, out, save=SAVE, **options)
     return out
 
 
@@ -158,8 +159,9 @@ class Loaded:
 
 def test_a_served_ensemble_predicts_the_same_files(saved, predicted, cells, tmp_path, monkeypatch):
     monkeypatch.setattr(remote, "Client", lambda *_, **__: Loaded(saved))
-    files, lines = [cells / "images" / "c3.tif"], []
-    remote.predict_files_on_server("here", files, tmp_path, save=SAVE, say=lines.append)
+    files = [cells / "images" / "c3.tif"]
+    with logged() as lines:
+        remote.predict_files_on_server("here", files, tmp_path, save=SAVE)
     assert lines[0] == RULE.describe()
     np.testing.assert_allclose(probabilities(tmp_path), probabilities(predicted), atol=1e-5)
     assert (labels(tmp_path) == labels(predicted)).mean() > 0.999
@@ -180,9 +182,10 @@ def test_a_tflite_file_predicts_the_same_files(ensemble, predicted, cells, tmp_p
 @pytest.mark.parametrize("mode", ["float16", "int8"])
 def test_a_smaller_tflite_file_predicts_nearly_the_same(ensemble, predicted, cells, tmp_path, mode):
     """int8 with tiles of the images of all folds."""
-    path, lines = tmp_path / "cells.tflite", []
+    path = tmp_path / "cells.tflite"
     options = {"quantize": mode, "int8_io": mode == "int8"}
-    export_tflite(ensemble, path, tile_size=60, say=lines.append, **options)
+    with logged() as lines:
+        export_tflite(ensemble, path, tile_size=60, **options)
     assert "difference from the ensemble on c0.tif" in lines[0]
     measure, tolerance = ALLOWED[mode]
     answer, expected = probabilities(predict(path, cells, tmp_path)), probabilities(predicted)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner
+from logs import logged
 
 from keras_unet.cli import main
 from keras_unet.data.samples import read_samples
@@ -122,8 +123,8 @@ def cache(tmp_path):
 
 
 def fetch(name, out, cache, **how):
-    lines = []
-    folder = fetch_dataset(name, out, cache=cache, say=lines.append, **how)
+    with logged() as lines:
+        folder = fetch_dataset(name, out, cache=cache, **how)
     return folder, lines
 
 
@@ -136,7 +137,7 @@ def files_in(folder):
 def refused(name, out, cache, error=ValueError):
     """The message of a refusal, which is one line and leaves nothing."""
     with pytest.raises(error) as caught:
-        fetch_dataset(name, out, cache=cache, say=lambda _: None)
+        fetch_dataset(name, out, cache=cache)
     assert "\n" not in str(caught.value)
     assert not out.exists()
     assert not list(out.parent.glob(".*"))

@@ -22,7 +22,7 @@ TINY = {"depth": 1, "base_filters": 2, "tile": 60, "precision": "float32"}
 def ensemble(cells, tmp_path_factory):
     """Two folds of two images each; not to be written to."""
     folder = tmp_path_factory.mktemp("folds") / "ensemble"
-    train_folds(cells, folder, TrainingOptions(steps=2, **TINY), 2, say=lambda _: None)
+    train_folds(cells, folder, TrainingOptions(steps=2, **TINY), 2)
     return folder
 
 
@@ -49,7 +49,7 @@ def test_minutes_are_those_of_all_folds(cells, tmp_path):
 
     options = TrainingOptions(max_minutes=3, **TINY)
     with pytest.raises(EnoughError, match=r"1\.0"):
-        train_folds(cells, tmp_path / "new", options, 3, on_start=stop, say=lambda _: None)
+        train_folds(cells, tmp_path / "new", options, 3, on_start=stop)
 
 
 class EnoughError(Exception):
@@ -66,9 +66,9 @@ def test_interrupted_folds_are_gone_on_with(cells, ensemble, tmp_path):
 
     folder = tmp_path / "ensemble"
     options = TrainingOptions(steps=2, **TINY)
-    runs = train_folds(cells, folder, options, 2, on_step=stop, say=lambda _: None)
+    runs = train_folds(cells, folder, options, 2, on_step=stop)
     assert [run.record["outcome"]["complete"] for run in runs] == [True, False]
-    runs = resume_folds(cells, folder, say=lambda _: None)
+    runs = resume_folds(cells, folder)
     assert [run.record["outcome"]["steps"] for run in runs] == [2, 2]
     for one, other in zip(Ensemble.load(folder).folds, Ensemble.load(ensemble).folds, strict=True):
         assert (one / "last.keras").stat().st_size == (other / "last.keras").stat().st_size
@@ -83,11 +83,10 @@ def test_the_rule_is_chosen_when_all_folds_are_trained(ensemble):
 
 def test_an_ensemble_predicts_the_mean_of_its_folds(cells, ensemble, tmp_path):
     files, save = [cells / "images" / "c0.tif"], ["instances", "probabilities"]
-    say = {"say": lambda _: None}
-    predict_files(ensemble, files, tmp_path / "all", save=save, **say)
+    predict_files(ensemble, files, tmp_path / "all", save=save)
     folds = Ensemble.load(ensemble).folds
     for fold in folds:
-        predict_files(fold, files, tmp_path / fold.name, save=save, **say)
+        predict_files(fold, files, tmp_path / fold.name, save=save)
     together, *each = (
         tifffile.imread(tmp_path / name / "c0_probabilities.tif")
         for name in ("all", *(fold.name for fold in folds))
@@ -106,7 +105,7 @@ def test_an_ensemble_that_is_not_trained_to_its_end_does_not_predict(cells, ense
 def test_a_fold_that_was_never_begun_is_trained(cells, ensemble, tmp_path):
     folder = shutil.copytree(ensemble, tmp_path / "ensemble")
     shutil.rmtree(folder / "fold-2")
-    runs = resume_folds(cells, folder, say=lambda _: None)
+    runs = resume_folds(cells, folder)
     assert [run.folder.name for run in runs] == ["fold-1", "fold-2"]
 
 

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from logs import logged
 from scipy import ndimage
 
 from keras_unet.architecture import Architecture
@@ -49,10 +50,10 @@ class Device:
 def test_a_tile_that_memory_does_not_hold_is_halved_until_it_does(
     model, network, image, symmetries
 ):
-    device, said = Device(model, largest=60), []
-    halving = Halving(said.append)
+    device, halving = Device(model, largest=60), Halving()
     given = {"architecture": network, "symmetries": symmetries}
-    found = predict_image(halving.around(device, network), image, **given)
+    with logged() as said:
+        found = predict_image(halving.around(device, network), image, **given)
     small = predict_image(model, image, tile_size=halving.largest, **given)
     np.testing.assert_allclose(found, small, atol=1e-5)
     np.testing.assert_allclose(found, predict_image(model, image, **given), atol=1e-5)
@@ -65,12 +66,11 @@ def test_a_tile_that_memory_does_not_hold_is_halved_until_it_does(
 
 
 def test_the_smaller_tile_is_kept_for_other_images_and_networks(model, network, image):
-    said = []
-    halving = Halving(said.append)
+    halving, other = Halving(), Device(model, 10**6)
     predict_image(halving.around(Device(model, 60), network), image, architecture=network)
-    before, other = len(said), Device(model, 10**6)
-    predict_image(halving.around(other, network), image, architecture=network)
-    assert len(said) == before
+    with logged() as said:
+        predict_image(halving.around(other, network), image, architecture=network)
+    assert not said
     assert max(map(max, other.sizes)) == halving.largest
 
 
@@ -86,14 +86,14 @@ def test_a_tile_that_fits_is_given_as_it_is(model, network, image):
 def test_a_tile_need_not_be_square(model, network, image):
     device = Device(model, largest=99)
     narrow = image[:, :40]
-    around = Halving(lambda _: None).around(device, network)
+    around = Halving().around(device, network)
     found = predict_image(around, narrow, architecture=network)
     np.testing.assert_allclose(found, predict_image(model, narrow, architecture=network), atol=1e-5)
 
 
 def test_a_given_tile_is_halved_too(model, network, image):
     device = Device(model, largest=99)
-    around = Halving(lambda _: None).around(device, network)
+    around = Halving().around(device, network)
     given = {"tile_size": network.fitting_size(120), "architecture": network}
     found = predict_image(around, image, **given)
     np.testing.assert_allclose(found, predict_image(model, image, **given), atol=1e-5)
@@ -101,9 +101,12 @@ def test_a_given_tile_is_halved_too(model, network, image):
 
 
 def test_memory_that_does_not_hold_the_smallest_tile_ends_it_in_one_line(image):
-    device, said = Device(None, largest=0), []
-    around = Halving(said.append).around(device, NETWORK)
-    with pytest.raises(OSError, match=r"hold a tile of 18 x 18.*--base-filters$") as caught:
+    device = Device(None, largest=0)
+    around = Halving().around(device, NETWORK)
+    with (
+        logged() as said,
+        pytest.raises(OSError, match=r"hold a tile of 18 x 18.*--base-filters$") as caught,
+    ):
         predict_image(around, image, architecture=NETWORK)
     assert "\n" not in str(caught.value)
     assert len(said) == 4  # by 84, 42, 22 and 18
@@ -116,7 +119,7 @@ def test_python_says_so_in_its_own_way(image):
             raise MemoryError
         return np.zeros((1, tile.shape[1] - 16, tile.shape[2] - 16, 2))
 
-    around = Halving(lambda _: None).around(python, NETWORK)
+    around = Halving().around(python, NETWORK)
     found = predict_image(around, image, architecture=NETWORK)
     np.testing.assert_array_equal(found, 0.5)
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner
+from logs import logged
 from PIL import Image
 
 from keras_unet.cli import main
@@ -45,9 +46,9 @@ def montages(monkeypatch):
 @pytest.fixture(scope="module")
 def inspected(cells, tmp_path_factory):
     """An inspection of the cells, and what was said."""
-    said = []
     out = tmp_path_factory.mktemp("inspected") / "out"
-    return inspect_folder(cells, out, OPTIONS, say=said.append), said
+    with logged() as said:
+        return inspect_folder(cells, out, OPTIONS), said
 
 
 def test_pictures_and_words(inspected):
@@ -72,8 +73,8 @@ def test_nothing_else_is_left(inspected):
 
 def test_it_sees_what_train_sees(inspected, cells, tmp_path):
     found, said = inspected
-    trained = []
-    run = train_folder(cells, tmp_path / "run", OPTIONS, say=trained.append)
+    with logged() as trained:
+        run = train_folder(cells, tmp_path / "run", OPTIONS)
     assert run.architecture == found.network
     assert run.record["options"] == found.options.to_dict() | {"validation": ("c3",)}
     assert run.record["data"]["fingerprint"]["cells"] == found.seen.cells
@@ -82,7 +83,7 @@ def test_it_sees_what_train_sees(inspected, cells, tmp_path):
 
 
 def test_the_tiles_are_those_that_a_training_begins_with(cells, tmp_path, montages):
-    found = inspect_folder(cells, tmp_path / "out", OPTIONS, say=lambda _: None)
+    found = inspect_folder(cells, tmp_path / "out", OPTIONS)
     samples = read_samples(cells)
     targets = [Target.of(one, samples.scheme) for one in Parts.of(samples, OPTIONS).training]
     weights = weight_maps(tmp_path, targets, 2, found.options)
@@ -99,7 +100,7 @@ def test_the_tiles_are_those_that_a_training_begins_with(cells, tmp_path, montag
 def test_the_seed_and_the_amplitude_count(cells, tmp_path, montages):
     drawn = []
     for options in (OPTIONS, replace(OPTIONS, seed=1), replace(OPTIONS, amplitude=0.0)):
-        inspect_folder(cells, tmp_path / "out", options, say=lambda _: None)
+        inspect_folder(cells, tmp_path / "out", options)
         drawn.append(montages["tile"][0][0])
     assert not np.array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
@@ -108,14 +109,14 @@ def test_the_seed_and_the_amplitude_count(cells, tmp_path, montages):
 def test_no_border_weight_is_seen_in_the_weight_map(cells, tmp_path, montages):
     for weight, values in ((10.0, 3), (0.0, 2)):
         options = replace(OPTIONS, border_weight=weight)
-        inspect_folder(cells, tmp_path / "out", options, say=lambda _: None)
+        inspect_folder(cells, tmp_path / "out", options)
         colours = np.unique(montages["image"][0][2].reshape(-1, 3), axis=0)
         assert (len(colours) >= 3) == (values == 3)
 
 
 def test_without_a_margin_there_is_no_line(cells, tmp_path, montages):
     options = replace(OPTIONS, padding="same", tile=64)
-    inspect_folder(cells, tmp_path / "out", options, say=lambda _: None)
+    inspect_folder(cells, tmp_path / "out", options)
     row = montages["tile"][0]
     assert row[0].shape == row[1].shape == (64, 64, 3)
     assert not (row[0] == ONLY_REFERENCE).all(axis=2).any()
@@ -129,27 +130,27 @@ def test_of_many_images_some_from_first_to_last_are_drawn():
 def test_what_is_odd_is_told_and_recorded(data, tmp_path):
     shutil.copy(data / "images" / "c0.tif", data / "images" / "c3.tif")
     tifffile.imwrite(data / "images" / "lonely.tif", np.zeros((9, 9), np.uint8))
-    said = []
-    found = inspect_folder(data, tmp_path / "out", OPTIONS, say=said.append)
+    with logged() as said:
+        found = inspect_folder(data, tmp_path / "out", OPTIONS)
     assert [line for line in said if line.startswith("Warning: ")] == [
         f"Warning: {line}" for line in found.warnings
     ]
     assert "images/lonely.tif" in found.warnings[0]
     assert "c0 = c3); one is trained on and another held out" in found.warnings[1]
-    run = train_folder(data, tmp_path / "run", OPTIONS, say=said.append)
+    run = train_folder(data, tmp_path / "run", OPTIONS)
     assert run.record["data"]["warnings"] == found.warnings
 
 
 def test_older_pictures_are_replaced_and_other_files_are_safe(cells, tmp_path):
     out = tmp_path / "out"
-    inspect_folder(cells, out, OPTIONS, say=lambda _: None)
-    inspect_folder(cells, out, OPTIONS, say=lambda _: None)
+    inspect_folder(cells, out, OPTIONS)
+    inspect_folder(cells, out, OPTIONS)
     shutil.copytree(out, tmp_path / "other")
     (out / "mine.txt").touch()
     (tmp_path / "other" / "tiles.png").write_text("mine")
     for folder in (out, tmp_path / "other"):
         with pytest.raises(FileExistsError, match=r"expected a new or empty folder for the pict"):
-            inspect_folder(cells, folder, OPTIONS, say=lambda _: None)
+            inspect_folder(cells, folder, OPTIONS)
 
 
 def invoke(*arguments):

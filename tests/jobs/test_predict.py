@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from logs import logged
 
 from keras_unet.data.images import read_planes
 from keras_unet.instances import label_instances
@@ -21,7 +22,7 @@ def grey(path, shape=(40, 50), dtype=np.uint16, **options):
 
 
 def predict(*arguments, **options):
-    return predict_files(*arguments, **{"say": lambda _: None} | options)
+    return predict_files(*arguments, **options)
 
 
 def contents(folder):
@@ -88,9 +89,10 @@ RULES = {
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_numbers_of_the_rule_can_be_replaced(trained, cells, tmp_path, rule):
-    image, said = cells / "images" / "c3.tif", []
+    image = cells / "images" / "c3.tif"
     outputs = {"save": ["instances", "probabilities"]}
-    path, soft = predict(trained, [image], tmp_path, rule=rule, say=said.append, **outputs)
+    with logged() as said:
+        path, soft = predict(trained, [image], tmp_path, rule=rule, **outputs)
     asked = replace(Run.load(trained).rule, **rule)
     expected = label_instances(np.clip(1 - tifffile.imread(soft)[0], 0, 1), asked)
     np.testing.assert_array_equal(tifffile.imread(path), expected)
@@ -133,9 +135,10 @@ def test_a_folder_stands_for_the_images_in_it(trained, tmp_path):
         grey(tmp_path / "images" / name)
     (tmp_path / "images" / "notes.txt").write_text("no image")
     (tmp_path / "images" / "other").mkdir()
-    done, said = [], []
-    told = {"on_file": done.append, "say": said.append}
-    written = predict(trained, [tmp_path / "images"], tmp_path / "out", **told)
+    done = []
+    with logged() as said:
+        folders = [tmp_path / "images"], tmp_path / "out"
+        written = predict(trained, *folders, on_file=done.append)
     assert said[0] == "2 files in images not read: notes.txt (not an image), other (a folder)"
     assert [path.name for path in done] == ["a.ome.tif", "b.tif"]
     assert [path.name for path in written] == ["a.tif", "b.tif"]
@@ -171,16 +174,16 @@ def test_one_class_everywhere_is_said(trained, tmp_path, monkeypatch):
         return np.eye(architecture.classes, dtype=np.float32)[np.zeros(image.shape[:2], int)]
 
     monkeypatch.setattr("keras_unet.jobs.networks.predict_image", background)
-    said = []
-    predict(trained, [grey(tmp_path / "a.tif")], tmp_path / "out", say=said.append)
+    with logged() as said:
+        predict(trained, [grey(tmp_path / "a.tif")], tmp_path / "out")
     assert said[0] == Run.load(trained).rule.describe()
     assert said[1].startswith("Warning: every pixel of every image is predicted as class 0 (backg")
     assert len(said) == 2
 
 
 def test_two_classes_are_nothing_to_say(trained, cells, tmp_path):
-    said = []
-    predict(trained, [cells / "images"], tmp_path / "out", save=["classes"], say=said.append)
+    with logged() as said:
+        predict(trained, [cells / "images"], tmp_path / "out", save=["classes"])
     assert said == []
 
 
@@ -390,11 +393,12 @@ def test_zarr_is_not_held_in_memory(trained, tmp_path, storage):
 
 def test_large_images_are_streamed_unless_asked_not_to(trained, tmp_path, monkeypatch):
     monkeypatch.setattr("keras_unet.data.large.LARGE", 1_000)
-    said, image = [], grey(tmp_path / "a.tif")
-    predict(trained, [image], tmp_path / "a", say=said.append)
+    image = grey(tmp_path / "a.tif")
+    with logged() as said:
+        predict(trained, [image], tmp_path / "a")
     assert "a.tif: read, predicted and written by parts" in said
-    said.clear()
-    predict(trained, [image], tmp_path / "b", say=said.append, storage=Storage(stream=False))
+    with logged() as said:
+        predict(trained, [image], tmp_path / "b", storage=Storage(stream=False))
     assert "a.tif: read, predicted and written by parts" not in said
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner
+from logs import logged
 
 from keras_unet.cli import main
 from keras_unet.jobs import folds
@@ -47,8 +48,8 @@ def weights(folder):
 
 def test_a_repeated_run_has_the_same_history_and_weights(trained, cells, tmp_path):
     """The session's run was trained in this process or another, 40 steps ago."""
-    said = []
-    run = train_folder(cells, tmp_path / "again", like=trained, say=said.append)
+    with logged() as said:
+        run = train_folder(cells, tmp_path / "again", like=trained)
     before = Run.load(trained)
     assert history(run.folder) == history(trained)
     again, first = weights(run.folder), weights(trained)
@@ -68,8 +69,8 @@ def test_nothing_is_left_to_the_data_the_clock_or_the_machine(pattern):
             max_minutes=5, steps=None, epochs=None, validation=0.25, precision="auto"
         ),
     )
-    said = []
-    options = repeated_options(Run.load(pattern), said.append)
+    with logged() as said:
+        options = repeated_options(Run.load(pattern))
     assert (options.steps, options.epochs, options.max_minutes) == (40, None, None)
     assert options.validation == ("c3",)
     assert options.precision == "float32"
@@ -79,7 +80,7 @@ def test_nothing_is_left_to_the_data_the_clock_or_the_machine(pattern):
 
 def test_a_length_in_epochs_stays_one(pattern):
     edited(pattern, lambda record: record["options"].update(steps=None, epochs=1.5))
-    assert repeated_options(Run.load(pattern), print).epochs == 1.5
+    assert repeated_options(Run.load(pattern)).epochs == 1.5
 
 
 def test_an_interrupted_run_is_not_repeated(pattern):
@@ -99,14 +100,14 @@ def test_other_data_are_refused_before_anything_is_written(trained, cells, tmp_p
     image[0, 0] += 1
     tifffile.imwrite(data / "images" / "c1.tif", image)
     with pytest.raises(ValueError, match=r"expected the images and labels.*\(changed: c1\)"):
-        train_folder(data, tmp_path / "again", like=trained, say=lambda _: None)
+        train_folder(data, tmp_path / "again", like=trained)
     assert not (tmp_path / "again").exists()
 
 
 def test_other_versions_are_said_in_one_line(pattern):
     run = Run.load(pattern)
-    said = []
-    warn_of_differences(run, said.append)
+    with logged() as said:
+        warn_of_differences(run)
     assert said == []
 
     def age(record):
@@ -114,7 +115,8 @@ def test_other_versions_are_said_in_one_line(pattern):
         record["machine"]["processor"] = "abacus"
         del record["versions"]["keras"]  # as in older runs, of which nothing is said
 
-    warn_of_differences(Run.load(edited(pattern, age)), said.append)
+    with logged() as said:
+        warn_of_differences(Run.load(edited(pattern, age)))
     (line,) = said
     assert f"numpy 1.0, now {np.__version__}; processor abacus, now " in line
     assert "keras " not in line
@@ -137,7 +139,7 @@ def test_an_ensemble_is_repeated_fold_by_fold(ensemble, cells, tmp_path, monkeyp
     trained = []
 
     monkeypatch.setattr(folds, "_train_missing", lambda *given: trained.append(given[1].folder))
-    folds.repeat_folds(cells, tmp_path / "again", ensemble, say=lambda _: None)
+    folds.repeat_folds(cells, tmp_path / "again", ensemble)
     assert trained == [tmp_path / "again"]
     again, before = (folds.Ensemble.load(one) for one in (tmp_path / "again", ensemble))
     assert (again.held_out, again.options) == (before.held_out, before.options)
@@ -159,4 +161,4 @@ def test_options_beside_those_of_the_pattern_are_of_no_account(pattern, cells, t
     """`train_folder` takes options or a pattern; the command line refuses both."""
     edited(pattern, lambda record: record["data"]["digests"].update(c0="?"))
     with pytest.raises(ValueError, match="changed: c0"):
-        train_folder(cells, tmp_path / "a", TrainingOptions(steps=9), like=pattern, say=print)
+        train_folder(cells, tmp_path / "a", TrainingOptions(steps=9), like=pattern)

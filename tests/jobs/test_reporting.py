@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner
+from logs import logged
 
 from keras_unet.cli import main
 from keras_unet.ensembles import Ensemble
@@ -48,7 +49,7 @@ def test_training_leaves_a_report(trained):
 def test_the_same_report_is_written_later(run):
     before = (run / "report.html").read_text(encoding="utf-8")
     (run / "report.html").unlink()
-    out = report_run(run, say=lambda _: None)
+    out = report_run(run)
     assert out == run / "report.html"
     numbers = r"<td>[\d.,-]+</td>"
     assert re.findall(numbers, out.read_text(encoding="utf-8")) == re.findall(numbers, before)
@@ -57,8 +58,8 @@ def test_the_same_report_is_written_later(run):
 
 def test_without_the_images_the_report_says_so(run, tmp_path):
     change(run, folder=str(tmp_path / "gone"))
-    said = []
-    out = report_run(run, tmp_path / "new" / "a.html", say=said.append)
+    with logged() as said:
+        out = report_run(run, tmp_path / "new" / "a.html")
     assert sections(out) == SECTIONS[3:]
     (line,) = said
     assert line.startswith(f"Warning: {tmp_path / 'gone'}: the images of the run are not there;")
@@ -67,14 +68,14 @@ def test_without_the_images_the_report_says_so(run, tmp_path):
 
 def test_images_that_have_moved_are_named(run, cells, tmp_path):
     change(run, folder=str(tmp_path / "gone"))
-    assert sections(report_run(run, data=cells, say=lambda _: None)) == SECTIONS
+    assert sections(report_run(run, data=cells)) == SECTIONS
 
 
 def test_other_images_are_refused(run, cells, tmp_path):
     data = shutil.copytree(cells, tmp_path / "data")
     tifffile.imwrite(data / "images" / "c3.tif", np.zeros((96, 96), np.uint8))
     with pytest.raises(ValueError, match=r"data: expected the images and labels that .* --data"):
-        report_run(run, data=data, say=lambda _: None)
+        report_run(run, data=data)
 
 
 def test_a_name_with_markup_is_text(run, cells, tmp_path):
@@ -84,16 +85,16 @@ def test_a_name_with_markup_is_text(run, cells, tmp_path):
     digests = Run.load(run).record["data"]["digests"]
     digests["<b>"] = digests.pop("c3")
     change(run, digests=digests, validation=["<b>"])
-    text = report_run(run, data=data, say=lambda _: None).read_text(encoding="utf-8")
+    text = report_run(run, data=data).read_text(encoding="utf-8")
     assert "<b>" not in text
     assert '<option value="0">&lt;b&gt;</option>' in text
 
 
 def test_warnings_of_the_training_are_shown(run):
     change(run, warnings=["images are there more than once (a = b)"])
-    assert "<li>images are there more than once (a = b)</li>" in report_run(
-        run, say=lambda _: None
-    ).read_text(encoding="utf-8")
+    assert "<li>images are there more than once (a = b)</li>" in report_run(run).read_text(
+        encoding="utf-8"
+    )
 
 
 def test_the_command_makes_the_same_run_again(trained):
@@ -117,7 +118,7 @@ def test_one_class_alone_and_none_held_out_make_a_report_too(cells, tmp_path):
     options = TrainingOptions(
         steps=2, depth=1, base_filters=2, tile=60, validation=0, precision="float32"
     )
-    run = train_folder(data, tmp_path / "run", options, say=lambda _: None)
+    run = train_folder(data, tmp_path / "run", options)
     out = run.folder / "report.html"
     assert sections(out) == [name for name in SECTIONS if name != "cells"]
     assert "as none was held out" in out.read_text(encoding="utf-8")
@@ -128,7 +129,7 @@ def test_a_run_that_was_interrupted_can_be_gone_on_with(run):
     record = json.loads((run / "run.json").read_text())
     record["record"]["outcome"]["complete"] = False
     (run / "run.json").write_text(json.dumps(record))
-    text = report_run(run, say=lambda _: None).read_text(encoding="utf-8")
+    text = report_run(run).read_text(encoding="utf-8")
     assert "--resume" in text
     assert "It was interrupted" in text
 
@@ -137,7 +138,7 @@ def test_old_records_without_a_fingerprint_make_a_report(run):
     record = json.loads((run / "run.json").read_text())
     del record["record"]["data"]["fingerprint"], record["record"]["data"]["warnings"]
     (run / "run.json").write_text(json.dumps(record))
-    assert sections(report_run(run, say=lambda _: None)) == SECTIONS
+    assert sections(report_run(run)) == SECTIONS
 
 
 def invoke(*arguments):

@@ -13,6 +13,7 @@ import tifffile
 import zarr
 from click.testing import CliRunner
 from distributed import KilledWorker
+from logs import logged
 
 from keras_unet.cli import main
 from keras_unet.ensembles import Ensemble
@@ -30,7 +31,7 @@ SAVE = ("instances", "probabilities")
 @pytest.fixture(scope="module")
 def client():
     """Asks a local cluster of three processes, whose scheduler is in this one."""
-    with Cluster(workers=3).connected(lambda _: None) as client:
+    with Cluster(workers=3).connected() as client:
         yield client
 
 
@@ -63,19 +64,13 @@ def ensemble(trained, tmp_path):
     return folder
 
 
-def silent(*_):
-    pass
-
-
 def in_one_process(run, files, out, **options):
     storage = Storage(stream=True)
-    return predict_files(
-        run, files, out, tile_size=60, save=SAVE, storage=storage, say=silent, **options
-    )
+    return predict_files(run, files, out, tile_size=60, save=SAVE, storage=storage, **options)
 
 
-def spread(run, files, out, cluster, say=silent, **options):
-    return spread_files(run, files, out, cluster, tile_size=60, save=SAVE, say=say, **options)
+def spread(run, files, out, cluster, **options):
+    return spread_files(run, files, out, cluster, tile_size=60, save=SAVE, **options)
 
 
 def contents(paths):
@@ -140,7 +135,7 @@ def parts_of(out):
 
 def test_what_was_interrupted_goes_on(cluster, trained, image, tmp_path, monkeypatch):
     monkeypatch.setattr(spreading, "TILES", 2)
-    out, said = tmp_path / "out", []
+    out = tmp_path / "out"
     with interrupted(after=5) as press:
         spread(trained, [image], out, cluster, on_tiles=press)
     folder, listed = parts_of(out)
@@ -152,13 +147,14 @@ def test_what_was_interrupted_goes_on(cluster, trained, image, tmp_path, monkeyp
     (folder / damaged).write_bytes(b"x" + whole[1:])
     times = {name: (folder / name).stat().st_mtime_ns for name in kept}
 
-    with interrupted(after=99) as press:
-        spread(trained, [image], out, cluster, said.append, on_tiles=press)
+    with interrupted(after=99) as press, logged() as said:
+        spread(trained, [image], out, cluster, on_tiles=press)
     assert "a.tif: 4 of 18 parts are kept of an earlier prediction, 1 damaged" in said
     assert times == {name: (folder / name).stat().st_mtime_ns for name in kept}
     assert (folder / damaged).read_bytes() == whole
 
-    written = spread(trained, [image], out, cluster, said.append, on_tiles=pytest.fail)
+    with logged() as said:
+        written = spread(trained, [image], out, cluster, on_tiles=pytest.fail)
     assert "a.tif: 18 of 18 parts are kept of an earlier prediction" in said
     in_one = in_one_process(trained, [image], tmp_path / "whole")
     assert contents(written) == contents(in_one)
@@ -184,8 +180,8 @@ def test_an_ensemble_a_stack_and_zarr(client, cluster, ensemble, cells, tmp_path
     planes = [tifffile.imread(cells / "images" / f"c{one}.tif") for one in range(2)]
     path = tmp_path / "a.zarr"
     zarr.create_array(path, data=np.stack(planes), chunks=(1, 50, 50))
-    said = []
-    written = spread(ensemble, [path], tmp_path / "out", cluster, said.append)
+    with logged() as said:
+        written = spread(ensemble, [path], tmp_path / "out", cluster)
     assert contents(written) == contents(in_one_process(ensemble, [path], tmp_path / "whole"))
     assert [one.name for one in written] == ["a.ome.zarr", "a_probabilities.ome.zarr"]
     assert any(line.startswith("Dask dashboard: http://127.0.0.1:") for line in said)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from logs import logged
 from scipy import ndimage
 
 from keras_unet.architecture import Architecture
@@ -69,9 +70,8 @@ def predicted(
     """Predicts a file by parts, and its planes, `(planes, height, width)`, in memory."""
     order = Order.of(members[0][0], [path], out, save, None, form)
     out.mkdir(exist_ok=True)
-    said = []
     source = Here(members, 60, symmetries, on_tiles)
-    made = Streaming(order, source, said.append).make(path, measure(members[0][0], path))
+    made = Streaming(order, source).make(path, measure(members[0][0], path))
     planes = []
     for plane in image:
         scores = [
@@ -178,9 +178,9 @@ def test_places_that_ome_zarr_has_no_room_for_are_said(tmp_path):
     for form in ("tiff", "ome-zarr"):
         order = Order.of(run, [path], tmp_path / form, ["classes"], None, form)
         (tmp_path / form).mkdir()
-        lines = said[form] = []
         source = Here([(run, network(0.3))], 60, False, unwatched)
-        (written,) = Streaming(order, source, lines.append).make(path, measure(run, path)).files
+        with logged() as said[form]:
+            (written,) = Streaming(order, source).make(path, measure(run, path)).files
     (image,) = zarr.open_group(written).attrs["ome"]["multiscales"]
     assert image["datasets"][0]["coordinateTransformations"] == [
         {"type": "scale", "scale": [1.0, 0.5, 0.5]},

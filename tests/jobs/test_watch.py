@@ -84,7 +84,7 @@ def test_collapse_is_said_in_words():
     truth = np.array([0, 1, 2], np.uint8)
     said = collapse(truth, np.full(3, 1, np.uint8))
     assert said is not None
-    assert said.startswith("Warning: the network has collapsed to one class")
+    assert said.startswith("the network has collapsed to one class")
     assert "class 1, but the labels hold 3 classes" in said
     assert "--learning-rate" in said
     assert "\n" not in said

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner
+from logs import logged
 from PIL import Image
 
 from keras_unet.cli import main
@@ -22,7 +23,7 @@ SAVE = ("instances", "classes", "probabilities")
 
 
 def quiet(job, *arguments, **options):
-    return job(*arguments, **{"say": lambda _: None} | options)
+    return job(*arguments, **options)
 
 
 @pytest.fixture
@@ -49,9 +50,10 @@ def contents(folder):
 
 
 def test_all_outputs_are_those_of_the_run(served, transport, trained, images, tmp_path):
-    address, done, said = served.address(transport, "1"), [], []
-    options = {"save": SAVE, "on_file": done.append, "say": said.append}
-    written = predict_files_on_server(address, [images], tmp_path / "server", **options)
+    address, done = served.address(transport, "1"), []
+    options = {"save": SAVE, "on_file": done.append}
+    with logged() as said:
+        written = predict_files_on_server(address, [images], tmp_path / "server", **options)
     local = quiet(predict_files, trained, [images], tmp_path / "local", save=SAVE)
     assert [path.name for path in written] == [path.name for path in local]
     assert done == sorted(images.iterdir())

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -81,8 +82,8 @@ def ask(monkeypatch, told):
 
 
 def test_the_result_is_told_last(ask, told):
-    def job(news, *, size):
-        news.say("at work")
+    def job(_news, *, size):
+        logging.getLogger("keras_unet").info("at work")
         return {"twice": 2 * size}
 
     ask({"job": "double", "size": 4}, double=job)
@@ -100,12 +101,12 @@ def test_an_error_is_told_in_one_line(ask, told, error):
 
 def test_the_end_of_the_input_interrupts_it(tmp_path):
     program = (
-        "import time\n"
+        "import logging, time\n"
         "from keras_unet.viewer import child\n"
         "def wait(news):\n"
         "    print('lost')\n"
         "    try:\n"
-        "        news.say('waiting')\n"
+        "        logging.getLogger('keras_unet').info('waiting')\n"
         "        for _ in range(1200):\n"
         "            time.sleep(0.1)\n"
         "    except KeyboardInterrupt:\n"
