@@ -114,11 +114,11 @@ show(
 losses = []
 
 
-def watch(now):
-    """Keeps the loss of every step, and tells of some."""
-    losses.append(now.loss)
-    if now.step % 200 == 0:
-        print(f"step {now.step} of {steps}: loss {np.mean(losses[-100:]):.3f}")
+def watch(step, logs):
+    """Keeps the loss of every step, and prints some."""
+    losses.append(logs["loss"])
+    if (step + 1) % 200 == 0:
+        print(f"step {step + 1} of {steps}: loss {np.mean(losses[-100:]):.3f}")
 
 
 _ = train(
@@ -126,7 +126,7 @@ _ = train(
     lambda step: build_dataset(images, architecture, tile_size=tile_size, first=step),
     TrainingPlan(steps=steps),
     folder=folder,
-    on_step=watch,
+    callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=watch)],
 )
 
 # %%

@@ -135,12 +135,15 @@ learned = [
     for image, classes in zip(images[:-held_out], labels[:-held_out], strict=True)
 ]
 losses = []
+watch = keras.callbacks.LambdaCallback(
+    on_train_batch_end=lambda _, logs: losses.append(logs["loss"])
+)
 _ = train(
     model,
     lambda step: build_dataset(learned, architecture, tile_size=tile_size, first=step),
     TrainingPlan(steps=steps),
     folder=folder,
-    on_step=lambda now: losses.append(now.loss),
+    callbacks=[watch],
 )
 print(
     f"loss of the first steps {np.mean(losses[:50]):.2f}, of the last {np.mean(losses[-50:]):.2f}"

@@ -121,7 +121,7 @@ def predict_command(
     """
     asked = _prediction(choices)
     spread = {"--dask": dask, "--workers": workers}
-    with progress_shown(quiet=quiet) as shown:
+    with progress_shown(quiet=quiet):
         if server is not None:
             _refuse(
                 {"--tile": tile, "--precision": precision}, "chosen when the model was exported"
@@ -135,7 +135,7 @@ def predict_command(
             _refuse({"--timeout": timeout}, "of no effect without --server")
             if len(paths) == 1:
                 raise click.UsageError("Missing argument 'FILES...'.", click.get_current_context())
-            asked |= {"tile_size": tile, "precision": precision, "on_tiles": shown.on_tiles}
+            asked |= {"tile_size": tile, "precision": precision}
             if dask is not None or workers is not None:
                 _refuse({"--in-memory": stream is False or None}, "Dask predicts by parts")
                 job = import_quietly("keras_unet.jobs.spreading")
@@ -145,7 +145,7 @@ def predict_command(
                 job = import_quietly("keras_unet.jobs.predict")
                 storage = job.Storage(form, stream)
                 predict = partial(job.predict_files, paths[0], paths[1:], storage=storage)
-        written = predict(**asked, on_file=lambda path: _log.info(str(path)))
+        written = predict(**asked)
         _log.info(f"{len(written)} files written to {asked['out']}")
 
 
@@ -290,8 +290,8 @@ def data_command(name: str, out: Path | None, quiet: bool) -> None:
     """  # noqa: D301 - click takes this backspace for lines to be left as they are
     from keras_unet.jobs.fetching import fetch_dataset
 
-    with progress_shown(quiet=quiet) as shown:
-        folder = fetch_dataset(name, out or Path(name), on_bytes=shown.on_bytes)
+    with progress_shown(quiet=quiet):
+        folder = fetch_dataset(name, out or Path(name))
         _log.info(f"next: keras-unet inspect {shlex.quote(str(folder))}")
 
 

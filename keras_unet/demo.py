@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from keras_unet.jobs.folders import check_new
 from keras_unet.jobs.options import SettledOptions
 from keras_unet.jobs.predict import predict_files
 from keras_unet.jobs.train import train_folder
-from keras_unet.plan import Progress, TrainingPlan
 from keras_unet.report import (
     Picture,
     grey_picture,
@@ -44,8 +42,6 @@ def run_demo(
     steps: int = 1000,
     seed: int = 0,
     border_weight: float = 10.0,
-    on_start: Callable[[TrainingPlan], None] = lambda _: None,
-    on_step: Callable[[Progress], None] = lambda _: None,
 ) -> Evaluation:
     """Draws touching cells, trains, predicts pictures the network has not seen, and scores them.
 
@@ -55,8 +51,6 @@ def run_demo(
         steps: Training steps.
         seed: Decides the pictures and the training.
         border_weight: w0 of equation 2; 0 shows what the border weights are worth.
-        on_start: Called with the plan before the first batch.
-        on_step: Called after every batch.
 
     Returns:
         The scores on the held-out pictures.
@@ -81,7 +75,7 @@ def run_demo(
     _log.info(
         f"drew {TRAINING_IMAGES} pictures of touching cells to train on, {HELD_OUT_IMAGES} to test"
     )
-    train_folder(data, out / "run", options, on_start=on_start, on_step=on_step)
+    train_folder(data, out / "run", options)
     predict_files(out / "run", [held_out / "images"], out / "predictions")
     write_png(out / "demo.png", _picture(out, border_weight))
     return evaluate_folders(out / "predictions", held_out / "labels", json=out / "scores.json")

@@ -22,7 +22,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from math import isnan, nan
@@ -49,12 +49,12 @@ def train(
     plan: TrainingPlan,
     *,
     folder: PathLike,
-    validate: Callable[[Any], Validation] = lambda _: Validation(),
-    on_step: Callable[[Progress], None] = lambda _: None,
+    validate: Callable[[Any], Validation] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     resume: bool = False,
-    cluster: Cluster = ALONE,
+    cluster: Cluster | None = None,
     logged: Logged = PLAIN,
-) -> Progress:
+) -> TrainingHistory:
     """Trains a model and leaves `best.keras`, `last.keras` and `history.csv` in the run folder.
 
     Ctrl-C ends the training, and a validation under way: the last model and the checkpoint are
@@ -66,15 +66,21 @@ def train(
             `build_dataset` does with its argument `first`; of each batch this worker's part.
         plan: How long and how fast.
         folder: The run's folder, created where missing.
-        validate: Looks at the model and returns a score.
-        on_step: Called after every batch, and after the validation where one is due.
+        validate: Looks at the model and returns a score; None for none.
+        callbacks: Keras callbacks. A batch is a step, whose logs are the `learning_rate` and the
+            mean `loss` of the latest steps; an epoch is what lies between two validations, and its
+            logs are the row of `history.csv`.
+            Where several devices train, the model's weights are renewed at validations. A callback
+            that sets `model.stop_training` ends the training as Ctrl-C does.
         resume: Goes on from the folder's checkpoint.
-        cluster: What trains together. The chief writes to its folder; the others need none of its
-            files, nor `validate`, `on_step`, `say` and `resume`.
+        cluster: What trains together; None for this process alone.
+            The chief writes to its folder; the others need none of its
+            files, nor `validate`, `callbacks` and `resume`.
         logged: What TensorBoard shows besides curves and pictures.
 
     Returns:
-        The final progress.
+        The history: a list of values for each column of `history.csv`, one a validation, of all
+        sessions of the run; and the final progress.
 
     Raises:
         ConnectionError: If another worker is gone; the chief has written a checkpoint.
@@ -82,27 +88,27 @@ def train(
         OSError: If the folder cannot be written.
         ValueError: If the checkpoint is damaged or of another network, or the data set ends.
     """
+    cluster = cluster or ALONE
     team = _Team.of(cluster, model, plan, Path(folder), logged)
     shown = display() if cluster.is_chief else Lines(quiet=True)
     shown.on_start(plan)
     progress = team.begin(resume=resume)
     if not resume:
         team.write(team.files.curves.begin)
+    history, told = _history(model, plan, progress, callbacks)
     update = _update_function(team.replicas, team.optimizer, plan.clip_norm, cluster)
     stream = _endless(batches, progress.step)
     started = time.monotonic() - progress.seconds
     try:
-        while not plan.is_over(progress):
+        while not plan.is_over(progress) and not model.stop_training:
             if plan.is_due(progress):
-                if not progress.rows:  # so that no model is ever without a checkpoint
-                    with _uninterrupted():
-                        team.write(team.files.save_checkpoint, progress)
-                seen = team.look(validate)
+                seen = team.look(validate or _no_validation, progress)
                 with _uninterrupted():
                     seconds = cluster.told_number(time.monotonic() - started)
                     progress = _after_validation(plan, progress, seen, seconds)
                     team.write(team.files.record, progress, seen.picture)
                     team.describe(progress, seen)
+                told.on_epoch_end(len(progress.rows) - 1, dict(progress.rows[-1]))
             else:
                 rate = plan.rate(plan.progress(progress.step, progress.seconds))
                 with _uninterrupted():
@@ -112,8 +118,10 @@ def train(
                     progress = progress.after_step(loss, applied, rate, progress.seconds)
                     seconds = cluster.told_number(time.monotonic() - started)
                     progress = replace(progress, seconds=seconds)
+                told.on_train_batch_end(
+                    progress.step - 1, {"loss": progress.loss, "learning_rate": rate}
+                )
             if not plan.is_due(progress):
-                on_step(progress)
                 shown.on_step(progress)
     except KeyboardInterrupt:
         with _uninterrupted():
@@ -127,7 +135,47 @@ def train(
         team.write(team.files.save_last, progress)
     if plan.is_out_of_patience(progress):
         team.log(f"No better score in {progress.stale} validations: training ends here.")
-    return progress
+    told.on_train_end()
+    history.progress = progress
+    return history
+
+
+def _no_validation(_: Any) -> Validation:
+    return Validation()
+
+
+class TrainingHistory(keras.callbacks.History):  # type: ignore[misc]  # Keras is untyped
+    """Keras' history of a training, one value a validation.
+
+    Attributes:
+        progress: Where the training stands.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        """Takes up the validations of earlier sessions."""
+        super().__init__()
+        self.progress = progress
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begins with the validations that the run has had."""
+        super().on_train_begin(logs)
+        for epoch, row in enumerate(self.progress.rows):
+            self.on_epoch_end(epoch, dict(row))
+
+
+def _history(
+    model: Any,
+    plan: TrainingPlan,
+    progress: Progress,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> tuple[TrainingHistory, Any]:
+    """Begins the history, and the list of all callbacks."""
+    history = TrainingHistory(progress)
+    every = [history, *callbacks]
+    told = keras.callbacks.CallbackList(every, model=model, plan=plan, epochs=plan.validations)
+    model.stop_training = False
+    told.on_train_begin()
+    return history, told
 
 
 def training_step(
@@ -174,8 +222,11 @@ class _Team:
         part_dropouts(self.cluster, self.replicas)
         return Progress(**{**values, "rows": tuple(values["rows"])})
 
-    def look(self, validate: Callable[[Any], Validation]) -> Validation:
+    def look(self, validate: Callable[[Any], Validation], progress: Progress) -> Validation:
         """Looks at the model, and takes the chief's score."""
+        if not progress.rows:  # so that no model is ever without a checkpoint
+            with _uninterrupted():
+                self.write(self.files.save_checkpoint, progress)
         copy_numbers(self.replicas, self.model)
         seen = validate(self.model)
         score = self.cluster.told_number(nan if seen.score is None else seen.score)

@@ -92,7 +92,8 @@ class Watch:
 def run(folder: Path, plan: TrainingPlan = PLAN, **options: Any) -> tuple[Any, Progress, list[str]]:
     options = {"model": tiny_unet(), "batches": batches, **options}
     with logged() as said:
-        return options["model"], train(plan=plan, folder=folder, **options), said
+        history = train(plan=plan, folder=folder, **options)
+    return options["model"], history.progress, said
 
 
 def history(folder: Path) -> list[dict[str, str]]:
@@ -231,12 +232,40 @@ class TestTraining:
             step(tf.ones((1, size, size, 1)), tf.constant(y_true), 0.1)
         assert len(traces) <= 2
 
-    def test_progress_is_told_once_a_step_after_its_validation(self, tmp_path: Path) -> None:
-        told: list[Progress] = []
-        _, progress, _ = run(tmp_path, validate=Watch(), on_step=told.append)
-        assert [one.step for one in told] == list(range(1, 9))
-        assert [len(one.rows) for one in told] == [0, 1, 1, 2, 2, 3, 3, 4]
-        assert told[-1] == progress
+    def test_callbacks_are_called_as_keras_does_it(self, tmp_path: Path) -> None:
+        calls: list[Any] = []
+        told = keras.callbacks.LambdaCallback(
+            on_train_begin=lambda *_: calls.append("begin"),
+            on_train_batch_end=lambda step, logs: calls.append((step, sorted(logs))),
+            on_epoch_end=lambda epoch, logs: calls.append((epoch, logs["step"], logs["score"])),
+            on_train_end=lambda *_: calls.append("end"),
+        )
+        model = tiny_unet()
+        _, progress, _ = run(tmp_path, model=model, validate=Watch(), callbacks=[told])
+        of_steps = [(step, ["learning_rate", "loss"]) for step in range(8)]
+        of_validations = [(n, row["step"], row["score"]) for n, row in enumerate(progress.rows)]
+        assert [one for one in calls if len(one) == 2] == of_steps
+        assert [one for one in calls if len(one) == 3 and one != "end"] == of_validations
+        assert (calls[0], calls[-1]) == ("begin", "end")
+        assert calls.index(of_steps[1]) < calls.index(of_validations[0]) < calls.index(of_steps[2])
+        assert told.model is model
+
+    def test_the_history_is_keras_own_and_of_all_sessions(self, tmp_path: Path) -> None:
+        options = {"model": tiny_unet(), "batches": batches, "plan": PLAN, "folder": tmp_path}
+        train(**options, callbacks=[interrupt_at(5)])
+        history = train(**options, resume=True)
+        assert isinstance(history, keras.callbacks.History)
+        assert history.epoch == [0, 1, 2, 3]
+        assert history.history["step"] == [2, 4, 6, 8]
+        assert history.history["loss"] == [row["loss"] for row in history.progress.rows]
+
+    def test_a_callback_ends_it(self, tmp_path: Path) -> None:
+        stop = keras.callbacks.EarlyStopping("score", patience=1, mode="max")
+        scores = Watch({2: 0.5, 4: 0.4, 6: 0.3, 8: 0.2})
+        _, progress, _ = run(tmp_path, validate=scores, callbacks=[stop])
+        assert progress.step == 4
+        _, progress, _ = run(tmp_path, resume=True)
+        assert progress.step == 8
 
     def test_patience_ends_it(self, tmp_path: Path) -> None:
         plan = TrainingPlan(steps=80, validations=40, patience=2)
@@ -283,7 +312,7 @@ class TestClock:
             tmp_path,
             plan,
             batches=self.slow(clock, 3),
-            on_step=lambda progress: rates.append(progress.rate),
+            callbacks=[each_step(lambda logs: rates.append(logs["learning_rate"]))],
         )
         assert (progress.step, progress.seconds) == (20, 60)
         assert [row["step"] for row in progress.rows] == [5, 10, 15, 20]
@@ -314,7 +343,7 @@ class TestClock:
     ) -> None:
         plan = TrainingPlan(steps=None, max_minutes=1.0, validations=2)
         timed = self.slow(clock, 6)
-        run(tmp_path, plan, batches=timed, on_step=interrupt_at(4))
+        run(tmp_path, plan, batches=timed, callbacks=[interrupt_at(4)])
         clock.now += 10_000
         _, progress, _ = run(tmp_path, plan, batches=timed, resume=True)
         assert (progress.step, progress.seconds) == (10, 60)
@@ -335,7 +364,7 @@ class TestCurves:
         watch = Watch()
         for step in (3, 5):
             interrupt = interrupt_at(step)
-            run(parts, validate=watch, on_step=interrupt, resume=step > 3, logged=logged)
+            run(parts, validate=watch, callbacks=[interrupt], resume=step > 3, logged=logged)
         run(parts, validate=watch, resume=True, logged=logged)
         assert len(list((parts / CURVES).iterdir())) > 2
         for tag in ("score", "loss"):
@@ -343,7 +372,7 @@ class TestCurves:
         assert [step for step, _ in self.logged(parts, "score")] == [2, 4, 6, 8]
 
     def test_a_resumed_training_is_one_session(self, tmp_path: Path) -> None:
-        run(tmp_path, on_step=interrupt_at(3))
+        run(tmp_path, callbacks=[interrupt_at(3)])
         run(tmp_path, resume=True)
         assert len(self.logged(tmp_path, SESSION_START_INFO_TAG)) == 1
 
@@ -383,7 +412,7 @@ class TestRefusedUpdates:
             tmp_path,
             model=model,
             batches=spoil(part, 3, 4, 6),
-            on_step=lambda _: states.append(variables(model)),
+            callbacks=[each_step(lambda _: states.append(variables(model)))],
         )
         assert_equal(states[3], states[2])
         assert_equal(states[4], states[2])
@@ -409,7 +438,7 @@ class TestRefusedUpdates:
             tmp_path,
             model=model,
             batches=spoil("image", 3),
-            on_step=lambda _: states.append(variables(model)),
+            callbacks=[each_step(lambda _: states.append(variables(model)))],
         )
         changed = [not np.array_equal(*pair) for pair in zip(states[3], states[2], strict=True)]
         before, after = (
@@ -428,12 +457,16 @@ class TestRefusedUpdates:
         assert (progress.skipped, progress.rows[-1]["loss"]) == (8, None)
 
 
-def interrupt_at(step: int) -> Callable[[Progress], None]:
-    def on_step(progress: Progress) -> None:
-        if progress.step == step:
+def each_step(function: Callable[[Any], None]) -> keras.callbacks.Callback:
+    return keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: function(logs))
+
+
+def interrupt_at(step: int) -> keras.callbacks.Callback:
+    def interrupt(batch: int, **_: Any) -> None:
+        if batch + 1 == step:
             raise KeyboardInterrupt
 
-    return on_step
+    return keras.callbacks.LambdaCallback(on_train_batch_end=interrupt)
 
 
 def press_ctrl_c() -> None:
@@ -507,14 +540,14 @@ class TestInterruption:
 
         monkeypatch.setattr(RunFiles, "save_last", save_last)
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path, on_step=interrupt_at(3))
+            run(tmp_path, callbacks=[interrupt_at(3)])
         assert {BEST, LAST, CHECKPOINT} <= {path.name for path in tmp_path.iterdir()}
         assert not hidden_files(tmp_path)
 
     def test_a_run_that_ignores_ctrl_c_goes_on_ignoring_it(self, tmp_path: Path) -> None:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as the shell does for `command &`
         try:
-            _, progress, _ = run(tmp_path, on_step=lambda _: press_ctrl_c())
+            _, progress, _ = run(tmp_path, callbacks=[each_step(lambda _: press_ctrl_c())])
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         finally:
             signal.signal(signal.SIGINT, before)
@@ -556,7 +589,7 @@ def interruption(where: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     if where == "update":  # the weights have moved on, the record has not
         press_in(Progress, "after_step", monkeypatch)
     options: dict[str, dict[str, Any]] = {
-        "step": {"on_step": interrupt_at(5)},
+        "step": {"callbacks": [interrupt_at(5)]},
         "batch": {"batches": tiles},
         "validation": {"validate": validate},
     }

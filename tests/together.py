@@ -42,23 +42,25 @@ def devices():
 
 def trained(first, second=None):
     """Trains on a cluster, or until half-way and then on another: losses and weights."""
+    from keras_unet.backend import keras
     from keras_unet.plan import TrainingPlan
     from keras_unet.training import train
 
     plan = TrainingPlan(steps=STEPS, validations=STEPS, learning_rate=0.1, momentum=0.9)
 
-    def interrupt(progress):
-        if progress.step == STEPS // 2:
+    def interrupt(batch, **_):
+        if batch + 1 == STEPS // 2:
             raise KeyboardInterrupt
 
+    stop = keras.callbacks.LambdaCallback(on_train_batch_end=interrupt)
     with tempfile.TemporaryDirectory() as folder:
         run = {"batches": batches, "plan": plan, "folder": Path(folder)}
         model = network(dropout=0.0)
         if second is None:
-            progress = train(model, cluster=first, **run)
+            progress = train(model, cluster=first, **run).progress
         else:
-            train(network(dropout=0.0), cluster=first, on_step=interrupt, **run)
-            progress = train(model, cluster=second, resume=True, **run)
+            train(network(dropout=0.0), cluster=first, callbacks=[stop], **run)
+            progress = train(model, cluster=second, resume=True, **run).progress
     return {
         "losses": [row["loss"] for row in progress.rows],
         "skipped": progress.skipped,

@@ -14,7 +14,6 @@ from keras_unet.jobs.networks import new_network
 from keras_unet.jobs.preparing import Parts, training_batches, training_image, weight_maps
 from keras_unet.jobs.starting import check_same_data, options_of
 from keras_unet.jobs.targets import Target, sample_digest
-from keras_unet.plan import Progress
 from keras_unet.runs import RECORD, Run
 from keras_unet.tracking import tracked
 from keras_unet.training import train
@@ -51,7 +50,7 @@ def _told_run(folder: Path, cluster: Cluster) -> Run:
     return Run.load(folder)
 
 
-def _train(run: Run, data: Path, run_folder: Path, cluster: Cluster) -> Progress:
+def _train(run: Run, data: Path, run_folder: Path, cluster: Cluster) -> None:
     options, network = options_of(run), run.architecture
     samples = read_samples(
         data,
@@ -70,7 +69,7 @@ def _train(run: Run, data: Path, run_folder: Path, cluster: Cluster) -> Progress
     weighing = tracked(targets, "computing weight maps")
     images = [training_image(target, run.standardisation, weights) for target in weighing]
     part = (cluster.worker, cluster.workers)
-    return train(
+    train(
         new_network(run, options.seed),
         partial(training_batches, images, network, options, part=part),
         options.plan(parts.pixels / network.output_size(options.tile) ** 2),

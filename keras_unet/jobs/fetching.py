@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from hashlib import file_digest
@@ -18,12 +18,9 @@ from keras_unet.datasets import DATASETS, Dataset
 from keras_unet.files import atomic, atomic_folder, make_folder, write_json
 from keras_unet.jobs.extras import require
 from keras_unet.jobs.folders import check_new
-from keras_unet.tracking import tracked
+from keras_unet.tracking import display, tracked
 
 _log = logging.getLogger(__name__)
-
-OnBytes = Callable[[Path, int, int], None]
-"""Takes the archive, and how many bytes of how many have come."""
 
 MOST_BYTES = 2**32
 """Of all files that are unpacked."""
@@ -39,7 +36,6 @@ def fetch_dataset(
     out: Path,
     *,
     cache: Path | None = None,
-    on_bytes: OnBytes = lambda *_: None,
 ) -> Path:
     """Brings a public data set: downloads it, verifies its checksum, and unpacks it.
 
@@ -54,7 +50,6 @@ def fetch_dataset(
         name: Of `keras_unet.datasets.DATASETS`.
         out: Folder to write; new or empty.
         cache: Folder to keep archives in; None for `keras-unet` where the system has its caches.
-        on_bytes: Called as the download goes on.
 
     Returns:
         The folder to train on: `out`, or one in it.
@@ -68,7 +63,7 @@ def fetch_dataset(
     dataset = _dataset(name)
     _check_folder(out)
     archive = _Archive(dataset, _cache() if cache is None else cache)
-    archive.download(on_bytes)
+    archive.download()
     make_folder(out.parent)
     with atomic_folder(out.resolve(), replaces=False) as folder, archive.opened() as file:
         count = _unpack(file, dataset, folder)
@@ -120,7 +115,7 @@ class _Archive:
             return self.record.read_text(encoding="ascii").partition(" ")[0] or None
         return self.dataset.sha256
 
-    def download(self, on_bytes: OnBytes) -> None:
+    def download(self) -> None:
         """Makes sure that the archive is there, and is the one that is known."""
         import pooch
         from requests.exceptions import RequestException
@@ -131,7 +126,7 @@ class _Archive:
         make_folder(self.folder)
         pooch.get_logger().setLevel("WARNING")  # it is said here
         try:
-            with _downloader(_Meter(self.path, on_bytes)) as load:
+            with _downloader(_Meter(self.path)) as load:
                 pooch.retrieve(
                     self.dataset.url, known, self.path.name, self.folder, downloader=load
                 )
@@ -209,16 +204,16 @@ def _downloader(meter: _Meter) -> Iterator[Any]:
 class _Meter:
     """What pooch takes for a progress bar."""
 
-    def __init__(self, path: Path, on_bytes: OnBytes) -> None:
+    def __init__(self, path: Path) -> None:
         """Takes the archive, and whom to tell."""
-        self.path, self.on_bytes = path, on_bytes
+        self.path = path
         self.total = self.done = 0  # total is set by pooch
 
     def update(self, count: int) -> None:
         """Takes how many bytes more have come, about."""
         self.done = min(self.done + count, self.total)
         if self.total:  # as not every server says
-            self.on_bytes(self.path, self.done, self.total)
+            display().on_bytes(self.path, self.done, self.total)
 
     def reset(self) -> None:
         """Is called before the last update, which tells the total."""

@@ -7,13 +7,14 @@ the networks predict together better than one of them alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet.backend import keras
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import Sample, read_samples
 from keras_unet.ensembles import Ensemble, draw_folds, is_ensemble
@@ -29,7 +30,6 @@ from keras_unet.jobs.starting import check_same_data, is_complete, is_resumable,
 from keras_unet.jobs.targets import Target, sample_digest
 from keras_unet.jobs.train import train_folder
 from keras_unet.jobs.watch import Watch
-from keras_unet.plan import Progress, TrainingPlan
 from keras_unet.runs import RECORD, Run
 from keras_unet.tracking import tracked
 
@@ -42,8 +42,7 @@ def train_folds(
     options: TrainingOptions,
     folds: int,
     *,
-    on_start: Callable[[TrainingPlan], None] = lambda _: None,
-    on_step: Callable[[Progress], None] = lambda _: None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[Run]:
     """Trains a network a fold, one after the other.
 
@@ -56,8 +55,7 @@ def train_folds(
         options: As `train_folder`; `validation` is of no account. `max_minutes` is the time of all
             folds together, `steps` and `epochs` are the length of each.
         folds: Number of folds, from 2 to the number of images.
-        on_start: Called with the plan before the first batch of each fold.
-        on_step: Called after every batch.
+        callbacks: Keras callbacks, see `keras_unet.train`, of each fold in turn.
 
     Returns:
         The runs. After an interruption the last one is incomplete and those after it are missing.
@@ -74,7 +72,7 @@ def train_folds(
     if settled.max_minutes is not None:
         settled = replace(settled, max_minutes=settled.max_minutes / folds)
     ensemble = Ensemble(folder, held_out, settled.to_dict())
-    return _begin(data, ensemble, on_start, on_step)
+    return _begin(data, ensemble, callbacks)
 
 
 def repeat_folds(
@@ -82,8 +80,7 @@ def repeat_folds(
     folder: Path,
     like: Path,
     *,
-    on_start: Callable[[TrainingPlan], None] = lambda _: None,
-    on_step: Callable[[Progress], None] = lambda _: None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[Run]:
     """Trains an ensemble as another was trained.
 
@@ -91,8 +88,7 @@ def repeat_folds(
         data: Folder that the other was trained on.
         folder: Folder to write; a new one.
         like: The other ensemble's folder.
-        on_start: Called with the plan before the first batch of each fold.
-        on_step: Called after every batch.
+        callbacks: Keras callbacks, see `keras_unet.train`, of each fold in turn.
 
     Returns:
         As `train_folds`.
@@ -116,23 +112,21 @@ def repeat_folds(
     warn_of_differences(patterns[0])
     options = replace(options, precision=patterns[0].precision)
     ensemble = Ensemble(folder, other.held_out, options.to_dict())
-    return _begin(data, ensemble, on_start, on_step)
+    return _begin(data, ensemble, callbacks)
 
 
 def resume_folds(
     data: Path,
     folder: Path,
     *,
-    on_start: Callable[[TrainingPlan], None] = lambda _: None,
-    on_step: Callable[[Progress], None] = lambda _: None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[Run]:
     """Trains the folds of an ensemble that are missing or were interrupted.
 
     Args:
         data: Folder that the ensemble was started with.
         folder: The ensemble's folder.
-        on_start: Called with the plan before the first batch of each fold.
-        on_step: Called after every batch.
+        callbacks: Keras callbacks, see `keras_unet.train`, of each fold in turn.
 
     Returns:
         As `train_folds`.
@@ -143,26 +137,24 @@ def resume_folds(
     """
     with claimed(folder):
         remove_leftovers(folder)
-        return _train_missing(data, Ensemble.load(folder), on_start, on_step)
+        return _train_missing(data, Ensemble.load(folder), callbacks)
 
 
 def _begin(
     data: Path,
     ensemble: Ensemble,
-    on_start: Callable[[TrainingPlan], None],
-    on_step: Callable[[Progress], None],
+    callbacks: Sequence[keras.callbacks.Callback],
 ) -> list[Run]:
     with claimed(make_folder(ensemble.folder)):
         _check_unused(ensemble.folder)  # again: another training may have been quicker
         ensemble.save()
-        return _train_missing(data, ensemble, on_start, on_step)
+        return _train_missing(data, ensemble, callbacks)
 
 
 def _train_missing(
     data: Path,
     ensemble: Ensemble,
-    on_start: Callable[[TrainingPlan], None],
-    on_step: Callable[[Progress], None],
+    callbacks: Sequence[keras.callbacks.Callback],
 ) -> list[Run]:
     options = SettledOptions.from_dict(ensemble.options)
     runs = []
@@ -174,8 +166,7 @@ def _train_missing(
             fold,
             replace(options, validation=names, seed=(options.seed + number) % SEEDS),
             resume=is_resumable(fold),
-            on_start=on_start,
-            on_step=on_step,
+            callbacks=callbacks,
         )
         runs.append(run)
         if not is_complete(run):

@@ -169,13 +169,11 @@ class Order:
     def fulfil(
         self,
         make: Callable[[Path], Made],
-        on_file: Callable[[Path], None],
     ) -> list[Path]:
         """Predicts one image after the other, and writes what was ordered.
 
         Args:
             make: Predicts an image and writes its outputs.
-            on_file: Called when a file is done.
 
         Returns:
             The files written.
@@ -189,7 +187,7 @@ class Order:
                 made = make(path)
                 written += made.files
                 found |= made.classes
-                on_file(path)
+                _log.info(str(path))
         if len(found) == 1:
             _log.warning(_one_class(self.run, found.pop()))
         return written

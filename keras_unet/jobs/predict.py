@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from keras_unet.jobs.labelling import Made, Order, Plane, unread
 from keras_unet.jobs.networks import Member, load_network, load_runs, predict_together
 from keras_unet.jobs.outputs import Storage
 from keras_unet.jobs.streaming import Streaming, measure
-from keras_unet.jobs.sweeps import Here, OnTiles, unwatched
+from keras_unet.jobs.sweeps import Here
 from keras_unet.prediction import tile_size_of
 from keras_unet.tiling import Tiling
 from keras_unet.tracking import tracked
@@ -39,8 +39,6 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     storage: Storage | None = None,
     axes: str | None = None,
     overwrite: bool = False,
-    on_file: Callable[[Path], None] = lambda _: None,
-    on_tiles: OnTiles = unwatched,
 ) -> list[Path]:
     """Predicts image files with a run, or with an ensemble, whose probabilities are averaged.
 
@@ -70,8 +68,6 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         axes: Axes of images that state none, or others, such as "YXC".
         overwrite: Whether outputs may replace files that this program has not written, and be
             written into a folder of images or labels. One of `files` is never replaced.
-        on_file: Called when a file is done.
-        on_tiles: Called after each tile of an image that is predicted by parts.
 
     Returns:
         The files written.
@@ -102,7 +98,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         for path in tracked(order.images, "checking images")
     }
     predict = partial(_planes, members, tile_size=tile_size, symmetries=symmetries)
-    streaming = Streaming(order, Here(members, tile_size, symmetries, on_tiles, axes))
+    streaming = Streaming(order, Here(members, tile_size, symmetries, axes))
 
     def make(path: Path) -> Made:
         if path in streamed:
@@ -110,7 +106,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         image = read_image(path, palette="colours", axes=axes)
         return order.make(path, image, predict(path, image))
 
-    return order.fulfil(make, on_file)
+    return order.fulfil(make)
 
 
 def _is_streamed(order: Order, path: Path, stream: bool | None, axes: str | None) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,6 @@ def predict_files_on_server(
     overwrite: bool = False,
     timeout: float = TIMEOUT,
     axes: str | None = None,
-    on_file: Callable[[Path], None] = lambda _: None,
 ) -> list[Path]:
     """Predicts image files as `predict_files` does, with the same outputs, on a server.
 
@@ -65,7 +64,6 @@ def predict_files_on_server(
         overwrite: As `predict_files`.
         timeout: Seconds to wait for each answer.
         axes: Axes of images that state none, or others, such as "YXC".
-        on_file: Called when a file is done.
 
     Returns:
         The files written.
@@ -94,7 +92,7 @@ def predict_files_on_server(
             image = read_image(path, palette="colours", axes=axes)
             return order.make(path, image, served.planes(path, image))
 
-        return order.fulfil(make, on_file)
+        return order.fulfil(make)
 
 
 def _served(client: Client) -> tuple[Run, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,14 +31,14 @@ from keras_unet.jobs.labelling import Order, unread
 from keras_unet.jobs.networks import load_runs, tile_size_of_run, weights_of
 from keras_unet.jobs.outputs import Form
 from keras_unet.jobs.streaming import Streaming, measure
-from keras_unet.jobs.sweeps import OnTiles, Predict, Predicted, Sweep, unwatched
+from keras_unet.jobs.sweeps import Predict, Predicted, Sweep
 from keras_unet.jobs.worker import Networks, Task, checksum_of_file, predict_part
 from keras_unet.ledger import Ledger
 from keras_unet.packages import DISTRIBUTION, installed_version
 from keras_unet.precision import choose_precision
 from keras_unet.runs import Run
 from keras_unet.symmetries import SYMMETRIES
-from keras_unet.tracking import tracked
+from keras_unet.tracking import display, tracked
 
 _log = logging.getLogger(__name__)
 
@@ -60,8 +60,6 @@ def spread_files(  # noqa: PLR0913 - as predict_files
     form: Form | None = None,
     axes: str | None = None,
     overwrite: bool = False,
-    on_file: Callable[[Path], None] = lambda _: None,
-    on_tiles: OnTiles = unwatched,
 ) -> list[Path]:
     """Predicts image files as `predict_files` does, by workers of Dask, and bit by bit the same.
 
@@ -85,8 +83,6 @@ def spread_files(  # noqa: PLR0913 - as predict_files
         form: "tiff" or "ome-zarr"; None for what the images are.
         axes: As `predict_files`.
         overwrite: As `predict_files`.
-        on_file: As `predict_files`.
-        on_tiles: Called when some tiles are predicted.
 
     Returns:
         The files written.
@@ -109,9 +105,9 @@ def spread_files(  # noqa: PLR0913 - as predict_files
     images = tracked(order.images, "checking images")
     measured = {path: plan.measure(path) for path in images}
     with cluster.connected() as client:
-        spread = Spread(plan, client, order.out, measured, on_tiles)
+        spread = Spread(plan, client, order.out, measured)
         streaming = Streaming(order, spread)
-        return order.fulfil(lambda path: streaming.make(path, measured[path].moments), on_file)
+        return order.fulfil(lambda path: streaming.make(path, measured[path].moments))
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,14 +195,12 @@ class Spread:
         client: A `distributed.Client`.
         out: Folder of the outputs.
         images: What was measured of each image.
-        on_tiles: Called when some tiles are predicted.
     """
 
     plan: _Plan
     client: Any
     out: Path
     images: Mapping[Path, _Measured]
-    on_tiles: OnTiles
 
     @property
     def members(self) -> int:
@@ -292,7 +286,7 @@ class Spread:
             name, checksum = result
             ledger.enter(name, checksum)
             done += tiles[name]
-            self.on_tiles(path, done, total)
+            display().on_tiles(path, done, total)
 
 
 def _name(plane: int, member: int, version: int, numbers: range) -> str:

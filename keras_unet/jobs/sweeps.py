@@ -26,6 +26,7 @@ from keras_unet.prediction import checked_pixels, predict_tiles, tile_size_of
 from keras_unet.runs import Run
 from keras_unet.symmetries import SYMMETRIES, Turned, turned_back
 from keras_unet.tiling import Tile, Tiling, mirror
+from keras_unet.tracking import display
 
 Window = tuple[slice, slice]
 
@@ -34,13 +35,6 @@ Predicted = Iterator[tuple[Window, NDArray[np.float32]]]
 
 Predict = Callable[[int, int, int], Predicted]
 """Predicts a plane with a member in a version, all by their numbers, from 0 on; each pixel once."""
-
-OnTiles = Callable[[Path, int, int], None]
-"""Takes an image, how many of its tiles are predicted, and how many there are."""
-
-
-def unwatched(path: Path, done: int, total: int) -> None:
-    """Does nothing."""
 
 
 class Source(Protocol):
@@ -209,14 +203,12 @@ class Here:
         networks: The runs, and their networks.
         tile_size: Height and width of the tiles, or None, see `tile_size_of`.
         symmetries: Whether to average over the eight symmetries of the square.
-        on_tiles: Called after each tile.
         axes: Axes of images that state none, or others.
     """
 
     networks: Sequence[tuple[Run, Any]]
     tile_size: int | None = None
     symmetries: bool = False
-    on_tiles: OnTiles = unwatched
     axes: str | None = None
 
     @property
@@ -245,7 +237,7 @@ class Here:
                 sweep = self._sweep(size, member, version)
                 for one in sweep.predict(model, pixels, sweep.tiles):
                     yield one
-                    self.on_tiles(path, next(done), total)
+                    display().on_tiles(path, next(done), total)
 
             yield predict
 

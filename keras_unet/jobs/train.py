@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from keras_unet.backend import tf
+from keras_unet.backend import keras, tf
 from keras_unet.curves import Logged
 from keras_unet.data.findings import find_amiss
 from keras_unet.data.fingerprint import Fingerprint
@@ -58,9 +58,8 @@ def train_folder(
     *,
     resume: bool = False,
     like: PathLike | None = None,
-    cluster: Cluster = ALONE,
-    on_start: Callable[[TrainingPlan], None] = lambda _: None,
-    on_step: Callable[[Progress], None] = lambda _: None,
+    cluster: Cluster | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Run:
     """Trains a U-Net on a folder of images with labels.
 
@@ -72,11 +71,11 @@ def train_folder(
         resume: Goes on with a run that was interrupted, with the options it has recorded instead
             of these.
         like: A run to repeat, with the options it has recorded instead of these.
-        cluster: What trains together. In options, `batch_size` is of each replica; what is
+        cluster: What trains together; None for this process alone.
+            In options, `batch_size` is of each replica; what is
             recorded is that of all, which a resumed or repeated run keeps. Workers other than the
             chief take part and write nothing.
-        on_start: Called with the plan before the first batch.
-        on_step: Called after every batch.
+        callbacks: Keras callbacks, see `keras_unet.train`.
 
     Returns:
         The run. Its record's `outcome` tells whether training is complete, or was interrupted.
@@ -91,6 +90,7 @@ def train_folder(
     """
     data, run_folder = Path(data), Path(run_folder)
     like = None if like is None else Path(like)
+    cluster = cluster or ALONE
     if not cluster.is_chief:
         return assist(data, run_folder, cluster)
     before = load_interrupted(run_folder) if resume else None
@@ -117,7 +117,7 @@ def train_folder(
     if before is not None:
         settled = options_of(before)
         parts = Parts.of(samples, settled)
-        return _train(before, parts, settled, True, cluster, on_start, on_step)
+        return _train(before, parts, settled, True, cluster, callbacks)
     if pattern is not None:
         warn_of_differences(pattern)
     parts = Parts.of(samples, asked)
@@ -129,7 +129,7 @@ def train_folder(
     record = {"folder": str(data), "dtype": samples.dtype, **parts.names, "digests": digests}
     record |= {"fingerprint": asdict(seen), "warnings": amiss, "notes": samples.notes}
     run = _new_run(run_folder, samples, parts, settled, record, like)
-    return _train(run, parts, settled, False, cluster, on_start, on_step)
+    return _train(run, parts, settled, False, cluster, callbacks)
 
 
 def _asked(
@@ -152,14 +152,13 @@ def _train(
     options: SettledOptions,
     resume: bool,
     cluster: Cluster,
-    on_start: Callable[[TrainingPlan], None],
-    on_step: Callable[[Progress], None],
+    callbacks: Sequence[keras.callbacks.Callback],
 ) -> Run:
     with claimed(make_folder(run.folder)):
         if not resume:
             check_unused(run.folder)  # again: another training may have been quicker
         remove_leftovers(run.folder)
-        return _train_alone(run, parts, options, resume, cluster, on_start, on_step)
+        return _train_alone(run, parts, options, resume, cluster, callbacks)
 
 
 def _train_alone(
@@ -168,8 +167,7 @@ def _train_alone(
     options: SettledOptions,
     resume: bool,
     cluster: Cluster,
-    on_start: Callable[[TrainingPlan], None],
-    on_step: Callable[[Progress], None],
+    callbacks: Sequence[keras.callbacks.Callback],
 ) -> Run:
     network = run.architecture
     plan = options.plan(parts.pixels / network.output_size(options.tile) ** 2)
@@ -185,14 +183,13 @@ def _train_alone(
     weights = weight_maps(folder, targets, network.classes, options)
     weighing = tracked(targets, "computing weight maps")
     images = [training_image(target, run.standardisation, weights) for target in weighing]
-    on_start(plan)
-    progress = train(
+    history = train(
         new_network(run, options.seed),
         partial(training_batches, images, network, options, part=(0, cluster.workers)),
         plan,
         folder=run.folder,
         validate=watch,
-        on_step=on_step,
+        callbacks=callbacks,
         resume=resume,
         cluster=cluster,
         logged=Logged(options.histograms, options.hyperparameters | {"precision": run.precision}),
@@ -200,7 +197,7 @@ def _train_alone(
     model = load_network(run)
     choice = watch.chosen_rule(model)
     _log.info(choice.describe() if choice else rule.describe())
-    outcome = _outcome(plan, progress, watch.score_name)
+    outcome = _outcome(plan, history.progress, watch.score_name)
     finished = replace(
         run, rule=choice.rule if choice else rule, record={**run.record, "outcome": outcome}
     )

@@ -44,8 +44,8 @@ def main() -> None:
     request = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_interrupt_at_end_of_input, daemon=True).start()
     try:
-        with one_line_errors(), shown_by(News(tell)) as news:
-            result = JOBS[request.pop("job")](news, **request)
+        with one_line_errors(), shown_by(News(tell)):
+            result = JOBS[request.pop("job")](**request)
     except click.ClickException as error:
         tell(error=error.format_message())
     else:
@@ -86,9 +86,7 @@ class News(Lines):
             self.tell(done=done, text=text)
 
 
-def train(
-    _news: News, *, data: str, run: str, options: Mapping[str, Any], resume: bool
-) -> dict[str, Any]:
+def train(*, data: str, run: str, options: Mapping[str, Any], resume: bool) -> dict[str, Any]:
     """Trains on a folder; the result is the run's outcome."""
     job = import_quietly("keras_unet.jobs.train")
     asked = None if resume else job.TrainingOptions(**options)
@@ -97,7 +95,6 @@ def train(
 
 
 def predict(
-    news: News,
     *,
     model: str,
     image: str,
@@ -117,7 +114,6 @@ def predict(
         symmetries=symmetries,
         rule=rule,
         storage=job.Storage(stream=True),
-        on_tiles=news.on_tiles,
     )
     return {"scheme": scheme.to_dict(), "files": [str(path) for path in written]}
 

@@ -344,15 +344,19 @@ def test_symlink_loops(looped, trained, tmp_path, command):
 
 def test_two_runs_into_one_folder_at_the_same_time(cells, tmp_path):
     """The second is told while the first is at work; the first does not notice."""
+    from keras.callbacks import LambdaCallback
+
     from keras_unet.jobs.train import train_folder
 
     lines = []
 
-    def intrude(_plan):
+    def intrude(*_):
         lines.append(one_line(run("train", cells, "--run", tmp_path / "run", *TINY)))
 
     options = TrainingOptions(depth=1, base_filters=2, tile=60, steps=2, precision="float32")
-    done = train_folder(cells, tmp_path / "run", options, on_start=intrude)
+    done = train_folder(
+        cells, tmp_path / "run", options, callbacks=[LambdaCallback(on_train_begin=intrude)]
+    )
     assert "run: expected a folder for this training alone" in lines[0]
     assert done.record["outcome"]["complete"]
     assert "holds a run; choose another" in one_line(run("train", cells, "--run", done.folder))

@@ -14,13 +14,7 @@ from keras_unet.data.standardisation import Standardisation
 
 NETWORK = keras_unet.Architecture(depth=1, base_filters=4)
 TILE = 60
-CALLBACKS = pytest.mark.xfail(strict=True, reason="takes functions that are to become logging")
-WITH_CALLBACKS = {"predict_files", "predict_files_on_server", "train", "train_folder"}
-FUNCTIONS = [
-    pytest.param(name, marks=CALLBACKS) if name in WITH_CALLBACKS else name
-    for name in keras_unet.__all__
-    if inspect.isfunction(getattr(keras_unet, name))
-]
+FUNCTIONS = [name for name in keras_unet.__all__ if inspect.isfunction(getattr(keras_unet, name))]
 
 
 @pytest.fixture(scope="module")

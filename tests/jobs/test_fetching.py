@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner
-from logs import logged
+from logs import logged, watched
 
 from keras_unet.cli import main
 from keras_unet.data.samples import read_samples
@@ -205,7 +205,8 @@ def test_progress_is_told_in_bytes(offered, cache, tmp_path):
     content = zipped({**NUCLEI, "large.bin": bytes(200_000)})
     offered("dsb2018", content)
     told = []
-    fetch("dsb2018", tmp_path / "out", cache, on_bytes=lambda *now: told.append(now))
+    with watched(lambda *now: told.append(now)):
+        fetch("dsb2018", tmp_path / "out", cache)
     assert told[-1] == (cache / "dsb2018.zip", len(content), len(content))
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
     assert len(told) > 2
@@ -265,8 +266,8 @@ def test_ctrl_c_leaves_nothing(offered, cache, tmp_path):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        fetch("dsb2018", tmp_path / "out", cache, on_bytes=interrupt)
+    with pytest.raises(KeyboardInterrupt), watched(interrupt):
+        fetch("dsb2018", tmp_path / "out", cache)
     assert files_in(tmp_path) == []
 
 

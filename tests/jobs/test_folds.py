@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tifffile
+from keras.callbacks import Callback, LambdaCallback
 
 from keras_unet.cli import main
 from keras_unet.ensembles import Ensemble
@@ -44,12 +45,13 @@ def test_folds_have_one_recipe(ensemble):
 
 
 def test_minutes_are_those_of_all_folds(cells, tmp_path):
-    def stop(plan):
-        raise EnoughError(plan.max_minutes)
+    class Stop(Callback):
+        def on_train_begin(self, *_):
+            raise EnoughError(self.params["plan"].max_minutes)
 
     options = TrainingOptions(max_minutes=3, **TINY)
     with pytest.raises(EnoughError, match=r"1\.0"):
-        train_folds(cells, tmp_path / "new", options, 3, on_start=stop)
+        train_folds(cells, tmp_path / "new", options, 3, callbacks=[Stop()])
 
 
 class EnoughError(Exception):
@@ -59,14 +61,16 @@ class EnoughError(Exception):
 def test_interrupted_folds_are_gone_on_with(cells, ensemble, tmp_path):
     steps = []
 
-    def stop(progress):
-        steps.append(progress.step)
+    def stop(step, **_):
+        steps.append(step)
         if len(steps) == 3:  # the first of the second fold
             raise KeyboardInterrupt
 
     folder = tmp_path / "ensemble"
     options = TrainingOptions(steps=2, **TINY)
-    runs = train_folds(cells, folder, options, 2, on_step=stop)
+    runs = train_folds(
+        cells, folder, options, 2, callbacks=[LambdaCallback(on_train_batch_end=stop)]
+    )
     assert [run.record["outcome"]["complete"] for run in runs] == [True, False]
     runs = resume_folds(cells, folder)
     assert [run.record["outcome"]["steps"] for run in runs] == [2, 2]

@@ -13,7 +13,7 @@ import tifffile
 import zarr
 from click.testing import CliRunner
 from distributed import KilledWorker
-from logs import logged
+from logs import logged, watched
 
 from keras_unet.cli import main
 from keras_unet.ensembles import Ensemble
@@ -99,7 +99,8 @@ def test_a_worker_is_killed_and_nothing_is_lost(client, cluster, trained, image,
             killed.append(before[busy[0]])
             os.kill(killed[0], signal.SIGKILL)
 
-    written = spread(trained, [image], out, cluster, on_tiles=kill_one, symmetries=True)
+    with watched(kill_one):
+        written = spread(trained, [image], out, cluster, symmetries=True)
     assert killed
     assert times[0] == times[1]  # what is listed is not made anew
     client.wait_for_workers(3, timeout=120)
@@ -114,7 +115,7 @@ def test_a_worker_is_killed_and_nothing_is_lost(client, cluster, trained, image,
 
 @contextmanager
 def interrupted(after):
-    """Yields what presses Ctrl-C when so many times some tiles were predicted."""
+    """Presses Ctrl-C when so many times some tiles were predicted."""
     seen = []
 
     def press(_, done, total):
@@ -122,8 +123,8 @@ def interrupted(after):
         if len(seen) == after or done == total:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        yield press
+    with pytest.raises(KeyboardInterrupt), watched(press):
+        yield
 
 
 def parts_of(out):
@@ -136,8 +137,8 @@ def parts_of(out):
 def test_what_was_interrupted_goes_on(cluster, trained, image, tmp_path, monkeypatch):
     monkeypatch.setattr(spreading, "TILES", 2)
     out = tmp_path / "out"
-    with interrupted(after=5) as press:
-        spread(trained, [image], out, cluster, on_tiles=press)
+    with interrupted(after=5):
+        spread(trained, [image], out, cluster)
     folder, listed = parts_of(out)
     assert len(listed) == 5
     for name, checksum in listed.items():
@@ -147,14 +148,14 @@ def test_what_was_interrupted_goes_on(cluster, trained, image, tmp_path, monkeyp
     (folder / damaged).write_bytes(b"x" + whole[1:])
     times = {name: (folder / name).stat().st_mtime_ns for name in kept}
 
-    with interrupted(after=99) as press, logged() as said:
-        spread(trained, [image], out, cluster, on_tiles=press)
+    with logged() as said, interrupted(after=99):
+        spread(trained, [image], out, cluster)
     assert "a.tif: 4 of 18 parts are kept of an earlier prediction, 1 damaged" in said
     assert times == {name: (folder / name).stat().st_mtime_ns for name in kept}
     assert (folder / damaged).read_bytes() == whole
 
-    with logged() as said:
-        written = spread(trained, [image], out, cluster, on_tiles=pytest.fail)
+    with logged() as said, watched(pytest.fail):
+        written = spread(trained, [image], out, cluster)
     assert "a.tif: 18 of 18 parts are kept of an earlier prediction" in said
     in_one = in_one_process(trained, [image], tmp_path / "whole")
     assert contents(written) == contents(in_one)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from logs import logged
+from logs import logged, watched
 from scipy import ndimage
 
 from keras_unet.architecture import Architecture
@@ -20,7 +20,7 @@ from keras_unet.instances import InstanceRule
 from keras_unet.jobs import streaming
 from keras_unet.jobs.labelling import Order, Plane
 from keras_unet.jobs.streaming import Streaming, measure
-from keras_unet.jobs.sweeps import Here, unwatched
+from keras_unet.jobs.sweeps import Here
 from keras_unet.prediction import predict_image
 from keras_unet.runs import Run
 from keras_unet.stitching import Stitcher
@@ -64,13 +64,11 @@ def grey(*shape):
     return (smooth * 60_000).astype(np.uint16)
 
 
-def predicted(
-    out, members, path, image, *, form=None, symmetries=False, save=SAVE, on_tiles=unwatched
-):
+def predicted(out, members, path, image, *, form=None, symmetries=False, save=SAVE):
     """Predicts a file by parts, and its planes, `(planes, height, width)`, in memory."""
     order = Order.of(members[0][0], [path], out, save, None, form)
     out.mkdir(exist_ok=True)
-    source = Here(members, 60, symmetries, on_tiles)
+    source = Here(members, 60, symmetries)
     made = Streaming(order, source).make(path, measure(members[0][0], path))
     planes = []
     for plane in image:
@@ -114,8 +112,9 @@ def test_every_output_is_that_of_the_image_in_memory(networks, symmetries, form,
     tifffile.imwrite(path, image, tile=(64, 64), compression="zlib", photometric="minisblack")
     members = [(a_run(tmp_path), network(0.3 + 0.1 * one)) for one in range(networks)]
     seen = []
-    options = {"form": form, "symmetries": symmetries, "on_tiles": lambda *one: seen.append(one)}
-    made, whole = predicted(tmp_path / "out", members, path, image, **options)
+    options = {"form": form, "symmetries": symmetries}
+    with watched(lambda *one: seen.append(one)):
+        made, whole = predicted(tmp_path / "out", members, path, image, **options)
     assert made.classes == whole.classes == {0, 1}
     for file, expected in zip(made.files, whole.files, strict=True):
         np.testing.assert_array_equal(stored(file), stored(expected))
@@ -178,7 +177,7 @@ def test_places_that_ome_zarr_has_no_room_for_are_said(tmp_path):
     for form in ("tiff", "ome-zarr"):
         order = Order.of(run, [path], tmp_path / form, ["classes"], None, form)
         (tmp_path / form).mkdir()
-        source = Here([(run, network(0.3))], 60, False, unwatched)
+        source = Here([(run, network(0.3))], 60, False)
         with logged() as said[form]:
             (written,) = Streaming(order, source).make(path, measure(run, path)).files
     (image,) = zarr.open_group(written).attrs["ome"]["multiscales"]

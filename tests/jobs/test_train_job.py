@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner
+from keras.callbacks import Callback, LambdaCallback
 from logs import logged
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.metadata import (
@@ -37,12 +38,13 @@ def train(data, folder, resume=False, **options):
 def interrupted(data, folder, step, **options):
     """Trains until Ctrl-C after a step."""
 
-    def stop(progress):
-        if progress.step == step:
+    def stop(batch, **_):
+        if batch + 1 == step:
             raise KeyboardInterrupt
 
     chosen = TrainingOptions(**TINY | {"steps": 8} | options)
-    return train_folder(data, folder, chosen, on_step=stop)
+    stopping = LambdaCallback(on_train_batch_end=stop)
+    return train_folder(data, folder, chosen, callbacks=[stopping])
 
 
 def contents(folder):
@@ -96,10 +98,14 @@ def test_what_is_found_is_said_before_training(data, tmp_path):
             data,
             tmp_path / "run",
             TrainingOptions(**TINY, steps=1),
-            on_start=lambda plan: order.append(plan.steps),
-            on_step=lambda progress: order.append(progress.step),
+            callbacks=[
+                LambdaCallback(
+                    on_train_begin=lambda *_: order.append("begun"),
+                    on_train_batch_end=lambda step, **_: order.append(step),
+                )
+            ],
         )
-    assert order[4:6] == [1, 1]
+    assert order[4:6] == ["begun", 0]
     assert "4 images of 96 x 96 pixels" in order[0]
     assert "images/lonely.tif" in order[0]
     assert order[1].startswith("seen in 3 training images")
@@ -115,17 +121,17 @@ class EnoughError(Exception):
     """Ends the job when the plan is known."""
 
 
-def planned(data, folder, **options):
-    """Goes as far as the plan; returns it, the record and what was said."""
-    plans = []
-
-    def look(plan):
-        plans.append(plan)
+class Look(Callback):
+    def on_train_begin(self, *_):
         raise EnoughError
 
+
+def planned(data, folder, **options):
+    """Goes as far as the plan; returns it, the record and what was said."""
+    look = Look()
     with logged() as said, pytest.raises(EnoughError):
-        train_folder(data, folder, TrainingOptions(**options), on_start=look)
-    return plans[0], Run.load(folder), said
+        train_folder(data, folder, TrainingOptions(**options), callbacks=[look])
+    return look.params["plan"], Run.load(folder), said
 
 
 def test_what_a_person_does_not_choose_is_set_by_the_data_said_and_recorded(cells, tmp_path):
@@ -355,11 +361,11 @@ def test_a_collapse_is_said_at_the_first_validation(cells, tmp_path, monkeypatch
             cells,
             tmp_path / "run",
             TrainingOptions(**TINY, steps=20, learning_rate=1e-12),
-            on_step=lambda progress: events.append(progress.step),
+            callbacks=[LambdaCallback(on_train_batch_end=lambda step, **_: events.append(step))],
         )
     warning = collapse(np.array([0, 1], np.uint8), np.array([0, 0], np.uint8))
     assert warning is not None
-    assert events.index(f"Warning: {warning}") < events.index(2)
+    assert events.index(f"Warning: {warning}") < events.index(1)
 
 
 def test_epochs_count_passes_over_the_training_pixels(cells, tmp_path):

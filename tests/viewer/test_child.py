@@ -82,7 +82,7 @@ def ask(monkeypatch, told):
 
 
 def test_the_result_is_told_last(ask, told):
-    def job(_news, *, size):
+    def job(*, size):
         logging.getLogger("keras_unet").info("at work")
         return {"twice": 2 * size}
 
@@ -92,7 +92,7 @@ def test_the_result_is_told_last(ask, told):
 
 @pytest.mark.parametrize("error", [ValueError, OSError, ImportError])
 def test_an_error_is_told_in_one_line(ask, told, error):
-    def job(_news):
+    def job():
         raise error("a.tif: expected\n1 channel")
 
     ask({"job": "fail"}, fail=job)
@@ -103,7 +103,7 @@ def test_the_end_of_the_input_interrupts_it(tmp_path):
     program = (
         "import logging, time\n"
         "from keras_unet.viewer import child\n"
-        "def wait(news):\n"
+        "def wait():\n"
         "    print('lost')\n"
         "    try:\n"
         "        logging.getLogger('keras_unet').info('waiting')\n"
