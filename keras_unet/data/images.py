@@ -25,9 +25,10 @@ from PIL import Image
 
 from keras_unet.data import pngs
 from keras_unet.data.calibration import Spacing, tiff_options
+from keras_unet.data.colours import place_of_alpha
 from keras_unet.data.ome import spacing_of_tiff
 from keras_unet.data.stacks import stack_of
-from keras_unet.data.tiffs import check_room, has_alpha, notes_of, tiff_image
+from keras_unet.data.tiffs import check_room, notes_of, tiff_image
 from keras_unet.data.wording import counted
 from keras_unet.files import SOFTWARE, atomic
 from keras_unet.quiet import compiled_code_silent
@@ -43,15 +44,15 @@ Palette = Literal["indices", "colours"]
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ALPHA = "its transparency (alpha channel), which varies, is not read"
+_OTHER_PICTURES = "its further pictures, as previews and depth, are not read (MPO)"
 _LARGEST_TIFF = 2**31  # bytes of pixels for which no BigTIFF is needed
 _ORIENTATION = 274  # tag of EXIF and TIFF
 _OTHER_SIGNATURES = (pngs.SIGNATURE, b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes of the header after the first 14
 _HIDDEN_BY_WINDOWS = frozenset({"desktop.ini", "thumbs.db"})
 _PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG")
-_GREY_WITH_ALPHA = 2
+_WITH_ALPHA = (2, 4)  # channels
 _COLOURS = 3
-_COLOURS_WITH_ALPHA = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +100,9 @@ def read_image(path: Path, *, palette: Palette = "indices", axes: str | None = N
 
     Args:
         path: TIFF, PNG, JPEG, BMP or GIF.
-        palette: What an image with a palette gives (TIFF aside, which always gives its indices):
-            `"indices"`, which is how label images are stored, or `"colours"`, red, green, blue.
+        palette: What an image with a palette gives: `"indices"`, which is how label images are
+            stored, or `"colours"`, red, green, blue; the numbers of a TIFF whose palette goes
+            smoothly from colour to colour are intensities, and stay, see `table_of`.
         axes: Axes of a TIFF that states none, or others, such as "YXC".
 
     Raises:
@@ -357,7 +359,8 @@ def _refuse_animation(frames: int) -> None:
 
 def _decode_with_pillow(path: Path, start: bytes, palette: Palette) -> ImageFile:
     with _large_images_allowed(), Image.open(path, formats=_PILLOW_FORMATS) as image:
-        _refuse_animation(getattr(image, "n_frames", 1))
+        frames = getattr(image, "n_frames", 1)
+        _refuse_animation(1 if image.format == "MPO" else frames)
         is_coloured = image.mode == "CMYK" or (image.mode == "P" and palette == "colours")
         pixels = np.array(image.convert("RGB") if is_coloured else image)
         orientation = image.getexif().get(_ORIENTATION, 1)
@@ -366,7 +369,9 @@ def _decode_with_pillow(path: Path, start: bytes, palette: Palette) -> ImageFile
         colours = _colours(image) if image.mode == "P" and not is_coloured else None
     if levels < 256:
         pixels = pixels // np.uint8(255 // (levels - 1))
-    return replace(_turned(pixels, orientation), colours=colours)
+    turned = _turned(pixels, orientation)
+    others = (_OTHER_PICTURES,) if frames > 1 else ()
+    return replace(turned, colours=colours, notes=(*turned.notes, *others))
 
 
 def _colours(image: Image.Image) -> NDArray[np.uint8]:
@@ -386,7 +391,8 @@ def _turned(pixels: NDArray[Any], orientation: int) -> ImageFile:
 
 
 def _single(pixels: NDArray[Any]) -> ImageFile:
-    return _without_alpha(ImageFile(_with_channels(pixels)[np.newaxis]))
+    image = ImageFile((pixels[..., np.newaxis] if pixels.ndim == 2 else pixels)[np.newaxis])
+    return _without_alpha(image, -1) if image.planes.shape[-1] in _WITH_ALPHA else image
 
 
 def orientation_of(path: Path) -> int:
@@ -408,16 +414,13 @@ def _decode_tiff(path: Path, axes: str | None, palette: Palette) -> ImageFile:
         image = tiff_image(file, axes)
         check_room(image)
         planes = seen(ordered(image.asarray(), image.axes), image.white)
+        stack, spacing = stack_of(image.axes, image.shape), spacing_of_tiff(file, image)
         notes = notes_of(image, is_picture=palette == "colours")
-        read = ImageFile(
-            planes,
-            stack_of(image.axes, image.shape),
-            spacing_of_tiff(file, image),
-            notes,
-            image.colours,
-            white=image.white,
-        )
-        return _without_alpha(read) if has_alpha(image) else read
+        read = ImageFile(planes, stack, spacing, notes, image.colours, white=image.white)
+        place = place_of_alpha(image.page, image.axes)
+        read = read if place is None else _without_alpha(read, place)
+        table = image.table if palette == "colours" else None
+        return read if table is None else replace(read, planes=table[read.planes[..., 0]])
 
 
 def seen(pixels: NDArray[Any], white: int | None) -> NDArray[Any]:
@@ -454,18 +457,11 @@ def ordered(array: NDArray[Any], axes: str) -> NDArray[Any]:
     return planes.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _with_channels(pixels: NDArray[Any]) -> NDArray[Any]:
-    return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
-
-
-def _without_alpha(image: ImageFile) -> ImageFile:
-    planes = image.planes
-    if planes.shape[-1] not in (_GREY_WITH_ALPHA, _COLOURS_WITH_ALPHA):
-        return image
-    alpha = planes[..., -1]
+def _without_alpha(image: ImageFile, place: int) -> ImageFile:
+    alpha = image.planes[..., place]
     varies = bool(alpha.size and (alpha != alpha.flat[0]).any())
     notes = (*image.notes, *([_ALPHA] if varies else []))
-    return replace(image, planes=planes[..., :-1], alpha=alpha, notes=notes)
+    return replace(image, planes=np.delete(image.planes, place, -1), alpha=alpha, notes=notes)
 
 
 def _one_line(error: Exception) -> str:

@@ -19,10 +19,11 @@ import tifffile
 from numpy.typing import NDArray
 
 from keras_unet.data.calibration import Spacing
+from keras_unet.data.colours import place_of_alpha
 from keras_unet.data.images import check_some_pixels, ordered, readable, seen
 from keras_unet.data.ome import spacing_of_tiff
 from keras_unet.data.stacks import stack_of
-from keras_unet.data.tiffs import TiffImage, has_alpha, notes_of, tiff_image
+from keras_unet.data.tiffs import TiffImage, notes_of, tiff_image
 
 LARGE = 2**26
 """Numbers in a file, pixels times channels, above which it is not read whole unless asked to."""
@@ -47,19 +48,21 @@ class LargeImage:
         path: The file.
         axes: A letter for each dimension of the array, see `ordered`.
         array: What is read by slices as a NumPy array is.
-        drop_last: Whether the last channel is alpha, which is dropped.
+        alpha: Which channel is alpha, which is left out; None where none is.
         spacing: Where the pixels lie, as the file says.
         white: The number that is black where the file calls 0 white, see `seen`.
         notes: What of the file is not read, for a person.
+        table: What stands for each number, see `table_of`; None for the number itself.
     """
 
     path: Path
     axes: str
     array: Any
-    drop_last: bool = False
+    alpha: int | None = None
     spacing: Spacing = field(default_factory=Spacing)
     white: int | None = None
     notes: tuple[str, ...] = ()
+    table: NDArray[np.uint8] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -70,7 +73,7 @@ class LargeImage:
             math.prod(size for _, size in self.stack),
             size["Y"],
             size["X"],
-            count - self.drop_last,
+            count - (self.alpha is not None) if self.table is None else self.table.shape[-1],
         )
 
     @property
@@ -96,7 +99,9 @@ class LargeImage:
         with readable(self.path):
             stored: NDArray[Any] = ordered(np.asarray(self.array[window]), self.axes)[0]
         pixels = seen(stored, self.white)
-        return pixels[..., :-1] if self.drop_last else pixels
+        if self.table is not None:
+            return np.take(self.table, pixels[..., 0], axis=0)
+        return pixels if self.alpha is None else np.delete(pixels, self.alpha, -1)
 
 
 @dataclass(eq=False)
@@ -200,14 +205,16 @@ def _open_tiff(path: Path, file: tifffile.TiffFile, axes: str | None) -> LargeIm
         array = _pixels_of_tiff(path, file, image.parts[0])
     else:
         array = _Joined(image, [_pieces(part) for part in image.parts])
+    alpha = place_of_alpha(image.page, image.axes)
     return LargeImage(
         path,
         image.axes,
         array,
-        has_alpha(image),
+        alpha,
         spacing_of_tiff(file, image),
         image.white,
-        (*notes_of(image), *([_ALPHA] if has_alpha(image) else [])),
+        (*notes_of(image), *([] if alpha is None else [_ALPHA])),
+        image.table,
     )
 
 

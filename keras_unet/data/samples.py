@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet.data.claims import files_of_set, repeated_in
 from keras_unet.data.conventions import check_same_conventions, differing_conventions
 from keras_unet.data.images import as_channels, is_grey, pixels_of, read_image
 from keras_unet.data.labels import (
@@ -25,7 +26,7 @@ from keras_unet.data.labels import (
     histogram_line,
     read_labels,
 )
-from keras_unet.data.pairs import Pair, Unused, find_pairs, plane_name
+from keras_unet.data.pairs import Pair, Pairs, Unused, find_pairs, plane_name
 from keras_unet.data.schemes import Kind, LabelScheme
 from keras_unet.data.stacks import axes_in_words, in_order_of
 from keras_unet.data.wording import counted, some
@@ -155,7 +156,7 @@ def read_samples(
         ValueError: Files do not go together, cannot be read, or hold no images and labels.
     """
     folder = Path(folder)
-    found = find_pairs(folder)
+    found = _each_once(find_pairs(folder))
     raw = [
         plane for pair in tracked(found.pairs, "reading images") for plane in _read_pair(pair, axes)
     ]
@@ -291,6 +292,21 @@ class _Plane:
     file: LabelFile
     notes: tuple[str, ...]
     stack: str | None
+
+
+def _each_once(found: Pairs) -> Pairs:
+    """Leaves out images that are parts of an image of another pair, and says so."""
+    repeated = repeated_in(pair.image for pair in found.pairs)
+    kept = tuple(
+        pair for pair in found.pairs if pair.image not in repeated or pair.plane is not None
+    )
+    left = [pair for pair in found.pairs if pair not in kept]
+    orphans = [
+        Unused(path, f"part of the image that begins in {repeated[pair.image].name}")
+        for pair in left
+        for path in (pair.image, pair.labels)
+    ]
+    return Pairs(kept, (*found.orphans, *orphans))
 
 
 def _read_pair(pair: Pair, axes: str | None) -> Iterable[_Plane]:
@@ -444,10 +460,13 @@ def _refuse_same_names(names: Sequence[str], folder: Path) -> None:
 
 def _refuse_different_sizes(pair: Pair, image: NDArray[Any], labels: NDArray[np.int32]) -> None:
     if len(image) != len(labels):
+        files = len(files_of_set(pair.image))
+        where = f" (an image in {files} files)" if files > 1 else ""
+        ways = "; if its planes are channels, say --axes, for example CYX or YXC"
         raise ValueError(
-            f"{pair.labels}: expected {counted(len(image), 'plane')} as in {pair.image}, received "
-            f"{len(labels)}. Save one plane of labels for each plane of the image; if its planes "
-            "are channels, say --axes, for example CYX or YXC."
+            f"{pair.labels}: expected {counted(len(image), 'plane')} as in {pair.image}{where}, "
+            f"received {len(labels)}. Save one plane of labels for each plane of the image"
+            f"{ways if len(image) > len(labels) else ''}."
         )
     if image.shape[1:3] != labels.shape[1:3]:
         raise ValueError(

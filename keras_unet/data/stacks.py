@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ Stack = Sequence[tuple[str, int]]
 """Letter and size of each axis that counts planes, see `ImageFile`."""
 
 _UNNAMED = "IQ"  # axes of pages of which nobody says what they are
+_FEW = 4  # planes that may be channels
 
 
 def stack_of(axes: str, shape: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
@@ -81,6 +83,25 @@ def axes_in_words(stack: Stack) -> str:
         ('T = 3 x Z = 4', 'one plane')
     """
     return " x ".join(f"{axis} = {size}" for axis, size in stack) or "one plane"
+
+
+def channels_in_doubt(stack: Stack) -> str:
+    """Says of a few planes without a name that they may be channels; nothing of others.
+
+    Args:
+        stack: Letter and size of each axis that counts planes.
+
+    Example:
+        >>> channels_in_doubt([("Q", 2)])
+        'its 2 pages are read as planes; if they are channels, say --axes CYX'
+        >>> channels_in_doubt([("Z", 2)]), channels_in_doubt([("Q", 90)])
+        ('', '')
+    """
+    planes = math.prod(size for _, size in stack)
+    unnamed = any(axis in _UNNAMED for axis, size in stack if size > 1)
+    if not unnamed or not 1 < planes <= _FEW:
+        return ""
+    return f"its {planes} pages are read as planes; if they are channels, say --axes CYX"
 
 
 def _moved(wanted: Stack, stored: Stack, planes: NDArray[Any]) -> NDArray[Any]:

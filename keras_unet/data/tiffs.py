@@ -17,8 +17,17 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG
+from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
 
+from keras_unet.data.claims import (
+    check_imagej,
+    companion_of,
+    has_more_pages,
+    missing_files,
+    own_series,
+)
+from keras_unet.data.colours import check_bits, check_colours
+from keras_unet.data.palettes import table_of
 from keras_unet.machine import total_memory
 
 MOST_PLANES = 2**20
@@ -38,28 +47,14 @@ _JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 WHITE_IS_0 = "0 is white in it: inverted, so that it is read as it is seen"
 """What is said of a file that is inverted."""
 
+PALETTE = "its palette is followed: colours or greys for the numbers stored"
+"""What is said of an image whose numbers stand for colours."""
+
 KNOWN_AXES = "TZCYXSIQRPMAV"
 """Letters of axes: height, width, channels and samples; all others count planes."""
 
 Page = tifffile.TiffPage | tifffile.TiffFrame
 
-_COLOURS: frozenset[int] = frozenset({PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR})
-_GREYS: frozenset[int] = frozenset({PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE})
-_OTHER_COLOURS: dict[int, str] = {
-    PHOTOMETRIC.SEPARATED: "CMYK",
-    PHOTOMETRIC.CIELAB: "L*a*b*",
-    PHOTOMETRIC.ICCLAB: "L*a*b*",
-    PHOTOMETRIC.ITULAB: "L*a*b*",
-    PHOTOMETRIC.LOGLUV: "LogLuv",
-    PHOTOMETRIC.YCBCR: "YCbCr",
-}
-_AS_STORED: frozenset[int] = frozenset(  # compressions; JPEG and its like decode YCbCr to RGB
-    COMPRESSION[name]
-    for name in ("NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "ZSTD")
-)
-_BITS_OF_A_TYPE = (16, 32, 64, 128)
-_COLOURS_WITH_ALPHA = 4
-_GREY_WITH_ALPHA = 2
 _REDUCED, _MASK = 1, 4  # bits of the tag NewSubfileType
 _ASIDE = ("label", "macro", "map", "overview", "thumbnail")  # names of series in slides
 _ORIENTATION = 274
@@ -121,10 +116,15 @@ class TiffImage:
         return np.asarray(colormap.T >> unused, np.uint8)
 
     @property
+    def table(self) -> NDArray[np.uint8] | None:
+        """What is shown for each number, see `table_of`; None for the number itself."""
+        return table_of(self.colours)
+
+    @property
     def has_false_colours(self) -> bool:
-        """Tells whether its palette shows numbers in other colours than greys that grow."""
+        """Tells whether its palette shows intensities in other colours than greys that grow."""
         colours = self.colours
-        if colours is None:
+        if colours is None or self.table is not None:
             return False
         grey = colours[:, :1].astype(int)
         return bool((colours != grey).any() or (np.diff(grey, axis=0) < 0).any())
@@ -168,19 +168,23 @@ def tiff_image(file: tifffile.TiffFile, axes: str | None = None) -> TiffImage:
     _check_planes(file)
     if not file.series:
         raise ValueError("it has no page")
-    kept, notes = _main_series(file.series)
+    own, elsewhere = own_series(file, file.series)
+    kept, notes = _main_series(own)
+    if axes is None:
+        check_imagej(file, kept)
     for series in kept:
-        _check_complete(series)
+        _check_complete(series, file)
         _check_stated(series)
     page = kept[0].keyframe.aspage()
-    _refuse_colours(page)
-    _refuse_bits(page)
-    notes += _odd_orientation(page)
+    check_colours(page)
+    check_bits(page)
+    notes += elsewhere + _odd_orientation(page) + _odd_white(page)
     image = _one_stack(kept, tuple(notes))
     if axes is not None:
         return _with_axes(image, axes)
     _refuse_unlikely(image)
-    return replace(image, notes=(*image.notes, *_guessed_colours(image)))
+    image = replace(image, notes=(*image.notes, *_guessed_colours(image)))
+    return _without_companion(image, companion_of(file))
 
 
 def notes_of(image: TiffImage, *, is_picture: bool = True) -> tuple[str, ...]:
@@ -191,7 +195,8 @@ def notes_of(image: TiffImage, *, is_picture: bool = True) -> tuple[str, ...]:
         is_picture: Whether it is looked at; of labels, the numbers are what counts.
     """
     inverted = (WHITE_IS_0,) if image.white is not None else ()
-    coloured = (_FALSE_COLOURS,) if is_picture and image.has_false_colours else ()
+    of_picture = ((_FALSE_COLOURS, image.has_false_colours), (PALETTE, image.table is not None))
+    coloured = [note for note, is_so in of_picture if is_picture and is_so]
     return (*image.notes, *inverted, *coloured)
 
 
@@ -218,6 +223,8 @@ def _is_aside(series: tifffile.TiffPageSeries) -> bool:
 
 def _one_stack(kept: Sequence[tifffile.TiffPageSeries], notes: tuple[str, ...]) -> TiffImage:
     first = kept[0]
+    if len(kept) == 1 and has_more_pages(first):
+        return _by_pages(first, notes)
     if len(kept) == 1:
         return TiffImage((first,), first.axes, tuple(first.shape), notes)
     if len({_kind(series) for series in kept}) > 1:
@@ -241,6 +248,16 @@ def _one_stack(kept: Sequence[tifffile.TiffPageSeries], notes: tuple[str, ...]) 
     raise ValueError(
         f"it holds {len(kept)} stacks of different size: {sizes}; save each in a file of its own"
     )
+
+
+def _by_pages(series: tifffile.TiffPageSeries, notes: tuple[str, ...]) -> TiffImage:
+    """Takes pages as they are where the axes that are stated do not account for them."""
+    pages, page = tuple(series), series.keyframe
+    sizes = ", ".join(
+        f"{axis} = {size}" for axis, size in zip(series.axes, series.shape, strict=True)
+    )
+    note = f"its axes ({sizes}) do not account for its {len(pages)} pages: read page by page"
+    return TiffImage(pages, f"I{page.axes}", (len(pages), *page.shape), (*notes, note))
 
 
 def _kind(series: tifffile.TiffPageSeries) -> tuple[Any, ...]:
@@ -270,6 +287,13 @@ def _refuse_unlikely(image: TiffImage) -> None:
             f"its axes {image.axes} of shape {image.shape} have letters that are not known, "
             f"{', '.join(unknown)}; say what they are, for example --axes "
             f"{''.join('C' if one in unknown else one for one in image.axes)}"
+        )
+    sizes = dict(zip(image.axes, image.shape, strict=True))
+    if image.parts[0].keyframe.parent.is_imagej and min(sizes.get("C", 1), sizes.get("S", 1)) > 1:
+        raise ValueError(
+            f"its axes {image.axes} of shape {image.shape} are {sizes['C']} channels of colours, "
+            f"which ImageJ does not have; say what they are, for example --axes "
+            f"{image.axes.replace('C', 'Z')}"
         )
     refuse_unlikely_sizes(image.axes, image.shape)
 
@@ -315,33 +339,33 @@ def _guessed_colours(image: TiffImage) -> list[str]:
     return [f"its {count} planes are read as colours, as it states; if they are none, --axes ZYX"]
 
 
-def _refuse_colours(page: tifffile.TiffPage) -> None:
-    """Refuses colours that would be taken for red, green and blue, or for channels."""
-    name = _OTHER_COLOURS.get(page.photometric)
-    if name is None or (name == "YCbCr" and page.compression not in _AS_STORED):
-        return
-    raise ValueError(f"its colours are {name}, which are not read; save it as RGB or grey")
-
-
-def _refuse_bits(page: tifffile.TiffPage) -> None:
-    """Refuses numbers of bits that programs store in different orders of bytes."""
-    bits = page.bitspersample
-    if bits <= 8 or bits in _BITS_OF_A_TYPE:
-        return
-    is_swapped = page.parent.byteorder == ">" and str(page.software).startswith("tifffile")
-    if bits > 16 or is_swapped:
-        raise ValueError(
-            f"its samples have {bits} bits, whose order differs between programs; save it with "
-            f"{16 if bits < 16 else 32} bits a sample"
-        )
-
-
 def _odd_orientation(page: tifffile.TiffPage) -> list[str]:
     tag = page.tags.get(_ORIENTATION)
     if tag is None or tag.value in (0, 1):
         return []
     stated = int(tag.value)
     return [f"it states orientation {stated}, not followed in TIFF: pixels are read as stored"]
+
+
+def _odd_white(page: tifffile.TiffPage) -> list[str]:
+    is_odd = page.photometric == PHOTOMETRIC.MINISWHITE and np.dtype(page.dtype).kind not in "bu"
+    return [f"it calls 0 white, not followed in {page.dtype}: read as stored"] if is_odd else []
+
+
+def _without_companion(image: TiffImage, companion: str | None) -> TiffImage:
+    """Reads a page without the file that holds its metadata, and refuses several."""
+    if companion is None:
+        return image
+    planes = math.prod(
+        size for axis, size in zip(image.axes, image.shape, strict=True) if axis not in "YXCS"
+    )
+    if planes > 1:
+        raise ValueError(
+            f"what its {planes} pages are is stated in {companion} alone, which is not read; say "
+            "it, for example --axes ZYX or CYX, or save it as one OME-TIFF"
+        )
+    note = f"its metadata are in {companion}, which is not read"
+    return replace(image, notes=(*image.notes, note))
 
 
 def check_room(image: TiffImage) -> None:
@@ -352,23 +376,6 @@ def check_room(image: TiffImage) -> None:
     """
     if image.nbytes > total_memory():
         raise ValueError(f"it takes {image.nbytes:,} bytes, more than there is memory")
-
-
-def has_alpha(image: TiffImage) -> bool:
-    """Tells whether the last sample of a TIFF's pixels is alpha.
-
-    The fourth sample beside colours is, unless the file says that it is of unspecified meaning, as
-    writers do for a further channel of a microscope. The second beside grey, or beside the numbers
-    of a palette, is where the file says so.
-    """
-    page = image.page
-    if "S" not in image.axes or "C" in image.axes or EXTRASAMPLE.UNSPECIFIED in page.extrasamples:
-        return False
-    if page.photometric in _COLOURS:
-        return page.samplesperpixel == _COLOURS_WITH_ALPHA
-    is_grey = page.photometric in _GREYS and bool(page.extrasamples)
-    is_number = page.photometric == PHOTOMETRIC.PALETTE
-    return (is_grey or is_number) and page.samplesperpixel == _GREY_WITH_ALPHA
 
 
 def _check_chain(file: tifffile.TiffFile) -> None:
@@ -409,7 +416,7 @@ def _ome_elements(file: tifffile.TiffFile) -> list[ET.Element]:
         return []  # tifffile reads the pages without
 
 
-def _check_complete(series: tifffile.TiffPageSeries) -> None:
+def _check_complete(series: tifffile.TiffPageSeries, file: tifffile.TiffFile) -> None:
     """Refuses what would be read as 0: planes, tiles and strips that are not in the file.
 
     A tile whose place and length are both 0 is one that its writer has left out as empty.
@@ -423,7 +430,11 @@ def _check_complete(series: tifffile.TiffPageSeries) -> None:
     for page in series:
         if page is None:
             missing = sum(one is None for one in series)
-            raise ValueError(f"{missing} of its {len(series)} planes are in no file")
+            raise ValueError(
+                f"{missing} of its {len(series)} planes are in no file; it names "
+                f"{missing_files(file) or 'none'}, not found beside it. Keep the files of a set "
+                "together under their own names, or save it as one file"
+            )
         _check_pieces(page)
 
 

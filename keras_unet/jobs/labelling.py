@@ -6,7 +6,7 @@ All files are named and checked before the first is predicted, so bad input leav
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet.data.claims import repeated_in
 from keras_unet.data.images import (
     ImageFile,
     image_files,
@@ -128,7 +129,10 @@ class Order:
         """
         outputs = _outputs(save, run)
         run = replace(run, rule=_rule(run.rule, rule or {}, outputs))
-        order = cls(run, tuple(_image_files(files)), out, outputs, form)
+        images = list(_image_files(files))
+        repeated = repeated_in(images)
+        images = [path for path in images if path not in repeated]
+        order = cls(run, tuple(images), out, outputs, form)
         _refuse_same_names(order.images)
         check_writable(out)
         order.refuse_to_replace_images()
@@ -211,8 +215,13 @@ class Order:
             yield target
 
 
-def unread(paths: Iterable[Path]) -> Iterator[str]:
+def unread(paths: Sequence[Path]) -> Iterator[str]:
     """Says of each folder of images what of it is not read, and why; hidden files aside."""
+    parts: dict[str, list[str]] = defaultdict(list)
+    for path, first in repeated_in(_image_files(list(paths))).items():
+        parts[first.name].append(path.name)
+    for name, names in parts.items():
+        yield f"{some(names)}: parts of the image that {name} begins, which is predicted once"
     for folder in paths:
         if folder.is_dir() and not is_zarr(folder):
             images = _images_in(folder)

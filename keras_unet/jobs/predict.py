@@ -10,6 +10,7 @@ from typing import Any
 
 from keras_unet.data.images import ImageFile, read_image
 from keras_unet.data.large import is_large, is_zarr, open_large
+from keras_unet.data.stacks import Stack, channels_in_doubt
 from keras_unet.data.standardisation import Moments
 from keras_unet.files import PathLike, paths_of
 from keras_unet.jobs.extras import require
@@ -131,19 +132,20 @@ def _check_image(
     tile = tile_size_of(model, tile_size)
     if is_streamed:
         with open_large(path, axes) as image:
-            _log_notes(path, image.notes)
+            _log_notes(path, image.notes, image.stack if axes is None else ())
             Tiling.covering(image.shape[1:3], run.architecture, tile)
         return measure(run, path, axes=axes)
     read = read_image(path, palette="colours", axes=axes)
-    _log_notes(path, read.notes)
+    _log_notes(path, read.notes, read.stack if axes is None else ())
     for plane in read.planes:
         run.standardise(plane, path)
         Tiling.covering(plane.shape[:2], run.architecture, tile)
     return ()
 
 
-def _log_notes(path: Path, notes: Sequence[str]) -> None:
-    for note in notes:
+def _log_notes(path: Path, notes: Sequence[str], stack: Stack) -> None:
+    doubt = channels_in_doubt(stack)
+    for note in (*notes, *([doubt] if doubt else [])):
         _log.info(f"{path.name}: {note}")
 
 

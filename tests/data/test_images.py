@@ -17,6 +17,7 @@ from keras_unet.data.images import (
     image_files,
     is_grey,
     pixels_of,
+    read_image,
     read_planes,
     smallest_unsigned,
     stem_of,
@@ -272,6 +273,15 @@ def test_folder_animation_and_bomb_are_refused(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(ValueError, match=r"a\.bmp: cannot be read as an image \(.*decompression"):
         read_planes(tmp_path / "a.bmp")
+
+
+def test_of_several_pictures_in_a_photograph_the_first_is_read(tmp_path: Path) -> None:
+    pictures = [Image.new("RGB", (6, 5), (40 * i, 80, 90)) for i in (1, 2)]
+    options = {"format": "MPO", "save_all": True, "append_images": pictures[1:]}
+    pictures[0].save(tmp_path / "a.jpg", **options)
+    read = read_image(tmp_path / "a.jpg")
+    assert abs(read.planes.astype(int) - (40, 80, 90)).max() < 4
+    assert "further pictures" in read.notes[0]
 
 
 @pytest.mark.filterwarnings("ignore:.*zero-size array")

@@ -220,7 +220,7 @@ FILES = {
     "TIFF, description of 10^9 planes": (described('{"shape": [1000000000, 4, 4]}'), ENDS),
     "ImageJ TIFF, 10^9 slices": (
         described("ImageJ=1.11a\nimages=1000000000\nslices=1000000000\nhyperstack=true\n"),
-        READ,
+        "it states 1,000,000,000 planes",
     ),
     "PNG, header alone": (png()[:20], "cannot be read"),
     "PNG, truncated": (png()[:-20], "cannot be read"),

@@ -124,9 +124,38 @@ def _tiff_few_bits(path: Path) -> NDArray[Any]:
 
 def false_colours(path: Path) -> NDArray[Any]:
     planes = drawn(1)
-    lut = np.random.default_rng(1).integers(0, 65_536, (3, 256)).astype(np.uint16)
+    ramp = np.arange(256)
+    lut = 257 * np.stack([np.minimum(3 * ramp, 255), ramp, ramp // 2]).astype(np.uint16)
     tifffile.imwrite(path, planes[0, ..., 0], photometric="palette", colormap=lut)
     return planes
+
+
+def pyramid(**options: Any) -> Callable[[Path], NDArray[Any]]:
+    def written(path: Path) -> NDArray[Any]:
+        planes = drawn(2)
+        with tifffile.TiffWriter(path, **options) as file:
+            axes = {"axes": "ZYX"}
+            file.write(planes[..., 0], subifds=1, metadata=axes, photometric="minisblack")
+            file.write(planes[:, ::2, ::2, 0], subfiletype=1, photometric="minisblack")
+        return planes
+
+    return written
+
+
+def behind_one_page(path: Path) -> NDArray[Any]:
+    planes = drawn(3)
+    text = "ImageJ=1.54f\nimages=3\nslices=3\n"
+    tifffile.imwrite(path, planes[0, ..., 0], description=text, metadata=None)
+    with path.open("ab") as file:
+        file.write(planes[1:].tobytes())
+    return planes
+
+
+def alpha_in_between(path: Path) -> NDArray[Any]:
+    planes = drawn(channels=5)[None]
+    options = {"photometric": "rgb", "extrasamples": ["unassalpha", "unspecified"]}
+    tifffile.imwrite(path, planes[0], **options)
+    return np.delete(planes, 3, axis=-1)
 
 
 def typed(planes: NDArray[Any], **options: Any) -> Form:

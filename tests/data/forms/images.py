@@ -30,6 +30,14 @@ FORMS = {
     "TIFF with a palette of false colours": Form(
         by_tifffile.false_colours, ".tif", "the numbers; that the colours are not applied is said"
     ),
+    "TIFF, colours, alpha and a channel": Form(
+        by_tifffile.alpha_in_between, ".tif", "all but the alpha"
+    ),
+    "TIFF with a pyramid": Form(by_tifffile.pyramid(), ".tif", "the largest resolution"),
+    "OME-TIFF with a pyramid": Form(
+        by_tifffile.pyramid(ome=True), ".ome.tif", "the largest resolution"
+    ),
+    "ImageJ, planes behind one page": Form(by_tifffile.behind_one_page, ".tif", "all planes"),
     **{f"TIFF of {bits} bits": by_tifffile.of_bits(bits) for bits in (2, 4, 6, 8, 10, 12, 14, 16)},
     **{
         f"TIFF of {dtype}, {end} end first": by_tifffile.typed(

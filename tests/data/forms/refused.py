@@ -46,6 +46,15 @@ def _channels_last(*shape: int) -> Callable[[Path], None]:
     return written
 
 
+def _raw(path: Path) -> None:
+    tifffile.imwrite(path, drawn()[..., 0], photometric="cfa")
+
+
+def _cut_imagej(path: Path) -> None:
+    text = "ImageJ=1.54f\nimages=6\nframes=6\n"
+    tifffile.imwrite(path, drawn()[..., 0], description=text, metadata=None)
+
+
 def _two_sizes(path: Path) -> None:
     with tifffile.TiffWriter(path) as file:
         file.write(np.zeros((9, 9), np.uint8), metadata=None)
@@ -88,6 +97,10 @@ REFUSED = {
     "TIFF in CMYK": Refusal(_of_mode("CMYK"), ".tif", "colours are CMYK, .* save it as RGB"),
     "TIFF in L*a*b*": Refusal(_of_mode("LAB"), ".tif", r"are L\*a\*b\*, .* save it as RGB"),
     "TIFF in YCbCr": Refusal(_of_mode("YCbCr"), ".tif", "are YCbCr, .* save it as RGB"),
+    "TIFF of a filter array (raw)": Refusal(_raw, ".tif", r"filter array \(raw\), .* save it as"),
+    "ImageJ, planes missing": Refusal(
+        _cut_imagej, ".tif", r"states 6 planes \(ImageJ\) and holds 1: it was cut.*save it again"
+    ),
     "TIFF of 24 bits": Refusal(
         _of_odd_bits(24, "<"), ".tif", "have 24 bits, whose order differs .* with 32 bits a sample"
     ),
