@@ -23,34 +23,31 @@ two most frequent by no more than a tenth of the range of values, as 254 does fr
 
 Where the rule is not sure, it asks for `kind`: the same numbers stand in every image, and one
 encloses another, or all touch, or they are no more than three in three or more images, as in a cell
-with its nucleus, in layers, and in strokes. Also refused are the same classes in two scales, 0 and
-1 in some files and 0 and 255 in others, or 0, 1, 2 and 0, 127, 255.
+with its nucleus, in layers, and in strokes; or one number covers most of every image, as the
+background does. Also refused are files of two conventions, such as the same classes in two scales
+(0 and 1 in some and 0 and 255 in others, or 0, 1, 2 and 0, 127, 255), or cells numbered in some and
+marked alike in others; and 255 beside small numbers, which may be a class, a cell, or what is not
+to count. See `data.ambiguity`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import label
 
+from keras_unet.data.ambiguity import MOST_CLASSES_DETECTED, check_meaning, kind_of
 from keras_unet.data.images import is_grey, read_image, seen
+from keras_unet.data.regions import Regions
 from keras_unet.data.schemes import MOST_CLASSES, Kind, LabelScheme
 from keras_unet.data.tiffs import WHITE_IS_0
 
-_MOST_CLASSES_DETECTED = 16
-_WHOLE = 0.9
-_CRUMB_PIXELS = 8
 _VALUES_IN_HISTOGRAM = 4
-_IGNORED = -1
 _WHITE, _RGB = 255, 3
-_FEW_VALUES = 3
-_FEW_FILES = 3
-_FULL_SCALES = (255, 65_535)
 
 
 def detect_scheme(
@@ -83,17 +80,17 @@ def detect_scheme(
     """
     if kind not in ("auto", "classes", "instances"):
         raise ValueError(f"kind must be 'auto', 'classes' or 'instances'. Received {kind!r}.")
-    files = [_File.of(name, array, ignore) for name, array in labels]
+    files = [Regions.of(name, array, ignore) for name, array in labels]
     values = sorted(set().union(*(file.values.tolist() for file in files)))
     _refuse_single_value(files, values)
     for file in files:
         _refuse_lossy(file, kind)
     if kind == "auto":
-        _refuse_two_scales(files, values)
-        _refuse_unclear(files, values, [array for _, array in labels], ignore)
-    if (_kind_of(files, values) if kind == "auto" else kind) == "instances":
+        arrays = [array for _, array in labels]
+        check_meaning(list(zip(files, arrays, strict=True)), values, ignore)
+    if (kind_of(files, values) if kind == "auto" else kind) == "instances":
         return _instance_scheme(files, values, ignore)
-    most = MOST_CLASSES if kind == "classes" else _MOST_CLASSES_DETECTED
+    most = MOST_CLASSES if kind == "classes" else MOST_CLASSES_DETECTED
     if len(values) > most:
         _refuse_grey_values(files, values, most)
     return LabelScheme("classes", tuple(values), ignore)
@@ -197,9 +194,10 @@ def check_labels(path: Path, planes: NDArray[Any]) -> NDArray[np.int32]:
     _refuse_fractions(path, labels)
     low, high = labels.min().item(), labels.max().item()
     if low < 0 or high > np.iinfo(np.int32).max:
+        void = "; if negative ones are not to count, give them a number, and say it by --ignore"
         raise ValueError(
             f"{path}: expected labels between 0 and {np.iinfo(np.int32).max}, received values from "
-            f"{low:.10g} to {high:.10g}. Renumber the labels."
+            f"{low:.10g} to {high:.10g}. Renumber the labels{void if low < 0 else ''}."
         )
     return labels.astype(np.int32)
 
@@ -220,187 +218,8 @@ def histogram_line(labels: NDArray[Any]) -> str:
     return _histogram(values, counts)
 
 
-@dataclass(frozen=True, eq=False)
-class _File:
-    """The regions of one label image: one entry for each of its values, ignored pixels apart.
-
-    Attributes:
-        name: Name of the file.
-        values: The values, ascending.
-        pieces: In how many pieces each value's pixels lie, joined over edges and corners.
-        pixels: How many pixels each value has.
-        largest: How many pixels each value's largest piece has.
-    """
-
-    name: str
-    values: NDArray[np.int64]
-    pieces: NDArray[np.int64]
-    pixels: NDArray[np.int64]
-    largest: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, name: str, labels: NDArray[Any], ignore: int | None) -> _File:
-        wide = labels.astype(np.int64)
-        kept = wide if ignore is None else np.where(wide == ignore, _IGNORED, wide)
-        components = label(kept, connectivity=2, background=_IGNORED)
-        areas = np.bincount(components.ravel())[1:]
-        value_of = np.zeros(areas.size + 1, np.int64)
-        value_of[components.ravel()] = kept.ravel()
-        values, region = np.unique(value_of[1:], return_inverse=True)
-        largest = np.zeros(values.size, np.int64)
-        np.maximum.at(largest, region, areas)
-        pixels = np.bincount(region, areas, values.size).astype(np.int64)
-        return cls(name, values, np.bincount(region, minlength=values.size), pixels, largest)
-
-    @property
-    def whole(self) -> NDArray[np.bool_]:
-        """For each region of a value other than 0, whether one piece holds most of it."""
-        return np.compress(self.values != 0, self.largest >= _WHOLE * self.pixels)
-
-    @property
-    def smeared(self) -> bool:
-        """Tells whether values are smeared, by the rule of this module."""
-        order = np.argsort(self.pixels, kind="stable")
-        levels, others = self.values[order[-2:]], order[:-2]
-        if not others.size or _mostly(self.whole):
-            return False
-        crumbs = self.values[others[self.pixels[others] < _CRUMB_PIXELS * self.pieces[others]]]
-        distance = np.abs(crumbs[:, np.newaxis] - levels).min(axis=1)
-        are_close = bool((10 * distance <= np.ptp(self.values)).all())
-        return 2 * crumbs.size >= others.size and (crumbs.size > 3 or are_close)
-
-    @property
-    def is_jpeg(self) -> bool:
-        """Tells whether the file is a JPEG, by name, whose values cannot be exact."""
-        return PurePath(self.name).suffix.lower() in (".jpg", ".jpeg") and self.values.size > 2
-
-
-def _kind_of(files: Sequence[_File], values: Sequence[int]) -> Kind:
-    if len(values) <= 2:
-        return "classes"
-    return "instances" if _mostly(np.concatenate([file.whole for file in files])) else "classes"
-
-
-def _refuse_two_scales(files: Sequence[_File], values: Sequence[int]) -> None:
-    """Refuses the same classes saved as 0, 1, ... in some files and up to 255 in others."""
-    half = len(values) // 2
-    low, high = set(values[1 : half + 1]), set(values[half + 1 :])
-    if not _is_spread(values) or any(low & one and high & one for one in map(_values, files)):
-        return
-    first = next(file for file in files if low & _values(file))
-    other = next(file for file in files if high & _values(file))
-    raise ValueError(
-        f"{first.name}: expected one convention in all label files. Received {_listed(low)} in it, "
-        f"{_listed(high)} in {other.name}, most likely one structure saved in two ways. Save all "
-        "masks alike; if all these numbers are different classes, say --labels classes"
-    )
-
-
-def _is_spread(values: Sequence[int]) -> bool:
-    """Tells whether values are 0, 1 to some number, and as many spread up to white."""
-    half, white = len(values) // 2, values[-1]
-    if white not in _FULL_SCALES or len(values) != 2 * half + 1:
-        return False
-    is_counted = list(values[: half + 1]) == list(range(half + 1))
-    return is_counted and all(
-        abs(value - white * number / half) <= 1
-        for number, value in enumerate(values[half + 1 :], start=1)
-    )
-
-
-def _values(file: _File) -> set[int]:
-    return set(file.values.tolist())
-
-
-def _listed(numbers: set[int]) -> str:
-    *others, last = map(str, sorted({0, *numbers}))
-    return f"{', '.join(others)} and {last}"
-
-
-def _refuse_unclear(
-    files: Sequence[_File],
-    values: Sequence[int],
-    arrays: Sequence[NDArray[Any]],
-    ignore: int | None,
-) -> None:
-    """Refuses to choose where numbers may be instances, classes or strokes alike."""
-    sets = [set(file.values.tolist()) - {0} for file in files]
-    most = max(map(len, sets), default=0)
-    if not 2 <= most <= _MOST_CLASSES_DETECTED or _kind_of(files, values) != "instances":
-        return
-    if any(one != sets[0] for one in sets):
-        return
-    pairs = [_contacts(array, ignore) for array in arrays]
-    numbers = ", ".join(map(str, sorted(sets[0])))
-    where = f"in each of {len(files)} label images" if len(files) > 1 else "in its label image"
-    if any(_encloses(array, ignore) for array in arrays[:1]) and all(
-        _encloses(array, ignore) for array in arrays
-    ):
-        reason = "one encloses another, as a part lies in a whole"
-    elif len(files) > 1 and _connected(set.intersection(*pairs), sets[0]):
-        reason = "they touch each other in all of them, as layers do"
-    elif len(files) >= _FEW_FILES and most <= _FEW_VALUES:
-        reason = "cells are seldom as many in every image"
-    else:
-        return
-    share = sum(np.count_nonzero(array != 0) for array in arrays) / sum(a.size for a in arrays)
-    raise ValueError(
-        f"{files[0].name}: the numbers {numbers} stand {where}, and {reason}: not sure whether "
-        "they are classes or instances. Say --labels classes or --labels instances (evaluate: "
-        f"--labels-hold); if they are strokes ({100 * share:.1f} % of the pixels are drawn) and 0 "
-        "was not looked at, --labels classes --ignore 0"
-    )
-
-
-def _contacts(labels: NDArray[Any], ignore: int | None) -> set[tuple[int, int]]:
-    """Lists the pairs of numbers, 0 and the ignored apart, that share an edge of a pixel."""
-    found: set[tuple[int, int]] = set()
-    for first, second in ((labels[:-1], labels[1:]), (labels[:, :-1], labels[:, 1:])):
-        differs = first != second
-        pairs = np.stack([first[differs], second[differs]], axis=-1).astype(np.int64)
-        for low, high in np.unique(np.sort(pairs, axis=1), axis=0).tolist():
-            if low != 0 and ignore not in (low, high):
-                found.add((low, high))
-    return found
-
-
-def _encloses(labels: NDArray[Any], ignore: int | None) -> bool:
-    """Tells whether one number lies within another: all its neighbours are of that other."""
-    pairs = _contacts(labels, ignore)
-    kept = labels if ignore is None else np.where(labels == ignore, 0, labels)
-    numbers = {number for pair in pairs for number in pair}
-    border = set(np.unique(np.concatenate([kept[0], kept[-1], kept[:, 0], kept[:, -1]])).tolist())
-    beside_0 = {
-        number
-        for first, second in ((kept[:-1], kept[1:]), (kept[:, :-1], kept[:, 1:]))
-        for number in np.unique(
-            np.concatenate([first[(second == 0)], second[(first == 0)]])
-        ).tolist()
-    }
-    return any(
-        number not in border
-        and number not in beside_0
-        and sum(number in pair for pair in pairs) == 1
-        for number in numbers
-    )
-
-
-def _connected(pairs: set[tuple[int, int]], numbers: set[int]) -> bool:
-    """Tells whether the pairs join all numbers to one group."""
-    group: set[int] = set()
-    grown = {min(numbers)}
-    while group != grown:
-        group = set(grown)
-        grown = group | {n for pair in pairs if set(pair) & group for n in pair}
-    return group == numbers
-
-
-def _mostly(flags: NDArray[np.bool_]) -> bool:
-    return bool(10 * np.count_nonzero(flags) >= 9 * flags.size)
-
-
 def _instance_scheme(
-    files: Sequence[_File], values: Sequence[int], ignore: int | None
+    files: Sequence[Regions], values: Sequence[int], ignore: int | None
 ) -> LabelScheme:
     if values[0] != 0 or ignore == 0:
         raise ValueError(
@@ -411,7 +230,7 @@ def _instance_scheme(
     return LabelScheme("instances", (0, 1), ignore)
 
 
-def _refuse_single_value(files: Sequence[_File], values: Sequence[int]) -> None:
+def _refuse_single_value(files: Sequence[Regions], values: Sequence[int]) -> None:
     if len(values) >= 2:
         return
     where = files[0].name if files else "labels"
@@ -422,7 +241,7 @@ def _refuse_single_value(files: Sequence[_File], values: Sequence[int]) -> None:
     )
 
 
-def _refuse_lossy(file: _File, kind: str) -> None:
+def _refuse_lossy(file: Regions, kind: str) -> None:
     if not (file.is_jpeg or (file.smeared and kind != "instances")):
         return
     raise ValueError(
@@ -432,7 +251,7 @@ def _refuse_lossy(file: _File, kind: str) -> None:
     )
 
 
-def _refuse_grey_values(files: Sequence[_File], values: Sequence[int], most: int) -> None:
+def _refuse_grey_values(files: Sequence[Regions], values: Sequence[int], most: int) -> None:
     worst = max(files, key=lambda file: file.values.size)
     raise ValueError(
         f"{worst.name}: expected class values, at most {most}, or instances in one piece each. "
