@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet.data.doubts import doubts_of
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import Sample, Samples
 from keras_unet.data.wording import counted, some
@@ -45,6 +46,8 @@ def find_amiss(samples: Samples, seen: Fingerprint, held_out: Collection[str] = 
     findings = (
         _unpaired(samples),
         _blank(every),
+        _with_dark_channels(every),
+        doubts_of(samples),
         _of_one_class(every),
         _same(every, held_out),
         _of_several_types(samples),
@@ -74,6 +77,19 @@ def _blank(samples: Iterable[Sample]) -> Iterator[str]:
             f"{counted(len(names), 'image')} {held} one grey value alone ({some(names)}): "
             "nothing can be seen in it; remove it"
         )
+
+
+def _with_dark_channels(samples: Collection[Sample]) -> Iterator[str]:
+    """Finds channels that hold something in some images alone, as colours put in other places."""
+    dark = {one.name: np.ptp(one.image, axis=(0, 1)) == 0 for one in samples}
+    for channel in range(len(next(iter(dark.values())))):
+        names = [name for name, found in dark.items() if found[channel] and not found.all()]
+        if 0 < len(names) < len(dark):
+            yield (
+                f"channel {channel + 1} holds one value alone in {counted(len(names), 'image')} "
+                f"({some(names)}) and not in the others: make sure that all images have the same "
+                "channels in the same order"
+            )
 
 
 def _of_one_class(samples: Iterable[Sample]) -> Iterator[str]:
