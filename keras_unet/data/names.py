@@ -70,7 +70,7 @@ def matched(images: Iterable[str], labels: Iterable[str]) -> dict[str, str]:
     for fold in (str, str.casefold):
         for image_name, labels_name in _WAYS:
             mine, theirs = _grouped(left, image_name, fold), _grouped(right, labels_name, fold)
-            for key in mine.keys() & theirs.keys():
+            for key in sorted(mine.keys() & theirs.keys()):
                 if len(mine[key]) > 1 or len(theirs[key]) > 1:
                     raise Ambiguous(mine[key], theirs[key])
             for key in [key for key in mine if key in theirs]:

@@ -18,11 +18,25 @@ from pathlib import Path
 from keras_unet.data.images import image_files, is_hidden, stem_of
 from keras_unet.data.large import is_zarr
 from keras_unet.data.names import Ambiguous, image_of, labels_of, matched
-from keras_unet.data.wording import counted
+from keras_unet.data.wording import counted, some
 from keras_unet.files import check_name
 
 _IMAGE_FOLDERS = ("images", "image", "imgs")
 _LABEL_FOLDERS = ("labels", "label", "masks", "mask", "annotations", "gt")
+_OTHER_IMAGE_FOLDERS = ("img", "raw", "inputs", "input")
+_OTHER_LABEL_FOLDERS = (
+    *("seg", "segmentation", "segmentations", "annotation", "ground_truth", "groundtruth"),
+    *("ground-truth", "targets", "target"),
+)
+_OUTLINES = "not an image; if it holds outlines, draw them into a label image"
+_NOT_READ = "a kind of image that is not read; save it as TIFF or PNG"
+_REASONS = {
+    **dict.fromkeys((".geojson", ".json", ".roi", ".xml", ".zip"), _OUTLINES),
+    **dict.fromkeys((".avif", ".czi", ".dcm", ".h5", ".heic", ".ims", ".j2k", ".jp2"), _NOT_READ),
+    **dict.fromkeys((".lif", ".mrc", ".nd2", ".nii", ".npy", ".npz", ".oib", ".oif"), _NOT_READ),
+    **dict.fromkeys((".svg", ".vsi", ".webp"), _NOT_READ),
+    ".gz": "packed; unpack it",
+}
 _FRAME = re.compile(r"t(\d+)\.(?:tiff?|btf|tf[28])", re.IGNORECASE)
 _ANNOTATION = re.compile(r"man_seg_?(\d+)(?:_(\d+))?\.(?:tiff?|btf|tf[28])", re.IGNORECASE)
 
@@ -228,7 +242,8 @@ def parted(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]
 
 
 def _find(folder: Path) -> Pairs:
-    images, labels = _folder_called(folder, _IMAGE_FOLDERS), label_folder(folder)
+    images = _folder_called(folder, _IMAGE_FOLDERS, _OTHER_IMAGE_FOLDERS)
+    labels = _folder_called(folder, _LABEL_FOLDERS, _OTHER_LABEL_FOLDERS)
     if images is not None and labels is not None:
         return _find_by_name(images, labels)
     if annotated := sorted(path for path in folder.rglob("*_GT/SEG") if path.is_dir()):
@@ -238,10 +253,11 @@ def _find(folder: Path) -> Pairs:
     return _find_beside(folder)
 
 
-def _folder_called(folder: Path, names: Sequence[str]) -> Path | None:
-    """The folder of one of these names, in any case."""
-    found = [path for path in sorted(folder.iterdir()) if path.name.lower() in names]
-    found = [path for path in found if path.is_dir()]
+def _folder_called(folder: Path, names: Sequence[str], others: Sequence[str] = ()) -> Path | None:
+    """The folder of one of these names, in any case; of one of the others where there is none."""
+    folders = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    found = [path for path in folders if path.name.lower() in names]
+    found = found or [path for path in folders if path.name.lower() in others]
     if len(found) > 1:
         received = " and ".join(f"{path.name}/" for path in found)
         raise ValueError(
@@ -278,12 +294,19 @@ def _listed(paths: Iterable[Path]) -> str:
     return " and ".join(f"{path.parent.name}/{path.name}" for path in paths)
 
 
+def _has_both(folder: Path) -> bool:
+    names = {path.name.lower() for path in folder.iterdir() if path.is_dir()}
+    return bool(names & set(_IMAGE_FOLDERS)) and bool(names & set(_LABEL_FOLDERS))
+
+
 def _why_no_image(path: Path) -> str:
     if is_zarr(path):
         return "Zarr, which is not read in training; save it as TIFF"
     if path.is_dir():
         return "a folder"
-    return "not an image" if path.is_file() else "a link that leads nowhere"
+    if not path.is_file():
+        return "a link that leads nowhere"
+    return _REASONS.get(path.suffix.lower(), "not an image")
 
 
 def _escaped(name: str) -> str:
@@ -365,8 +388,10 @@ def _refuse_no_folder(folder: Path) -> None:
 def _refuse_layout(folder: Path) -> None:
     entries = sorted(path.name for path in folder.iterdir())
     shown = ", ".join(entries[:8]) + (", ..." if len(entries) > 8 else "")
+    inside = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and _has_both(path)]
+    hint = f". Such folders are in {some([f'{name}/' for name in inside])}" if inside else ""
     raise ValueError(
         f"{folder}: expected images/ and labels/ (or masks/), or sequences of the Cell Tracking "
         "Challenge such as 01/ and 01_GT/SEG/, or a.tif beside a_mask.png. Received "
-        f"{f'a folder with {shown}' if entries else 'an empty folder'}."
+        f"{f'a folder with {shown}' if entries else 'an empty folder'}{hint}."
     )

@@ -118,12 +118,48 @@ def test_names_that_differ_in_case_are_refused_where_two_do(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("images", "labels"),
-    [("Images", "Labels"), ("image", "mask"), ("imgs", "GT"), ("IMAGES", "annotations")],
+    [
+        *(("Images", "Labels"), ("image", "mask"), ("imgs", "GT"), ("IMAGES", "annotations")),
+        *(("img", "mask"), ("raw", "gt"), ("images", "segmentation"), ("input", "target")),
+    ],
 )
 def test_folders_of_other_names(tmp_path: Path, images: str, labels: str) -> None:
     make(tmp_path, images, "a.tif")
     make(tmp_path, labels, "a.png")
     assert names(find_pairs(tmp_path).pairs) == ["a"]
+
+
+def test_usual_names_of_folders_win_over_others(tmp_path: Path) -> None:
+    make(tmp_path, "raw", "a.tif")
+    make(tmp_path, "seg", "a.tif")
+    assert find_pairs(tmp_path).pairs[0].image == tmp_path / "raw/a.tif"
+    make_pair(tmp_path)
+    (pair,) = find_pairs(tmp_path).pairs
+    assert (pair.image.parent.name, pair.labels.parent.name) == ("images", "labels")
+
+
+def test_folders_one_level_below_are_named(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        make_pair(tmp_path / part)
+    with pytest.raises(ValueError, match=r"Such folders are in test/, train/\.$"):
+        find_pairs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("b.roi", "not an image; if it holds outlines, draw them into a label image"),
+        ("b.zip", "not an image; if it holds outlines, draw them into a label image"),
+        ("b.tif.gz", "packed; unpack it"),
+        ("b.WEBP", "a kind of image that is not read; save it as TIFF or PNG"),
+        ("b.npy", "a kind of image that is not read; save it as TIFF or PNG"),
+        ("b.csv", "not an image"),
+    ],
+)
+def test_the_reason_says_what_to_do(tmp_path: Path, name: str, reason: str) -> None:
+    make_pair(tmp_path)
+    make(tmp_path, "labels", name)
+    assert [one.reason for one in find_pairs(tmp_path).orphans] == [reason]
 
 
 def test_two_folders_of_images_are_refused(tmp_path: Path) -> None:
