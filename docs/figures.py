@@ -24,7 +24,7 @@ from keras_unet.architecture import Architecture
 from keras_unet.data.weights import border_weight_map
 from keras_unet.distances import separate_touching
 from keras_unet.instances import InstanceRule, label_instances
-from keras_unet.metrics.overlaps import Overlaps
+from keras_unet.metrics.objects import Overlaps
 from keras_unet.plan import TrainingPlan
 from keras_unet.report import grey_picture, heat_picture, label_picture, outline_picture
 from keras_unet.synthetic import draw_cells

@@ -17,7 +17,7 @@ from skimage.segmentation import watershed
 from benchmarks.contenders import Work
 from benchmarks.peers.inputs import membranes
 from keras_unet.metrics.isbi2012 import isbi2012
-from keras_unet.metrics.thresholds import THRESHOLDS
+from keras_unet.metrics.pixels import THRESHOLDS
 from keras_unet.metrics.warping import is_simple
 
 Sizes = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]

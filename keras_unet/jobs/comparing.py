@@ -17,7 +17,7 @@ from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.stacks import Stack, in_order_of
 from keras_unet.data.wording import counted
 from keras_unet.jobs.pairing import Scored
-from keras_unet.metrics.overlaps import Overlaps, overlaps_of_images
+from keras_unet.metrics.objects import Overlaps, overlaps_of_images
 from keras_unet.tracking import tracked
 
 

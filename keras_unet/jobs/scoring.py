@@ -18,9 +18,8 @@ import numpy as np
 
 from keras_unet.data.schemes import Kind
 from keras_unet.jobs.comparing import Comparison
-from keras_unet.metrics.ctc import seg_of_overlaps
 from keras_unet.metrics.isbi2012 import isbi2012
-from keras_unet.metrics.matching import THRESHOLDS, Matching, matching_of_overlaps
+from keras_unet.metrics.objects import THRESHOLDS, Matching, matching_of_overlaps, seg_of_overlaps
 from keras_unet.metrics.pixels import dice, iou, pixel_error
 
 Metric = Literal["pixels", "isbi2012", "ctc", "matching"]

@@ -15,7 +15,7 @@ from keras_unet.data.wording import shortened
 from keras_unet.html.page import ShownCell, ShownImage, Table, drawing, photograph
 from keras_unet.jobs.comparing import Comparison
 from keras_unet.jobs.scoring import Metric, Scores, score
-from keras_unet.metrics.overlaps import Overlaps
+from keras_unet.metrics.objects import Overlaps
 from keras_unet.report import (
     Picture,
     difference_picture,

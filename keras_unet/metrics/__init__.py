@@ -1,8 +1,7 @@
 """Scores of a segmentation against its reference, as challenges and papers define them."""
 
-from keras_unet.metrics.ctc import seg
 from keras_unet.metrics.isbi2012 import isbi2012
-from keras_unet.metrics.matching import Matching, matching
+from keras_unet.metrics.objects import Matching, matching, seg
 from keras_unet.metrics.pixels import dice, iou, pixel_error
 
 __all__ = ["Matching", "dice", "iou", "isbi2012", "matching", "pixel_error", "seg"]

@@ -1,9 +1,10 @@
-"""Warping of labels towards a proposal without change of topology.
+"""Warping error: warping of labels towards a proposal without change of topology.
 
 Jain et al. 2010, "Boundary learning by optimization with topological constraints": borders drawn a
 little off cost nothing, for the labels are first bent to the proposal. Only simple points are
 flipped, pixels whose flip neither splits nor merges, makes nor removes a cell or a hole. What still
-differs afterwards are errors of topology. Cells are 4-connected, membranes 8-connected.
+differs afterwards are errors of topology: where a proposal splits a cell or merges cells. Cells are
+4-connected, membranes 8-connected.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from keras_unet.metrics.thresholds import above
+from keras_unet.metrics.pixels import above
 
 NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 """Offsets (row, column) of the 8 neighbours, in raster order: the opposite of number k is 7 - k."""
@@ -156,3 +158,82 @@ def _decoded(code: int) -> NDArray[np.bool_]:
     for bit, (row, column) in enumerate(NEIGHBOURS):
         cells[1 + row, 1 + column] = code >> bit & 1
     return cells
+
+
+_RADII = (4, 20)  # 20 is the definition's; what holds together within 4 need not be looked at
+_WINDOWS_AT_ONCE = 1000
+_WITHIN_WINDOWS = np.pad([ndi.generate_binary_structure(2, 1)], ((1, 1), (0, 0), (0, 0)))
+_OUTSIDE = -1
+
+
+def splits_and_merges(warped: NDArray[np.bool_], proposal: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Marks the pixels at which a proposal splits a cell of the warped labels or merges cells.
+
+    They are among the pixels that still differ, and are told by what the up to 8 pixels around them
+    belong to: the membrane or one of the 4-connected cells. Three or more of these mean that the
+    proposal joins cells, at a membrane pixel, or parts them, at a cell pixel. A cell pixel between
+    two is a split if, once it is membrane, the cell around it is in pieces within 20 pixels. All
+    other differences add or remove a hole or a cell.
+
+    Args:
+        warped: Labels warped towards the proposal, True in cells, `(height, width)`.
+        proposal: True in proposed cells, `(height, width)`.
+
+    Returns:
+        True where the proposal splits or merges, `(height, width)`.
+
+    Example:
+        It merges two cells through their border, and puts a hole into the right one:
+
+        >>> warped = np.ones((3, 6), dtype=bool)
+        >>> warped[:, 1] = False
+        >>> proposal = warped.copy()
+        >>> proposal[1, 1], proposal[1, 4] = True, False
+        >>> np.argwhere(splits_and_merges(warped, proposal)).tolist()
+        [[1, 1]]
+    """
+    rows, columns = np.nonzero(warped != proposal)
+    belongings = _count_different(_ids_around(warped, rows, columns))
+    wrong = belongings > 2
+    suspects = np.flatnonzero((belongings == 2) & warped[rows, columns])
+    for radius in _RADII:
+        suspects = suspects[_come_apart(warped, rows[suspects], columns[suspects], radius)]
+    wrong[suspects] = True
+    marks = np.zeros_like(warped)
+    marks[rows, columns] = wrong
+    return marks
+
+
+def _ids_around(
+    cells: NDArray[np.bool_], rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> NDArray[np.integer]:
+    """Returns the numbers of the cells around some pixels, 0 for membrane, `(pixels, 8)`."""
+    numbered, _ = ndi.label(cells)
+    padded = np.pad(numbered, 1, constant_values=_OUTSIDE)
+    return np.stack([padded[rows + 1 + r, columns + 1 + c] for r, c in NEIGHBOURS], axis=1)
+
+
+def _come_apart(
+    cells: NDArray[np.bool_], rows: NDArray[np.intp], columns: NDArray[np.intp], radius: int
+) -> NDArray[np.bool_]:
+    """Returns, for some pixels, whether the cell around them is in pieces without them."""
+    windows = sliding_window_view(np.pad(cells, radius), (2 * radius + 1, 2 * radius + 1))
+    apart = np.zeros(len(rows), bool)
+    for start in range(0, len(rows), _WINDOWS_AT_ONCE):
+        some = slice(start, start + _WINDOWS_AT_ONCE)
+        apart[some] = _centre_parts(windows[rows[some], columns[some]], radius)
+    return apart
+
+
+def _centre_parts(windows: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Returns whether the centre of each window, `(windows, height, width)`, parts its cell."""
+    windows[:, radius, radius] = False
+    numbered, _ = ndi.label(windows, _WITHIN_WINDOWS)
+    around = numbered[:, radius - 1 : radius + 2, radius - 1 : radius + 2]
+    return _count_different(around.reshape(-1, 9)) > 2
+
+
+def _count_different(ids: NDArray[np.integer]) -> NDArray[np.intp]:
+    """Counts the different ids in each row, what is outside of the image left out."""
+    increases = np.diff(np.sort(ids, axis=1), axis=1, prepend=_OUTSIDE) > 0
+    return np.asarray(increases.sum(axis=1))

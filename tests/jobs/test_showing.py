@@ -16,7 +16,7 @@ from keras_unet.jobs.showing import (
     slider,
     tables,
 )
-from keras_unet.metrics.matching import matching
+from keras_unet.metrics.objects import matching
 
 
 def shown(name, truth, found, image=True):

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from keras_unet.metrics.thresholds import THRESHOLDS
+from keras_unet.metrics.pixels import THRESHOLDS
 from keras_unet.metrics.warping import is_simple, warp_labels
 
 SHAPE = (8, 9)

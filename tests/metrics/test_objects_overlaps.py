@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from keras_unet.metrics.overlaps import Overlaps, overlaps_of_images
+from keras_unet.metrics.objects import Overlaps, overlaps_of_images
 
 LABELS = hnp.arrays(np.uint64, (3, 4), elements=st.sampled_from([0, 1, 2, 9, 2**63]))
 IMAGE = np.array([[0, 1, 1], [2, 2, 2]])

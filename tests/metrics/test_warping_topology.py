@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from keras_unet.metrics.topology import splits_and_merges
+from keras_unet.metrics.warping import splits_and_merges
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=8)
 PAIRS = SHAPES.flatmap(lambda shape: st.tuples(*[hnp.arrays(np.bool_, shape)] * 2))

@@ -15,7 +15,7 @@ from scipy import ndimage
 from stardist.matching import matching_dataset
 
 from keras_unet.metrics import matching
-from keras_unet.metrics.matching import THRESHOLDS, Matching
+from keras_unet.metrics.objects import THRESHOLDS, Matching
 
 LABELS = hnp.arrays(np.int64, (4, 5), elements=st.sampled_from([0, 1, 2, 5, 9]))
 IN_CONFLICT = (0.05, 0.1, 0.2, 0.25, 1 / 3, 0.4, 0.5)

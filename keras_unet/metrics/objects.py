@@ -1,0 +1,305 @@
+"""Scores of objects: overlaps of two label images, matching (AP, F1, PQ), and SEG.
+
+AP is the average precision of the Data Science Bowl 2018, which StarDist calls accuracy; PQ is the
+panoptic quality, equation 1 of Kirillov et al. (2019); SEG is the segmentation accuracy of the Cell
+Tracking Challenge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+LabelImage = NDArray[np.integer]
+
+
+@dataclass(frozen=True, eq=False)
+class Overlaps:
+    """The objects of a reference and a result, and the pairs of them that share pixels.
+
+    Objects are numbered from 0 in the order of their ids; the background is none of them.
+
+    Attributes:
+        reference_sizes: Pixels of each reference object, `(reference objects,)`.
+        result_sizes: Pixels of each result object, `(result objects,)`.
+        reference: Number of the reference object of each pair, `(pairs,)`.
+        result: Number of the result object of each pair, `(pairs,)`.
+        common: Pixels that each pair shares, `(pairs,)`, at least 1.
+    """
+
+    reference_sizes: NDArray[np.intp]
+    result_sizes: NDArray[np.intp]
+    reference: NDArray[np.intp]
+    result: NDArray[np.intp]
+    common: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, reference: LabelImage, result: LabelImage) -> Overlaps:
+        """Counts the pixels that the objects of two label images share.
+
+        Args:
+            reference: Integer label image held to be true, of any shape; 0 is background.
+            result: Integer label image to score, of the same shape.
+
+        Raises:
+            ValueError: If the shapes differ, or ids are not integers from 0.
+
+        Example:
+            >>> found = Overlaps.of(np.array([[3, 3, 8, 0]]), np.array([[1, 1, 1, 1]]))
+            >>> found.reference_sizes, found.result_sizes
+            (array([2, 1]), array([4]))
+            >>> found.reference, found.result, found.common
+            (array([0, 1]), array([0, 0]), array([2, 1]))
+        """
+        _check_images(reference, result)
+        reference_numbers, reference_sizes = _objects(reference)
+        result_numbers, result_sizes = _objects(result)
+        shared = (reference_numbers >= 0) & (result_numbers >= 0)
+        pairs = reference_numbers[shared] * len(result_sizes) + result_numbers[shared]
+        pairs, common = np.unique(pairs, return_counts=True)
+        left, right = np.divmod(pairs, max(len(result_sizes), 1))
+        return cls(reference_sizes, result_sizes, left, right, common)
+
+    @property
+    def iou(self) -> NDArray[np.float64]:
+        """Intersection over union (Jaccard index) of each pair, `(pairs,)`."""
+        sizes = self.reference_sizes[self.reference] + self.result_sizes[self.result]
+        return np.asarray(self.common / (sizes - self.common), np.float64)
+
+
+def overlaps_of_images(
+    references: Sequence[LabelImage], results: Sequence[LabelImage]
+) -> list[Overlaps]:
+    """Counts the pixels that objects share, image by image.
+
+    Args:
+        references: Integer label images held to be true, one an image; 0 is background.
+        results: Integer label images to score, of the same shapes.
+
+    Raises:
+        ValueError: If the numbers of images or the shapes differ, or ids are not integers from 0.
+    """
+    if len(references) != len(results):
+        raise ValueError(
+            "references and results must be as many images. "
+            f"Received {len(references)} and {len(results)}; pair them by name first."
+        )
+    return [Overlaps.of(*pair) for pair in zip(references, results, strict=True)]
+
+
+def _objects(labels: LabelImage) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Numbers the objects from 0, by pixel and -1 for background, and counts their pixels."""
+    ids, numbers, sizes = np.unique(labels.ravel(), return_inverse=True, return_counts=True)
+    background = int(ids.size > 0 and ids[0] == 0)
+    return numbers - background, sizes[background:]
+
+
+def _check_images(reference: LabelImage, result: LabelImage) -> None:
+    """Refuses what are not two label images of one shape."""
+    if reference.shape != result.shape:
+        raise ValueError(
+            f"reference and result must have one shape. Received {reference.shape} and "
+            f"{result.shape}; pair the images by name, and score at the reference's size."
+        )
+    for name, labels in (("reference", reference), ("result", result)):
+        if not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
+            raise ValueError(
+                f"{name} must be integers from 0, 0 for background. Received {labels.dtype}"
+                f" from {labels.min(initial=0)}; scipy.ndimage.label numbers the cells of a mask."
+            )
+
+
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How many objects match at a threshold, over all images together.
+
+    Attributes:
+        threshold: Least intersection over union (IoU) of a match.
+        tp: True positives: matched pairs of objects.
+        fp: False positives: objects of the result without a match.
+        fn: False negatives: reference objects without a match.
+        matched_iou: Sum of the IoU of all matched pairs.
+    """
+
+    threshold: float
+    tp: int
+    fp: int
+    fn: int
+    matched_iou: float
+
+    @property
+    def ap(self) -> float:
+        """Average precision, TP / (TP + FP + FN); nan, undefined, without objects."""
+        return _ratio(self.tp, self.tp + self.fp + self.fn)
+
+    @property
+    def f1(self) -> float:
+        """F1, 2 TP / (2 TP + FP + FN); nan, undefined, without objects."""
+        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+
+    @property
+    def pq(self) -> float:
+        """Panoptic quality, matched IoU / (TP + FP/2 + FN/2); nan, undefined, without objects."""
+        return _ratio(2 * self.matched_iou, 2 * self.tp + self.fp + self.fn)
+
+    def to_dict(self) -> dict[str, float]:
+        """Returns threshold, counts and scores as plain values."""
+        names = ("threshold", "tp", "fp", "fn", "ap", "f1", "pq")
+        return {name: getattr(self, name) for name in names}
+
+
+def matching(
+    references: Sequence[LabelImage],
+    results: Sequence[LabelImage],
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> list[Matching]:
+    """Matches the objects of results and references one to one, at each threshold on their IoU.
+
+    Of all ways to match pairs with an IoU of at least the threshold, one with the most pairs counts
+    and, among these, one with the largest sum of IoU. Above 0.5 there is only one way. (Below 0.5
+    StarDist lets pairs under the threshold weigh in on the choice: same counts, PQ at times lower.)
+
+    Args:
+        references: Integer label images held to be true, one an image; 0 is background.
+        results: Integer label images to score, of the same shapes.
+        thresholds: Least IoU of a match, above 0 and at most 1; each gives a result of its own.
+
+    Returns:
+        Counts and scores at each threshold, in the order given; counts are sums over the images.
+
+    Raises:
+        ValueError: If the numbers of images or the shapes differ, ids are not integers from 0, or a
+            threshold is out of range.
+
+    Example:
+        Of two objects, one is found to two thirds, the other not, and a third is made up:
+
+        >>> reference, result = np.array([1, 1, 1, 0, 2, 0]), np.array([4, 4, 0, 0, 0, 5])
+        >>> matching([reference], [result], [0.6])
+        [Matching(threshold=0.6, tp=1, fp=1, fn=1, matched_iou=0.6666666666666666)]
+        >>> _[0].ap == 1 / 3, _[0].f1 == 1 / 2, _[0].pq == 1 / 3
+        (True, True, True)
+    """
+    _check_thresholds(thresholds)
+    images = overlaps_of_images(references, results)
+    return [matching_of_overlaps(images, threshold) for threshold in thresholds]
+
+
+def matching_of_overlaps(images: Sequence[Overlaps], threshold: float) -> Matching:
+    """Matches objects by what they share, one an image, at one threshold; see `matching`."""
+    matched = [iou for image in images for iou in _matched_iou(image, threshold).tolist()]
+    return Matching(
+        float(threshold),
+        tp=len(matched),
+        fp=sum(len(image.result_sizes) for image in images) - len(matched),
+        fn=sum(len(image.reference_sizes) for image in images) - len(matched),
+        matched_iou=math.fsum(matched),
+    )
+
+
+def _matched_iou(overlaps: Overlaps, threshold: float) -> NDArray[np.float64]:
+    """Returns the IoU of the pairs in the best matching of one image."""
+    iou = overlaps.iou
+    fits = iou >= threshold
+    chosen = _best_matching(overlaps.reference[fits], overlaps.result[fits], iou[fits])
+    return iou[fits][chosen]
+
+
+def _best_matching(
+    left: NDArray[np.intp], right: NDArray[np.intp], iou: NDArray[np.float64]
+) -> NDArray[np.intp]:
+    """Finds the pairs of the matching that has the most of them and, then, the largest sum of IoU.
+
+    A pair is worth 1 and a bonus for its IoU, so small that all bonuses together are worth less
+    than one more pair. The solver wants every object on the left matched; so each may stay alone
+    with a partner of its own, which is worth nothing.
+
+    Returns:
+        Positions of the chosen pairs among those given.
+    """
+    lefts, row = np.unique(left, return_inverse=True)
+    rights, column = np.unique(right, return_inverse=True)
+    if len(lefts) == len(rights) == len(iou):
+        return np.arange(len(iou))
+    alone = np.arange(len(lefts))
+    worth = np.concatenate([1 + iou / (len(lefts) + 1), np.zeros(len(lefts))])
+    rows, columns = np.concatenate([row, alone]), np.concatenate([column, len(rights) + alone])
+    table = coo_array((3 - worth, (rows, columns)))  # above 0: zeros would pass for missing
+    partner = min_weight_full_bipartite_matching(table.tocsr())[1]
+    return np.flatnonzero(partner[row] == column)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
+
+
+def _check_thresholds(thresholds: Sequence[float]) -> None:
+    wrong = [threshold for threshold in thresholds if not 0 < threshold <= 1]
+    if wrong:
+        raise ValueError(
+            "thresholds must be intersections over union, above 0 and at most 1. "
+            f"Received {', '.join(map(str, wrong))}; half an overlap is 0.5."
+        )
+
+
+def seg(references: Sequence[LabelImage], results: Sequence[LabelImage]) -> float:
+    """Computes SEG: the mean Jaccard index over all reference objects of all images.
+
+    An object of the result matches a reference object if it covers more than half of its pixels.
+    Objects of the result that match no reference object cost nothing.
+
+    Args:
+        references: Integer label images held to be true, one an image; 0 is background.
+        results: Integer label images to score, of the same shapes.
+
+    Returns:
+        The score, 0 to 1 (best); nan, undefined, if there is no reference object.
+
+    Raises:
+        ValueError: If the numbers of images or the shapes differ, or ids are not integers from 0.
+
+    Example:
+        Of the two objects, one is found to two thirds and one not at all:
+
+        >>> seg([np.array([[1, 1, 1, 0, 2]])], [np.array([[5, 5, 0, 0, 0]])]) == (2 / 3 + 0) / 2
+        True
+    """
+    return seg_of_overlaps(overlaps_of_images(references, results))
+
+
+def seg_of_overlaps(images: Sequence[Overlaps]) -> float:
+    """Computes SEG from what objects share, one an image; see `seg`."""
+    scores = [score for image in images for score in jaccard_of_references(image).tolist()]
+    return math.fsum(scores) / len(scores) if scores else math.nan
+
+
+def jaccard_of_references(overlaps: Overlaps) -> NDArray[np.float64]:
+    """Computes the Jaccard index of each reference object with the result object that covers it.
+
+    An object covers another if it holds more than half of its pixels; there is at most one.
+
+    Args:
+        overlaps: What the objects of an image share.
+
+    Returns:
+        One index for each reference object in the order of their ids, `(objects,)`, float64; 0 for
+        an object that no result covers.
+
+    Example:
+        >>> overlaps = Overlaps.of(np.array([[3, 3, 8, 8]]), np.array([[1, 1, 1, 0]]))
+        >>> jaccard_of_references(overlaps).round(3)
+        array([0.667, 0.   ])
+    """
+    covered = 2 * overlaps.common > overlaps.reference_sizes[overlaps.reference]
+    jaccard = np.zeros(len(overlaps.reference_sizes))
+    jaccard[overlaps.reference[covered]] = overlaps.iou[covered]
+    return jaccard
