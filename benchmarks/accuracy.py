@@ -17,7 +17,7 @@ from PIL import Image
 from benchmarks.experiment import TASKS, Experiment
 from benchmarks.record import RESULTS
 from keras_unet.files import make_folder, write_json
-from keras_unet.report import write_png
+from keras_unet.report.pictures import write_png
 
 WIDTH = 1200  # of the picture, in pixels
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.record import ROOT, origin
 from keras_unet.data.images import read_planes
 from keras_unet.files import make_folder
-from keras_unet.report import difference_picture, grey_picture, label_picture, montage
+from keras_unet.report.pictures import difference_picture, grey_picture, label_picture, montage
 
 DATA = Path(os.environ.get("KERAS_UNET_DATA", ROOT.parent / "shared" / "data"))
 SHOWN = 5  # held-out images in a picture

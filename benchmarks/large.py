@@ -29,10 +29,10 @@ from benchmarks.record import RESULTS, ROOT, origin
 from keras_unet.architecture import Architecture
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
+from keras_unet.data.synthetic import draw_cells
 from keras_unet.files import make_folder, write_json
-from keras_unet.instances import InstanceRule
+from keras_unet.instances.label import InstanceRule
 from keras_unet.runs import Run
-from keras_unet.synthetic import draw_cells
 
 PICTURE, CELLS = 512, 40  # side of a drawn picture, which is repeated, and its cells
 TILE = 512  # of the TIFF

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.record import RESULTS, origin
+from keras_unet.data.synthetic import draw_cells
 from keras_unet.files import make_folder, write_json
-from keras_unet.instances import InstanceRule, Seeds, label_instances
-from keras_unet.stitching import BAND, Stitcher
-from keras_unet.synthetic import draw_cells
+from keras_unet.instances.blockwise import BAND, Stitcher
+from keras_unet.instances.label import InstanceRule, Seeds, label_instances
 
 PICTURE, CELLS = 512, 40  # side of a drawn picture, which is repeated, and its cells
 NOISE = 0.05  # standard deviation, of probabilities

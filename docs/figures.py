@@ -1,7 +1,7 @@
 """The figures of the site, drawn by the package itself: `python docs/figures.py FOLDER`.
 
 Every figure is a function that draws into a new matplotlib figure; `draw` renders it for light and
-for dark pages. Data are cells drawn by `keras_unet.synthetic`, so nothing has to be downloaded.
+for dark pages. Data are cells of `keras_unet.data.synthetic`, so nothing has to be downloaded.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from PIL import Image
 from scipy import ndimage
 
 from keras_unet.architecture import Architecture
+from keras_unet.data.distances import separate_touching
+from keras_unet.data.synthetic import draw_cells
 from keras_unet.data.weights import border_weight_map
-from keras_unet.distances import separate_touching
-from keras_unet.instances import InstanceRule, label_instances
+from keras_unet.instances.label import InstanceRule, label_instances
 from keras_unet.metrics.objects import Overlaps
 from keras_unet.plan import TrainingPlan
-from keras_unet.report import grey_picture, heat_picture, label_picture, outline_picture
-from keras_unet.synthetic import draw_cells
+from keras_unet.report.pictures import grey_picture, heat_picture, label_picture, outline_picture
 from keras_unet.terminal import import_quietly
 from keras_unet.tiling import Tiling, mirrored_window
 

@@ -16,7 +16,7 @@ import forms
 from mkdocs.structure.files import File
 
 from keras_unet.architecture import Architecture
-from keras_unet.html.diagram import network_svg
+from keras_unet.report.charts import network_svg
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

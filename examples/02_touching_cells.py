@@ -30,9 +30,9 @@ from keras_unet import (
     weight_map,
 )
 from keras_unet.data.standardisation import Standardisation
+from keras_unet.data.synthetic import draw_cells
 from keras_unet.metrics import matching, seg
-from keras_unet.report import grey_picture, heat_picture, label_picture
-from keras_unet.synthetic import draw_cells
+from keras_unet.report.pictures import grey_picture, heat_picture, label_picture
 
 plt.rcParams.update({"figure.dpi": 80, "image.interpolation": "nearest", "image.cmap": "gray"})
 

@@ -31,9 +31,9 @@ from keras_unet import (
     weight_map,
 )
 from keras_unet.data.standardisation import Standardisation
+from keras_unet.data.synthetic import draw_tissue
 from keras_unet.metrics import isbi2012
-from keras_unet.report import difference_picture, grey_picture, heat_picture, label_picture
-from keras_unet.synthetic import draw_tissue
+from keras_unet.report.pictures import difference_picture, grey_picture, heat_picture, label_picture
 
 plt.rcParams.update({"figure.dpi": 80, "image.interpolation": "nearest", "image.cmap": "gray"})
 

@@ -25,8 +25,8 @@ from keras_unet import (
     predict_files_on_server,
     train_folder,
 )
-from keras_unet.report import difference_picture, grey_picture, heat_picture, label_picture
-from keras_unet.synthetic import draw_cells
+from keras_unet.data.synthetic import draw_cells
+from keras_unet.report.pictures import difference_picture, grey_picture, heat_picture, label_picture
 
 plt.rcParams.update({"figure.dpi": 80, "image.interpolation": "nearest", "image.cmap": "gray"})
 

@@ -26,8 +26,8 @@ from keras_unet import (
     predict_files,
     train_folder,
 )
-from keras_unet.report import grey_picture, label_picture
-from keras_unet.synthetic import draw_cells
+from keras_unet.data.synthetic import draw_cells
+from keras_unet.report.pictures import grey_picture, label_picture
 from keras_unet.tiling import Tiling
 
 plt.rcParams.update({"figure.dpi": 80, "image.interpolation": "nearest", "image.cmap": "gray"})

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_unet.data.distances import separate_touching
 from keras_unet.data.images import read_planes, write_tiff
+from keras_unet.data.synthetic import draw_cells
 from keras_unet.data.weights import weight_map
-from keras_unet.distances import separate_touching
 from keras_unet.files import make_folder
 from keras_unet.jobs.evaluate import Evaluation, evaluate_folders
 from keras_unet.jobs.folders import check_new
 from keras_unet.jobs.options import SettledOptions
 from keras_unet.jobs.predict import predict_files
 from keras_unet.jobs.train import train_folder
-from keras_unet.report import (
+from keras_unet.report.pictures import (
     Picture,
     grey_picture,
     heat_picture,
@@ -25,7 +26,6 @@ from keras_unet.report import (
     montage,
     write_png,
 )
-from keras_unet.synthetic import draw_cells
 from keras_unet.tracking import tracked
 
 _log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from keras_unet.files import write_json
-from keras_unet.instances import InstanceRule
+from keras_unet.instances.label import InstanceRule
 
 RECORD = "ensemble.json"
 FORMAT = 1

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from keras_unet.architecture import Architecture
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
-from keras_unet.instances import InstanceRule
+from keras_unet.instances.label import InstanceRule
 from keras_unet.prediction import predict_image
 from keras_unet.quiet import compiled_code_quiet
 from keras_unet.runs import Run

@@ -29,7 +29,7 @@ from keras_unet.data.images import as_channels, pixels_of
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.files import PathLike, write_json
-from keras_unet.instances import InstanceRule
+from keras_unet.instances.label import InstanceRule
 
 RECORD = "run.json"
 REPORT = "report.html"

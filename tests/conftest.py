@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from keras_unet.synthetic import draw_cells
+from keras_unet.data.synthetic import draw_cells
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_unet.ensembles import Ensemble, draw_folds, is_ensemble
-from keras_unet.instances import InstanceRule
+from keras_unet.instances.label import InstanceRule
 
 
 @given(st.integers(2, 40), st.integers(0, 5), st.data())

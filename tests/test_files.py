@@ -27,10 +27,10 @@ from keras_unet.files import (
     remove_leftovers,
     write_json,
 )
-from keras_unet.html.page import Page, write_page
 from keras_unet.jobs.evaluate import Evaluation
 from keras_unet.jobs.scoring import Scores
-from keras_unet.report import write_png
+from keras_unet.report.page import Page, write_page
+from keras_unet.report.pictures import write_png
 
 
 def names_in(folder: Path) -> list[str]:

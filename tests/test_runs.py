@@ -8,7 +8,7 @@ import pytest
 from keras_unet.architecture import Architecture
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
-from keras_unet.instances import InstanceRule
+from keras_unet.instances.label import InstanceRule
 from keras_unet.runs import RECORD, Run
 
 

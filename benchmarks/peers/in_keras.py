@@ -14,15 +14,15 @@ from keras_unet.architecture import Architecture
 from keras_unet.backend import tf
 from keras_unet.data.atlas import TrainingImage
 from keras_unet.data.deformation import displacement_field, warp
+from keras_unet.data.distances import separate_touching
 from keras_unet.data.pipeline import build_dataset
+from keras_unet.data.synthetic import draw_cells
 from keras_unet.data.weights import weight_map
-from keras_unet.distances import separate_touching
 from keras_unet.export.onnx import constant, converted
 from keras_unet.model import unet_of
 from keras_unet.plan import TrainingPlan
 from keras_unet.precision import Precision, precision_policy
 from keras_unet.prediction import predict_image
-from keras_unet.synthetic import draw_cells
 from keras_unet.tiling import mirrored_window
 from keras_unet.training import training_step as step_of
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from keras_unet.architecture import Architecture
-from keras_unet.distances import separate_touching
-from keras_unet.synthetic import draw_cells
+from keras_unet.data.distances import separate_touching
+from keras_unet.data.synthetic import draw_cells
 from keras_unet.tiling import Tiling, mirrored_window
 
 

@@ -15,8 +15,8 @@ import tifffile
 
 from benchmarks.contenders import Work
 from benchmarks.record import ROOT
+from keras_unet.data.synthetic import draw_cells
 from keras_unet.files import make_folder
-from keras_unet.synthetic import draw_cells
 
 
 def python(arguments: Sequence[str]) -> Work:

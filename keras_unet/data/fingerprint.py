@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from keras_unet.data.distances import separate_touching
 from keras_unet.data.samples import Sample
 from keras_unet.data.schemes import MOST_CLASSES
 from keras_unet.data.wording import counted
-from keras_unet.distances import separate_touching
 from keras_unet.tracking import tracked
 
 _DIAMETERS = 10, 50, 90  # percentiles

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.distances import check_instances, separate_touching, two_distances
+from keras_unet.data.distances import check_instances, separate_touching, two_distances
 
 _NEGLIGIBLE = 1e-6  # the border term is 0 where it would be smaller
 _MARGINS_A_BAND = 8

@@ -12,7 +12,6 @@ from keras_unet.data.labels import detect_scheme, read_labels
 from keras_unet.data.schemes import Kind
 from keras_unet.data.wording import counted, some
 from keras_unet.files import SOFTWARE, PathLike, make_folder, write_json
-from keras_unet.html.page import Page, write_page
 from keras_unet.jobs.comparing import Comparison, compare
 from keras_unet.jobs.folders import check_replaceable, check_writable
 from keras_unet.jobs.pairing import References, Scored, find_references, pair
@@ -25,6 +24,7 @@ from keras_unet.jobs.scoring import (
     score,
 )
 from keras_unet.jobs.showing import cells, planes_of, slider, tables
+from keras_unet.report.page import Page, write_page
 from keras_unet.tracking import tracked, working
 
 _SHOWN: tuple[Metric, ...] = ("pixels", "ctc")  # of an image, in a report

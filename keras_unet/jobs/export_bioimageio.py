@@ -22,7 +22,7 @@ from keras_unet.jobs.extras import require
 from keras_unet.jobs.folders import check_new_file
 from keras_unet.jobs.networks import Member, predict_together
 from keras_unet.jobs.parity import answer_of_bioimageio, check_parity, example_image
-from keras_unet.report import grey_picture, label_picture, write_png
+from keras_unet.report.pictures import grey_picture, label_picture, write_png
 from keras_unet.runs import Run
 from keras_unet.tiling import mirrored_window
 from keras_unet.tracking import working

@@ -19,13 +19,13 @@ from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import Sample, read_samples
 from keras_unet.ensembles import Ensemble, draw_folds, is_ensemble
 from keras_unet.files import make_folder, remove_leftovers
+from keras_unet.instances.selection import Choice, choose_rule, first_rule, spread
 from keras_unet.jobs.folders import check_new, claimed
 from keras_unet.jobs.networks import load_network
 from keras_unet.jobs.options import SEEDS, SettledOptions, TrainingOptions
 from keras_unet.jobs.recipe import settle
 from keras_unet.jobs.repeating import load_pattern, warn_of_differences
 from keras_unet.jobs.reporting import report_run
-from keras_unet.jobs.rules import Choice, choose_rule, first_rule, spread
 from keras_unet.jobs.starting import check_same_data, is_complete, is_resumable, options_of
 from keras_unet.jobs.targets import Target, sample_digest
 from keras_unet.jobs.train import train_folder

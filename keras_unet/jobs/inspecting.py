@@ -22,7 +22,7 @@ from keras_unet.jobs.options import SettledOptions, TrainingOptions
 from keras_unet.jobs.preparing import Parts, training_batches, training_image, weight_maps
 from keras_unet.jobs.recipe import settle
 from keras_unet.jobs.targets import Target, WeightMaps
-from keras_unet.report import (
+from keras_unet.report.pictures import (
     ONLY_REFERENCE,
     Picture,
     grey_picture,

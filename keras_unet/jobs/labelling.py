@@ -30,7 +30,7 @@ from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.stacks import axes_of_stack
 from keras_unet.data.wording import counted, some
 from keras_unet.files import made_folder
-from keras_unet.instances import InstanceRule, cell_probability, label_instances
+from keras_unet.instances.label import InstanceRule, cell_probability, label_instances
 from keras_unet.jobs.folders import check_writable
 from keras_unet.jobs.outputs import Form, Output, output_path, owner_of
 from keras_unet.jobs.replacing import check_outputs

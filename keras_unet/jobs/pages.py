@@ -13,11 +13,10 @@ from keras_unet.checkpoint import HISTORY
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.wording import counted
 from keras_unet.ensembles import Ensemble
-from keras_unet.html.curves import Curve, curves_svg
-from keras_unet.html.diagram import network_svg
-from keras_unet.html.page import Page
 from keras_unet.jobs.options import SettledOptions, TrainingOptions
 from keras_unet.jobs.starting import options_of
+from keras_unet.report.charts import Curve, curves_svg, network_svg
+from keras_unet.report.page import Page
 from keras_unet.runs import Run
 
 

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from keras_unet.backend import tf
 from keras_unet.data.images import as_channels, read_image
 from keras_unet.data.pairs import find_pairs
+from keras_unet.data.synthetic import draw_cells
 from keras_unet.jobs.networks import Member, predict_together
 from keras_unet.precision import Precision
 from keras_unet.runs import Run
-from keras_unet.synthetic import draw_cells
 from keras_unet.tracking import working
 
 TOLERANCES: dict[Precision, float] = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 1e-2}

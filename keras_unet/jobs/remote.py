@@ -25,7 +25,7 @@ from keras_unet.data.images import ImageFile, as_channels, orientation_of, pixel
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.files import PathLike, paths_of
-from keras_unet.instances import InstanceRule
+from keras_unet.instances.label import InstanceRule
 from keras_unet.jobs.labelling import Made, Order, Plane, unread
 from keras_unet.runs import Run
 from keras_unet.symmetries import average_over_symmetries

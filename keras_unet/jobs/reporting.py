@@ -15,7 +15,6 @@ from keras_unet.data.samples import Sample, read_samples
 from keras_unet.data.wording import counted
 from keras_unet.ensembles import Ensemble, is_ensemble
 from keras_unet.files import make_folder
-from keras_unet.html.page import Page, write_page
 from keras_unet.jobs.comparing import Comparison
 from keras_unet.jobs.folders import check_replaceable, check_writable
 from keras_unet.jobs.networks import load_network, load_runs
@@ -26,6 +25,7 @@ from keras_unet.jobs.showing import Shown, cells, scored, slider, tables
 from keras_unet.jobs.starting import options_of
 from keras_unet.jobs.targets import Target, WeightMaps, sample_digest
 from keras_unet.jobs.watch import View, Watch
+from keras_unet.report.page import Page, write_page
 from keras_unet.runs import REPORT, Run
 from keras_unet.tracking import tracked
 

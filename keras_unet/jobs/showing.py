@@ -12,11 +12,11 @@ from scipy import ndimage
 
 from keras_unet.data.pairs import plane_name
 from keras_unet.data.wording import shortened
-from keras_unet.html.page import ShownCell, ShownImage, Table, drawing, photograph
 from keras_unet.jobs.comparing import Comparison
 from keras_unet.jobs.scoring import Metric, Scores, score
 from keras_unet.metrics.objects import Overlaps
-from keras_unet.report import (
+from keras_unet.report.page import ShownCell, ShownImage, Table, drawing, photograph
+from keras_unet.report.pictures import (
     Picture,
     difference_picture,
     grey_picture,

@@ -23,13 +23,13 @@ from keras_unet.data.large import LargePlane, open_large
 from keras_unet.data.parts import Parts, write_ome_zarr, write_tiled_tiff
 from keras_unet.data.stacks import axes_of_stack
 from keras_unet.data.standardisation import ROWS, Moments
-from keras_unet.instances import cell_probability
+from keras_unet.instances.blockwise import LARGEST_PIECE, Stitcher
+from keras_unet.instances.label import cell_probability
 from keras_unet.jobs.labelling import Made, Order, Plane
 from keras_unet.jobs.sweeps import Predict, Source, Window, grey_values
 from keras_unet.machine import free_memory
 from keras_unet.runs import Run
 from keras_unet.scratch import Scratch, scratches
-from keras_unet.stitching import LARGEST_PIECE, Stitcher
 from keras_unet.tracking import tracked
 
 _log = logging.getLogger(__name__)

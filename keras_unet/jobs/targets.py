@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet.data.distances import separate_touching
 from keras_unet.data.images import read_planes, write_tiff
 from keras_unet.data.samples import Sample
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.weights import class_balance, weight_map
-from keras_unet.distances import separate_touching
 
 _DIGITS = 12  # of a digest in a file name
 _DIGITS_OF_SAMPLE = 16  # of a digest in the record of a run

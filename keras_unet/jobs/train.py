@@ -18,7 +18,7 @@ from keras_unet.data.samples import Samples, read_samples
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.distribution import ALONE, Cluster
 from keras_unet.files import PathLike, make_folder, remove_leftovers
-from keras_unet.html.page import write_page
+from keras_unet.instances.selection import first_rule
 from keras_unet.jobs.assisting import assist, tell_workers
 from keras_unet.jobs.folders import claimed
 from keras_unet.jobs.networks import load_network, new_network
@@ -28,7 +28,6 @@ from keras_unet.jobs.provenance import provenance
 from keras_unet.jobs.recipe import settle
 from keras_unet.jobs.repeating import load_pattern, repeated_options, warn_of_differences
 from keras_unet.jobs.reporting import page_of_run
-from keras_unet.jobs.rules import first_rule
 from keras_unet.jobs.starting import (
     check_same_data,
     check_unused,
@@ -40,7 +39,8 @@ from keras_unet.jobs.targets import Target, sample_digest
 from keras_unet.jobs.watch import Watch
 from keras_unet.plan import Progress, TrainingPlan
 from keras_unet.precision import choose_precision
-from keras_unet.report import write_png
+from keras_unet.report.page import write_page
+from keras_unet.report.pictures import write_png
 from keras_unet.runs import REPORT, Run
 from keras_unet.tracking import tracked
 from keras_unet.training import train

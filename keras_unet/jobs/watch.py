@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.data.samples import Sample
-from keras_unet.instances import cell_probability, label_instances
-from keras_unet.jobs.rules import Choice, choose_rule, spread
+from keras_unet.instances.label import cell_probability, label_instances
+from keras_unet.instances.selection import Choice, choose_rule, spread
 from keras_unet.jobs.targets import Target, WeightMaps
 from keras_unet.metrics import iou, seg
 from keras_unet.plan import Validation
 from keras_unet.prediction import predict_image
-from keras_unet.report import (
+from keras_unet.report.pictures import (
     Picture,
     difference_picture,
     grey_picture,

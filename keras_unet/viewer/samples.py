@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_unet.synthetic import draw_cells
+from keras_unet.data.synthetic import draw_cells
 from keras_unet.viewer.layers import LayerData
 
 _PICTURES = 8

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from keras_unet.data import fingerprint
+from keras_unet.data.distances import nearest_two
 from keras_unet.data.fingerprint import Fingerprint, Percentiles
 from keras_unet.data.samples import Sample
-from keras_unet.distances import nearest_two
 
 
 def sample(instances, classes=None, image=None, ignored=None):

@@ -13,13 +13,13 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from keras_unet.data.distances import separate_touching, two_distances
 from keras_unet.data.weights import (
     border_weight_map,
     class_balance,
     class_weight_map,
     weight_map,
 )
-from keras_unet.distances import separate_touching, two_distances
 
 SHAPE = (17, 23)
 LABELS = hnp.arrays(np.int32, SHAPE, elements=st.sampled_from([0, 0, 0, 0, 0, 0, 1, 4, 9]))

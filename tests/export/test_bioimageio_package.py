@@ -24,7 +24,7 @@ from keras_unet.export.bioimageio import Credits, Example, check_licence, write_
 from keras_unet.export.tiling import GraphTiling
 from keras_unet.model import unet_of
 from keras_unet.prediction import predict_image
-from keras_unet.report import write_png
+from keras_unet.report.pictures import write_png
 from keras_unet.runs import Run
 
 READER = Path(__file__).with_name("bioimageio_reader.py")

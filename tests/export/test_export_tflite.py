@@ -16,7 +16,7 @@ from keras_unet.data.standardisation import Standardisation
 from keras_unet.export.artefact import Artefact
 from keras_unet.export.tflite import Quantisation, write_tflite
 from keras_unet.export.tiling import GraphTiling
-from keras_unet.instances import InstanceRule
+from keras_unet.instances.label import InstanceRule
 from keras_unet.litert import load_tflite
 from keras_unet.model import unet_of
 from keras_unet.prediction import predict_image

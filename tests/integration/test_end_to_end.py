@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from keras_unet.cli import main
+from keras_unet.data.synthetic import draw_cells
 from keras_unet.runs import Run
-from keras_unet.synthetic import draw_cells
 
 TINY = ("--steps", "3", "--depth", "2", "--base-filters", "4", "--tile", "60")
 

@@ -20,7 +20,7 @@ from keras_unet.cli import main
 from keras_unet.data.images import read_planes
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.ensembles import Ensemble
-from keras_unet.instances import InstanceRule
+from keras_unet.instances.label import InstanceRule
 from keras_unet.jobs import remote
 from keras_unet.jobs.export import export_saved_model
 from keras_unet.jobs.export_tflite import ALLOWED, export_tflite

@@ -17,10 +17,10 @@ from logs import logged, watched
 
 from keras_unet.cli import main
 from keras_unet.data.samples import read_samples
+from keras_unet.data.synthetic import draw_cells
 from keras_unet.datasets import DATASETS
 from keras_unet.jobs import fetching
 from keras_unet.jobs.fetching import RECORD, fetch_dataset
-from keras_unet.synthetic import draw_cells
 
 
 def tiff(array):

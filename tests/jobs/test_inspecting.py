@@ -17,7 +17,7 @@ from keras_unet.jobs.options import TrainingOptions
 from keras_unet.jobs.preparing import Parts, training_batches, training_image, weight_maps
 from keras_unet.jobs.targets import Target
 from keras_unet.jobs.train import train_folder
-from keras_unet.report import ONLY_REFERENCE
+from keras_unet.report.pictures import ONLY_REFERENCE
 
 OPTIONS = TrainingOptions(
     steps=2, depth=1, base_filters=2, tile=60, validation=("c3",), precision="float32"

@@ -8,7 +8,7 @@ import zarr
 from logs import logged
 
 from keras_unet.data.images import read_planes
-from keras_unet.instances import label_instances
+from keras_unet.instances.label import label_instances
 from keras_unet.jobs.outputs import Storage
 from keras_unet.jobs.predict import predict_files
 from keras_unet.runs import Run

@@ -8,7 +8,7 @@ import tifffile
 
 from keras_unet.data.images import write_tiff
 from keras_unet.jobs.replacing import check_outputs
-from keras_unet.report import write_png
+from keras_unet.report.pictures import write_png
 
 PIXELS = np.zeros((4, 5), np.uint8)
 

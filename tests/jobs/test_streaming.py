@@ -16,14 +16,14 @@ from keras_unet.architecture import Architecture
 from keras_unet.data.images import ImageFile
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
-from keras_unet.instances import InstanceRule
+from keras_unet.instances.blockwise import Stitcher
+from keras_unet.instances.label import InstanceRule
 from keras_unet.jobs import streaming
 from keras_unet.jobs.labelling import Order, Plane
 from keras_unet.jobs.streaming import Streaming, measure
 from keras_unet.jobs.sweeps import Here
 from keras_unet.prediction import predict_image
 from keras_unet.runs import Run
-from keras_unet.stitching import Stitcher
 
 NETWORK = Architecture(depth=1)
 SAVE = ("instances", "classes", "probabilities")

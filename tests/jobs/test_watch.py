@@ -7,7 +7,7 @@ from keras_unet.architecture import Architecture
 from keras_unet.data.samples import Sample
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
-from keras_unet.instances import InstanceRule
+from keras_unet.instances.label import InstanceRule
 from keras_unet.jobs.targets import Target
 from keras_unet.jobs.watch import Watch, collapse
 from keras_unet.runs import Run

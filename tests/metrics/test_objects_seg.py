@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from keras_unet.data.synthetic import draw_cells
 from keras_unet.metrics import seg
 from keras_unet.metrics.objects import Overlaps, jaccard_of_references
-from keras_unet.synthetic import draw_cells
 
 LABELS = hnp.arrays(np.uint64, (4, 5), elements=st.sampled_from([0, 1, 2, 9, 2**63]))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from keras_unet.synthetic import draw_cells
+from keras_unet.data.synthetic import draw_cells
 
 PROBE = "from qtpy.QtWidgets import QApplication; QApplication([])"
 PACKAGES = "libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0"

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from keras_unet.data.distances import separate_touching
 from keras_unet.data.pairs import find_pairs
+from keras_unet.data.synthetic import draw_cells
 from keras_unet.data.weights import border_weight_map, class_balance, weight_map
-from keras_unet.distances import separate_touching
-from keras_unet.synthetic import draw_cells
 from keras_unet.viewer.job import Job, Stopped
 from keras_unet.viewer.layers import Snapshot
 from keras_unet.viewer.works import predict, train, weigh

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from keras_unet.instances import InstanceRule, Seeds, label_instances
-from keras_unet.stitching import Stitcher
+from keras_unet.instances.blockwise import Stitcher
+from keras_unet.instances.label import InstanceRule, Seeds, label_instances
 
 
 def stitch(

@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 
 from keras_unet.architecture import Architecture
-from keras_unet.html.curves import curves_svg
-from keras_unet.html.diagram import network_svg
-from keras_unet.html.page import Page, ShownCell, ShownImage, Table, drawing, render
+from keras_unet.report.charts import curves_svg, network_svg
+from keras_unet.report.page import Page, ShownCell, ShownImage, Table, drawing, render
 
 EVIL = "<b>.tif"
 LAYERS = {

@@ -3,7 +3,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from keras_unet.architecture import Architecture
-from keras_unet.html.diagram import boxes_of, network_svg
+from keras_unet.report.charts import boxes_of, network_svg
 
 FIGURE_1 = [
     *[572, 570, 568, 284, 282, 280, 140, 138, 136, 68, 66, 64, 32, 30, 28],

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from keras_unet.files import SOFTWARE, atomic, make_folder
-from keras_unet.report import Picture
+from keras_unet.report.pictures import Picture
 
 _QUALITY = 88  # of a photograph, out of 100; drawings are kept to the last bit
 
@@ -107,7 +107,7 @@ class Page:
 def environment() -> Environment:
     """Returns the template engine: every value is escaped, and none may be missing."""
     return Environment(
-        loader=PackageLoader("keras_unet.html"),
+        loader=PackageLoader("keras_unet.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

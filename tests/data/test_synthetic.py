@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from keras_unet.synthetic import draw_cells, draw_tissue
+from keras_unet.data.synthetic import draw_cells, draw_tissue
 
 SEEDS = range(4)
 

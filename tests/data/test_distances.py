@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from keras_unet.distances import nearest_two, separate_touching, two_distances
+from keras_unet.data.distances import nearest_two, separate_touching, two_distances
 
 LABELS = hnp.arrays(
     np.int32,

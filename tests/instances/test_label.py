@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from keras_unet.distances import separate_touching
-from keras_unet.instances import InstanceRule, cell_probability, label_instances
+from keras_unet.data.distances import separate_touching
+from keras_unet.instances.label import InstanceRule, cell_probability, label_instances
 
 SIZE = 48
 

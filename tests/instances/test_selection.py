@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from keras_unet.instances import InstanceRule, label_instances
-from keras_unet.jobs import rules
-from keras_unet.jobs.rules import choose_rule, first_rule, spread
+from keras_unet.data.synthetic import draw_cells
+from keras_unet.instances import selection as rules
+from keras_unet.instances.label import InstanceRule, label_instances
+from keras_unet.instances.selection import choose_rule, first_rule, spread
 from keras_unet.metrics import matching, seg
-from keras_unet.synthetic import draw_cells
 
 START = InstanceRule(threshold=0.6, seeds="distance", neck=0.6, minimum_size=20)
 

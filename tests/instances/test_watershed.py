@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from keras_unet.landscape import Landscape
+from keras_unet.instances.watershed import Landscape
 
 NECKS = (0.0, 0.3, 0.5, 0.71, 0.9, 1.0)
 landscapes = hnp.arrays(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from keras_unet.data.schemes import Kind
 from keras_unet.data.wording import counted
-from keras_unet.instances import InstanceRule, Seeds, label_instances, landscape_of
+from keras_unet.instances.label import InstanceRule, Seeds, label_instances, landscape_of
 from keras_unet.metrics.objects import Overlaps, matching_of_overlaps, seg_of_overlaps
 from keras_unet.tracking import tracked
 

@@ -1,6 +1,6 @@
 from xml.etree import ElementTree as ET
 
-from keras_unet.html.curves import curves_svg
+from keras_unet.report.charts import curves_svg
 
 
 def test_a_curve_is_drawn_in_the_colours_of_the_page():

@@ -25,7 +25,7 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from keras_unet.instances import (
+from keras_unet.instances.label import (
     OUTSIDE,
     InstanceRule,
     Pockets,

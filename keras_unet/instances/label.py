@@ -4,7 +4,8 @@ Training parts touching cells by a gap of background (`separate_touching`), so t
 learns to leave it out and each cell becomes a component of its own: the paper's way. Where the gap
 is not found all along, two cells stay one component. They can be told apart by their shape, being
 wide on both sides of a neck, or by a probability that falls between two summits; then the component
-is a landscape of two basins (`keras_unet.landscape`). What the gap took is given back at the end.
+is a landscape of two basins (`keras_unet.instances.watershed`). What the gap took is given back at
+the end.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from keras_unet.distances import nearest_two
-from keras_unet.landscape import Landscape
+from keras_unet.data.distances import nearest_two
+from keras_unet.instances.watershed import Landscape
 
 Seeds = Literal["components", "probability", "distance"]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from keras_unet.report import (
+from keras_unet.report.pictures import (
     difference_picture,
     grey_picture,
     heat_picture,

@@ -1,0 +1,1 @@
+"""Instances: cells made of the probabilities of a network."""

@@ -1,0 +1,1 @@
+"""Reports: pictures, charts, and the HTML page that shows them."""
