@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import RESULTS, origin
+from keras_unet.evaluation.evaluate import evaluate_folders
 from keras_unet.files import make_folder, write_json
-from keras_unet.jobs.evaluate import evaluate_folders
-from keras_unet.jobs.predict import predict_files
+from keras_unet.prediction.folder import predict_files
 
 SEEDS = (0, 1, 2)
 BORDER_WEIGHTS = (10, 0)  # the paper's, and none

@@ -33,14 +33,14 @@ import tifffile
 from benchmarks.killing import Job, Moment, Trial, run
 from benchmarks.record import RESULTS, origin
 from benchmarks.trained import distance, unreadable
-from keras_unet.checkpoint import CHECKPOINT
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.ensembles import is_ensemble
 from keras_unet.files import leftovers, make_folder, write_json
-from keras_unet.jobs.folds import resume_folds, train_folds
-from keras_unet.jobs.options import TrainingOptions
-from keras_unet.jobs.starting import is_resumable
-from keras_unet.jobs.train import train_folder
+from keras_unet.training.checkpoint import CHECKPOINT
+from keras_unet.training.folds import resume_folds, train_folds
+from keras_unet.training.options import TrainingOptions
+from keras_unet.training.resume import is_resumable
+from keras_unet.training.train import train_folder
 
 IMAGES, SIDE, CELLS = 4, 96, 8  # drawn pictures, their pixels a side, cells in each
 FOLDS = 2

@@ -25,9 +25,9 @@ from benchmarks.record import RESULTS, origin
 from keras_unet.data.samples import Sample, read_samples
 from keras_unet.files import make_folder, write_json
 from keras_unet.instances.label import InstanceRule, cell_probability, label_instances
-from keras_unet.jobs.networks import load_network, load_runs
 from keras_unet.metrics import matching, seg
-from keras_unet.prediction import predict_image
+from keras_unet.prediction.networks import load_network, load_runs
+from keras_unet.prediction.predict import predict_image
 from keras_unet.runs import Run
 
 _PATH = click.Path(path_type=Path)

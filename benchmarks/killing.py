@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
-from keras_unet.checkpoint import CHECKPOINT
 from keras_unet.files import leftovers
+from keras_unet.training.checkpoint import CHECKPOINT
 
 Job = Callable[[Path], None]
 PAUSE = 5e-4  # seconds between two looks at a folder
@@ -78,7 +78,7 @@ def run(job: Job, folder: Path, moment: Moment = Moment()) -> Trial:
         RuntimeError: The job has failed by itself.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["keras_unet.jobs.folds"])
+    context.set_forkserver_preload(["keras_unet.training.folds"])
     process = context.Process(target=_quietly, args=(job, folder))
     before, checkpoints = set(leftovers(folder)), _checkpoints(folder)
     process.start()

@@ -96,10 +96,10 @@ def write_image(path: Path, side: int) -> None:
 
 def predict(folder: Path, depth: int, filters: int, seeds: Any) -> dict[str, Any]:
     """Predicts the image of a folder, and returns what that took."""
-    from keras_unet.jobs.labelling import Order
-    from keras_unet.jobs.streaming import Streaming
-    from keras_unet.jobs.streaming import measure as measure_image
-    from keras_unet.jobs.sweeps import Here
+    from keras_unet.prediction.labelling import Order
+    from keras_unet.prediction.streaming import Streaming
+    from keras_unet.prediction.streaming import measure as measure_image
+    from keras_unet.prediction.sweeps import Here
 
     run = Run(
         folder,

@@ -141,9 +141,9 @@ def _taken(one: Training) -> int:
         from keras_unet.data.atlas import TrainingImage
         from keras_unet.data.pipeline import build_dataset
         from keras_unet.model import unet_of
-        from keras_unet.plan import TrainingPlan
         from keras_unet.precision import choose_precision, precision_policy
-        from keras_unet.training import train
+        from keras_unet.training.loop import train
+        from keras_unet.training.schedule import TrainingPlan
 
         tf.constant(1.0) + 1
     network, random = one.network, np.random.default_rng(0)

@@ -26,16 +26,15 @@ from benchmarks.record import RESULTS, origin
 from benchmarks.timing import compare
 from keras_unet.backend import tf
 from keras_unet.data.images import as_channels, image_files, read_planes, stem_of
-from keras_unet.export.tflite import Mode
+from keras_unet.evaluation.evaluate import evaluate_folders
+from keras_unet.export.saved_model import export_saved_model
+from keras_unet.export.source import Source
+from keras_unet.export.tflite import Mode, export_tflite
 from keras_unet.files import make_folder, write_json
-from keras_unet.jobs.evaluate import evaluate_folders
-from keras_unet.jobs.export import export_saved_model
-from keras_unet.jobs.export_tflite import export_tflite
-from keras_unet.jobs.exporting import Source
-from keras_unet.jobs.outputs import output_path
-from keras_unet.jobs.predict import predict_files
-from keras_unet.litert import load_tflite
-from keras_unet.prediction import predict_image
+from keras_unet.prediction.folder import predict_files
+from keras_unet.prediction.outputs import output_path
+from keras_unet.prediction.predict import predict_image
+from keras_unet.prediction.tflite import load_tflite
 from keras_unet.runs import Run
 
 _PATH = click.Path(path_type=Path)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet import prediction
 from keras_unet.backend import tf
 from keras_unet.cli import main
 from keras_unet.data import tiles
 from keras_unet.data.deformation import warp
+from keras_unet.prediction import predict as prediction
 from keras_unet.tiling import mirrored_window
 
 

@@ -26,10 +26,10 @@ from keras_unet.data.synthetic import draw_cells
 from keras_unet.data.weights import border_weight_map
 from keras_unet.instances.label import InstanceRule, label_instances
 from keras_unet.metrics.objects import Overlaps
-from keras_unet.plan import TrainingPlan
 from keras_unet.report.pictures import grey_picture, heat_picture, label_picture, outline_picture
 from keras_unet.terminal import import_quietly
 from keras_unet.tiling import Tiling, mirrored_window
+from keras_unet.training.schedule import TrainingPlan
 
 INKS = {"light": "#24292f", "dark": "#d7dbe2"}  # of lines and letters on light and dark pages
 BLUE, ORANGE, GREEN = "#3f8fd2", "#e07b1f", "#3a9d5d"  # told apart on both

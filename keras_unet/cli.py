@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from keras_unet.choices import names_of
-from keras_unet.datasets import DATASETS
+from keras_unet.data.datasets import DATASETS
 from keras_unet.learning import train_command
 from keras_unet.looking import doctor_command, inspect_command, report_command
 from keras_unet.scoreboard import print_scores
@@ -26,10 +26,10 @@ _log = logging.getLogger(__name__)
 _PATH = click.Path(path_type=Path)
 _AS_CHOSEN = "[default: as chosen in training]"
 _EXPORTS = {
-    "saved_model": ("keras_unet.jobs.export", "export_saved_model"),
-    "tflite": ("keras_unet.jobs.export_tflite", "export_tflite"),
-    "bioimageio": ("keras_unet.jobs.export_bioimageio", "export_bioimageio"),
-    "onnx": ("keras_unet.jobs.export_onnx", "export_onnx"),
+    "saved_model": ("keras_unet.export.saved_model", "export_saved_model"),
+    "tflite": ("keras_unet.export.tflite", "export_tflite"),
+    "bioimageio": ("keras_unet.export.bioimageio", "export_bioimageio"),
+    "onnx": ("keras_unet.export.onnx", "export_onnx"),
 }
 
 
@@ -129,7 +129,7 @@ def predict_command(
             of_no_effect = {"--as": form, "--stream or --in-memory": stream} | spread
             _refuse(of_no_effect, "of no effect with --server")
             given = {} if timeout is None else {"timeout": timeout}
-            job = import_module("keras_unet.jobs.remote")
+            job = import_module("keras_unet.prediction.server")
             predict = partial(job.predict_files_on_server, server, paths, **given)
         else:
             _refuse({"--timeout": timeout}, "of no effect without --server")
@@ -138,11 +138,11 @@ def predict_command(
             asked |= {"tile_size": tile, "precision": precision}
             if dask is not None or workers is not None:
                 _refuse({"--in-memory": stream is False or None}, "Dask predicts by parts")
-                job = import_quietly("keras_unet.jobs.spreading")
+                job = import_quietly("keras_unet.prediction.distributed")
                 where = {"cluster": job.Cluster(dask, workers), "form": form}
                 predict = partial(job.spread_files, paths[0], paths[1:], **where)
             else:
-                job = import_quietly("keras_unet.jobs.predict")
+                job = import_quietly("keras_unet.prediction.folder")
                 storage = job.Storage(form, stream)
                 predict = partial(job.predict_files, paths[0], paths[1:], storage=storage)
         written = predict(**asked)
@@ -199,7 +199,7 @@ def evaluate_command(
     ctc       SEG of the Cell Tracking Challenge
     matching  AP, F1, PQ and counts of cells at an IoU of 0.5 ... 0.9
     """  # noqa: D301 - click takes this backspace for lines to be left as they are
-    from keras_unet.jobs.evaluate import evaluate_folders
+    from keras_unet.evaluation.evaluate import evaluate_folders
 
     with progress_shown(quiet=quiet):
         evaluation = evaluate_folders(
@@ -288,7 +288,7 @@ def data_command(name: str, out: Path | None, quiet: bool) -> None:
 
     The archive is kept in a cache, so a second time needs no network.
     """  # noqa: D301 - click takes this backspace for lines to be left as they are
-    from keras_unet.jobs.fetching import fetch_dataset
+    from keras_unet.data.download import fetch_dataset
 
     with progress_shown(quiet=quiet):
         folder = fetch_dataset(name, out or Path(name))

@@ -12,12 +12,9 @@ from keras_unet.data.distances import separate_touching
 from keras_unet.data.images import read_planes, write_tiff
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.data.weights import weight_map
-from keras_unet.files import make_folder
-from keras_unet.jobs.evaluate import Evaluation, evaluate_folders
-from keras_unet.jobs.folders import check_new
-from keras_unet.jobs.options import SettledOptions
-from keras_unet.jobs.predict import predict_files
-from keras_unet.jobs.train import train_folder
+from keras_unet.evaluation.evaluate import Evaluation, evaluate_folders
+from keras_unet.files import check_new, make_folder
+from keras_unet.prediction.folder import predict_files
 from keras_unet.report.pictures import (
     Picture,
     grey_picture,
@@ -27,6 +24,8 @@ from keras_unet.report.pictures import (
     write_png,
 )
 from keras_unet.tracking import tracked
+from keras_unet.training.options import SettledOptions
+from keras_unet.training.train import train_folder
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    from keras_unet.plan import Progress, TrainingPlan
+    from keras_unet.training.schedule import Progress, TrainingPlan
 
 LATE = 1.0
 """Seconds that work takes before a bar shows it: what is quicker needs none."""

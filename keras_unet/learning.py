@@ -90,8 +90,8 @@ def _train(
 
     followed = folder if resume else like
     if "folds" not in given and not (followed and is_ensemble(followed)):
-        job = import_quietly("keras_unet.jobs.train")
-        cluster = import_module("keras_unet.distribution").join(distribute)
+        job = import_quietly("keras_unet.training.train")
+        cluster = import_module("keras_unet.training.distribute").join(distribute)
         options = None if followed else job.TrainingOptions(**given)
         how = {"resume": resume, "like": like, "cluster": cluster}
         run = job.train_folder(data, folder, options, **how)
@@ -101,7 +101,7 @@ def _train(
             "--distribute trains one network on several devices. Received it for an ensemble; "
             "leave it out"
         )
-    job = import_quietly("keras_unet.jobs.folds")
+    job = import_quietly("keras_unet.training.folds")
     runs: list[Run]
     if resume:
         runs = job.resume_folds(data, folder)

@@ -18,7 +18,7 @@ from keras_unet.tracking import progress_shown, working
 _log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from keras_unet.jobs.doctor import Diagnosis
+    from keras_unet.doctor import Diagnosis
 
 _PATH = click.Path(path_type=Path)
 
@@ -36,8 +36,8 @@ def doctor_command(context: click.Context, json: Path | None, issue: bool, overw
     What is printed names no user and no path. Exit code 1 if something must be mended before
     anything works.
     """
-    from keras_unet.jobs.doctor import diagnose
-    from keras_unet.jobs.folders import check_replaceable
+    from keras_unet.doctor import diagnose
+    from keras_unet.files import check_replaceable
 
     check_replaceable(json, "json", overwrite=overwrite)
     with progress_shown(quiet=not sys.stdout.isatty()), working("looking at TensorFlow"):
@@ -87,7 +87,7 @@ def inspect_command(data: Path, out: Path, quiet: bool, **choices: Any) -> None:
     The options are those of train. Warnings name what is odd; what train would refuse is refused.
     """
     with progress_shown(quiet=quiet):
-        job = import_quietly("keras_unet.jobs.inspecting")
+        job = import_quietly("keras_unet.training.inspect")
         options = job.TrainingOptions(**given_of(choices))
         job.inspect_folder(data, out, options)
         folder = shlex.quote(str(data))
@@ -111,6 +111,6 @@ def report_command(
     curves, data and network. Training writes it too.
     """
     with progress_shown(quiet=quiet):
-        job = import_quietly("keras_unet.jobs.reporting")
+        job = import_quietly("keras_unet.training.report")
         chosen = {"data": data, "overwrite": overwrite}
         _log.info(f"written: {job.report_run(run_folder, out, **chosen)}")

@@ -33,6 +33,7 @@ from keras_unet.instances.label import InstanceRule
 
 RECORD = "run.json"
 REPORT = "report.html"
+BEST = "best.keras"
 FORMAT = 1
 
 

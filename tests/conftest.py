@@ -52,8 +52,8 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small finished run on `cells`, with c3 held out; not to be written to."""
-    from keras_unet.jobs.options import TrainingOptions
-    from keras_unet.jobs.train import train_folder
+    from keras_unet.training.options import TrainingOptions
+    from keras_unet.training.train import train_folder
 
     folder = tmp_path_factory.mktemp("trained") / "run"
     options = TrainingOptions(
@@ -99,7 +99,7 @@ def _full_disk(folder: Path, *, room: int = 0, name: str = "") -> Iterator[None]
 @pytest.fixture(scope="session")
 def lite(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run `trained` as a .tflite file of float32, with tiles of 60 pixels."""
-    from keras_unet.jobs.export_tflite import export_tflite
+    from keras_unet.export.tflite import export_tflite
 
     path = tmp_path_factory.mktemp("lite") / "cells.tflite"
     return export_tflite(trained, path, tile_size=60)

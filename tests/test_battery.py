@@ -15,7 +15,7 @@ from keras_unet.architecture import Architecture
 from keras_unet.backend import keras, tf
 from keras_unet.losses import WeightedCrossEntropy
 from keras_unet.model import build_unet, unet_of
-from keras_unet.prediction import predict_image
+from keras_unet.prediction.predict import predict_image
 
 HEAD = ("depth", "channels", "classes", "padding", "normalization", "dropout", "base_filters")
 TABLE = {

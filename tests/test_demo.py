@@ -8,7 +8,7 @@ from PIL import Image
 
 from keras_unet.demo import HELD_OUT_IMAGES, TRAINING_IMAGES, run_demo, what_next
 from keras_unet.files import is_own
-from keras_unet.jobs.predict import predict_files
+from keras_unet.prediction.folder import predict_files
 from keras_unet.runs import Run
 
 

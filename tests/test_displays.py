@@ -11,7 +11,7 @@ from rich.console import Console
 
 from keras_unet import displays, work
 from keras_unet.displays import BarWithLines, CellDisplay, Lines, late_bars
-from keras_unet.plan import Progress, TrainingPlan
+from keras_unet.training.schedule import Progress, TrainingPlan
 from keras_unet.work import Work
 
 

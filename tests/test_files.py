@@ -14,6 +14,8 @@ from PIL import Image
 
 from keras_unet.data.images import write_tiff
 from keras_unet.data.parts import Parts, write_ome_zarr, write_tiled_tiff
+from keras_unet.evaluation.evaluate import Evaluation
+from keras_unet.evaluation.scoring import Scores
 from keras_unet.files import (
     atomic,
     atomic_folder,
@@ -27,8 +29,6 @@ from keras_unet.files import (
     remove_leftovers,
     write_json,
 )
-from keras_unet.jobs.evaluate import Evaluation
-from keras_unet.jobs.scoring import Scores
 from keras_unet.report.page import Page, write_page
 from keras_unet.report.pictures import write_png
 

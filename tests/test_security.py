@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import yaml
 
-from keras_unet.checkpoint import BEST, CHECKPOINT
+from keras_unet.runs import BEST
+from keras_unet.training.checkpoint import CHECKPOINT
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = "model.weights.h5"
@@ -54,7 +55,7 @@ def kernel_of(stored):
 
 
 def load(folder):
-    from keras_unet.jobs.networks import load_network
+    from keras_unet.prediction.networks import load_network
     from keras_unet.runs import Run
 
     return load_network(Run.load(folder))
@@ -93,7 +94,7 @@ def test_a_model_with_code_in_it_is_loaded_without_running_it(stranger, trained,
 
 
 def test_a_checkpoint_with_a_pickle_in_it_is_refused(stranger, cells, tmp_path):
-    from keras_unet.jobs.train import train_folder
+    from keras_unet.training.train import train_folder
 
     arrays = dict(np.load(stranger / CHECKPOINT))
     arrays["model0"] = np.array([_Payload(tmp_path / "mark")], dtype=object)

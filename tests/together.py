@@ -22,7 +22,7 @@ SPOILT = 3
 def devices():
     """Trains alone and on two devices, which see the same tiles."""
     from keras_unet.backend import tf
-    from keras_unet.distribution import ALONE, join
+    from keras_unet.training.distribute import ALONE, join
 
     (processor,) = tf.config.list_physical_devices("CPU")
     two = [tf.config.LogicalDeviceConfiguration()] * 2
@@ -43,8 +43,8 @@ def devices():
 def trained(first, second=None):
     """Trains on a cluster, or until half-way and then on another: losses and weights."""
     from keras_unet.backend import keras
-    from keras_unet.plan import TrainingPlan
-    from keras_unet.training import train
+    from keras_unet.training.loop import train
+    from keras_unet.training.schedule import TrainingPlan
 
     plan = TrainingPlan(steps=STEPS, validations=STEPS, learning_rate=0.1, momentum=0.9)
 
@@ -90,7 +90,7 @@ def batches(first):
 
 def dropouts(cluster):
     """What the replicas make of one tile, with dropout."""
-    from keras_unet.distribution import part_dropouts
+    from keras_unet.training.distribute import part_dropouts
 
     model = cluster.replicated(network(dropout=0.5))
     part_dropouts(cluster, model)
@@ -133,7 +133,7 @@ def worker(arguments):
 
     models = []
     for name in ("assisting", "train"):
-        module = import_quietly(f"keras_unet.jobs.{name}")
+        module = import_quietly(f"keras_unet.training.{name}")
         module.new_network = remembered(module.new_network, models)
     try:
         main(arguments)

@@ -18,13 +18,13 @@ from keras_unet.data.distances import separate_touching
 from keras_unet.data.pipeline import build_dataset
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.data.weights import weight_map
-from keras_unet.export.onnx import constant, converted
+from keras_unet.export.onnx_graph import constant, converted
 from keras_unet.model import unet_of
-from keras_unet.plan import TrainingPlan
 from keras_unet.precision import Precision, precision_policy
-from keras_unet.prediction import predict_image
+from keras_unet.prediction.predict import predict_image
 from keras_unet.tiling import mirrored_window
-from keras_unet.training import training_step as step_of
+from keras_unet.training.loop import training_step as step_of
+from keras_unet.training.schedule import TrainingPlan
 
 _TYPES = {"float32": tf.float32, "bfloat16": tf.bfloat16}
 _WAITING = 2  # tiles that the pipeline makes ahead

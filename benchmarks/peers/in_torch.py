@@ -14,7 +14,7 @@ from torch.nn import functional
 from benchmarks.contenders import Work
 from benchmarks.peers import inputs
 from keras_unet.architecture import Architecture
-from keras_unet.plan import TrainingPlan
+from keras_unet.training.schedule import TrainingPlan
 
 _DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

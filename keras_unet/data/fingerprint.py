@@ -1,7 +1,7 @@
 """What training images look like as a whole: sizes, classes, cells, the gaps between them, greys.
 
-`keras_unet.recipe` sets the numbers of a training by it. Labels that hold classes count too: their
-cells are the pieces of the foreground.
+`keras_unet.training.recipe` sets the numbers of a training by it. Labels that hold classes count
+too: their cells are the pieces of the foreground.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from keras_unet.tracking import shown_by
 from keras_unet.work import Work
 
 if TYPE_CHECKING:
-    from keras_unet.plan import Progress
+    from keras_unet.training.schedule import Progress
 
 Tell = Callable[..., None]
 """Called with what is new, by name."""
@@ -88,7 +88,7 @@ class News(Lines):
 
 def train(*, data: str, run: str, options: Mapping[str, Any], resume: bool) -> dict[str, Any]:
     """Trains on a folder; the result is the run's outcome."""
-    job = import_quietly("keras_unet.jobs.train")
+    job = import_quietly("keras_unet.training.train")
     asked = None if resume else job.TrainingOptions(**options)
     finished = job.train_folder(Path(data), Path(run), asked, resume=resume)
     return dict(finished.record["outcome"])
@@ -104,7 +104,7 @@ def predict(
     rule: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Predicts a file; the result names the files written and says what is in them."""
-    job = import_quietly("keras_unet.jobs.predict")
+    job = import_quietly("keras_unet.prediction.folder")
     scheme = job.load_runs(Path(model))[0].scheme
     written = job.predict_files(
         Path(model),

@@ -17,7 +17,7 @@ from keras_unet.backend import keras
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.export.anysize import any_size_model, halo, least_size
 from keras_unet.model import unet_of
-from keras_unet.prediction import predict_image
+from keras_unet.prediction.predict import predict_image
 
 BY_IMAGE = Standardisation("image")
 LOADS = """

@@ -20,10 +20,10 @@ from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.export.anysize import halo, least_size
 from keras_unet.export.artefact import Artefact
-from keras_unet.export.bioimageio import Credits, Example, check_licence, write_package
+from keras_unet.export.bioimageio_package import Credits, Example, check_licence, write_package
 from keras_unet.export.tiling import GraphTiling
 from keras_unet.model import unet_of
-from keras_unet.prediction import predict_image
+from keras_unet.prediction.predict import predict_image
 from keras_unet.report.pictures import write_png
 from keras_unet.runs import Run
 

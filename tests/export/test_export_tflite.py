@@ -17,9 +17,9 @@ from keras_unet.export.artefact import Artefact
 from keras_unet.export.tflite import Quantisation, write_tflite
 from keras_unet.export.tiling import GraphTiling
 from keras_unet.instances.label import InstanceRule
-from keras_unet.litert import load_tflite
 from keras_unet.model import unet_of
-from keras_unet.prediction import predict_image
+from keras_unet.prediction.predict import predict_image
+from keras_unet.prediction.tflite import load_tflite
 from keras_unet.runs import Run
 
 MODES = ("none", "float16", "dynamic", "int8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keras_unet.export.versions import new_version
+from keras_unet.export.saved_model import new_version
 
 
 def test_a_version_appears_when_it_is_whole(tmp_path):

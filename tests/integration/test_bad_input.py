@@ -8,7 +8,7 @@ empty and one-valued labels, fractions, colours     tests/test_cli.py: SPOILED_D
 files of Zarr that are damaged                      tests/data/test_large.py: REFUSED
 smeared labels (JPEG), labels by their values       tests/data/test_labels.py
 requests to a server                                tests/serving/test_served.py: BAD
-runs and models that are damaged                    tests/test_cli.py, tests/jobs/test_predict.py
+runs and models that are damaged                    tests/test_cli.py, test_folder.py
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from PIL import Image
 from keras_unet.cli import main
 from keras_unet.data.pairs import find_pairs
 from keras_unet.data.samples import Samples, read_samples
-from keras_unet.jobs.evaluate import evaluate_folders
-from keras_unet.jobs.labelling import Order
-from keras_unet.jobs.options import TrainingOptions
+from keras_unet.evaluation.evaluate import evaluate_folders
+from keras_unet.prediction.labelling import Order
 from keras_unet.runs import Run
+from keras_unet.training.options import TrainingOptions
 
 TINY = ("--depth", "1", "--base-filters", "2", "--tile", "60", "--precision", "float32")
 RANDOM = np.random.default_rng(0)
@@ -346,7 +346,7 @@ def test_two_runs_into_one_folder_at_the_same_time(cells, tmp_path):
     """The second is told while the first is at work; the first does not notice."""
     from keras.callbacks import LambdaCallback
 
-    from keras_unet.jobs.train import train_folder
+    from keras_unet.training.train import train_folder
 
     lines = []
 
@@ -363,7 +363,7 @@ def test_two_runs_into_one_folder_at_the_same_time(cells, tmp_path):
 
 
 def test_two_ensembles_into_one_folder_at_the_same_time(cells, tmp_path, monkeypatch):
-    from keras_unet.jobs import folds
+    from keras_unet.training import folds
 
     lines = []
     command = ("train", cells, "--run", tmp_path / "run", "--folds", "2", *TINY)

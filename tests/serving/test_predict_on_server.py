@@ -16,8 +16,8 @@ from PIL import Image
 
 from keras_unet.cli import main
 from keras_unet.client import Client
-from keras_unet.jobs.predict import predict_files
-from keras_unet.jobs.remote import predict_files_on_server
+from keras_unet.prediction.folder import predict_files
+from keras_unet.prediction.server import predict_files_on_server
 
 SAVE = ("instances", "classes", "probabilities")
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from keras_unet.client import Client, Tensor
-from keras_unet.jobs.networks import load_network
-from keras_unet.prediction import predict_image
+from keras_unet.prediction.networks import load_network
+from keras_unet.prediction.predict import predict_image
 from keras_unet.runs import Run
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from keras_unet.plan import Progress, TrainingPlan
+from keras_unet.training.schedule import Progress, TrainingPlan
 from keras_unet.viewer import child
 from keras_unet.work import Work
 

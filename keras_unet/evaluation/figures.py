@@ -1,0 +1,247 @@
+"""What a report shows of images: layers for a slider, cells found worst and best, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from keras_unet.data.pairs import plane_name
+from keras_unet.data.wording import shortened
+from keras_unet.evaluation.comparison import Comparison
+from keras_unet.evaluation.scoring import Metric, Scores, score
+from keras_unet.metrics.objects import Overlaps
+from keras_unet.report.page import ShownCell, ShownImage, Table, drawing, photograph
+from keras_unet.report.pictures import (
+    Picture,
+    difference_picture,
+    grey_picture,
+    heat_picture,
+    label_picture,
+    outline_picture,
+)
+from keras_unet.tracking import tracked
+
+MOST_IMAGES, MOST_CELLS = 12, 6
+_LONGEST = 1024  # pixels of a picture's longer side; of larger ones pixels are left out
+_AROUND = 12  # pixels of a cell's length, at least; twice that is drawn
+_LONGEST_NAME = 20  # characters
+_SMALLEST = 280  # pixels of a drawn cell's height and width, at least
+_Place = tuple[slice, slice]
+_TITLES = {"iou": "IoU", "dice": "Dice", "pixel_error": "pixel error", "seg": "SEG"}
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """An image beside its truth and its prediction.
+
+    Attributes:
+        comparison: Truth and prediction, of one plane.
+        image: `(height, width, channels)`, or None where it is not at hand.
+    """
+
+    comparison: Comparison
+    image: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A reference cell: how well it was found, how large it is, and where it lies."""
+
+    iou: float
+    shown: Shown
+    pixels: int
+    place: _Place
+
+
+def slider(
+    images: Sequence[Shown],
+    scores: Mapping[str, Scores],
+    weights_of: Callable[[str], NDArray[np.float32]] | None = None,
+) -> list[ShownImage]:
+    """Draws images for the slider, from the one found worst to the one found best.
+
+    Args:
+        images: The images; of many, some evenly spread over the scores are drawn.
+        scores: Scores of each by name.
+        weights_of: Gives the weight map of an image by its name; None for no weight maps.
+    """
+    ordered = sorted(images, key=lambda one: _rank(scores[one.comparison.name]))
+    places = np.linspace(0, len(ordered) - 1, min(MOST_IMAGES, len(ordered)))
+    chosen = [ordered[round(place)] for place in places]
+    return [
+        ShownImage(
+            one.comparison.name,
+            _caption(scores[one.comparison.name]),
+            _layers(one, weights_of(one.comparison.name) if weights_of else None),
+        )
+        for one in tracked(chosen, "drawing images")
+    ]
+
+
+def cells(images: Sequence[Shown]) -> tuple[list[ShownCell], list[ShownCell]]:
+    """Draws the cells found worst, then those found best; none twice."""
+    found = sorted((cell for one in images for cell in _cells(one)), key=_worst_first)
+    most = min(MOST_CELLS, len(found) // 2) or len(found)
+    worst, best = found[:most], found[most:][-most:][::-1]
+    return [_drawn(cell) for cell in worst], [_drawn(cell) for cell in best]
+
+
+def tables(rows: Mapping[str, Scores], overall: Scores) -> list[Table]:
+    """Makes tables of scores: one of the images, one of cells by threshold, one of ISBI 2012."""
+    first = next(iter(rows.values()))
+    names = [name for name in _TITLES if name in first.values]
+    found = []
+    if names:
+        found.append(_table_of_images(rows, overall, names))
+    if overall.matching:
+        found.append(_table_of_matching(overall))
+    if "v_rand" in overall.values:
+        found.append(_table_of_isbi2012(overall))
+    return found
+
+
+def planes_of(comparisons: Sequence[Comparison]) -> list[Shown]:
+    """Takes stacks apart, so that every plane is shown."""
+    return [Shown(plane) for one in comparisons for plane in _planes(one)]
+
+
+def scored(images: Sequence[Shown], metrics: Sequence[Metric]) -> tuple[dict[str, Scores], Scores]:
+    """Scores images, each alone and all together."""
+    comparisons = [one.comparison for one in images]
+    rows = {one.name: score([one], metrics) for one in tracked(comparisons, "scoring images")}
+    return rows, score(comparisons, metrics)
+
+
+def _rank(scores: Scores) -> float:
+    """Returns what images are ordered by; those without a score come last."""
+    value = scores.values.get("seg", scores.values.get("iou", 0.0))
+    return 2.0 if isnan(value) else value
+
+
+def _caption(scores: Scores) -> str:
+    names = [name for name in _TITLES if name in scores.values]
+    return ", ".join(f"{_TITLES[name]} {_number(scores.values[name])}" for name in names)
+
+
+def _layers(one: Shown, weights: NDArray[np.float32] | None) -> dict[str, str]:
+    """Draws the layers of an image; the first lies beneath the others."""
+    truth, found = one.comparison.reference[0], one.comparison.result[0]
+    layers: dict[str, str] = {}
+    if one.image is not None:
+        layers["image"] = photograph(_reduced(grey_picture(one.image)))
+    layers["truth"] = drawing(_reduced(label_picture(truth)))
+    layers["prediction"] = drawing(_reduced(label_picture(found)))
+    if weights is not None:
+        layers["weight map"] = drawing(_reduced(heat_picture(weights)))
+    layers["differences"] = drawing(_reduced(difference_picture(truth, found)))
+    return layers
+
+
+def _reduced(picture: Picture) -> Picture:
+    step = -(-max(picture.shape[:2]) // _LONGEST)
+    return picture[::step, ::step]
+
+
+def _cells(one: Shown) -> list[_Cell]:
+    truth, found = one.comparison.reference[0], one.comparison.result[0]
+    overlaps = Overlaps.of(truth, found)
+    best = np.zeros(len(overlaps.reference_sizes))
+    np.maximum.at(best, overlaps.reference, overlaps.iou)
+    places = [(place[0], place[1]) for place in ndimage.find_objects(truth) if place is not None]
+    numbers = zip(best.tolist(), overlaps.reference_sizes.tolist(), places, strict=True)
+    return [_Cell(iou, one, pixels, place) for iou, pixels, place in numbers]
+
+
+def _worst_first(cell: _Cell) -> tuple[float, int]:
+    """Orders cells by how well they were found; of those missed, large ones come first."""
+    return round(cell.iou, 2), -cell.pixels
+
+
+def _drawn(cell: _Cell) -> ShownCell:
+    comparison = cell.shown.comparison
+    window = _window(cell.place, comparison.reference[0].shape)
+    truth, found = comparison.reference[0][window], comparison.result[0][window]
+    image = (truth > 0) if cell.shown.image is None else cell.shown.image[window]
+    factor = max(1, -(-_SMALLEST // max(truth.shape)))
+    picture = outline_picture(image, truth, found, factor=factor)
+    row, column = _centre(cell.place)
+    name = shortened(comparison.name, _LONGEST_NAME)
+    return ShownCell(
+        drawing(_reduced(picture)), f"IoU {cell.iou:.2f} in {name}, row {row}, column {column}"
+    )
+
+
+def _window(place: _Place, size: tuple[int, ...]) -> _Place:
+    """Returns a square around a cell, twice its length, within the image."""
+    length = max(part.stop - part.start for part in place)
+    side = min(2 * max(length, _AROUND), *size)
+    first = [
+        min(max(0, middle - side // 2), whole - side)
+        for middle, whole in zip(_centre(place), size, strict=True)
+    ]
+    return slice(first[0], first[0] + side), slice(first[1], first[1] + side)
+
+
+def _centre(place: _Place) -> tuple[int, int]:
+    down, across = place
+    return (down.start + down.stop) // 2, (across.start + across.stop) // 2
+
+
+def _planes(one: Comparison) -> list[Comparison]:
+    if len(one.reference) == 1:
+        return [one]
+    return [
+        Comparison(
+            plane_name(one.name, plane),
+            one.reference[plane, None],
+            one.result[plane, None],
+            one.scores[plane, None],
+            one.counted[plane, None],
+        )
+        for plane in range(len(one.reference))
+    ]
+
+
+def _table_of_images(rows: Mapping[str, Scores], overall: Scores, names: Sequence[str]) -> Table:
+    return Table(
+        "By image",
+        ["image", *(_TITLES[name] for name in names)],
+        [[image, *_numbers(one, names)] for image, one in rows.items()],
+        ["all", *_numbers(overall, names)],
+    )
+
+
+def _table_of_isbi2012(overall: Scores) -> Table:
+    thresholds = [name for name in overall.values if name.endswith("_threshold")]
+    rows = [
+        [name.replace("_", " "), _number(overall.values[name]), f"{overall.values[limit]:.1f}"]
+        for limit in thresholds
+        for name in [limit.removesuffix("_threshold")]
+    ]
+    return Table("All images as one stack", ["score", "value", "P(cell) above"], rows)
+
+
+def _table_of_matching(overall: Scores) -> Table:
+    rows = [
+        [
+            f"{one.threshold}",
+            *(f"{count:,}" for count in (one.tp, one.fp, one.fn)),
+            *(_number(value) for value in (one.ap, one.f1, one.pq)),
+        ]
+        for one in overall.matching
+    ]
+    head = ["IoU from", "matched", "false", "missed", "AP", "F1", "PQ"]
+    return Table("Cells that match from an IoU on, all images together", head, rows)
+
+
+def _numbers(scores: Scores, names: Sequence[str]) -> list[str]:
+    return [_number(scores.values[name]) for name in names]
+
+
+def _number(value: float) -> str:
+    return "-" if isnan(value) else f"{value:.4f}"

@@ -1,0 +1,1 @@
+"""Prediction: from images to label images."""

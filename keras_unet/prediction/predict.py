@@ -1,0 +1,191 @@
+"""Overlap-tile prediction (figure 2 of the paper): scores for every pixel of an image of any size.
+
+Context that is missing at the border is mirrored. Tiles lie on the pooling lattice, so the result
+does not depend on the tile size and has no seams. Averaging over the symmetries of the square, as
+the paper does with rotations, costs eight times the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from keras_unet.architecture import Architecture
+from keras_unet.data.standardisation import Mode, Standardisation
+from keras_unet.prediction.symmetries import average_over_symmetries
+from keras_unet.tiling import Tile, Tiling, mirrored_window
+from keras_unet.tracking import tracked
+
+if TYPE_CHECKING:
+    import keras
+
+
+def predict_image(
+    model: keras.Model | Callable[[Any], Any],
+    image: NDArray[Any],
+    *,
+    normalization: Standardisation | Mode | None = None,
+    tile_size: int | None = None,
+    architecture: Architecture | None = None,
+    symmetries: bool = False,
+) -> NDArray[np.float32]:
+    """Predicts the class probabilities of every pixel by the overlap-tile strategy.
+
+    Args:
+        model: A network of `build_unet`, or any callable from `(1, height, width, channels)` to
+            logits `(1, height - 2 * margin, width - 2 * margin, classes)`.
+        image: Normalized grey values, shape `(height, width)` or `(height, width, channels)`, at
+            least one pixel; with `normalization`, grey values as measured.
+        normalization: How the network's training images were normalized: "image" for zero mean
+            and unit variance of each image, or a `Standardisation` with the numbers of a data set;
+            None if `image` is normalized already.
+        tile_size: Height and width of the input tile in pixels; None for as large as the image
+            needs, with an upper bound that keeps memory flat. A network built for a fixed input
+            size takes that size. On a GPU, where Keras compiles the network for each new tile size,
+            many images of different sizes are predicted faster with one.
+        architecture: The network's numbers, where `model` is not a Keras model of `build_unet`.
+        symmetries: Whether to average over the eight symmetries of the square, each predicted on
+            its own. The paper averages 7 rotated versions.
+
+    Returns:
+        float32 softmax probabilities of shape `(height, width, classes)`, of the image's own size.
+
+    Raises:
+        ValueError: If the image's shape does not suit the network, it holds whole numbers and no
+            normalization is given, or a value that is not finite, the tile size does not fit, or
+            the model's logits are not finite or of another shape than the architecture says.
+    """
+    network = architecture or Architecture.of(model)
+    pixels = checked_pixels(_normalized(np.asarray(image), normalization), network)
+    tile = tile_size_of(model, tile_size)
+    predict = partial(_stitched, model, network=network, tile_size=tile)
+    return average_over_symmetries(predict, pixels) if symmetries else predict(pixels)
+
+
+def _normalized(image: NDArray[Any], normalization: Standardisation | Mode | None) -> NDArray[Any]:
+    """Normalizes an image, or refuses one that has not been."""
+    if normalization is None:
+        if image.dtype.kind != "f":
+            raise ValueError(
+                "image must hold normalized grey values, of zero mean and unit variance, or "
+                'normalization must be given: normalization="image", if that is how the network '
+                f"was trained. Received: image of {image.dtype}, normalization=None"
+            )
+        return image
+    if isinstance(normalization, str):
+        normalization = Standardisation(normalization)
+    return normalization.apply(image[..., np.newaxis] if image.ndim == 2 else image)
+
+
+def tile_size_of(model: Any, tile_size: int | None) -> tuple[int | None, int | None]:
+    """Returns height and width of the tiles that a model is to be given; None chooses.
+
+    Args:
+        model: A network, or any callable; one of a fixed size says so by its `input_shape`.
+        tile_size: Height and width asked for, or None.
+
+    Raises:
+        ValueError: If the model is built for another size.
+    """
+    height, width = getattr(model, "input_shape", (None, None, None, None))[1:3]
+    if tile_size is None:
+        return height, width
+    if any(fixed not in (None, tile_size) for fixed in (height, width)):
+        raise ValueError(
+            f"tile_size must be left out or be {height} x {width}, for which the network was "
+            f"built. Received: {tile_size}; a network of input_shape=(None, None, channels) takes "
+            "any that fits"
+        )
+    return tile_size, tile_size
+
+
+def _stitched(
+    model: Any,
+    pixels: NDArray[np.float32],
+    *,
+    network: Architecture,
+    tile_size: tuple[int | None, int | None],
+) -> NDArray[np.float32]:
+    tiling = Tiling.covering(pixels.shape[:2], network, tile_size)
+    probabilities = np.empty((*pixels.shape[:2], network.classes), np.float32)
+    tiles = predict_tiles(model, pixels, tiling)
+    for window, scores in tracked(tiles, "predicting tiles", len(tiling)):
+        probabilities[window] = scores
+    return probabilities
+
+
+def predict_tiles(
+    model: Any, pixels: Any, tiling: Tiling, *, tiles: Iterable[Tile] | None = None
+) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
+    """Predicts tile by tile, each pixel once.
+
+    Args:
+        model: See `predict_image`.
+        pixels: Standardised grey values, float32 `(height, width, channels)`: an array, or what is
+            read by a window of rows and columns as one is.
+        tiling: The tiles.
+        tiles: Those of its tiles to predict, in any order; None for all, row by row.
+
+    Yields:
+        Rows and columns of the image, and their probabilities, `(rows, columns, classes)`.
+
+    Raises:
+        ValueError: If the model's logits are not finite or of another shape than expected.
+    """
+    score = getattr(model, "predict_on_batch", model)
+    for tile in tiling if tiles is None else tiles:
+        logits = np.asarray(score(mirrored_window(pixels, *tile.read)[None]))
+        _check_logits(logits, tiling)
+        yield tile.write, _probabilities(logits[0][tile.keep])
+
+
+def checked_pixels(image: NDArray[Any], network: Architecture) -> NDArray[np.float32]:
+    """Returns standardised pixels as a network takes them, see `predict_image`.
+
+    Raises:
+        ValueError: If they do not suit the network, or one is not finite.
+    """
+    pixels = image[..., None] if image.ndim == 2 else image
+    if pixels.ndim != 3 or pixels.shape[-1] != network.channels or not pixels.size:
+        raise ValueError(
+            f"image must be (height, width, channels) with channels={network.channels} and at "
+            f"least one pixel. Received: shape={image.shape}"
+        )
+    with np.errstate(over="ignore"):
+        pixels = pixels.astype(np.float32, copy=False)
+    finite = np.isfinite(pixels)
+    if not finite.all():
+        raise ValueError(
+            "image must hold finite float32 numbers. Received: "
+            f"{np.count_nonzero(~finite)} values that are NaN or infinite"
+        )
+    return pixels
+
+
+def _probabilities(logits: NDArray[Any]) -> NDArray[np.float32]:
+    """Takes the softmax, class by class: NumPy is slow along a last axis as short as theirs."""
+    by_class = np.ascontiguousarray(np.moveaxis(logits, -1, 0), np.float32)
+    probabilities: NDArray[np.float32] = np.moveaxis(softmax(by_class, axis=0), 0, -1)
+    return probabilities
+
+
+def _check_logits(logits: NDArray[Any], tiling: Tiling) -> None:
+    network = tiling.architecture
+    height, width = (network.output_size(size) for size in tiling.tile_size)
+    expected = (1, height, width, network.classes)
+    if logits.shape != expected:
+        raise ValueError(
+            f"model must give logits of shape {expected} for a tile of {tiling.tile_size} pixels. "
+            f"Received: {logits.shape}; is architecture={network} the model's?"
+        )
+    if not np.isfinite(logits).all():
+        raise ValueError(
+            "model must give finite logits. Received: "
+            f"{np.count_nonzero(~np.isfinite(logits))} that are NaN or infinite, from a finite "
+            "image; its weights are damaged, or its precision does not hold its numbers"
+        )

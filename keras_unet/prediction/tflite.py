@@ -1,0 +1,182 @@
+"""A network in a .tflite file, run by LiteRT: tiles in, logits out.
+
+`keras-unet export --format tflite` puts into the file, as its metadata `keras_unet.json`, all that
+tiling and reading the answer need, so the file alone predicts whole images:
+
+    network = load_tflite(path)
+    image = network.run.standardise(pixels, image_path)
+    probabilities = predict_image(network, image, architecture=network.architecture)
+
+It runs on `ai-edge-litert` without TensorFlow or, where that is not installed, on the interpreter
+that TensorFlow still has. One array is predicted by
+`python -m keras_unet.prediction.tflite MODEL.tflite IMAGE.npy PROBABILITIES.npy`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_unet.architecture import Architecture
+from keras_unet.data.schemes import LabelScheme
+from keras_unet.data.standardisation import Standardisation
+from keras_unet.instances.label import InstanceRule
+from keras_unet.prediction.predict import predict_image
+from keras_unet.quiet import compiled_code_quiet
+from keras_unet.runs import Run
+
+METADATA = "keras_unet.json"
+FORMAT = 1
+TILE, LOGITS = "tile", "logits"
+
+
+@dataclass(frozen=True, eq=False)
+class LiteNetwork:
+    """A network in a .tflite file; calling it maps standardised tiles to logits.
+
+    Attributes:
+        run: What is known of the run: architecture, labels, standardisation, rule, training.
+        metadata: All that the file says of itself.
+        runner: The signature that LiteRT runs.
+    """
+
+    run: Run
+    metadata: Mapping[str, Any]
+    runner: Any
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network's numbers."""
+        return self.run.architecture
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """The only shape that it takes, `(1, height, width, channels)`."""
+        size = self.metadata["network"]["tile_size"]
+        return 1, size, size, self.architecture.channels
+
+    def __call__(self, tile: NDArray[Any]) -> NDArray[np.float32]:
+        """Maps a standardised tile of `input_shape` to logits, both float32.
+
+        Where the file takes and gives int8, the numbers are scaled here.
+        """
+        taken = _quantised(tile, self.runner.get_input_details()[TILE])
+        given = self.runner(**{TILE: taken})[LOGITS]
+        return _real(given, self.runner.get_output_details()[LOGITS])
+
+
+def load_tflite(path: Path | str, *, threads: int | None = None) -> LiteNetwork:
+    """Loads a file that `keras-unet export --format tflite` wrote.
+
+    Args:
+        path: The file.
+        threads: Threads to compute with; None for one a core.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no TFLite file, or one that says nothing of its run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file. Expected a .tflite file that keras-unet export writes"
+        )
+    content = path.read_bytes()
+    interpreter = _interpreter(path, content, threads or os.cpu_count() or 1)
+    try:
+        metadata = json.loads(_embedded(content))
+        run = _run(path, metadata)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: expected a .tflite file that keras-unet export writes, with {METADATA} of "
+            f"format {FORMAT} in its metadata. Received one without ({type(error).__name__}: "
+            f"{error}); export the run anew"
+        ) from error
+    return LiteNetwork(run, metadata, interpreter.get_signature_runner())
+
+
+def schema() -> Any:
+    """Returns the classes that read and write the parts of a .tflite file."""
+    return import_module(f"{_package()}.schema_py_generated")
+
+
+def _package() -> str:
+    return "ai_edge_litert" if find_spec("ai_edge_litert") else "tensorflow.lite.python"
+
+
+def _interpreter(path: Path, content: bytes, threads: int) -> Any:
+    try:
+        with compiled_code_quiet(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
+            runtime = import_module(f"{_package()}.interpreter")
+            interpreter = runtime.Interpreter(model_content=content, num_threads=threads)
+            interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{path}: expected a .tflite file that keras-unet export writes. Received one that "
+            f"LiteRT does not load ({reason}); copy it anew, or export the run again"
+        ) from error
+    return interpreter
+
+
+def _embedded(content: bytes) -> bytes:
+    model = schema().Model.GetRootAsModel(content)
+    for number in range(model.MetadataLength()):
+        entry = model.Metadata(number)
+        if entry.Name() == METADATA.encode():
+            return bytes(model.Buffers(entry.Buffer()).DataAsNumpy())
+    raise KeyError(METADATA)
+
+
+def _run(path: Path, metadata: Mapping[str, Any]) -> Run:
+    if metadata["format"] != FORMAT:
+        raise ValueError(f"format {metadata['format']}")
+    return Run(
+        path,
+        Architecture.from_dict(metadata["network"]["architecture"]),
+        LabelScheme.from_dict(metadata["labels"]),
+        Standardisation.from_dict(metadata["standardisation"]),
+        "float32",
+        metadata["provenance"]["record"],
+        InstanceRule.from_dict(metadata["rule"]),
+    )
+
+
+def _quantised(tile: NDArray[Any], details: Mapping[str, Any]) -> NDArray[Any]:
+    dtype, (scale, zero) = np.dtype(details["dtype"]), details["quantization"]
+    if dtype != np.int8:
+        return np.asarray(tile, dtype)
+    levels: NDArray[Any] = np.clip(np.rint(np.asarray(tile) / scale) + zero, -128, 127)
+    return levels.astype(np.int8)
+
+
+def _real(logits: NDArray[Any], details: Mapping[str, Any]) -> NDArray[np.float32]:
+    real = logits.astype(np.float32)
+    if logits.dtype == np.int8:
+        scale, zero = details["quantization"]
+        real = (real - np.float32(zero)) * np.float32(scale)
+    return real
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Predicts an array of raw pixels `(height, width, channels)` and writes the probabilities."""
+    model, image, answer = map(Path, arguments)
+    network = load_tflite(model)
+    standardised = network.run.standardise(np.load(image), image)
+    np.save(answer, predict_image(network, standardised, architecture=network.architecture))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,108 @@
+"""What a training writes into its run's folder: models, checkpoint, history, TensorBoard's curves.
+
+Each file is written whole or not at all. The checkpoint alone is enough to go on from: it holds the
+progress and every number that changes, the momentum and the state of dropout's randomness included.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_unet.files import atomic
+from keras_unet.runs import BEST
+from keras_unet.training.curves import PLAIN, Curves, Logged
+from keras_unet.training.schedule import Progress
+
+LAST, CHECKPOINT, HISTORY = "last.keras", "checkpoint.npz", "history.csv"
+CURVES = "tensorboard"
+
+
+class RunFiles:
+    """The files of a training under way."""
+
+    def __init__(self, folder: Path, model: Any, optimizer: Any, logged: Logged = PLAIN) -> None:
+        """Takes the folder, which exists, what is to be written, and what TensorBoard shows."""
+        self.folder = folder
+        self.model = model
+        self.variables = {  # every number that changes, the state of dropout's randomness included
+            f"{owner}{number}": variable
+            for owner, part in (("model", model), ("optimizer", optimizer))
+            for number, variable in enumerate(part.variables)
+        }
+        self.curves = Curves(folder / CURVES, model, logged)
+
+    def record(self, progress: Progress, picture: NDArray[np.uint8] | None) -> None:
+        """Writes all that a validation leaves behind."""
+        if progress.is_best:
+            self._save_model(BEST)
+        self._write_history(progress.rows)
+        self.save_checkpoint(progress)
+        self.curves.add(progress, picture)  # last, or a resumed run might add it again
+
+    def save_last(self, progress: Progress) -> None:
+        """Writes the model as it is, also as the best one where none had a score."""
+        self._save_model(LAST)
+        if progress.best_score is None:
+            self._save_model(BEST)
+
+    def save_checkpoint(self, progress: Progress) -> None:
+        """Writes all that a resumed run needs into one file."""
+        arrays = {name: variable.numpy() for name, variable in self.variables.items()}
+        with atomic(self.folder / CHECKPOINT) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, progress=np.array(json.dumps(asdict(progress))), **arrays)
+
+    def restore(self) -> Progress:
+        """Puts the checkpoint's numbers into model and optimizer and returns its progress.
+
+        Raises:
+            FileNotFoundError: If there is no checkpoint.
+            ValueError: If it is damaged or of another network.
+        """
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path} must exist to resume from. Received a run without a checkpoint; start it "
+                "anew without resume"
+            )
+        try:
+            arrays = _read_arrays(path)
+            values = json.loads(str(arrays.pop("progress")))
+            progress = Progress(**{**values, "rows": tuple(values["rows"])})
+            self._assign(arrays)
+        except (EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{path}: expected the checkpoint of a training of this network. Received one that "
+                f"cannot be used ({type(error).__name__}: {error}); start anew without resume"
+            ) from error
+        return progress
+
+    def _assign(self, arrays: dict[str, NDArray[Any]]) -> None:
+        shapes = {name: tuple(variable.shape) for name, variable in self.variables.items()}
+        if shapes != {name: array.shape for name, array in arrays.items()}:
+            raise ValueError("the weights have other shapes")
+        for name, variable in self.variables.items():
+            variable.assign(arrays[name])
+
+    def _save_model(self, name: str) -> None:
+        with atomic(self.folder / name) as temporary:
+            self.model.save(temporary)
+
+    def _write_history(self, rows: tuple[dict[str, Any], ...]) -> None:
+        path = self.folder / HISTORY
+        with atomic(path) as temporary, temporary.open("w", newline="") as stream:
+            table = csv.DictWriter(stream, rows[0].keys())
+            table.writeheader()
+            table.writerows(rows)
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        return dict(arrays)

@@ -1,0 +1,223 @@
+"""Cross-validation: as many networks as folds, each trained without its part of the images.
+
+Every image is held out once, so that what is chosen by the images held out is chosen by all; and
+the networks predict together better than one of them alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_unet.backend import keras
+from keras_unet.data.fingerprint import Fingerprint
+from keras_unet.data.samples import Sample, read_samples
+from keras_unet.ensembles import Ensemble, draw_folds, is_ensemble
+from keras_unet.files import check_new, claimed, make_folder, remove_leftovers
+from keras_unet.instances.selection import Choice, choose_rule, first_rule, spread
+from keras_unet.prediction.networks import load_network
+from keras_unet.runs import RECORD, Run
+from keras_unet.tracking import tracked
+from keras_unet.training.autoconfig import settle
+from keras_unet.training.options import SEEDS, SettledOptions, TrainingOptions
+from keras_unet.training.repeating import load_pattern, warn_of_differences
+from keras_unet.training.report import report_run
+from keras_unet.training.resume import check_same_data, is_complete, is_resumable, options_of
+from keras_unet.training.targets import Target, sample_digest
+from keras_unet.training.train import train_folder
+from keras_unet.training.validation import Watch
+
+_log = logging.getLogger(__name__)
+
+
+def train_folds(
+    data: Path,
+    folder: Path,
+    options: TrainingOptions,
+    folds: int,
+    *,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> list[Run]:
+    """Trains a network a fold, one after the other.
+
+    What is left to the data is settled once, from all images, so that the folds have one recipe.
+    Each has a seed of its own, the options' seed plus the number of the fold.
+
+    Args:
+        data: As `train_folder`.
+        folder: Folder to write; a new one.
+        options: As `train_folder`; `validation` is of no account. `max_minutes` is the time of all
+            folds together, `steps` and `epochs` are the length of each.
+        folds: Number of folds, from 2 to the number of images.
+        callbacks: Keras callbacks, see `keras_unet.train`, of each fold in turn.
+
+    Returns:
+        The runs. After an interruption the last one is incomplete and those after it are missing.
+
+    Raises:
+        ValueError: As `train_folder`, and if the number of folds does not suit the images.
+        OSError: As `train_folder`.
+    """
+    _check_unused(folder)
+    samples = _samples(data, options)
+    names, stacks = ([getattr(one, field) for one in samples] for field in ("name", "stack"))
+    held_out = draw_folds(names, folds, options.seed, stacks)
+    settled = settle(options, Fingerprint.of(samples))
+    if settled.max_minutes is not None:
+        settled = replace(settled, max_minutes=settled.max_minutes / folds)
+    ensemble = Ensemble(folder, held_out, settled.to_dict())
+    return _begin(data, ensemble, callbacks)
+
+
+def repeat_folds(
+    data: Path,
+    folder: Path,
+    like: Path,
+    *,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> list[Run]:
+    """Trains an ensemble as another was trained.
+
+    Args:
+        data: Folder that the other was trained on.
+        folder: Folder to write; a new one.
+        like: The other ensemble's folder.
+        callbacks: Keras callbacks, see `keras_unet.train`, of each fold in turn.
+
+    Returns:
+        As `train_folds`.
+
+    Raises:
+        ValueError: If the other was not trained to its end, or by the clock, or the data are not
+            the same.
+        OSError: As `train_folds`, or if `like` is no ensemble.
+    """
+    _check_unused(folder)
+    other = Ensemble.load(like)
+    patterns = [load_pattern(fold) for fold in other.folds]
+    options = SettledOptions.from_dict(other.options)
+    if options.max_minutes is not None:
+        raise ValueError(
+            f"{like}: expected an ensemble whose length was given in steps or epochs, to be "
+            f"repeated. Received one of minutes; repeat its folds, --like {other.folds[0]}"
+        )
+    digests = {one.name: sample_digest(one) for one in _samples(data, options)}
+    check_same_data(patterns[0], digests, data)
+    warn_of_differences(patterns[0])
+    options = replace(options, precision=patterns[0].precision)
+    ensemble = Ensemble(folder, other.held_out, options.to_dict())
+    return _begin(data, ensemble, callbacks)
+
+
+def resume_folds(
+    data: Path,
+    folder: Path,
+    *,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> list[Run]:
+    """Trains the folds of an ensemble that are missing or were interrupted.
+
+    Args:
+        data: Folder that the ensemble was started with.
+        folder: The ensemble's folder.
+        callbacks: Keras callbacks, see `keras_unet.train`, of each fold in turn.
+
+    Returns:
+        As `train_folds`.
+
+    Raises:
+        ValueError: As `train_folder` with `resume`, or if the ensemble's record cannot be read.
+        OSError: As `train_folder` with `resume`.
+    """
+    with claimed(folder):
+        remove_leftovers(folder)
+        return _train_missing(data, Ensemble.load(folder), callbacks)
+
+
+def _begin(
+    data: Path,
+    ensemble: Ensemble,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> list[Run]:
+    with claimed(make_folder(ensemble.folder)):
+        _check_unused(ensemble.folder)  # again: another training may have been quicker
+        ensemble.save()
+        return _train_missing(data, ensemble, callbacks)
+
+
+def _train_missing(
+    data: Path,
+    ensemble: Ensemble,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> list[Run]:
+    options = SettledOptions.from_dict(ensemble.options)
+    runs = []
+    for number, (fold, names) in enumerate(zip(ensemble.folds, ensemble.held_out, strict=True), 1):
+        _log.info(f"fold {number} of {len(ensemble.folds)}")
+        _same_samples(ensemble, data)
+        run = train_folder(
+            data,
+            fold,
+            replace(options, validation=names, seed=(options.seed + number) % SEEDS),
+            resume=is_resumable(fold),
+            callbacks=callbacks,
+        )
+        runs.append(run)
+        if not is_complete(run):
+            return runs
+    choice = _chosen_rule(runs, _same_samples(ensemble, data))
+    _log.info(choice.describe() if choice else runs[0].rule.describe())
+    replace(ensemble, rule=choice.rule if choice else runs[0].rule).save()
+    _log.info(f"report: {report_run(ensemble.folder, data=data)}")
+    return runs
+
+
+def _same_samples(ensemble: Ensemble, data: Path) -> tuple[Sample, ...]:
+    """Reads the samples, and refuses others than the first fold was trained on."""
+    samples = _samples(data, SettledOptions.from_dict(ensemble.options))
+    if (ensemble.folds[0] / RECORD).is_file():
+        digests = {one.name: sample_digest(one) for one in samples}
+        check_same_data(Run.load(ensemble.folds[0]), digests, data)
+    return samples
+
+
+def _samples(data: Path, options: TrainingOptions) -> tuple[Sample, ...]:
+    return read_samples(
+        data,
+        labels=options.labels,
+        ignore=options.ignore,
+        allow_empty=options.allow_empty,
+        axes=options.axes,
+    ).samples
+
+
+def _chosen_rule(runs: Sequence[Run], samples: Sequence[Sample]) -> Choice | None:
+    """Chooses the rule by images of all folds, each as the network sees it that has not before."""
+    run_of = {name: run for run in runs for name in run.record["data"]["validation"]}
+    chosen = spread(samples, [sample.classes.size for sample in samples])
+    probabilities: list[NDArray[np.float32]] = []
+    references: list[NDArray[np.int32]] = []
+    for run in runs:
+        unseen = [sample for sample in chosen if run_of[sample.name] is run]
+        parting = tracked(unseen, "parting cells that touch")
+        targets = [Target.of(sample, run.scheme) for sample in parting]
+        watch = Watch(run, targets, tile=options_of(run).watch_tile)
+        seen, true = watch.cells(load_network(run))
+        probabilities += seen
+        references += true
+    start = first_rule(runs[0].scheme.kind, [sample.instances for sample in samples])
+    return choose_rule(start, probabilities, references)
+
+
+def _check_unused(folder: Path) -> None:
+    if is_ensemble(folder):
+        raise FileExistsError(
+            f"{folder}: expected a new folder for the ensemble. Received one that holds an "
+            "ensemble; choose another, or go on with it by --resume"
+        )
+    check_new(folder, "the ensemble")

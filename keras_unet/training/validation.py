@@ -1,0 +1,197 @@
+"""What is looked at while training goes on, and when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isnan, nan
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_unet.data.samples import Sample
+from keras_unet.instances.label import cell_probability, label_instances
+from keras_unet.instances.selection import Choice, choose_rule, spread
+from keras_unet.metrics import iou, seg
+from keras_unet.prediction.predict import predict_image
+from keras_unet.report.pictures import (
+    Picture,
+    difference_picture,
+    grey_picture,
+    heat_picture,
+    label_picture,
+    middle,
+    montage,
+    probability_picture,
+)
+from keras_unet.runs import Run
+from keras_unet.tracking import tracked
+from keras_unet.training.schedule import Validation
+from keras_unet.training.targets import Target, WeightMaps
+
+_LOOKING = "looking at images"
+_TITLES = ("image", "truth", "prediction", "difference")
+_WATCHED = ("image", "truth", "probability", "prediction", "difference")
+_MOST_WATCHED = 3  # images
+_MIDDLE = 512  # pixels of their height and width
+
+
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """Looks at images that training does not see, and scores what the network makes of them.
+
+    Instances are scored by SEG, which falls where cells merge; the pixels of a border that parts
+    two cells are too few to show in a score of pixels. Classes are scored by the intersection over
+    union (IoU) of all images together, as the mean over the classes.
+
+    Attributes:
+        run: The run.
+        targets: The images, at least one.
+        held_out: Whether they are held out. Images of the training itself are looked at for a
+            collapse alone and get no score.
+        tile: Height and width in pixels of the tiles to predict by, about; None chooses.
+    """
+
+    run: Run
+    targets: Sequence[Target]
+    held_out: bool = True
+    tile: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        run: Run,
+        training: Sequence[Target],
+        validation: Sequence[Sample],
+        tile: int | None = None,
+    ) -> Watch:
+        """Watches the images held out or, where there is none, one of the training."""
+        held_out = [Target.of(sample, run.scheme) for sample in validation]
+        return cls(run, held_out or training[:1], bool(held_out), tile)
+
+    def __call__(self, model: Any) -> Validation:
+        """Looks at the model."""
+        views = self.views(model)
+        truth = np.concatenate([target.classes[target.counted] for target in self.targets])
+        found = np.concatenate([view.classes[view.target.counted] for view in views])
+        score = nan
+        if self.held_out:
+            score = self._seg(views) if self._has_instances else _mean_iou(truth, found)
+        picture = montage([self._watched(view) for view in views[:_MOST_WATCHED]], _WATCHED)
+        return Validation(None if isnan(score) else score, collapse(truth, found), picture)
+
+    @property
+    def score_name(self) -> str:
+        """Name of the score, for a person."""
+        return "SEG" if self._has_instances else "mean IoU"
+
+    @property
+    def _has_instances(self) -> bool:
+        return self.run.scheme.kind == "instances"
+
+    def chosen_rule(self, model: Any) -> Choice | None:
+        """Chooses the rule by which cells are made; None without a cell that is held out."""
+        if not self.held_out:
+            return None
+        targets = spread(self.targets, [target.classes.size for target in self.targets])
+        return choose_rule(self.run.rule, *replace(self, targets=targets).cells(model))
+
+    def cells(self, model: Any) -> tuple[list[NDArray[np.float32]], list[NDArray[np.int32]]]:
+        """Returns the probability of being cell, 0 where pixels do not count, and the instances."""
+        return (
+            [view.probability * view.target.counted for view in self.views(model)],
+            [one.sample.instances for one in self.targets],
+        )
+
+    def views(self, model: Any) -> list[View]:
+        """Returns what the model makes of the images, one after the other."""
+        return [self._view(model, target) for target in tracked(self.targets, _LOOKING)]
+
+    def pictures(self, views: Sequence[View], weights: WeightMaps) -> Picture:
+        """Draws images with truth, prediction, difference and weight map, one a row."""
+        rows = [[*self._row(view), heat_picture(weights.of(view.target))] for view in views]
+        return montage(rows, (*_TITLES, "weight map"))
+
+    def instances(self, view: View) -> NDArray[np.int32]:
+        """Makes cells of what a model has made of an image, by the rule of the run."""
+        return label_instances(view.probability, self.run.rule)
+
+    def _view(self, model: Any, target: Target) -> View:
+        image = self.run.standardisation.apply(target.sample.image)
+        network = self.run.architecture
+        tile = None
+        if self.tile is not None:
+            tile = network.fitting_size(max(self.tile, 2 * network.context + network.step))
+        probabilities = predict_image(model, image, tile_size=tile, architecture=network)
+        classes = np.asarray(probabilities.argmax(axis=-1), np.uint8)
+        return View(target, classes, cell_probability(probabilities))
+
+    def _seg(self, views: Sequence[View]) -> float:
+        return seg(
+            [view.target.sample.instances for view in views],
+            [self.instances(view) * view.target.counted for view in views],
+        )
+
+    def _watched(self, view: View) -> list[Picture]:
+        """Draws what TensorBoard shows at every validation; the middle of a large image."""
+        image, truth, found, difference = self._row(view)
+        probability = probability_picture(view.probability)
+        row = [image, truth, probability, found, difference]
+        return [middle(picture, _MIDDLE) for picture in row]
+
+    def _row(self, view: View) -> list[Picture]:
+        return [
+            grey_picture(view.target.sample.image),
+            label_picture(view.target.sample.instances),
+            label_picture(self.instances(view)),
+            difference_picture(view.target.classes > 0, view.classes > 0),
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What a network makes of an image.
+
+    Attributes:
+        target: The image.
+        classes: The class of each pixel, `(height, width)`.
+        probability: The probability of being cell, `(height, width)`.
+    """
+
+    target: Target
+    classes: NDArray[np.uint8]
+    probability: NDArray[np.float32]
+
+
+def collapse(truth: NDArray[np.uint8], result: NDArray[np.uint8]) -> str | None:
+    """Says in words that a network predicts one class alone where there are several; else None.
+
+    Args:
+        truth: True classes, of any shape.
+        result: Predicted classes.
+
+    Example:
+        >>> collapse(np.array([0, 1, 2]), np.array([0, 0, 0]))
+        'the network has collapsed to one class: ... as class 0, but ... hold 3 classes...
+        >>> collapse(np.array([0, 1, 2]), np.array([0, 1, 1])) is None
+        True
+    """
+    found, expected = np.unique(result), np.unique(truth)
+    if found.size != 1 or expected.size < 2:
+        return None
+    return (
+        "the network has collapsed to one class: every pixel it was shown is predicted "
+        f"as class {found[0]}, but the labels hold {expected.size} classes. If the next "
+        "validations say so too, stop (Ctrl-C) and train longer, with another --seed, or with a "
+        "lower --learning-rate."
+    )
+
+
+def _mean_iou(truth: NDArray[np.uint8], found: NDArray[np.uint8]) -> float:
+    classes = np.union1d(truth, found)
+    return (
+        float(np.mean([iou(truth == one, found == one) for one in classes]))
+        if classes.size
+        else nan
+    )

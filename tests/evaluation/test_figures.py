@@ -1,0 +1,168 @@
+import math
+
+import numpy as np
+import pytest
+
+from keras_unet.evaluation import figures as showing
+from keras_unet.evaluation.comparison import Comparison
+from keras_unet.evaluation.figures import (
+    MOST_CELLS,
+    MOST_IMAGES,
+    Shown,
+    cells,
+    planes_of,
+    scored,
+    slider,
+    tables,
+)
+from keras_unet.evaluation.scoring import Scores
+from keras_unet.metrics.objects import matching
+
+
+def shown(name, truth, found, image=True):
+    truth, found = np.array(truth, np.int32), np.array(found, np.int32)
+    return Shown(
+        Comparison(
+            name,
+            truth[None],
+            found[None],
+            (found > 0).astype(np.float32)[None],
+            np.ones_like(truth, bool)[None],
+        ),
+        np.ones((*truth.shape, 1), np.float32) if image else None,
+    )
+
+
+def row_of_cells(number, size=10):
+    """Square cells beside each other."""
+    labels = np.zeros((2 * size, 2 * size * number), np.int32)
+    for cell in range(number):
+        left = 2 * size * cell + size // 2
+        labels[5 : 5 + size, left : left + size] = cell + 1
+    return labels
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Has pictures given instead of packed."""
+    monkeypatch.setattr(showing, "drawing", lambda picture: picture)
+    monkeypatch.setattr(showing, "photograph", lambda picture: picture)
+
+
+TRUTH = row_of_cells(1)
+HALF = TRUTH * (np.arange(TRUTH.shape[1]) < 12)
+IMAGES = [
+    shown("good", TRUTH, TRUTH),
+    shown("none", TRUTH * 0, TRUTH * 0),
+    shown("bad", TRUTH, TRUTH * 0),
+    shown("fair", TRUTH, HALF),
+]
+METRICS = ("pixels", "ctc", "matching")
+
+
+def test_images_come_from_the_worst_to_the_best_and_those_without_a_score_last():
+    rows, _ = scored(IMAGES, METRICS)
+    assert [one.name for one in slider(IMAGES, rows)] == ["bad", "fair", "good", "none"]
+    assert "SEG 0.7000" in slider(IMAGES, rows)[1].caption
+
+
+def test_of_many_images_some_from_worst_to_best_are_drawn():
+    images = [shown(f"{n}", TRUTH, TRUTH) for n in range(3 * MOST_IMAGES)]
+    rows = {f"{n}": Scores({"iou": n / 100}) for n in range(3 * MOST_IMAGES)}
+    names = [int(one.name) for one in slider(images, rows)]
+    assert len(names) == MOST_IMAGES
+    assert (names[0], names[-1]) == (0, 3 * MOST_IMAGES - 1)
+
+
+def test_layers_are_those_at_hand():
+    rows, _ = scored(IMAGES[:1], METRICS)
+    usual = ["image", "truth", "prediction", "differences"]
+    assert list(slider(IMAGES[:1], rows)[0].layers) == usual
+    weighed = slider(IMAGES[:1], rows, lambda name: np.full((20, 20), float(len(name))))
+    assert list(weighed[0].layers) == [*usual[:3], "weight map", usual[3]]
+    without = [shown("good", TRUTH, TRUTH, image=False)]
+    assert list(slider(without, rows)[0].layers) == usual[1:]
+
+
+@pytest.mark.usefixtures("plain")
+def test_large_pictures_lose_pixels():
+    large = np.zeros((10, 2500), np.int32)
+    large[2:5, 2:5] = 1
+    rows, _ = scored([shown("a", large, large)], METRICS)
+    (image,) = slider([shown("a", large, large)], rows)
+    assert {picture.shape for picture in image.layers.values()} == {(4, 834, 3)}
+
+
+def test_cells_missed_come_first_the_largest_of_them_before():
+    truth = row_of_cells(3)
+    truth[:, 20:40] = 0
+    truth[2:17, 22:37] = 2
+    worst, best = cells([shown("a", truth, truth * (truth == 3))])
+    assert [one.caption.split(",")[0] for one in worst + best] == [
+        "IoU 0.00 in a",
+        "IoU 1.00 in a",
+    ]
+    assert worst[0].caption.endswith("row 9, column 29")
+
+
+def test_no_cell_is_worst_and_best():
+    truth = row_of_cells(2 * MOST_CELLS + 3)
+    worst, best = cells([shown("a", truth, truth)])
+    assert len(worst) == len(best) == MOST_CELLS
+    assert len({one.caption for one in worst + best}) == 2 * MOST_CELLS
+    worst, best = cells([shown("a", row_of_cells(1), row_of_cells(1))])
+    assert (len(worst), len(best)) == (1, 0)
+
+
+def test_without_a_cell_none_is_drawn():
+    assert cells([shown("a", TRUTH * 0, TRUTH)]) == ([], [])
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize("image", [True, False])
+def test_a_cell_is_drawn_in_a_square_also_at_the_border(image):
+    truth = np.zeros((60, 60), np.int32)
+    truth[0:20, 50:60] = 1
+    worst, _ = cells([shown("a", truth, truth, image)])
+    height, width, _ = worst[0].picture.shape
+    assert height == width >= 280
+
+
+def test_long_names_are_shortened_in_the_middle():
+    worst, _ = cells([shown("0123456789" * 7, TRUTH, TRUTH)])
+    assert "0123456789…123456789," in worst[0].caption
+
+
+def test_tables_hold_the_scores():
+    rows, overall = scored([IMAGES[0], IMAGES[3]], METRICS)
+    by_image, by_threshold = tables(rows, overall)
+    assert by_image.head == ["image", "IoU", "Dice", "pixel error", "SEG"]
+    assert by_image.rows[0] == ["good", "1.0000", "1.0000", "0.0000", "1.0000"]
+    assert by_image.total[0::4] == ["all", "0.8500"]
+    expected = matching([TRUTH, TRUTH], [TRUTH, HALF])[3]
+    assert by_threshold.rows[3][:5] == ["0.8", "1", "1", "1", f"{expected.ap:.4f}"]
+
+
+def test_what_is_undefined_is_a_dash():
+    (table,) = tables({"a": Scores({"iou": math.nan})}, Scores({"iou": math.nan}))
+    assert table.rows == [["a", "-"]]
+
+
+def test_a_table_of_the_challenge_on_membranes():
+    values = {"v_rand": 0.9, "v_rand_threshold": 0.4, "v_info": 0.8, "v_info_threshold": 0.6}
+    (table,) = tables({"a": Scores({})}, Scores(values))
+    assert table.rows == [["v rand", "0.9000", "0.4"], ["v info", "0.8000", "0.6"]]
+
+
+def test_stacks_are_taken_apart():
+    stack = Comparison(
+        "s",
+        np.stack([TRUTH, TRUTH * 0]),
+        np.stack([HALF, TRUTH]),
+        np.zeros((2, *TRUTH.shape), np.float32),
+        np.ones((2, *TRUTH.shape), bool),
+    )
+    first, second = planes_of([stack])
+    assert [first.comparison.name, second.comparison.name] == ["s_000", "s_001"]
+    np.testing.assert_array_equal(second.comparison.result, TRUTH[None])
+    assert planes_of([IMAGES[0].comparison])[0].comparison is IMAGES[0].comparison

@@ -1,0 +1,408 @@
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from logs import logged
+
+from keras_unet.data.images import read_planes
+from keras_unet.instances.label import label_instances
+from keras_unet.prediction.folder import predict_files
+from keras_unet.prediction.outputs import Storage
+from keras_unet.runs import Run
+
+
+def grey(path, shape=(40, 50), dtype=np.uint16, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+    tifffile.imwrite(path, array, **options)
+    return path
+
+
+def predict(*arguments, **options):
+    return predict_files(*arguments, **options)
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def changed_run(trained, tmp_path):
+    """Copies the small run with something about it changed."""
+
+    def change(edit):
+        folder = tmp_path / "changed"
+        shutil.copytree(trained, folder)
+        edit(folder)
+        return folder
+
+    return change
+
+
+def test_outputs_have_the_images_own_size(trained, tmp_path):
+    images = [
+        grey(tmp_path / "odd.tif", (57, 83)),
+        grey(tmp_path / "pixel.tif", (1, 1)),
+        grey(tmp_path / "stack.tif", (3, 20, 31), photometric="minisblack"),
+    ]
+    predict(trained, images, tmp_path / "out", save=["instances", "classes", "probabilities"])
+    shapes = {path.stem: tifffile.imread(path).shape for path in (tmp_path / "out").iterdir()}
+    assert shapes == {
+        "odd": (57, 83),
+        "odd_classes": (57, 83),
+        "odd_probabilities": (2, 57, 83),
+        "pixel": (1, 1),
+        "pixel_classes": (1, 1),
+        "pixel_probabilities": (2, 1, 1),
+        "stack": (3, 20, 31),
+        "stack_classes": (3, 20, 31),
+        "stack_probabilities": (3, 2, 20, 31),
+    }
+
+
+def test_outputs_agree_with_each_other(trained, cells, tmp_path):
+    image = cells / "images" / "c3.tif"
+    written = predict(trained, [image], tmp_path, save=["instances", "classes", "probabilities"])
+    instances, classes, probabilities = map(tifffile.imread, written)
+    assert [path.name for path in written] == ["c3.tif", "c3_classes.tif", "c3_probabilities.tif"]
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
+    np.testing.assert_array_equal(classes, probabilities.argmax(axis=0))
+    assert instances.dtype == np.uint8
+    rule = Run.load(trained).rule
+    expected = label_instances(np.clip(1 - probabilities[0], 0, 1), rule)
+    np.testing.assert_array_equal(instances, expected)
+
+
+RULES = {
+    "threshold": {"threshold": 0.9},
+    "seeds": {"seeds": "components"},
+    "neck": {"neck": 1.0, "minimum_size": 0},
+    "minimum_size": {"minimum_size": 1500},
+    "gap": {"gap": 12},
+    "fill_holes": {"fill_holes": False, "seeds": "probability", "threshold": 0.7},
+}
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_numbers_of_the_rule_can_be_replaced(trained, cells, tmp_path, rule):
+    image = cells / "images" / "c3.tif"
+    outputs = {"save": ["instances", "probabilities"]}
+    with logged() as said:
+        path, soft = predict(trained, [image], tmp_path, rule=rule, **outputs)
+    asked = replace(Run.load(trained).rule, **rule)
+    expected = label_instances(np.clip(1 - tifffile.imread(soft)[0], 0, 1), asked)
+    np.testing.assert_array_equal(tifffile.imread(path), expected)
+    assert said == [asked.describe()]
+
+
+def test_the_average_over_the_symmetries_turns_with_the_image(trained, cells, tmp_path):
+    pixels = tifffile.imread(cells / "images" / "c3.tif")[:, :81]
+    tifffile.imwrite(tmp_path / "upright.tif", pixels)
+    tifffile.imwrite(tmp_path / "turned.tif", np.rot90(pixels[::-1]))
+    images = [tmp_path / "upright.tif", tmp_path / "turned.tif"]
+    options = {"save": ["probabilities"], "symmetries": True}
+    upright, turned = map(tifffile.imread, predict(trained, images, tmp_path / "out", **options))
+    np.testing.assert_allclose(turned, np.rot90(upright[:, ::-1], axes=(1, 2)), atol=1e-5)
+    (plain,) = predict(trained, images[:1], tmp_path / "plain", save=["probabilities"])
+    assert np.abs(tifffile.imread(plain) - upright).max() > 1e-4
+
+
+def test_more_cells_than_65535_are_written_as_uint32(trained, tmp_path, monkeypatch):
+    many = np.arange(40 * 50, dtype=np.int32).reshape(40, 50) + 65_000
+    monkeypatch.setattr("keras_unet.prediction.labelling.label_instances", lambda *_: many)
+    (path,) = predict(trained, [grey(tmp_path / "a.tif")], tmp_path / "out")
+    assert tifffile.imread(path).dtype == np.uint32
+    np.testing.assert_array_equal(tifffile.imread(path), many)
+
+
+def test_each_plane_of_a_stack_is_predicted_as_an_image_of_its_own(trained, cells, tmp_path):
+    names = ("c0", "c1")
+    images = [cells / "images" / f"{name}.tif" for name in names]
+    stack = tmp_path / "stack.tif"
+    tifffile.imwrite(stack, np.stack([tifffile.imread(path) for path in images]))
+    predict(trained, [*images, stack], tmp_path / "out", save=["probabilities"])
+    single = [tifffile.imread(tmp_path / "out" / f"{name}_probabilities.tif") for name in names]
+    together = tifffile.imread(tmp_path / "out" / "stack_probabilities.tif")
+    np.testing.assert_allclose(together, single, atol=1e-6)
+
+
+def test_a_folder_stands_for_the_images_in_it(trained, tmp_path):
+    for name in ("b.tif", "a.ome.tif", ".hidden.tif"):
+        grey(tmp_path / "images" / name)
+    (tmp_path / "images" / "notes.txt").write_text("no image")
+    (tmp_path / "images" / "other").mkdir()
+    with logged() as said:
+        written = predict(trained, [tmp_path / "images"], tmp_path / "out")
+    assert said[0] == "2 files in images not read: notes.txt (not an image), other (a folder)"
+    done = [line for line in said if line.startswith(str(tmp_path / "images"))]
+    assert done == [str(tmp_path / "images" / name) for name in ("a.ome.tif", "b.tif")]
+    assert [path.name for path in written] == ["a.tif", "b.tif"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.tif", "b.tif"]
+
+
+def test_outputs_are_named_without_the_whole_ending(trained, tmp_path):
+    for name in ("im0", "im1.btf", "im2.tf8", "im3.OME.TIF"):
+        grey(tmp_path / "a.tif").rename(tmp_path / name)
+    written = predict(trained, [tmp_path], tmp_path / "out")
+    assert [path.name for path in written] == ["im0.tif", "im1.tif", "im2.tif", "im3.tif"]
+
+
+def test_grey_in_three_equal_channels_is_grey(trained, tmp_path):
+    one = grey(tmp_path / "one.tif", dtype=np.uint8)
+    three = tmp_path / "three.tif"
+    tifffile.imwrite(three, np.repeat(tifffile.imread(one)[..., None], 3, -1), photometric="rgb")
+    first, second = predict(trained, [one, three], tmp_path / "out", save=["probabilities"])
+    np.testing.assert_array_equal(tifffile.imread(first), tifffile.imread(second))
+
+
+@pytest.mark.parametrize("options", [{"tile_size": 60}, {"precision": "bfloat16"}])
+def test_tile_and_precision_hardly_matter(trained, cells, tmp_path, options):
+    image = cells / "images" / "c3.tif"
+    (plain,) = predict(trained, [image], tmp_path / "plain", save=["probabilities"])
+    (other,) = predict(trained, [image], tmp_path / "other", save=["probabilities"], **options)
+    tolerance = 0.05 if "precision" in options else 1e-5
+    np.testing.assert_allclose(tifffile.imread(other), tifffile.imread(plain), atol=tolerance)
+
+
+def test_one_class_everywhere_is_said(trained, tmp_path, monkeypatch):
+    def background(_, image, *, architecture, **__):
+        return np.eye(architecture.classes, dtype=np.float32)[np.zeros(image.shape[:2], int)]
+
+    monkeypatch.setattr("keras_unet.prediction.networks.predict_image", background)
+    with logged() as said:
+        predict(trained, [grey(tmp_path / "a.tif")], tmp_path / "out")
+    assert said[0] == Run.load(trained).rule.describe()
+    assert said[1].startswith("Warning: every pixel of every image is predicted as class 0 (backg")
+    assert len(said) == 2
+
+
+def test_two_classes_are_nothing_to_say(trained, cells, tmp_path):
+    with logged() as said:
+        predict(trained, [cells / "images"], tmp_path / "out", save=["classes"])
+    assert said == []
+
+
+REFUSED = {
+    "missing": (["a.tif", "nowhere.tif"], {}, FileNotFoundError, "nowhere.tif: no such file"),
+    "no image in a folder": (["empty"], {}, ValueError, "empty: expected a folder of images"),
+    "text": (["a.tif", "text.tif", "b.tif"], {}, ValueError, "text.tif: cannot be read as an"),
+    "truncated": (["a.tif", "cut.tif", "b.tif"], {}, ValueError, "cut.tif: cannot be read as an"),
+    "NaN": (["a.tif", "nan.tif"], {}, ValueError, "nan.tif: 1 of 2,000 pixels are NaN"),
+    "channels": (["a.tif", "rgb.tif"], {}, ValueError, "rgb.tif: expected 1 channel .*received 3"),
+    "stems": (["a.tif", "other/a.png"], {}, ValueError, "Received a more than once"),
+    "stems of OME": (["a.tif", "a.ome.tif"], {}, ValueError, "Received a more than once"),
+    "companions": (["a.tif", "a_classes.tif"], {}, ValueError, "a_classes: .*pass for one of a"),
+    "replaced": (["a.tif"], {"out": "."}, ValueError, "a.tif: expected an output that replaces"),
+    "file in the way": (["a.tif"], {"out": "b.tif"}, OSError, "b.tif: expected a writable folder"),
+    "below a file": (["a.tif"], {"out": "b.tif/x"}, OSError, "b.tif: expected a writable folder"),
+    "output": (["a.tif"], {"save": ["masks"]}, ValueError, "save must be of instances,.*masks"),
+    "tile": (["a.tif"], {"tile_size": 47}, ValueError, r"tile_size must be 2k.*47"),
+    "threshold": (["a.tif"], {"rule": {"threshold": 2}}, ValueError, "threshold must be a prob"),
+    "rule": (
+        ["a.tif"],
+        {"rule": {"gap": 0, "neck": 0}, "save": ["classes"]},
+        ValueError,
+        "gap, neck: numbers for instances, .*Received: classes; save instances as well",
+    ),
+    "precision": (["a.tif"], {"precision": "float8"}, ValueError, "precision must be.*float8"),
+}
+
+
+@pytest.fixture
+def images(tmp_path):
+    for name in ("a.tif", "b.tif", "a.ome.tif", "a_classes.tif", "cut.tif"):
+        grey(tmp_path / name)
+    grey(tmp_path / "rgb.tif", (40, 50, 3), np.uint8, photometric="rgb")
+    grey(tmp_path / "other" / "a.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.tif").write_text("no image")
+    (tmp_path / "cut.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:-100])
+    pixels = np.zeros((40, 50), np.float32)
+    pixels[7, 7] = np.nan
+    tifffile.imwrite(tmp_path / "nan.tif", pixels)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("files", "options", "error", "message"), REFUSED.values(), ids=REFUSED)
+def test_bad_input_is_refused_before_anything_is_written(
+    trained, images, files, options, error, message
+):
+    before = contents(images)
+    out = images / options.pop("out", "out") if "out" in options else images / "out"
+    with pytest.raises(error, match=message) as caught:
+        predict(trained, [images / name for name in files], out, **options)
+    assert "\n" not in str(caught.value)
+    assert contents(images) == before
+    assert not (images / "out").exists()
+
+
+def test_a_png_is_replaced_by_nothing_and_may_be_predicted_where_it_lies(trained, tmp_path):
+    image = grey(tmp_path / "a.png", dtype=np.uint8)
+    with pytest.raises(ValueError, match="one that holds an image to predict; choose another"):
+        predict(trained, [image], tmp_path)
+    assert predict(trained, [image], tmp_path, overwrite=True) == [tmp_path / "a.tif"]
+    assert read_planes(image).shape == (1, 40, 50, 1)
+
+
+def test_labels_drawn_by_hand_are_not_replaced_unless_asked(trained, cells, tmp_path):
+    data = shutil.copytree(cells, tmp_path / "data")
+    before = contents(data)
+    with pytest.raises(ValueError, match=r"labels/c0.tif: expected no file, or one that keras-un"):
+        predict(trained, [data / "images"], data / "labels")
+    assert contents(data) == before
+    predict(trained, [data / "images"], data / "labels", overwrite=True)
+    assert contents(data / "images").items() < before.items()
+    assert not contents(data / "labels").items() & before.items()
+
+
+def test_an_image_is_never_replaced(trained, cells, tmp_path):
+    data = shutil.copytree(cells, tmp_path / "data")
+    with pytest.raises(ValueError, match="expected an output that replaces none of the images"):
+        predict(trained, [data / "images"], data / "images", overwrite=True)
+
+
+@pytest.mark.parametrize("form", ["tiff", "ome-zarr"])
+def test_predictions_are_replaced_by_the_next(trained, cells, tmp_path, form):
+    storage, save = Storage(form), ["instances", "probabilities"]
+    first = predict(trained, [cells / "images"], tmp_path / "out", storage=storage, save=save)
+    assert predict(trained, [cells / "images"], tmp_path / "out", storage=storage) == first[::2]
+
+
+def test_a_folder_in_the_place_of_an_image_is_not_replaced(trained, cells, tmp_path):
+    (tmp_path / "out" / "c0.ome.zarr" / "mine").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"c0.ome.zarr: expected no file"):
+        predict(
+            trained, [cells / "images"], tmp_path / "out", storage=Storage("ome-zarr", stream=True)
+        )
+
+
+def test_a_run_without_a_model_is_refused(changed_run, tmp_path):
+    run = changed_run(lambda folder: (folder / "best.keras").unlink())
+    with pytest.raises(FileNotFoundError, match=r"a run whose training has written best.keras"):
+        predict(run, [grey(tmp_path / "a.tif")], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda folder: (folder / "best.keras").write_bytes(b"no model"),
+        lambda folder: (folder / "best.keras").write_bytes(
+            (folder / "best.keras").read_bytes()[:3000]
+        ),
+        lambda folder: (folder / "run.json").write_text(
+            (folder / "run.json").read_text().replace('"base_filters": 4', '"base_filters": 8')
+        ),
+    ],
+    ids=["text", "cut", "of another network"],
+)
+def test_a_model_that_does_not_belong_to_the_run_is_refused_in_one_line(
+    changed_run, tmp_path, edit
+):
+    with pytest.raises(ValueError, match=r"best\.keras: expected the model") as caught:
+        predict(changed_run(edit), [grey(tmp_path / "a.tif")], tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_files_are_found_before_the_model_is_loaded(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_unet.prediction.folder.load_network", None)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        predict(trained, [tmp_path / "nowhere.tif"], tmp_path / "out")
+
+
+def test_values_of_the_training_labels_come_back(trained, cells, changed_run, tmp_path):
+    def edit(folder):
+        record = (folder / "run.json").read_text()
+        assert Run.load(folder).scheme.kind == "instances"
+        values = record.replace('"kind": "instances"', '"kind": "classes"')
+        (folder / "run.json").write_text(
+            values.replace("      0,\n      1\n", "      3,\n      250\n")
+        )
+
+    images = [cells / "images" / "c3.tif"]
+    predict(changed_run(edit), images, tmp_path / "out", save=["classes", "instances"])
+    predict(trained, images, tmp_path / "plain", save=["classes"])
+    classes = tifffile.imread(tmp_path / "out" / "c3.tif")
+    plain = tifffile.imread(tmp_path / "plain" / "c3_classes.tif")
+    np.testing.assert_array_equal(classes, np.where(plain, 250, 3))
+    assert classes.dtype == np.uint8
+    assert (tmp_path / "out" / "c3_instances.tif").is_file()
+
+
+def test_by_parts_or_in_memory_the_outputs_are_the_same(trained, cells, tmp_path):
+    images, save = [cells / "images" / "c3.tif"], ["instances", "classes", "probabilities"]
+    storage = Storage(stream=True)
+    parts = predict(trained, images, tmp_path / "parts", save=save, storage=storage)
+    whole = predict(trained, images, tmp_path / "whole", save=save)
+    for one, other in zip(parts, whole, strict=True):
+        assert one.name == other.name
+        np.testing.assert_array_equal(tifffile.imread(one), tifffile.imread(other))
+        assert (one.read_bytes()[2], other.read_bytes()[2]) == (43, 42)  # BigTIFF, TIFF
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_outputs_lie_where_their_image_does(trained, tmp_path, stream):
+    where = {"PositionX": [1.5], "PositionXUnit": ["mm"], "PositionY": [-20.0]}
+    metadata = {"axes": "YX", "Plane": where | {"PositionYUnit": ["µm"]}, "Name": "Well A1"}
+    image = grey(tmp_path / "a.ome.tif", metadata=metadata | {"PhysicalSizeX": 0.5})
+    storage = Storage(stream=stream)
+    save = ["instances", "probabilities"]
+    for path in predict(trained, [image], tmp_path / "out", save=save, storage=storage):
+        stated = tifffile.xml2dict(tifffile.tiffcomment(path))["OME"]["Image"]
+        planes = stated["Pixels"]["Plane"]
+        for plane in planes if isinstance(planes, list) else [planes]:
+            assert (plane["PositionX"], plane["PositionXUnit"]) == (1.5, "mm")
+            assert (plane["PositionY"], plane["PositionYUnit"]) == (-20.0, "µm")
+        assert stated["Name"] == "Well A1"
+    channels = stated["Pixels"]["Channel"]
+    assert [channel["Name"] for channel in channels] == ["background", "cell"]
+
+
+def test_zarr_in_a_folder_of_images_gives_ome_zarr(trained, cells, tmp_path):
+    pixels = tifffile.imread(cells / "images" / "c3.tif")
+    (tmp_path / "images").mkdir()
+    zarr.create_array(tmp_path / "images" / "b.zarr", data=pixels)
+    tifffile.imwrite(tmp_path / "images" / "a.tif", pixels)
+    written = predict(trained, [tmp_path / "images"], tmp_path / "out")
+    assert [path.name for path in written] == ["a.tif", "b.ome.zarr"]
+    labels = zarr.open_array(written[1] / "0", mode="r")[:]
+    np.testing.assert_array_equal(labels, tifffile.imread(written[0]))
+
+
+def test_the_form_can_be_chosen(trained, cells, tmp_path):
+    images = [cells / "images" / "c3.tif"]
+    (path,) = predict(trained, images, tmp_path, storage=Storage(form="ome-zarr"))
+    assert path.name == "c3.ome.zarr"
+    assert zarr.open_group(path, mode="r").attrs["ome"]["version"] == "0.5"
+
+
+@pytest.mark.parametrize("storage", [Storage(stream=False), Storage("ome-zarr", stream=False)])
+def test_zarr_is_not_held_in_memory(trained, tmp_path, storage):
+    image = grey(tmp_path / "a.tif")
+    if storage.form is None:
+        image = tmp_path / "a.zarr"
+        zarr.create_array(image, data=np.zeros((4, 5), np.uint8))
+    with pytest.raises(ValueError, match=r"stream must not be off for Zarr.*leave it out"):
+        predict(trained, [image], tmp_path / "out", storage=storage)
+
+
+def test_large_images_are_streamed_unless_asked_not_to(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_unet.data.large.LARGE", 1_000)
+    image = grey(tmp_path / "a.tif")
+    with logged() as said:
+        predict(trained, [image], tmp_path / "a")
+    assert "a.tif: read, predicted and written by parts" in said
+    with logged() as said:
+        predict(trained, [image], tmp_path / "b", storage=Storage(stream=False))
+    assert "a.tif: read, predicted and written by parts" not in said
+
+
+def test_a_missing_extra_is_named(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_unet.packages.find_spec", lambda _: None)
+    with pytest.raises(ModuleNotFoundError, match=r'without zarr; pip install "\.\[large\]"'):
+        predict(trained, [grey(tmp_path / "a.tif")], tmp_path / "out", storage=Storage(stream=True))
+    assert not (tmp_path / "out").exists()

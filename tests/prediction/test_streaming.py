@@ -1,0 +1,241 @@
+"""What is predicted by parts is what is predicted in memory, pixel by pixel."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from logs import logged, watched
+from scipy import ndimage
+
+from keras_unet.architecture import Architecture
+from keras_unet.data.images import ImageFile
+from keras_unet.data.schemes import LabelScheme
+from keras_unet.data.standardisation import Standardisation
+from keras_unet.instances.blockwise import Stitcher
+from keras_unet.instances.label import InstanceRule
+from keras_unet.prediction import streaming
+from keras_unet.prediction.labelling import Order, Plane
+from keras_unet.prediction.predict import predict_image
+from keras_unet.prediction.streaming import Streaming, measure
+from keras_unet.prediction.sweeps import Here
+from keras_unet.runs import Run
+
+NETWORK = Architecture(depth=1)
+SAVE = ("instances", "classes", "probabilities")
+
+
+def network(factor):
+    """Returns what looks sideways, so that it matters how an image is turned; no TensorFlow."""
+
+    def logits(tile):
+        lost = NETWORK.margin
+        inner = tile[:, lost:-lost, lost:-lost]
+        beside = tile[:, lost - 1 : -lost - 1, lost + 2 : tile.shape[2] - lost + 2]
+        height = inner + factor * beside
+        return np.concatenate([-height, height], axis=-1)
+
+    return logits
+
+
+def a_run(folder, **changed):
+    fields = {
+        "scheme": LabelScheme("instances", (0, 1)),
+        "standardisation": Standardisation("image"),
+        "rule": InstanceRule(seeds="probability", neck=0.9, minimum_size=9),
+    } | changed
+    return Run(folder, NETWORK, precision="float32", record={}, **fields)
+
+
+@pytest.fixture
+def by_small_parts(monkeypatch):
+    """Reads bands of a few rows, so that a small image has many."""
+    monkeypatch.setattr(streaming, "_BAND", 5_000)
+    monkeypatch.setattr(streaming, "Stitcher", partial(Stitcher, band=3_000))
+
+
+def grey(*shape):
+    noise = np.random.default_rng(0).random(shape)
+    smooth = ndimage.gaussian_filter(noise, (*(0 for _ in shape[:-2]), 2, 2))
+    return (smooth * 60_000).astype(np.uint16)
+
+
+def predicted(out, members, path, image, *, form=None, symmetries=False, save=SAVE):
+    """Predicts a file by parts, and its planes, `(planes, height, width)`, in memory."""
+    order = Order.of(members[0][0], [path], out, save, None, form)
+    out.mkdir(exist_ok=True)
+    source = Here(members, 60, symmetries)
+    made = Streaming(order, source).make(path, measure(members[0][0], path))
+    planes = []
+    for plane in image:
+        scores = [
+            predict_image(
+                model,
+                run.standardise(plane[..., None], path),
+                tile_size=60,
+                architecture=NETWORK,
+                symmetries=symmetries,
+            )
+            for run, model in members
+        ]
+        planes.append(Plane.of(np.mean(scores, axis=0, dtype=np.float32)))
+    whole = Order.of(members[0][0], [path], out / "whole", save, None, "tiff")
+    (out / "whole").mkdir()
+    stack = (("Z", len(planes)),)
+    return made, whole.make(path, ImageFile(np.empty(0), stack), planes)
+
+
+def stored(path):
+    if path.suffix == ".zarr":
+        array = zarr.open_group(path, mode="r")["0"]
+        names = array.metadata.dimension_names
+        return array[:].swapaxes(0, 1) if names[:2] == ("c", "z") else array[:]
+    return tifffile.imread(path)
+
+
+WAYS = {
+    "one network": (1, False, "tiff"),
+    "symmetries": (1, True, "tiff"),
+    "ensemble": (3, False, "ome-zarr"),
+    "ensemble, symmetries": (3, True, "tiff"),
+}
+
+
+@pytest.mark.usefixtures("by_small_parts")
+@pytest.mark.parametrize(("networks", "symmetries", "form"), WAYS.values(), ids=WAYS)
+def test_every_output_is_that_of_the_image_in_memory(networks, symmetries, form, tmp_path):
+    path, image = tmp_path / "a.tif", grey(2, 233, 190)
+    tifffile.imwrite(path, image, tile=(64, 64), compression="zlib", photometric="minisblack")
+    members = [(a_run(tmp_path), network(0.3 + 0.1 * one)) for one in range(networks)]
+    seen = []
+    options = {"form": form, "symmetries": symmetries}
+    with watched(lambda *one: seen.append(one)):
+        made, whole = predicted(tmp_path / "out", members, path, image, **options)
+    assert made.classes == whole.classes == {0, 1}
+    for file, expected in zip(made.files, whole.files, strict=True):
+        np.testing.assert_array_equal(stored(file), stored(expected))
+        assert stored(file).dtype == stored(expected).dtype
+    assert stored(made.files[0]).max() > 100
+    total = 2 * networks * (8 if symmetries else 1) * 6 * 5  # tiles that fill 44 pixels
+    assert seen == [(path, done, total) for done in range(1, total + 1)]
+    assert sorted(one.name for one in (tmp_path / "out").iterdir()) == sorted(
+        ["whole", *(one.name for one in made.files)]
+    )
+
+
+@pytest.mark.usefixtures("by_small_parts")
+@pytest.mark.parametrize("seeds", ["components", "distance"])
+def test_zarr_gives_ome_zarr(seeds, tmp_path):
+    path, image = tmp_path / "a.zarr", grey(150, 190)
+    zarr.create_array(path, data=image, chunks=(64, 64))
+    members = [(a_run(tmp_path, rule=InstanceRule(seeds=seeds, neck=0.9)), network(0.3))]
+    made, whole = predicted(tmp_path / "out", members, path, [image], save=["instances"])
+    assert [one.name for one in made.files] == ["a.ome.zarr"]
+    np.testing.assert_array_equal(stored(made.files[0]), stored(whole.files[0]))
+
+
+def test_the_pixels_lie_where_the_image_says(tmp_path):
+    path = tmp_path / "a.zarr"
+    group = zarr.create_group(path)
+    planes = grey(2, 70, 80)
+    group.create_array("0", data=planes)
+    axes = [
+        {"name": "z", "type": "space", "unit": "micrometer"},
+        {"name": "y", "type": "space", "unit": "micrometer"},
+        {"name": "x", "type": "space"},
+    ]
+    where = [
+        {"type": "scale", "scale": [2.0, 0.5, 0.25]},
+        {"type": "translation", "translation": [0.0, 30.0, 0.0]},
+    ]
+    datasets = [{"path": "0", "coordinateTransformations": where}]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+    members = [(a_run(tmp_path), network(0.3))]
+    made, _ = predicted(tmp_path / "out", members, path, planes, save=["probabilities"])
+    (image,) = zarr.open_group(made.files[0]).attrs["ome"]["multiscales"]
+    assert [axis.get("unit") for axis in image["axes"]] == [None, "micrometer", "micrometer", None]
+    assert image["datasets"][0]["coordinateTransformations"] == [
+        {"type": "scale", "scale": [1.0, 2.0, 0.5, 0.25]},
+        {"type": "translation", "translation": [0.0, 0.0, 30.0, 0.0]},
+    ]
+
+
+def test_places_that_ome_zarr_has_no_room_for_are_said(tmp_path):
+    path, planes = tmp_path / "a.ome.tif", grey(2, 70, 80)
+    with tifffile.TiffWriter(path, ome=True) as file:
+        for place, plane in zip((1.0, 2.0), planes, strict=True):
+            where = {f"Position{axis}": [at] for axis, at in (("X", place), ("Y", 7.0))}
+            where |= {f"Position{axis}Unit": ["µm"] for axis in "XY"}
+            sizes = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+            file.write(plane, metadata={"axes": "YX", "Plane": where, **sizes})
+    run = a_run(tmp_path)
+    said = {}
+    for form in ("tiff", "ome-zarr"):
+        order = Order.of(run, [path], tmp_path / form, ["classes"], None, form)
+        (tmp_path / form).mkdir()
+        source = Here([(run, network(0.3))], 60, False)
+        with logged() as said[form]:
+            (written,) = Streaming(order, source).make(path, measure(run, path)).files
+    (image,) = zarr.open_group(written).attrs["ome"]["multiscales"]
+    assert image["datasets"][0]["coordinateTransformations"] == [
+        {"type": "scale", "scale": [1.0, 0.5, 0.5]},
+        {"type": "translation", "translation": [0.0, 7.0, 0.0]},
+    ]
+    message = "a.ome.tif: where its planes lie along X is not written: OME-Zarr has one place"
+    assert [message in line for line in said["ome-zarr"]] == [False, True]
+    assert len(said["tiff"]) == 1
+    planes = tifffile.xml2dict(tifffile.tiffcomment(tmp_path / "tiff" / "a_classes.tif"))
+    found = planes["OME"]["Image"]["Pixels"]["Plane"]
+    assert [one["PositionX"] for one in found] == [1.0, 2.0]
+
+
+@pytest.mark.usefixtures("by_small_parts")
+def test_values_of_the_training_labels_come_back(tmp_path):
+    path, image = tmp_path / "a.tif", grey(90, 80)
+    tifffile.imwrite(path, image)
+    run = a_run(
+        tmp_path,
+        scheme=LabelScheme("classes", (3, 250)),
+        standardisation=Standardisation("dataset", (30_000.0,), (2_000.0,)),
+    )
+    made, whole = predicted(tmp_path / "out", [(run, network(0.3))], path, [image], save=[])
+    assert set(np.unique(stored(made.files[0]))) == {3, 250}
+    np.testing.assert_array_equal(stored(made.files[0]), stored(whole.files[0]))
+
+
+def test_an_image_that_does_not_suit_is_refused_before(tmp_path):
+    pixels = np.zeros((40, 50), np.float32)
+    pixels[7, 7] = np.nan
+    tifffile.imwrite(tmp_path / "nan.tif", pixels)
+    tifffile.imwrite(tmp_path / "rgb.tif", np.zeros((40, 50, 3), np.uint8) + np.uint8([1, 2, 3]))
+    messages = {"nan.tif": r"nan\.tif \(rows 0 to 39\): 1 of 2,000 pixels are NaN"}
+    for name, message in (messages | {"rgb.tif": r"rgb\.tif: expected 1 channel"}).items():
+        with pytest.raises(ValueError, match=message) as caught:
+            measure(a_run(tmp_path), tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_what_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+    path, out = tmp_path / "a.tif", tmp_path / "out"
+    tifffile.imwrite(path, grey(90, 80))
+    monkeypatch.setattr(streaming, "Stitcher", partial(Stitcher, band=300))
+    monkeypatch.setattr(streaming, "LARGEST_PIECE", 800)
+    monkeypatch.setattr(streaming, "free_memory", lambda: 100_000)
+    with pytest.raises(ValueError, match="more than the 800 that memory holds"):
+        predicted(out, [(a_run(tmp_path), network(0.3))], path, [])
+    assert list(Path(out).iterdir()) == []
+
+
+def test_a_piece_of_foreground_is_cut_where_memory_holds_it(tmp_path, monkeypatch):
+    path, image = tmp_path / "a.tif", grey(90, 80)
+    tifffile.imwrite(path, image)
+    monkeypatch.setattr(streaming, "Stitcher", partial(Stitcher, band=300))
+    monkeypatch.setattr(streaming, "LARGEST_PIECE", 800)
+    monkeypatch.setattr(streaming, "free_memory", lambda: 1_000_000)
+    members = [(a_run(tmp_path), network(0.3))]
+    made, whole = predicted(tmp_path / "out", members, path, [image], save=["instances"])
+    np.testing.assert_array_equal(stored(made.files[0]), stored(whole.files[0]))

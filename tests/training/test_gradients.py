@@ -1,0 +1,117 @@
+"""Shortcuts give what the long way gives, by Keras' own layers and optimiser as oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from keras_unet.architecture import Architecture
+from keras_unet.backend import keras, tf
+from keras_unet.model import unet_of
+from keras_unet.precision import Precision, precision_policy
+from keras_unet.training.gradients import Momentum, with_fast_gradients
+
+NETWORK = Architecture(depth=2, base_filters=4, dropout=0)
+SIZE = 60
+
+
+def network(precision: Precision = "float32", **given: Any) -> Any:
+    keras.utils.set_random_seed(0)
+    with precision_policy(precision):
+        return unet_of(Architecture(**{**vars(NETWORK), **given}))
+
+
+def gradients(model: Any, image: Any) -> list[Any]:
+    with tf.GradientTape() as tape:
+        logits = model(image, training=True)
+        loss = tf.reduce_mean(tf.sin(logits))
+    return [logits, *tape.gradient(loss, model.trainable_variables)]
+
+
+def image_of(size: int) -> Any:
+    return tf.constant(np.random.default_rng(0).standard_normal((2, size, size, 1), np.float32))
+
+
+WIDE = {"depth": 1, "base_filters": 128}
+KINDS = [{}, {"padding": "same"}, {"normalization": "group"}, WIDE, {**WIDE, "padding": "same"}]
+
+
+def kinds(model: Any) -> list[str]:
+    """Lists the kinds of operations in the graph of the gradients."""
+    traced = tf.function(lambda image: gradients(model, image))
+    graph = traced.get_concrete_function(image_of(SIZE)).graph
+    return [operation.type for operation in graph.get_operations()]
+
+
+class TestShortcuts:
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    @pytest.mark.parametrize("given", KINDS)
+    def test_give_the_same_scores_to_the_bit_and_gradients_but_for_rounding(
+        self, given: dict[str, Any], precision: Precision
+    ) -> None:
+        model, image = network(precision, **given), image_of(SIZE)
+        quick, plain = gradients(with_fast_gradients(model), image), gradients(model, image)
+        np.testing.assert_array_equal(quick[0], plain[0])
+        rounding = 2e-6 if precision == "float32" else 2e-2
+        for one, other in zip(quick[1:], plain[1:], strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=rounding * np.abs(other).max())
+
+    @pytest.mark.parametrize("padding", ["valid", "same"])
+    def test_give_them_for_tiles_and_batches_of_any_size(self, padding: str) -> None:
+        model = network(**WIDE, padding=padding)
+        quick = with_fast_gradients(model)
+        open_sizes = [tf.TensorSpec((None, None, None, 1), tf.float32)]
+        traced = tf.function(lambda image: gradients(quick, image), input_signature=open_sizes)
+        for size in (20, 36):
+            image = image_of(size)
+            for one, other in zip(traced(image), gradients(model, image), strict=True):
+                np.testing.assert_allclose(one, other, rtol=0, atol=2e-6 * np.abs(other).max())
+
+    def test_take_the_slow_gradients_away(self) -> None:
+        model = network(**WIDE)
+        assert {"StridedSliceGrad", "Conv2DBackpropFilter"} <= set(kinds(model))
+        quick = kinds(with_fast_gradients(model))
+        assert "StridedSliceGrad" not in quick
+        assert quick.count("Conv2DBackpropFilter") == 2  # of an image and of logits: few features
+
+    def test_are_of_crops_alone_on_a_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        model = network(**WIDE)
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: ["a GPU"])
+        quick = kinds(with_fast_gradients(model))
+        assert "StridedSliceGrad" not in quick
+        assert quick.count("Conv2DBackpropFilter") == kinds(model).count("Conv2DBackpropFilter")
+
+    @pytest.mark.parametrize("given", [*KINDS, {"normalization": "batch"}])
+    def test_share_all_variables(self, given: dict[str, Any]) -> None:
+        model = network(**given)
+        quick = with_fast_gradients(model)
+        assert [id(one) for one in quick.variables] == [id(one) for one in model.variables]
+
+
+class TestMomentum:
+    @pytest.mark.parametrize("wrapped", [lambda one: one, keras.optimizers.LossScaleOptimizer])
+    def test_updates_as_that_of_keras_does(self, wrapped: Callable[[Any], Any]) -> None:
+        random = np.random.default_rng(0)
+        start = random.standard_normal((5, 7), np.float32)
+        optimizers = [
+            wrapped(one)
+            for one in (Momentum(0.9), keras.optimizers.SGD(0.0, momentum=0.9, nesterov=True))
+        ]
+        variables = [keras.Variable(start) for _ in optimizers]
+        for optimizer, variable in zip(optimizers, variables, strict=True):
+            optimizer.build([variable])
+        for rate in (0.1, 0.3, 0.0, 0.2):
+            gradient = tf.constant(random.standard_normal(start.shape, np.float32))
+            for optimizer, variable in zip(optimizers, variables, strict=True):
+                optimizer.learning_rate = rate
+                optimizer.apply([optimizer.scale_loss(gradient)], [variable])
+        quick, plain = (
+            [one.numpy() for one in (*optimizer.variables, variable)]
+            for optimizer, variable in zip(optimizers, variables, strict=True)
+        )
+        for one, other in zip(quick, plain, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+        assert np.abs(quick[-1] - start).max() > 0.1
