@@ -15,6 +15,7 @@ import click
 
 from keras_unet.choices import names_of
 from keras_unet.data.datasets import DATASETS
+from keras_unet.files import printable
 from keras_unet.learning import train_command
 from keras_unet.looking import doctor_command, inspect_command, report_command
 from keras_unet.scoreboard import print_scores
@@ -146,7 +147,7 @@ def predict_command(
                 storage = job.Storage(form, stream)
                 predict = partial(job.predict_files, paths[0], paths[1:], storage=storage)
         written = predict(**asked)
-        _log.info(f"{len(written)} files written to {asked['out']}")
+        _log.info(f"{len(written)} files written to {printable(asked['out'])}")
 
 
 def _prediction(choices: dict[str, Any]) -> dict[str, Any]:
@@ -256,7 +257,7 @@ def export_command(run_folder: Path, out: Path, format_: str, quiet: bool, **cho
     with progress_shown(quiet=quiet):
         job = getattr(import_quietly(module), function)
         _refuse_of_other_formats(given, signature(job).parameters, format_)
-        _log.info(f"written: {job(run_folder, out, **given)}")
+        _log.info(f"written: {printable(job(run_folder, out, **given))}")
 
 
 def _refuse_of_other_formats(given: Iterable[str], taken: Iterable[str], name: str) -> None:

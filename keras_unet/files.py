@@ -43,6 +43,11 @@ def paths_of(files: PathLike | Iterable[PathLike]) -> list[Path]:
     return [Path(files)] if isinstance(files, str | os.PathLike) else [Path(one) for one in files]
 
 
+def printable(name: PathLike) -> str:
+    """Escapes the bytes of a name that are not UTF-8, for a message."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` and moves the file written there onto `path`.

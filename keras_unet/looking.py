@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keras_unet.choices import given_of, options_of_data
-from keras_unet.files import make_folder, write_json
+from keras_unet.files import make_folder, printable, write_json
 from keras_unet.terminal import import_quietly
 from keras_unet.tracking import progress_shown, working
 
@@ -113,4 +113,4 @@ def report_command(
     with progress_shown(quiet=quiet):
         job = import_quietly("keras_unet.training.report")
         chosen = {"data": data, "overwrite": overwrite}
-        _log.info(f"written: {job.report_run(run_folder, out, **chosen)}")
+        _log.info(f"written: {printable(job.report_run(run_folder, out, **chosen))}")

@@ -9,7 +9,6 @@ without annotation are passed over. Or one folder holds all: `a.tif` beside `a_m
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from keras_unet.data.images import image_files, is_hidden, stem_of
 from keras_unet.data.large import is_zarr
 from keras_unet.data.names import Ambiguous, image_of, labels_of, matched
 from keras_unet.data.wording import counted, some
-from keras_unet.files import check_name
+from keras_unet.files import check_name, printable
 
 _IMAGE_FOLDERS = ("images", "image", "imgs")
 _LABEL_FOLDERS = ("labels", "label", "masks", "mask", "annotations", "gt")
@@ -77,11 +76,11 @@ class Unused:
     @property
     def name(self) -> str:
         """The name with that of its folder, in which bytes that are not UTF-8 are escaped."""
-        return _escaped(f"{self.path.parent.name}/{self.path.name}")
+        return printable(f"{self.path.parent.name}/{self.path.name}")
 
     def __str__(self) -> str:
         """Returns the name without its folder, and the reason."""
-        return f"{_escaped(self.path.name)} ({self.reason})"
+        return f"{printable(self.path.name)} ({self.reason})"
 
 
 @dataclass(frozen=True)
@@ -307,10 +306,6 @@ def _why_no_image(path: Path) -> str:
     if not path.is_file():
         return "a link that leads nowhere"
     return _REASONS.get(path.suffix.lower(), "not an image")
-
-
-def _escaped(name: str) -> str:
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _find_sequences(folder: Path, annotated: Iterable[Path]) -> Pairs:

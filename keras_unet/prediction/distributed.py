@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from keras_unet.data.images import stem_of
 from keras_unet.data.large import open_large
 from keras_unet.data.standardisation import Moments
+from keras_unet.files import printable
 from keras_unet.packages import DISTRIBUTION, installed_version, require
 from keras_unet.precision import choose_precision
 from keras_unet.prediction.clusters import Cluster
@@ -262,8 +263,8 @@ class Spread:
         if ledger.checksums or ledger.damaged:
             damaged = f", {len(ledger.damaged)} damaged" if ledger.damaged else ""
             _log.info(
-                f"{path.name}: {len(ledger.checksums)} of {total} parts are kept of an earlier "
-                f"prediction{damaged}"
+                f"{printable(path.name)}: {len(ledger.checksums)} of {total} parts are kept of an "
+                f"earlier prediction{damaged}"
             )
 
     def _make(self, path: Path, tasks: Sequence[Task], ledger: Ledger) -> None:

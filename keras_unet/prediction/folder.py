@@ -12,7 +12,7 @@ from keras_unet.data.images import ImageFile, read_image
 from keras_unet.data.large import is_large, is_zarr, open_large
 from keras_unet.data.stacks import Stack, channels_in_doubt
 from keras_unet.data.standardisation import Moments
-from keras_unet.files import PathLike, paths_of
+from keras_unet.files import PathLike, paths_of, printable
 from keras_unet.packages import require
 from keras_unet.prediction.halving import Halving
 from keras_unet.prediction.labelling import Made, Order, Plane, unread
@@ -146,7 +146,7 @@ def _check_image(
 def _log_notes(path: Path, notes: Sequence[str], stack: Stack) -> None:
     doubt = channels_in_doubt(stack)
     for note in (*notes, *([doubt] if doubt else [])):
-        _log.info(f"{path.name}: {note}")
+        _log.info(f"{printable(path.name)}: {note}")
 
 
 def _planes(

@@ -29,7 +29,7 @@ from keras_unet.data.pairs import Unused, called_labels, unused_in
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.stacks import axes_of_stack
 from keras_unet.data.wording import counted, some
-from keras_unet.files import check_writable, made_folder
+from keras_unet.files import check_writable, made_folder, printable
 from keras_unet.instances.label import InstanceRule, cell_probability, label_instances
 from keras_unet.prediction.outputs import Form, Output, output_path, owner_of
 from keras_unet.prediction.replacing import check_outputs
@@ -190,7 +190,7 @@ class Order:
                 made = make(path)
                 written += made.files
                 found |= made.classes
-                _log.info(str(path))
+                _log.info(printable(path))
         if len(found) == 1:
             _log.warning(_one_class(self.run, found.pop()))
         return written

@@ -24,7 +24,7 @@ from keras_unet.client import TIMEOUT, Client, Tensor
 from keras_unet.data.images import ImageFile, as_channels, orientation_of, pixels_of, read_image
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
-from keras_unet.files import PathLike, paths_of
+from keras_unet.files import PathLike, paths_of, printable
 from keras_unet.instances.label import InstanceRule
 from keras_unet.prediction.labelling import Made, Order, Plane, unread
 from keras_unet.prediction.symmetries import average_over_symmetries
@@ -82,7 +82,7 @@ def predict_files_on_server(
         for path in tracked(order.images, "checking images"):
             image = read_image(path, palette="colours", axes=axes)
             for note in image.notes:
-                _log.info(f"{path.name}: {note}")
+                _log.info(f"{printable(path.name)}: {note}")
             for _ in _pixels(order.run, path, image):
                 pass  # what does not suit is found here
         needs_probabilities = order.outputs != ("classes",)

@@ -23,6 +23,7 @@ from keras_unet.data.large import LargePlane, open_large
 from keras_unet.data.parts import Parts, write_ome_zarr, write_tiled_tiff
 from keras_unet.data.stacks import axes_of_stack
 from keras_unet.data.standardisation import ROWS, Moments
+from keras_unet.files import printable
 from keras_unet.instances.blockwise import LARGEST_PIECE, Stitcher
 from keras_unet.instances.label import cell_probability
 from keras_unet.machine import free_memory
@@ -106,7 +107,7 @@ class Streaming:
         with open_large(path, self.source.axes) as image:
             planes, height, width, _ = image.shape
             spacing, stack = image.spacing, image.stack
-        _log.info(f"{path.name}: read, predicted and written by parts")
+        _log.info(f"{printable(path.name)}: read, predicted and written by parts")
         self._say_what_has_no_place(path, spacing, stack)
         with ExitStack() as exits:
             room = _Room.of(exits, self.order, self.source.members, planes, (height, width))
@@ -132,8 +133,9 @@ class Streaming:
         lost = spacing.not_in_zarr("YX" if "Q" in letters else f"{letters}YX")
         if lost and self.order.form_of(path) == "ome-zarr":
             _log.info(
-                f"{path.name}: where its planes lie along {', '.join(lost)} is not written: "
-                "OME-Zarr has one place for an image, in the unit of its pixels; TIFF keeps all"
+                f"{printable(path.name)}: where its planes lie along {', '.join(lost)} is not "
+                "written: OME-Zarr has one place for an image, in the unit of its pixels; TIFF "
+                "keeps all"
             )
 
     def _predict(
