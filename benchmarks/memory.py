@@ -138,8 +138,8 @@ def _taken(one: Training) -> int:
     """Trains, and returns the bytes that were resident at most above those at the start."""
     with compiled_code_quiet():
         from keras_unet.backend import tf
-        from keras_unet.data.atlas import TrainingImage
         from keras_unet.data.pipeline import build_dataset
+        from keras_unet.data.tiles import TrainingImage
         from keras_unet.model import unet_of
         from keras_unet.precision import choose_precision, precision_policy
         from keras_unet.training.loop import train

@@ -38,8 +38,8 @@ from keras_unet.backend import keras
 from keras_unet.client import Client, Tensor
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
+from keras_unet.export.graph import GraphTiling
 from keras_unet.export.saved_model import write_graph
-from keras_unet.export.tiling import GraphTiling
 from keras_unet.files import make_folder, write_json
 from keras_unet.model import unet_of
 from keras_unet.prediction.predict import predict_image

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from keras_unet.backend import tf
 from keras_unet.cli import main
 from keras_unet.data import tiles
-from keras_unet.data.deformation import warp
+from keras_unet.data.augmentation import warp
 from keras_unet.prediction import predict as prediction
 from keras_unet.tiling import mirrored_window
 

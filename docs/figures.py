@@ -92,7 +92,7 @@ def border_term() -> Figure:
 
 def deformation() -> Figure:
     """A tile with a grid drawn on it, and both deformed by one field."""
-    deforming = import_quietly("keras_unet.data.deformation")
+    deforming = import_quietly("keras_unet.data.augmentation")
     image, _ = draw_cells(SEED, size=(256, 256))
     lines = _with_grid(grey_picture(image)[..., 0].astype(float))
     vectors = 10 * np.random.default_rng(SEED).standard_normal((2, 3, 3))

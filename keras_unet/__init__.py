@@ -18,7 +18,7 @@ _HOMES = {
     "MeanIoU": "losses",
     "PixelAccuracy": "losses",
     "Run": "runs",
-    "TrainingImage": "data.atlas",
+    "TrainingImage": "data.tiles",
     "TrainingOptions": "training.options",
     "TrainingPlan": "training.schedule",
     "WeightedCrossEntropy": "losses",

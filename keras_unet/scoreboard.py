@@ -13,8 +13,8 @@ from keras_unet.data.wording import shortened, some
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from keras_unet.evaluation.comparison import Scores
     from keras_unet.evaluation.evaluate import Evaluation
-    from keras_unet.evaluation.scoring import Scores
 
 _OF_IMAGES = {"iou": "IoU", "dice": "Dice", "pixel_error": "pixel\nerror", "seg": "SEG"}
 _OF_ISBI2012 = {  # title, best value

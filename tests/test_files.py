@@ -14,8 +14,8 @@ from PIL import Image
 
 from keras_unet.data.images import write_tiff
 from keras_unet.data.parts import Parts, write_ome_zarr, write_tiled_tiff
+from keras_unet.evaluation.comparison import Scores
 from keras_unet.evaluation.evaluate import Evaluation
-from keras_unet.evaluation.scoring import Scores
 from keras_unet.files import (
     atomic,
     atomic_folder,

@@ -4,8 +4,8 @@ from math import nan
 
 import pytest
 
+from keras_unet.evaluation.comparison import Scores
 from keras_unet.evaluation.evaluate import Evaluation
-from keras_unet.evaluation.scoring import Scores
 from keras_unet.metrics import Matching
 from keras_unet.scoreboard import print_scores
 

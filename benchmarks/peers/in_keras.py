@@ -12,11 +12,11 @@ from benchmarks.contenders import Work
 from benchmarks.peers import inputs
 from keras_unet.architecture import Architecture
 from keras_unet.backend import tf
-from keras_unet.data.atlas import TrainingImage
-from keras_unet.data.deformation import displacement_field, warp
+from keras_unet.data.augmentation import displacement_field, warp
 from keras_unet.data.distances import separate_touching
 from keras_unet.data.pipeline import build_dataset
 from keras_unet.data.synthetic import draw_cells
+from keras_unet.data.tiles import TrainingImage
 from keras_unet.data.weights import weight_map
 from keras_unet.export.onnx_graph import constant, converted
 from keras_unet.model import unet_of

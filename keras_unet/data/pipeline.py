@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
 from keras_unet.backend import tf
-from keras_unet.data.atlas import Atlas, TrainingImage, check_images
 from keras_unet.data.augmentation import NO_AUGMENTATION, Augmentation, draw_tile
-from keras_unet.data.elastic import cut_by_elasticdeform
-from keras_unet.data.tiles import cut_in_graph
+from keras_unet.data.tiles import (
+    Atlas,
+    TrainingImage,
+    check_images,
+    cut_by_elasticdeform,
+    cut_in_graph,
+)
 from keras_unet.tiling import mirrored_window
 
 Engine = Literal["graph", "elasticdeform"]

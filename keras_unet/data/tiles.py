@@ -1,18 +1,112 @@
-"""Cuts tiles inside the graph, compiled by XLA.
+"""Training tiles: all images in one flat pixel buffer, and tiles cut out of it.
 
-A tile is read once, at coordinates that already hold rotation, flip, zoom and elastic deformation:
-image (bilinear), labels (nearest) and weights (bilinear) by the same coordinates.
+Tiles are cut inside the graph, compiled by XLA: a tile is read once, at coordinates that already
+hold rotation, flip, zoom and elastic deformation: image (bilinear), labels (nearest) and weights
+(bilinear) by the same coordinates. The library elasticdeform does the same by the same numbers:
+slow, and the reference that the graph is held to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_unet.architecture import Architecture
 from keras_unet.backend import tf
-from keras_unet.data.atlas import Atlas
-from keras_unet.data.augmentation import Draw
-from keras_unet.data.deformation import displacement_field, warp
+from keras_unet.data.augmentation import Draw, displacement_field, warp
+from keras_unet.tiling import mirrored_window
+
+_MOST_PIXELS = 2**31 - 1  # they are counted in int32
+
+
+class TrainingImage(NamedTuple):
+    """What the pipeline needs of one image.
+
+    Attributes:
+        image: Standardised grey values, float32, shape `(height, width, channels)`.
+        classes: Class of each pixel, shape `(height, width)`.
+        weights: Weight map, float32, shape `(height, width)`; 0 where ignored.
+    """
+
+    image: NDArray[np.float32]
+    classes: NDArray[np.uint8]
+    weights: NDArray[np.float32]
+
+
+class Atlas(NamedTuple):
+    """All images behind one another.
+
+    Attributes:
+        image: Grey values of all pixels, float32 tensor of shape `(pixels, channels)`.
+        targets: Their classes and their weights, float32 tensor of shape `(pixels, 2)`.
+        sizes: `(first, height, width)` of each image: where it starts in the list and its size in
+            pixels; int32, shape `(images, 3)`.
+    """
+
+    image: Any
+    targets: Any
+    sizes: Any
+
+    @classmethod
+    def of(cls, images: Sequence[TrainingImage]) -> Atlas:
+        """Lays images behind one another."""
+        size = np.array([one.classes.shape for one in images])
+        first = np.cumsum(size.prod(axis=1)) - size.prod(axis=1)
+        targets = [
+            np.stack([one.classes, one.weights], axis=-1, dtype=np.float32) for one in images
+        ]
+        return cls(
+            _in_a_row([one.image for one in images]),
+            _in_a_row(targets),
+            tf.constant(np.column_stack([first, size]), tf.int32),
+        )
+
+
+def _in_a_row(images: Sequence[NDArray[np.float32]]) -> Any:
+    rows = np.concatenate([one.reshape(-1, one.shape[-1]) for one in images], dtype=np.float32)
+    return tf.constant(rows)
+
+
+def check_images(images: Sequence[TrainingImage], architecture: Architecture) -> None:
+    """Makes sure that images suit a network and each other.
+
+    Raises:
+        ValueError: If there are none or too many, or one has another shape or other classes.
+    """
+    if not images:
+        raise ValueError("images must hold at least one training image. Received: none")
+    for number, one in enumerate(images):
+        _check_shapes(one, f"images[{number}]", architecture.channels)
+        _check_classes(one.classes, f"images[{number}]", architecture.classes)
+    pixels = sum(one.classes.size for one in images)
+    if pixels > _MOST_PIXELS:
+        raise ValueError(
+            f"images must hold at most {_MOST_PIXELS} pixels together. Received: {pixels}; "
+            "train on fewer images, or on parts of them"
+        )
+
+
+def _check_shapes(one: TrainingImage, name: str, channels: int) -> None:
+    size = one.classes.shape
+    if one.image.shape != (*size, channels) or one.weights.shape != size or len(size) != 2:
+        raise ValueError(
+            f"{name} must be an image of shape (height, width, {channels}) for a network of "
+            f"channels={channels}, with classes and weights of shape (height, width). Received: "
+            f"image {one.image.shape}, classes {one.classes.shape}, weights {one.weights.shape}"
+        )
+
+
+def _check_classes(classes: NDArray[Any], name: str, number: int) -> None:
+    if classes.size == 0:
+        raise ValueError(f"{name} must hold at least one pixel. Received: shape {classes.shape}")
+    if classes.min() < 0 or classes.max() >= number:
+        raise ValueError(
+            f"{name} must hold classes from 0 to {number - 1} for a network of classes={number}. "
+            f"Received: {classes.min()} to {classes.max()}"
+        )
 
 
 def cut_in_graph(
@@ -59,3 +153,71 @@ def tile_coordinates(draw: Draw, tile_size: int) -> Any:
     turned = down * offset[:, None] + across * offset
     middle = tf.cast(draw.centre, tf.float32)[:, None, None] - 0.5  # sizes that fit are even
     return middle + turned + displacement_field(draw.grid, (tile_size, tile_size))
+
+
+def cut_by_elasticdeform(
+    atlas: Atlas, tile_size: int, output_size: int
+) -> Callable[[Draw], tuple[Any, Any]]:
+    """Makes the function that does what `cut_in_graph`'s does, by the same numbers.
+
+    The library spans its grid over the array it deforms, so it gets a window of three tiles with
+    the grid continued by reflection, and computes the middle tile alone. A pixel that a small tile
+    would read from beyond that window is mirrored at the window instead of the image.
+
+    Raises:
+        ImportError: If the library is missing.
+    """
+    deform_grid = _import_deform_grid()
+    lost, last = (tile_size - output_size) // 2, tile_size - 1
+    inner, middle = slice(lost, lost + output_size), np.full(2, last / 2)
+    image, targets = atlas.image.numpy(), atlas.targets.numpy()
+    flats = image, targets[:, 0], targets[:, 1]
+
+    def cut(
+        size: Any, centre: Any, grid: Any, matrix: Any, contrast: Any, brightness: Any
+    ) -> tuple[Any, Any]:
+        forward = np.linalg.inv(matrix.astype(float))
+        beyond = grid.shape[1] - 1
+        tile, labels, weight = deform_grid(
+            [_window(flat, size, centre, tile_size) for flat in flats],
+            np.pad(grid.astype(float), [(0, 0), (beyond, beyond), (beyond, beyond)], "reflect"),
+            order=[1, 0, 1],
+            mode="mirror",
+            crop=[slice(last, last + tile_size)] * 2,
+            axis=[(0, 1)] * 3,
+            affine=np.column_stack([forward, middle - forward @ middle]),
+        )
+        y_true = np.stack([labels, weight], axis=-1)[inner, inner]
+        return (contrast * tile + brightness).astype(np.float32), y_true.astype(np.float32)
+
+    def render(draw: Draw) -> tuple[Any, Any]:
+        tile, y_true = tf.numpy_function(cut, list(draw), [tf.float32, tf.float32])
+        return (
+            tf.ensure_shape(tile, (tile_size, tile_size, image.shape[1])),
+            tf.ensure_shape(y_true, (output_size, output_size, 2)),
+        )
+
+    return render
+
+
+def _window(flat: NDArray[Any], size: Any, centre: Any, tile_size: int) -> NDArray[Any]:
+    """Cuts three tiles by three out of an image, the middle one of them about the centre.
+
+    Neighbouring tiles share a row or a column of pixels, as the nodes of their grids do.
+    """
+    first, height, width = (int(number) for number in size)
+    plane = flat[first : first + height * width].reshape(height, width, *flat.shape[1:])
+    last = tile_size - 1
+    starts = [int(one) - tile_size // 2 - last for one in centre]
+    return mirrored_window(plane, *(slice(start, start + 3 * last + 1) for start in starts))
+
+
+def _import_deform_grid() -> Any:
+    try:
+        from elasticdeform import deform_grid
+    except ImportError as error:
+        raise ImportError(
+            'engine="elasticdeform" needs the library of that name: '
+            "pip install --no-binary elasticdeform elasticdeform"
+        ) from error
+    return deform_grid

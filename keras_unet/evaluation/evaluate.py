@@ -11,17 +11,18 @@ from keras_unet.data.conventions import check_same_conventions
 from keras_unet.data.labels import detect_scheme, read_labels
 from keras_unet.data.schemes import Kind
 from keras_unet.data.wording import counted, some
-from keras_unet.evaluation.comparison import Comparison, compare
-from keras_unet.evaluation.figures import cells, planes_of, slider, tables
-from keras_unet.evaluation.pairing import References, Scored, find_references, pair
-from keras_unet.evaluation.scoring import (
+from keras_unet.evaluation.comparison import (
     DEFAULT_METRICS,
     OF_PROBABILITIES,
+    Comparison,
     Metric,
     Scores,
     chosen_metrics,
+    compare,
     score,
 )
+from keras_unet.evaluation.figures import cells, planes_of, slider, tables
+from keras_unet.evaluation.pairing import References, Scored, find_references, pair
 from keras_unet.files import (
     SOFTWARE,
     PathLike,
@@ -91,7 +92,7 @@ def evaluate_folders(
         predictions: Folder that `predict_files` wrote.
         labels: Folder of label files, a data folder with `labels/` in it, or one of the Cell
             Tracking Challenge, `01_GT/SEG` or above.
-        metrics: Of "pixels", "isbi2012", "ctc" and "matching" (`keras_unet.evaluation.scoring`).
+        metrics: Of "pixels", "isbi2012", "ctc" and "matching" (`keras_unet.evaluation.comparison`).
             If none is named, pixels and, where labels hold instances, ctc and matching.
         kind: What the label files hold; "auto" finds out.
         ignore: Value in the labels of pixels that are not to count.

@@ -12,8 +12,7 @@ from scipy import ndimage
 
 from keras_unet.data.pairs import plane_name
 from keras_unet.data.wording import shortened
-from keras_unet.evaluation.comparison import Comparison
-from keras_unet.evaluation.scoring import Metric, Scores, score
+from keras_unet.evaluation.comparison import Comparison, Metric, Scores, score
 from keras_unet.metrics.objects import Overlaps
 from keras_unet.report.page import ShownCell, ShownImage, Table, drawing, photograph
 from keras_unet.report.pictures import (

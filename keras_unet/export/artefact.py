@@ -18,8 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from keras_unet.export.graph import GraphTiling
 from keras_unet.export.requests import MOST_PIXELS
-from keras_unet.export.tiling import GraphTiling
 from keras_unet.files import atomic, write_json
 from keras_unet.runs import BEST, Run
 

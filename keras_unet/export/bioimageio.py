@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
 from keras_unet.backend import tf
-from keras_unet.export.anysize import least_size
 from keras_unet.export.artefact import Artefact
+from keras_unet.export.graph import USEFUL_PIXELS, GraphTiling, least_size
 from keras_unet.export.parity import answer_of_bioimageio, check_parity, example_image
 from keras_unet.export.source import Source, network_of
-from keras_unet.export.tiling import USEFUL_PIXELS, GraphTiling
 from keras_unet.files import PathLike, check_new_file, drafted
 from keras_unet.packages import require
 from keras_unet.prediction.networks import Member, predict_together

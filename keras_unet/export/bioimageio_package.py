@@ -42,8 +42,8 @@ from bioimageio.spec.generic.v0_3 import LicenseId
 from numpy.typing import NDArray
 
 from keras_unet.backend import tf
-from keras_unet.export.anysize import IMAGE, PROBABILITIES, any_size_model, halo, least_size
 from keras_unet.export.artefact import Artefact
+from keras_unet.export.graph import IMAGE, PROBABILITIES, any_size_model, halo, least_size
 from keras_unet.export.onnx_graph import OPSET, constant, converted
 
 FORMAT = "0.5.10"

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from keras_unet.export.artefact import Artefact
+from keras_unet.export.graph import GraphTiling
 from keras_unet.export.parity import TOLERANCES, answer_of_onnx, check_parity
 from keras_unet.export.source import Source, network_of
-from keras_unet.export.tiling import GraphTiling
 from keras_unet.files import PathLike, check_new_file, drafted
 from keras_unet.packages import require
 from keras_unet.runs import Run

@@ -20,10 +20,8 @@ import onnx
 import tf2onnx
 
 from keras_unet.backend import tf
-from keras_unet.export.anysize import IMAGE, PROBABILITIES
 from keras_unet.export.artefact import Artefact
-from keras_unet.export.standardising import standardiser
-from keras_unet.export.tiling import GraphTiling
+from keras_unet.export.graph import IMAGE, PROBABILITIES, GraphTiling, standardiser
 
 METADATA = "keras_unet.json"
 OPSET = 15

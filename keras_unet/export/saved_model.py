@@ -38,11 +38,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 from keras_unet.backend import tf
 from keras_unet.client import Tensor, Value, field, model_spec, predict_request
 from keras_unet.export.artefact import EXTRA, Artefact
+from keras_unet.export.graph import GraphTiling, standardiser
 from keras_unet.export.parity import TOLERANCES, answer_of_saved_model, check_parity
 from keras_unet.export.requests import checked_files, checked_images, checked_tiles, decoded
 from keras_unet.export.source import Source, network_of
-from keras_unet.export.standardising import standardiser
-from keras_unet.export.tiling import GraphTiling
 from keras_unet.files import PathLike, check_name, check_writable
 from keras_unet.precision import choose_precision
 from keras_unet.runs import Run

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from keras_unet.ensembles import Ensemble, is_ensemble
-from keras_unet.export.joining import joined
+from keras_unet.export.graph import joined
 from keras_unet.files import PathLike
 from keras_unet.prediction.networks import Member, load_network, load_runs
 from keras_unet.runs import Run
@@ -57,7 +57,7 @@ class Source:
 
 
 def network_of(members: Sequence[Member]) -> object:
-    """Returns the one Keras network that is exported of these, see `keras_unet.export.joining`."""
+    """Returns the one Keras network that is exported of these, see `keras_unet.export.graph`."""
     return joined([network for _, network in members], [run.standardisation for run, _ in members])
 
 

@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 from keras_unet.backend import keras, tf
 from keras_unet.data.samples import read_samples
 from keras_unet.export.artefact import Artefact
+from keras_unet.export.graph import GraphTiling
 from keras_unet.export.parity import LARGEST, MEAN, Measure, answer_of_tflite, check_parity
 from keras_unet.export.source import Source, network_of
-from keras_unet.export.tiling import GraphTiling
 from keras_unet.files import PathLike, check_new_file, drafted
 from keras_unet.prediction.tflite import FORMAT, LOGITS, METADATA, TILE, schema
 from keras_unet.quiet import compiled_code_quiet

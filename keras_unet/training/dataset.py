@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
-from keras_unet.data.atlas import TrainingImage
 from keras_unet.data.augmentation import Augmentation
 from keras_unet.data.pipeline import (
     AugmentationFunction,
@@ -23,6 +22,7 @@ from keras_unet.data.pipeline import (
 from keras_unet.data.samples import Sample, Samples, samples_of_arrays, split
 from keras_unet.data.schemes import Kind
 from keras_unet.data.standardisation import Mode, Standardisation
+from keras_unet.data.tiles import TrainingImage
 from keras_unet.training.options import SettledOptions, TrainingOptions
 from keras_unet.training.targets import Target, WeightMaps
 

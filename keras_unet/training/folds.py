@@ -25,9 +25,15 @@ from keras_unet.runs import RECORD, Run
 from keras_unet.tracking import tracked
 from keras_unet.training.autoconfig import settle
 from keras_unet.training.options import SEEDS, SettledOptions, TrainingOptions
-from keras_unet.training.repeating import load_pattern, warn_of_differences
 from keras_unet.training.report import report_run
-from keras_unet.training.resume import check_same_data, is_complete, is_resumable, options_of
+from keras_unet.training.resume import (
+    check_same_data,
+    is_complete,
+    is_resumable,
+    load_pattern,
+    options_of,
+    warn_of_differences,
+)
 from keras_unet.training.targets import Target, sample_digest
 from keras_unet.training.train import train_folder
 from keras_unet.training.validation import Watch

@@ -34,8 +34,7 @@ from keras_unet.displays import Lines
 from keras_unet.files import PathLike, make_folder
 from keras_unet.losses import WeightedCrossEntropy
 from keras_unet.tracking import display
-from keras_unet.training.checkpoint import RunFiles
-from keras_unet.training.curves import PLAIN, Logged
+from keras_unet.training.checkpoint import PLAIN, Logged, RunFiles
 from keras_unet.training.distribute import ALONE, Cluster, copy_numbers, part_dropouts
 from keras_unet.training.gradients import Momentum, with_fast_gradients
 from keras_unet.training.schedule import Progress, TrainingPlan, Validation

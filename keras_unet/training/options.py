@@ -38,7 +38,8 @@ SEEDS = 2**32  # that Keras and NumPy take, from 0
 class TrainingOptions:
     """What a person can choose about a training. What is None is left to the data.
 
-    `keras_unet.training.recipe` has the rules by which `jobs.recipe.settle` sets those numbers.
+    `keras_unet.training.recipe` has the rules by which `keras_unet.training.autoconfig` sets those
+    numbers.
 
     Attributes:
         steps: Updates; left to the data with none of steps, epochs and max_minutes.

@@ -25,20 +25,22 @@ from keras_unet.runs import REPORT, Run
 from keras_unet.tracking import tracked
 from keras_unet.training.assisting import assist, tell_workers
 from keras_unet.training.autoconfig import settle
-from keras_unet.training.curves import Logged
+from keras_unet.training.checkpoint import Logged
 from keras_unet.training.dataset import Parts, training_batches, training_image, weight_maps
 from keras_unet.training.distribute import ALONE, Cluster
 from keras_unet.training.loop import train
 from keras_unet.training.options import SettledOptions, TrainingOptions
 from keras_unet.training.provenance import provenance
-from keras_unet.training.repeating import load_pattern, repeated_options, warn_of_differences
 from keras_unet.training.report import page_of_run
 from keras_unet.training.resume import (
     check_same_data,
     check_unused,
     is_complete,
     load_interrupted,
+    load_pattern,
     options_of,
+    repeated_options,
+    warn_of_differences,
 )
 from keras_unet.training.schedule import Progress, TrainingPlan
 from keras_unet.training.targets import Target, sample_digest

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
-from keras_unet.data import atlas
-from keras_unet.data.atlas import Atlas, TrainingImage, check_images
+from keras_unet.data import tiles as atlas
+from keras_unet.data.tiles import Atlas, TrainingImage, check_images
 
 NETWORK = Architecture(channels=3, classes=200, depth=1)
 

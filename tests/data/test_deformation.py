@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from keras_unet.backend import tf
-from keras_unet.data.deformation import displacement_field, spline_matrix, warp
+from keras_unet.data.augmentation import displacement_field, spline_matrix, warp
 
 TIE = 1e-3  # pixels from the middle between two pixels within which float32 may take either
 

@@ -10,10 +10,8 @@ import pytest
 from scipy import ndimage
 
 from keras_unet.backend import tf
-from keras_unet.data.atlas import Atlas, TrainingImage
 from keras_unet.data.augmentation import Augmentation, draw_tile
-from keras_unet.data.elastic import cut_by_elasticdeform
-from keras_unet.data.tiles import cut_in_graph
+from keras_unet.data.tiles import Atlas, TrainingImage, cut_by_elasticdeform, cut_in_graph
 
 
 def smooth_image(seed: int, height: int, width: int) -> TrainingImage:

@@ -18,9 +18,9 @@ from scipy import ndimage
 
 from keras_unet.architecture import Architecture
 from keras_unet.backend import tf
-from keras_unet.data.atlas import TrainingImage
 from keras_unet.data.augmentation import NO_AUGMENTATION, Augmentation, draw_tile
 from keras_unet.data.pipeline import build_dataset
+from keras_unet.data.tiles import TrainingImage
 
 VALID = Architecture(channels=3, classes=200, depth=1)  # loses 8 pixels a side
 SAME = replace(VALID, padding="same")
@@ -29,7 +29,7 @@ ENGINES = ["graph", "elasticdeform"]
 TINY_DATA = """
 import numpy as np
 from keras_unet.architecture import Architecture
-from keras_unet.data.atlas import TrainingImage
+from keras_unet.data.tiles import TrainingImage
 from keras_unet.data.pipeline import build_dataset
 plane = np.zeros((60, 60), np.float32)
 one = TrainingImage(plane[..., None], plane.astype("u1"), plane)

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from keras_unet.backend import tf
 from keras_unet.data import tiles
-from keras_unet.data.atlas import Atlas, TrainingImage
 from keras_unet.data.augmentation import Draw
-from keras_unet.data.tiles import cut_in_graph, tile_coordinates
+from keras_unet.data.tiles import Atlas, TrainingImage, cut_in_graph, tile_coordinates
 
 PLAIN = np.eye(2, dtype=np.float32)
 TURN = np.array([[0, -1], [1, 0]], np.float32)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_unet.evaluation import figures as showing
-from keras_unet.evaluation.comparison import Comparison
+from keras_unet.evaluation.comparison import Comparison, Scores
 from keras_unet.evaluation.figures import (
     MOST_CELLS,
     MOST_IMAGES,
@@ -15,7 +15,6 @@ from keras_unet.evaluation.figures import (
     slider,
     tables,
 )
-from keras_unet.evaluation.scoring import Scores
 from keras_unet.metrics.objects import matching
 
 

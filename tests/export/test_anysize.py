@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from keras_unet.architecture import Architecture
 from keras_unet.backend import keras
 from keras_unet.data.standardisation import Standardisation
-from keras_unet.export.anysize import any_size_model, halo, least_size
+from keras_unet.export.graph import any_size_model, halo, least_size
 from keras_unet.model import unet_of
 from keras_unet.prediction.predict import predict_image
 

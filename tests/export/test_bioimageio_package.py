@@ -18,10 +18,9 @@ from keras_unet.architecture import Architecture
 from keras_unet.backend import keras, tf
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
-from keras_unet.export.anysize import halo, least_size
 from keras_unet.export.artefact import Artefact
 from keras_unet.export.bioimageio_package import Credits, Example, check_licence, write_package
-from keras_unet.export.tiling import GraphTiling
+from keras_unet.export.graph import GraphTiling, halo, least_size
 from keras_unet.model import unet_of
 from keras_unet.prediction.predict import predict_image
 from keras_unet.report.pictures import write_png

@@ -23,8 +23,8 @@ from keras_unet.backend import keras, tf
 from keras_unet.data.images import as_channels, pixels_of, read_planes
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
+from keras_unet.export.graph import GraphTiling
 from keras_unet.export.saved_model import write_graph
-from keras_unet.export.tiling import GraphTiling
 from keras_unet.model import unet_of
 from keras_unet.precision import precision_policy
 from keras_unet.prediction.predict import predict_image

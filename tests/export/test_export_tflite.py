@@ -14,8 +14,8 @@ from keras_unet.backend import keras
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.export.artefact import Artefact
+from keras_unet.export.graph import GraphTiling
 from keras_unet.export.tflite import Quantisation, write_tflite
-from keras_unet.export.tiling import GraphTiling
 from keras_unet.instances.label import InstanceRule
 from keras_unet.model import unet_of
 from keras_unet.prediction.predict import predict_image

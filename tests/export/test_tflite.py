@@ -12,9 +12,9 @@ from logs import logged
 
 from keras_unet.data.images import read_planes
 from keras_unet.export import tflite as job
+from keras_unet.export.graph import GraphTiling
 from keras_unet.export.parity import MEAN
 from keras_unet.export.tflite import export_tflite, write_tflite
-from keras_unet.export.tiling import GraphTiling
 from keras_unet.prediction.folder import predict_files
 from keras_unet.prediction.networks import load_network
 from keras_unet.prediction.predict import predict_image

@@ -8,8 +8,8 @@ import pytest
 from keras_unet.architecture import Architecture
 from keras_unet.backend import tf
 from keras_unet.client import Tensor
+from keras_unet.export.graph import GraphTiling
 from keras_unet.export.saved_model import prediction_log, write_warmup
-from keras_unet.export.tiling import GraphTiling
 
 apis = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
 

@@ -47,8 +47,8 @@ class Served:
 def model(trained, tmp_path_factory):
     """Two versions of one network: of instances, and of classes of the values 0 and 255."""
     from keras_unet.export.artefact import Artefact
+    from keras_unet.export.graph import GraphTiling
     from keras_unet.export.saved_model import write_graph
-    from keras_unet.export.tiling import GraphTiling
     from keras_unet.prediction.networks import load_network
     from keras_unet.runs import Run
 

@@ -2,8 +2,7 @@ import pytest
 from logs import logged
 
 from keras_unet.data.fingerprint import Fingerprint, Percentiles
-from keras_unet.training.autoconfig import settle
-from keras_unet.training.budget import A_PIXEL, PROGRAM, Budget
+from keras_unet.training.autoconfig import A_PIXEL, PROGRAM, Budget, settle
 from keras_unet.training.options import TrainingOptions
 
 SEEN = Fingerprint(

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 
 from keras_unet.backend import keras, tf
-from keras_unet.training.curves import PLAIN, Curves, Logged
+from keras_unet.training.checkpoint import PLAIN, Curves, Logged
 from keras_unet.training.schedule import Progress
 
 VALUES = {"depth": 4, "learning_rate": 0.01, "class_balance": True, "padding": "valid"}

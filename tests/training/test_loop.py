@@ -26,8 +26,7 @@ from keras_unet.model import build_unet
 from keras_unet.precision import precision_policy
 from keras_unet.runs import BEST
 from keras_unet.training import loop as training
-from keras_unet.training.checkpoint import CHECKPOINT, CURVES, HISTORY, LAST, RunFiles
-from keras_unet.training.curves import Logged
+from keras_unet.training.checkpoint import CHECKPOINT, CURVES, HISTORY, LAST, Logged, RunFiles
 from keras_unet.training.loop import train, training_step
 from keras_unet.training.schedule import Progress, TrainingPlan, Validation
 

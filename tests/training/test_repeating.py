@@ -15,7 +15,7 @@ from keras_unet.cli import main
 from keras_unet.runs import Run
 from keras_unet.training import folds
 from keras_unet.training.options import TrainingOptions
-from keras_unet.training.repeating import load_pattern, repeated_options, warn_of_differences
+from keras_unet.training.resume import load_pattern, repeated_options, warn_of_differences
 from keras_unet.training.train import train_folder
 
 

@@ -12,8 +12,7 @@ from keras_unet.cli import main
 from keras_unet.ensembles import Ensemble
 from keras_unet.runs import Run
 from keras_unet.training.options import TrainingOptions
-from keras_unet.training.pages import command_of
-from keras_unet.training.report import report_run
+from keras_unet.training.report import command_of, report_run
 from keras_unet.training.resume import options_of
 from keras_unet.training.train import train_folder
 
