@@ -33,9 +33,9 @@ from keras_unet.prediction.labelling import Order, unread
 from keras_unet.prediction.ledger import Ledger
 from keras_unet.prediction.networks import load_runs, tile_size_of_run, weights_of
 from keras_unet.prediction.outputs import Form
+from keras_unet.prediction.predict import SYMMETRIES
 from keras_unet.prediction.streaming import Streaming, measure
 from keras_unet.prediction.sweeps import Predict, Predicted, Sweep
-from keras_unet.prediction.symmetries import SYMMETRIES
 from keras_unet.prediction.worker import Networks, Task, checksum_of_file, predict_part
 from keras_unet.runs import Run
 from keras_unet.tracking import display, tracked

@@ -31,8 +31,7 @@ from keras_unet.data.stacks import axes_of_stack
 from keras_unet.data.wording import counted, some
 from keras_unet.files import check_writable, made_folder, printable
 from keras_unet.instances.label import InstanceRule, cell_probability, label_instances
-from keras_unet.prediction.outputs import Form, Output, output_path, owner_of
-from keras_unet.prediction.replacing import check_outputs
+from keras_unet.prediction.outputs import Form, Output, check_outputs, output_path, owner_of
 from keras_unet.runs import Run
 from keras_unet.tracking import tracked
 

@@ -1,18 +1,17 @@
-"""How the files are called that predicting writes and scoring reads.
-
-`<stem>.tif` holds labels of the kind that the run was trained on, `<stem>_classes.tif`,
-`<stem>_instances.tif` and `<stem>_probabilities.tif` what else was asked for. OME-Zarr images end
-in `.ome.zarr` instead.
-"""
+"""Outputs of a prediction: their forms, and what they may replace."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from keras_unet.data.images import image_files
+from keras_unet.data.large import is_zarr
 from keras_unet.data.schemes import Kind
+from keras_unet.files import is_own, own_kind
+from keras_unet.tracking import tracked
 
 Output = Literal["instances", "classes", "probabilities"]
 Form = Literal["tiff", "ome-zarr"]
@@ -64,3 +63,76 @@ def owner_of(stem: str) -> str | None:
     """
     image, _, ending = stem.rpartition("_")
     return image if image and ending in get_args(Output) else None
+
+
+PARTS_OF_DATA_SETS = ("images", "labels", "masks", "SEG")
+"""Names of the folders that data sets consist of."""
+
+_RESULTS = ("_GT", "_ST")  # of the Cell Tracking Challenge: 01_GT/SEG stands beside 01
+
+
+def check_outputs(out: Path, targets: Sequence[Path], images: Sequence[Path]) -> None:
+    """Makes sure that outputs replace no file of a person, nor come to lie among such files.
+
+    Args:
+        out: Folder to write to; it may be missing.
+        targets: The files to write there.
+        images: The files that are predicted.
+
+    Raises:
+        ValueError: A target is there that this program has not written, or the folder is one of
+            images or labels: it holds such files of others, is called so beside another part of a
+            data set or beside the images, or is the folder of one of the images.
+    """
+    for path in tracked(targets, "checking outputs"):
+        if path.exists() and own_kind(path) != ("ome-zarr" if path.suffix == ".zarr" else "tiff"):
+            raise ValueError(
+                f"{path}: expected no file, or one that keras-unet has written. Received another; "
+                "choose another --out, or replace it by --overwrite"
+            )
+    reason = _reason_against(out.resolve(), set(targets), images)
+    if reason:
+        raise ValueError(
+            f"{out}: expected a folder for predictions alone. Received one {reason}; choose "
+            "another --out, or write there by --overwrite"
+        )
+
+
+def _reason_against(out: Path, known: Collection[Path], images: Sequence[Path]) -> str:
+    """Says why a folder looks like one of images or labels; nothing where it does not."""
+    folders = {folder.resolve() for folder in {path.parent for path in images}}
+    if out in folders:
+        return "that holds an image to predict"
+    beside = _parts_beside(out) or _images_beside(out, folders)
+    if beside:
+        return f"that is called {out.name} beside {beside}, as in a data set"
+    names = {path.name for path in known}
+    foreign = next((path for path in _images_in(out, names) if not is_own(path)), None)
+    return f"with {foreign.name}, which keras-unet has not written" if foreign else ""
+
+
+def _parts_beside(out: Path) -> str:
+    """Names another part of the data set that a folder is called a part of, if there is one."""
+    names = {name.lower(): name for name in PARTS_OF_DATA_SETS}
+    if out.name.lower() not in names:
+        return ""
+    above = out.parent
+    if above.name.endswith(_RESULTS) and (above.parent / above.name[:-3]).is_dir():
+        return above.name[:-3]
+    folders = (path.name for path in above.iterdir() if path.is_dir()) if above.is_dir() else ()
+    return next((one for one in folders if one.lower() in names and one != out.name), "")
+
+
+def _images_beside(out: Path, folders: Collection[Path]) -> str:
+    """Names a folder of images that a folder called a part of a data set lies beside, or in."""
+    if out.name.lower() not in {name.lower() for name in PARTS_OF_DATA_SETS}:
+        return ""
+    return next((one.name for one in folders if out.parent in (one, one.parent)), "")
+
+
+def _images_in(folder: Path, besides: Collection[str]) -> Iterator[Path]:
+    """Yields the images of a folder, Zarr among them, apart from those of some names."""
+    if folder.is_dir():
+        for path in (*image_files(folder), *filter(is_zarr, folder.iterdir())):
+            if path.name not in besides:
+                yield path

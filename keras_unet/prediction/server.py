@@ -27,7 +27,7 @@ from keras_unet.data.standardisation import Standardisation
 from keras_unet.files import PathLike, paths_of, printable
 from keras_unet.instances.label import InstanceRule
 from keras_unet.prediction.labelling import Made, Order, Plane, unread
-from keras_unet.prediction.symmetries import average_over_symmetries
+from keras_unet.prediction.predict import average_over_symmetries
 from keras_unet.runs import Run
 from keras_unet.tracking import tracked
 

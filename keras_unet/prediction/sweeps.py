@@ -22,8 +22,14 @@ from keras_unet.architecture import Architecture
 from keras_unet.data.images import as_channels, pixels_of
 from keras_unet.data.large import LargePlane, open_large
 from keras_unet.data.standardisation import Moments, Standardisation
-from keras_unet.prediction.predict import checked_pixels, predict_tiles, tile_size_of
-from keras_unet.prediction.symmetries import SYMMETRIES, Turned, turned_back
+from keras_unet.prediction.predict import (
+    SYMMETRIES,
+    Turned,
+    checked_pixels,
+    predict_tiles,
+    tile_size_of,
+    turned_back,
+)
 from keras_unet.runs import Run
 from keras_unet.tiling import Tile, Tiling, mirror
 from keras_unet.tracking import display

@@ -14,7 +14,7 @@ from PIL import Image
 
 from keras_unet.cli import main
 from keras_unet.export import bioimageio as job
-from keras_unet.export import bioimageio as writing
+from keras_unet.export import bioimageio_package as writing
 from keras_unet.export.bioimageio import export_bioimageio
 from keras_unet.export.graph import least_size
 from keras_unet.runs import Run

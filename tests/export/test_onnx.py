@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from keras_unet.cli import main
 from keras_unet.data.images import read_planes
 from keras_unet.export import onnx as job
-from keras_unet.export import onnx as writing
+from keras_unet.export import onnx_graph as writing
 from keras_unet.export.onnx import export_onnx
 from keras_unet.prediction.networks import load_network
 from keras_unet.prediction.predict import predict_image

@@ -96,7 +96,7 @@ def test_numbers_of_the_rule_can_be_replaced(trained, cells, tmp_path, rule):
     asked = replace(Run.load(trained).rule, **rule)
     expected = label_instances(np.clip(1 - tifffile.imread(soft)[0], 0, 1), asked)
     np.testing.assert_array_equal(tifffile.imread(path), expected)
-    assert said == [asked.describe()]
+    assert said == [asked.describe(), str(image)]
 
 
 def test_the_average_over_the_symmetries_turns_with_the_image(trained, cells, tmp_path):
@@ -176,14 +176,15 @@ def test_one_class_everywhere_is_said(trained, tmp_path, monkeypatch):
     with logged() as said:
         predict(trained, [grey(tmp_path / "a.tif")], tmp_path / "out")
     assert said[0] == Run.load(trained).rule.describe()
-    assert said[1].startswith("Warning: every pixel of every image is predicted as class 0 (backg")
-    assert len(said) == 2
+    assert said[1] == str(tmp_path / "a.tif")
+    assert said[2].startswith("Warning: every pixel of every image is predicted as class 0 (backg")
+    assert len(said) == 3
 
 
 def test_two_classes_are_nothing_to_say(trained, cells, tmp_path):
     with logged() as said:
         predict(trained, [cells / "images"], tmp_path / "out", save=["classes"])
-    assert said == []
+    assert not any(line.startswith("Warning") for line in said)
 
 
 REFUSED = {

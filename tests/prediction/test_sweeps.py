@@ -5,9 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_unet.architecture import Architecture
-from keras_unet.prediction.predict import predict_image
+from keras_unet.prediction.predict import SYMMETRIES, predict_image
 from keras_unet.prediction.sweeps import Sweep
-from keras_unet.prediction.symmetries import SYMMETRIES
 
 NETWORK = Architecture(depth=1)
 SIZES = st.tuples(st.integers(1, 190), st.integers(1, 190))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from keras_unet.prediction.symmetries import (
+from keras_unet.prediction.predict import (
     SYMMETRIES,
     Turned,
     average_over_symmetries,

@@ -26,7 +26,7 @@ from keras_unet.training.distribute import ALONE, Cluster, copy_numbers, join
 from keras_unet.training.options import TrainingOptions
 from keras_unet.training.train import train_folder
 
-PROGRAM = Path(__file__).parent / "together.py"
+PROGRAM = Path(__file__).parents[1] / "together.py"
 STEPS = 60
 OPTIONS = {
     "steps": STEPS,

@@ -67,7 +67,7 @@ def test_what_is_installed_is_no_checkout(tmp_path):
 
 
 def test_the_package_is_this_one():
-    assert (job.PACKAGE / "jobs" / "provenance.py").samefile(job.__file__)
+    assert (job.PACKAGE / "training" / "provenance.py").samefile(job.__file__)
     assert Path(job.PACKAGE).name == "keras_unet"
 
 

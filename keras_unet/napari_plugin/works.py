@@ -15,9 +15,15 @@ from keras_unet.data.samples import Sample
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.weights import class_balance, weight_map
 from keras_unet.files import check_new
+from keras_unet.napari_plugin.job import Job, Work
+from keras_unet.napari_plugin.layers import (
+    LayerData,
+    Snapshot,
+    result_layers,
+    write_image,
+    write_pairs,
+)
 from keras_unet.training.targets import Target
-from keras_unet.viewer.job import Job, Work
-from keras_unet.viewer.layers import LayerData, Snapshot, result_layers, write_image, write_pairs
 
 
 def data_folder(run: Path) -> Path:

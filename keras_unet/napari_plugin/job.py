@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import IO, Any
 
 News = dict[str, Any]
-"""A `line` to read, or the share that is `done` and a `text`; see `keras_unet.viewer.child`."""
+"""A `line` to read, or the share that is `done` and a `text`; see `napari_plugin.child`."""
 
 Work = Generator[News, None, Any]
 """Yields news and returns what has come of the job."""
 
-_COMMAND = [sys.executable, "-P", "-m", "keras_unet.viewer.child"]
+_COMMAND = [sys.executable, "-P", "-m", "keras_unet.napari_plugin.child"]
 _WITHOUT_WINDOW = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # of a console, on Windows
 
 
@@ -55,7 +55,7 @@ class Job:
             raise Stopped
 
     def ask_child(self, request: News, folder: Path) -> Work:
-        """Does a job of `keras_unet.viewer.child` in a process of its own.
+        """Does a job of `keras_unet.napari_plugin.child` in a process of its own.
 
         Args:
             request: Name of the job and its arguments.

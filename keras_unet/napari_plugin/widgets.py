@@ -12,8 +12,8 @@ from napari.layers import Layer
 from napari.utils.notifications import show_info
 
 from keras_unet.choices import bytes_of, share_or_names
-from keras_unet.viewer import works
-from keras_unet.viewer.fields import (
+from keras_unet.napari_plugin import works
+from keras_unet.napari_plugin.fields import (
     Numbers,
     Pairs,
     PathField,
@@ -21,8 +21,8 @@ from keras_unet.viewer.fields import (
     labels_choice,
     snapshot,
 )
-from keras_unet.viewer.layers import LayerData
-from keras_unet.viewer.panel import Panel
+from keras_unet.napari_plugin.layers import LayerData
+from keras_unet.napari_plugin.panel import Panel
 
 PLUGIN, PREDICT = "keras-unet-biomedical", "U-Net: predict"
 

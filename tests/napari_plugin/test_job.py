@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from keras_unet.viewer import job as module
-from keras_unet.viewer.job import Job, Stopped
+from keras_unet.napari_plugin import job as module
+from keras_unet.napari_plugin.job import Job, Stopped
 
 HEAD = "import json, os, signal, sys\nasked = json.loads(sys.stdin.readline())\n"
 

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_unet.viewer import job as job_module
-from keras_unet.viewer.layers import Snapshot
-from keras_unet.viewer.works import weigh
+from keras_unet.napari_plugin import job as job_module
+from keras_unet.napari_plugin.layers import Snapshot
+from keras_unet.napari_plugin.works import weigh
 
 pytestmark = [
     pytest.mark.usefixtures("qt"),
@@ -173,7 +173,7 @@ def test_a_mistake_of_ours_is_one_line_too(viewer, until, monkeypatch, notified,
         yield {"text": "at work"}
         raise TypeError("no\nsuch thing")
 
-    monkeypatch.setattr("keras_unet.viewer.works.predict", broken)
+    monkeypatch.setattr("keras_unet.napari_plugin.works.predict", broken)
     predict = opened(viewer, WIDGETS[1])
     predict.panel.start.native.click()
     until(lambda: predict.panel.job is None)

@@ -35,9 +35,9 @@ def qt() -> Any:
         warnings.simplefilter("ignore")  # of what napari is made of
         from napari.qt import get_qapp
 
-        import keras_unet.viewer.widgets
+        import keras_unet.napari_plugin.widgets
 
-        assert keras_unet.viewer.widgets
+        assert keras_unet.napari_plugin.widgets
         return get_qapp()
 
 

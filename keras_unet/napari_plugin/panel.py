@@ -12,7 +12,7 @@ from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtGui import QTextCursor
 from superqt.utils import GeneratorWorker, create_worker
 
-from keras_unet.viewer.job import Job, News, Stopped, Work
+from keras_unet.napari_plugin.job import Job, News, Stopped, Work
 
 _WHOLE = 1000  # of a bar
 _DASHES = re.compile(r"(?<!\S)--(?=\w)")

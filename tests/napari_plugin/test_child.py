@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from keras_unet.napari_plugin import child
 from keras_unet.training.schedule import Progress, TrainingPlan
-from keras_unet.viewer import child
 from keras_unet.work import Work
 
 
@@ -102,7 +102,7 @@ def test_an_error_is_told_in_one_line(ask, told, error):
 def test_the_end_of_the_input_interrupts_it(tmp_path):
     program = (
         "import logging, time\n"
-        "from keras_unet.viewer import child\n"
+        "from keras_unet.napari_plugin import child\n"
         "def wait():\n"
         "    print('lost')\n"
         "    try:\n"

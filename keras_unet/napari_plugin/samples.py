@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_unet.data.synthetic import draw_cells
-from keras_unet.viewer.layers import LayerData
+from keras_unet.napari_plugin.layers import LayerData
 
 _PICTURES = 8
 

@@ -8,7 +8,7 @@ from keras_unet.data.images import read_planes
 from keras_unet.data.pairs import find_pairs
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.files import is_own
-from keras_unet.viewer.layers import Snapshot, result_layers, write_image, write_pairs
+from keras_unet.napari_plugin.layers import Snapshot, result_layers, write_image, write_pairs
 
 CELLS = LabelScheme("instances", (0, 1))
 

@@ -10,7 +10,7 @@ from magicgui.widgets import CheckBox, ComboBox, Container, Label, LineEdit, Pus
 from napari.layers import Image, Labels
 from qtpy.QtWidgets import QFileDialog
 
-from keras_unet.viewer.layers import Snapshot
+from keras_unet.napari_plugin.layers import Snapshot
 
 _NO_MARGINS = 0, 0, 0, 0
 

@@ -8,9 +8,9 @@ from keras_unet.data.distances import separate_touching
 from keras_unet.data.pairs import find_pairs
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.data.weights import border_weight_map, class_balance, weight_map
-from keras_unet.viewer.job import Job, Stopped
-from keras_unet.viewer.layers import Snapshot
-from keras_unet.viewer.works import predict, train, weigh
+from keras_unet.napari_plugin.job import Job, Stopped
+from keras_unet.napari_plugin.layers import Snapshot
+from keras_unet.napari_plugin.works import predict, train, weigh
 
 
 def finish(work):
@@ -141,7 +141,7 @@ def test_a_weight_map_is_stopped(pair):
 
 
 def test_drawn_cells_are_an_image_and_its_labels():
-    from keras_unet.viewer.samples import drawn_cells
+    from keras_unet.napari_plugin.samples import drawn_cells
 
     (image, _, first), (labels, _, second) = drawn_cells()
     assert (first, second) == ("image", "labels")
