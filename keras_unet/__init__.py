@@ -1,8 +1,8 @@
 """U-Net of Ronneberger, Fischer and Brox (2015) in Keras and TensorFlow.
 
 From a folder of images to label images: `train_folder`, `predict_files`, `evaluate_folders`. In a
-notebook: `build_unet`, `weight_map`, `build_dataset`, `WeightedCrossEntropy`, `train`,
-`predict_image`, `label_instances`. Names are loaded on first use, so that importing the package
+notebook: `build_unet`, `tile_dataset`, `WeightedCrossEntropy`, `train`, `predict_image`,
+`label_instances`. Names are loaded on first use, so that importing the package
 does not import TensorFlow.
 """
 

@@ -15,7 +15,7 @@ Normalization = Literal["batch", "group"]
 
 
 class _Bytes(NamedTuple):
-    """What a training takes, in bytes: the law of `Architecture.training_memory`.
+    """Memory of a training in bytes, as `Architecture.training_memory` computes it.
 
     Fitted to the peaks of 60 trainings on a CPU; `weight` anew to figure 1, since its gradients
     have come to take less. `python -m benchmarks memory` measures others.

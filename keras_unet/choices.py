@@ -1,4 +1,4 @@
-"""What several commands take and mean the same by: the options of data, shares, lists of names."""
+"""Options that several commands share: of data, shares, lists of names."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ class Client:
 
 
 class _StatusError(Exception):
-    """What a server answers instead, by the name of its status."""
+    """Exceptions for a server's refusals, by the name of its status."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)

@@ -1,4 +1,4 @@
-"""How progress is shown: as plain lines in a log, bars in a terminal, one display in a notebook."""
+"""Displays of progress: plain lines in a log, bars in a terminal, one display in a notebook."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _OF_GPUS = ("gpu", "cuda", "cudnn", "dlopen")
 
 @dataclass(frozen=True, kw_only=True)
 class GpuFacts:
-    """What is known of GPUs before a verdict.
+    """Facts about GPUs before a verdict.
 
     Attributes:
         used: The GPUs that TensorFlow sees.
@@ -47,7 +47,7 @@ class GpuFacts:
 
 
 class Verdict(NamedTuple):
-    """Whether a GPU is used.
+    """Verdict on the use of a GPU.
 
     Attributes:
         words: Which, or why none is.
@@ -169,7 +169,7 @@ class Problem(NamedTuple):
 
 
 class Probed(NamedTuple):
-    """What TensorFlow's own process gave.
+    """Output of TensorFlow's own process.
 
     Attributes:
         found: What each stage found, by name; those that did not come through are missing.
@@ -184,7 +184,7 @@ class Probed(NamedTuple):
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found.
+    """Result of the environment report.
 
     Attributes:
         facts: Names and values by section, for a person.
@@ -198,7 +198,7 @@ class Diagnosis:
 
     @property
     def is_broken(self) -> bool:
-        """Whether something must be mended before anything works."""
+        """Tells whether something must be mended before anything works."""
         return any(problem.breaks for problem in self.problems)
 
     def to_dict(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Ensemble:
-    """What an ensemble has recorded.
+    """Record of an ensemble.
 
     Attributes:
         folder: The ensemble's folder.

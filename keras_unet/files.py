@@ -17,7 +17,7 @@ PathLike = str | os.PathLike[str]
 """A path, as text or as `pathlib.Path`."""
 
 SOFTWARE = "keras_unet"
-"""What files say of the program that has written them."""
+"""Name of this program in the files that it writes."""
 
 _START = 4096  # bytes of a file, among which it says so
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

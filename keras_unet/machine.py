@@ -17,7 +17,7 @@ _PROCESSORS = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What a training finds around it.
+    """Machine that a training runs on.
 
     Attributes:
         python: Version and kind of Python.

@@ -1,4 +1,4 @@
-"""Which precision to multiply in: bfloat16 where the processor does it fast, float32 elsewhere.
+"""Precision of multiplications: bfloat16 where the processor does it fast, float32 elsewhere.
 
 bfloat16 has float32's range and needs no loss scaling. It pays on matrix units (Intel AMX, NVIDIA
 Ampere and later) and on AVX512-BF16; elsewhere it is emulated and slow.

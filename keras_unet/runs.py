@@ -39,7 +39,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Run:
-    """What a run has recorded.
+    """Record of a run.
 
     Attributes:
         folder: The run's folder.

@@ -1,4 +1,4 @@
-"""What a person sees of an evaluation: a table of the images, then scores with thresholds."""
+"""Tables of an evaluation in the terminal: the images, then scores with thresholds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an error says that memory has run out, whoever raised it. TensorFlow is not imported."""
+"""Detects out-of-memory errors of any library. TensorFlow is not imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person at the terminal sees of a job: one line for an error, and no chatter."""
+"""Terminal of a job: one line for an error, and no messages of other libraries."""
 
 from __future__ import annotations
 

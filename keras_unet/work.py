@@ -39,7 +39,7 @@ class Work:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended."""
+        """Tells whether it has ended."""
         return self.ended is not None
 
     @property
@@ -49,7 +49,7 @@ class Work:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nobody knows how far it is before it is over: there is but one part."""
+        """Tells whether progress is unknown: there is but one part."""
         return self.total in (None, 1)
 
     @property

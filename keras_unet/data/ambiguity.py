@@ -1,4 +1,4 @@
-"""Whether label files follow one convention, and which: where that is not sure, it is asked for.
+"""Label files that may be meant otherwise than they would be read: refused, with what to say.
 
 Each check refuses a set of label files whose numbers may be meant otherwise than they would be
 taken; whoever says what they hold (`kind`, `ignore`) is not asked.

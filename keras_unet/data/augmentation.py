@@ -1,4 +1,4 @@
-"""What varies a training tile: how far, and the random numbers of each tile (section 3.1).
+"""Augmentation of training tiles, and the random numbers of each tile (section 3.1).
 
 Tile number n is drawn from (seed, n) alone: two runs with one seed see the same tiles, and a
 resumed run goes on with the tile it would have seen. Its centre is a pixel drawn uniformly from all
@@ -25,7 +25,7 @@ from keras_unet.tiling import mirror
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How training tiles are varied (section 3.1 of the paper).
+    """Augmentation of training tiles (section 3.1 of the paper).
 
     Attributes:
         nodes: Nodes of the displacement grid along each side of a tile. The paper takes 3.

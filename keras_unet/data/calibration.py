@@ -31,7 +31,7 @@ _UNCALIBRATED = ("", "pixel", "pixels")
 
 @dataclass(frozen=True)
 class Spacing:
-    """Where the pixels of an image lie, as far as its file says so; a letter for each axis.
+    """Pixel sizes, positions and units of an image as its file states them; a letter for each axis.
 
     Attributes:
         steps: Distances from one pixel (X, Y), plane (Z) or frame (T) to the next.
@@ -63,7 +63,7 @@ class Spacing:
 
     @property
     def is_placed(self) -> bool:
-        """Whether the file says where the image lies."""
+        """Tells whether the file states the position of the image."""
         return bool(self.places) or any(self.starts.values())
 
     def not_in_zarr(self, axes: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a TIFF claims and its pages do not hold: planes that are missing, or in other files.
+"""Planes that a TIFF claims and does not hold: missing, or in other files.
 
 An ImageJ file may state more planes than it holds, or fewer; an OME-TIFF may be one of several
 files of an image, whose planes its metadata name.

@@ -1,4 +1,4 @@
-"""What the samples of a TIFF's pixels are: colours that are read or not, alpha, numbers of bits."""
+"""Samples of a TIFF's pixels: colours that are read or not, alpha, numbers of bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether all label files of a set are stored alike, and where it matters that they are not."""
+"""Differences between the label files of a set in how they are stored."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def _downloader(meter: _Meter) -> Iterator[Any]:
 
 
 class _Meter:
-    """What pooch takes for a progress bar."""
+    """Progress bar for pooch."""
 
     def __init__(self, path: Path) -> None:
         """Takes the archive, and whom to tell."""

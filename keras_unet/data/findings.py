@@ -1,4 +1,4 @@
-"""What is odd about a data set and can still be trained on, in words, with what to do about it.
+"""Warnings about a data set that can still be trained on, and what to do about each.
 
 What cannot be trained on is refused where it is read (`data.samples`, `data.labels`).
 """

@@ -1,4 +1,4 @@
-"""What training images look like as a whole: sizes, classes, cells, the gaps between them, greys.
+"""Statistics of the training images: sizes, classes, cells, the gaps between them, greys.
 
 `keras_unet.training.recipe` sets the numbers of a training by it. Labels that hold classes count
 too: their cells are the pieces of the foreground.
@@ -40,7 +40,7 @@ class Percentiles(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """What was seen over the training images. Lengths are in pixels.
+    """Statistics of the training images. Lengths are in pixels.
 
     Attributes:
         images: Number of images.

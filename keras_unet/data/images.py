@@ -57,7 +57,7 @@ _COLOURS = 3
 
 @dataclass(frozen=True, eq=False)
 class ImageFile:
-    """What an image file holds.
+    """Content of an image file.
 
     Attributes:
         planes: Array `(planes, height, width, channels)` in the file's own dtype.

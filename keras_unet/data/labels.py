@@ -1,4 +1,4 @@
-"""What the numbers in label files mean.
+"""Meaning of the numbers in label files.
 
 A label file holds *classes* (0 membrane, 255 cell) or *instances* (0 background, one number a
 cell). `detect_scheme` tells them apart by this rule, over all files together, after the value to
@@ -98,7 +98,7 @@ def detect_scheme(
 
 @dataclass(frozen=True, eq=False)
 class LabelFile:
-    """What a label file holds.
+    """Content of a label file.
 
     Attributes:
         labels: Integers `(planes, height, width)`.

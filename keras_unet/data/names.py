@@ -1,4 +1,4 @@
-"""Which names belong together: an image's, and what programs call the labels of it.
+"""Names that belong together: an image's, and those that programs give its labels.
 
 `x.tif` has labels called `x`, `x_mask`, `x_cp_masks`, `seg-x` and so on; the image may be called
 `x_img` or `image_x`. The word is read in any case, and parted from the rest by `_` or `-`.

@@ -1,4 +1,4 @@
-"""What an OME-TIFF states in its OME-XML: calibration, name, and where each plane lies."""
+"""OME-XML of an OME-TIFF: calibration, name, and the position of each plane."""
 
 from __future__ import annotations
 

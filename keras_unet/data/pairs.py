@@ -1,4 +1,4 @@
-"""Which files of a folder belong together: images and label files.
+"""Pairs of images and label files in a folder.
 
 Three layouts are known. Either `images/` and `labels/` (or `masks/` and others) hold files that are
 paired by name, whatever their endings: `images/a.tif` with `labels/a.png` or `labels/a_mask.png`,
@@ -85,7 +85,7 @@ class Unused:
 
 @dataclass(frozen=True)
 class Pairs:
-    """What `find_pairs` found.
+    """Result of `find_pairs`.
 
     Attributes:
         pairs: The pairs, by name, frames of a film in time.

@@ -1,4 +1,4 @@
-"""What the numbers of an image with a palette mean: intensities, or places in a list of colours.
+"""Numbers of an image with a palette: intensities, or places in a list of colours.
 
 Microscopes' programs colour a grey image by a table from dark to bright, and the number is the
 intensity. Programs for photographs reduce an image to a few colours, whose order means nothing.

@@ -1,4 +1,4 @@
-"""What a PNG states of itself in its header and in front of its pixels."""
+"""Header of a PNG, and the chunks in front of its pixels."""
 
 from __future__ import annotations
 

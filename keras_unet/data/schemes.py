@@ -22,7 +22,7 @@ MOST_CLASSES = 256
 
 @dataclass(frozen=True)
 class LabelScheme:
-    """How the numbers of a data set's label files translate into classes and instances.
+    """Translation of the numbers in a data set's label files into classes and instances.
 
     Attributes:
         kind: `"classes"` or `"instances"`.
@@ -74,7 +74,7 @@ class LabelScheme:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the classes are called, background first.
+        """Names of the classes, background first.
 
         >>> LabelScheme("instances", (0, 1)).names, LabelScheme("classes", (0, 255)).names
         (('background', 'cell'), ('label 0', 'label 255'))

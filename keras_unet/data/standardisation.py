@@ -24,7 +24,7 @@ that is measured is the whole image's, to the last bit."""
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """What is measured of the pixels of images, channel by channel, in one pass.
+    """Statistics of the pixels of images, channel by channel, measured in one pass.
 
     Attributes:
         pixels: Number of pixels.
@@ -80,7 +80,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Standardisation:
-    """How grey values become the network's input: zero mean and unit deviation in each channel.
+    """Normalization of grey values: zero mean and unit deviation in each channel.
 
     Attributes:
         mode: `"image"` measures every image by itself; `"dataset"` uses the recorded numbers.

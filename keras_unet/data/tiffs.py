@@ -1,4 +1,4 @@
-"""What a TIFF states of itself, looked at before its pixels are.
+"""Metadata of a TIFF, checked before its pixels are decoded.
 
 Its numbers may be damaged, or made up: a list of pages that leads back to an earlier one, more
 planes than there are, tiles beyond the end of the file. Taken as they stand, they would cost all
@@ -45,10 +45,10 @@ _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers in fr
 _JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 
 WHITE_IS_0 = "0 is white in it: inverted, so that it is read as it is seen"
-"""What is said of a file that is inverted."""
+"""Note on a file that is inverted."""
 
 PALETTE = "its palette is followed: colours or greys for the numbers stored"
-"""What is said of an image whose numbers stand for colours."""
+"""Note on an image whose numbers stand for colours."""
 
 KNOWN_AXES = "TZCYXSIQRPMAV"
 """Letters of axes: height, width, channels and samples; all others count planes."""
@@ -117,7 +117,7 @@ class TiffImage:
 
     @property
     def table(self) -> NDArray[np.uint8] | None:
-        """What is shown for each number, see `table_of`; None for the number itself."""
+        """Colour of each number, see `table_of`; None for the number itself."""
         return table_of(self.colours)
 
     @property

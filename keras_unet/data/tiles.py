@@ -23,7 +23,7 @@ _MOST_PIXELS = 2**31 - 1  # they are counted in int32
 
 
 class TrainingImage(NamedTuple):
-    """What the pipeline needs of one image.
+    """Image with its classes and weights, as the pipeline takes it.
 
     Attributes:
         image: Standardised grey values, float32, shape `(height, width, channels)`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 REFERENCE_FRAME = "reference frame"
-"""What OME-XML calls a unit that is not known."""
+"""OME-XML's word for a unit that is not known."""
 
 _PREFIXES = {"yotta": ("Y", 24), "zetta": ("Z", 21), "exa": ("E", 18), "peta": ("P", 15)}
 _PREFIXES |= {"tera": ("T", 12), "giga": ("G", 9), "mega": ("M", 6), "kilo": ("k", 3)}

@@ -53,7 +53,7 @@ class Comparison:
 
     @cached_property
     def overlaps(self) -> list[Overlaps]:
-        """What the instances share, one a plane."""
+        """Overlaps of the instances, one a plane."""
         return overlaps_of_images(list(self.reference), list(self.result))
 
 

@@ -1,4 +1,4 @@
-"""What a report shows of images: layers for a slider, cells found worst and best, scores."""
+"""Figures of a report: image layers for a slider, cells found worst and best, scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which prediction belongs to which label file.
+"""Pairs of predictions and label files.
 
 Names are matched as in training (`data.names`): `a.tif`, `a_mask.tif` and the like belong to the
 prediction `a`. What lies among labels and is none by its name is left out. Label files of the Cell
@@ -53,7 +53,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class References:
-    """What `find_references` found.
+    """Result of `find_references`.
 
     Attributes:
         files: The label files.
@@ -167,7 +167,7 @@ def _example(reference: Reference) -> str:
 
 
 def _outputs_in(files: Mapping[str, Path]) -> dict[str, str]:
-    """Why outputs of this program with an ending of their own are no labels, by their stems."""
+    """Lists outputs of this program that are no labels, by their stems, with the reason."""
     owners = {stem: files.get(owner_of(stem) or "") for stem in files}
     return {
         stem: f"an output that belongs to {owner.name}"
@@ -177,7 +177,7 @@ def _outputs_in(files: Mapping[str, Path]) -> dict[str, str]:
 
 
 def _images_in(files: Mapping[str, Path]) -> dict[str, str]:
-    """Why images that lie beside their labels are no labels, by their stems."""
+    """Lists images beside their labels that are no labels, by their stems, with the reason."""
     images, _ = parted(files)
     labels_of_image = {image: path for path, image in called_labels(files.values()).items()}
     if labels_of_image.keys().isdisjoint(images.values()):

@@ -1,4 +1,4 @@
-"""What an exported network says of itself, to people and to programs.
+"""Model card and metadata of an exported network.
 
 README.md                     the model card
 assets.extra/
@@ -65,7 +65,7 @@ _ENSEMBLE = (
 
 @dataclass(frozen=True)
 class Artefact:
-    """What is exported.
+    """Network to export, with all that its metadata state.
 
     Attributes:
         run: The run, or what stands for an ensemble.
@@ -103,7 +103,7 @@ class Artefact:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What a client needs to know to make labels of an answer."""
+        """Values that a client needs to make labels of an answer."""
         return {
             "run": self._name,
             "networks": self.networks,
@@ -135,7 +135,7 @@ class Artefact:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Where the weights come from; of the data's folders only their names."""
+        """Origin of the weights; of the data's folders only their names."""
         own = {"folds": list(map(_of_fold, self.folds))} if self.folds else _of_weights(self.run)
         return {
             "run": self._name,
@@ -150,7 +150,7 @@ class Artefact:
 
     @property
     def words(self) -> dict[str, str]:
-        """What any model card says: what it is, rows of classes, and the training in brief."""
+        """Text of any model card: purpose, rows of classes, and the training in brief."""
         network = self.run.architecture
         outcomes = [run.record.get("outcome", {}) for run in self.folds or (self.run,)]
         return {
@@ -198,7 +198,7 @@ class Artefact:
 
 
 def _of_fold(fold: Run) -> dict[str, Any]:
-    """Where the weights of a fold come from, and how grey values were standardised for it."""
+    """Origin of a fold's weights, and the normalization of its grey values."""
     standardisation = fold.standardisation.to_dict()
     named = {"run": fold.folder.name, "record": _record(fold), "standardisation": standardisation}
     return named | _of_weights(fold)

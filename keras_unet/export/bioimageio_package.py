@@ -137,7 +137,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Credits:
-    """Who made the model, and what others may do with it.
+    """Authors and license of the model.
 
     Attributes:
         authors: Names, at least one.
@@ -217,7 +217,7 @@ def _card(artefact: Artefact) -> str:
 def _description(
     folder: Path, artefact: Artefact, credits_: Credits, parameters: int
 ) -> dict[str, Any]:
-    """What stands in rdf.yaml."""
+    """Content of rdf.yaml."""
     nets = f"Ensemble of {artefact.networks} U-Nets" if artefact.folds else "U-Net"
     name = f"U-Net {_NOT_IN_NAMES.sub('-', artefact.words['name'])}"[:64]
     classes = " and ".join(one["name"] for one in artefact.classes)

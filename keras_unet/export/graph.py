@@ -190,7 +190,7 @@ def _summed(image: Any, term: Callable[[Any], Any]) -> Any:
 layers, ops = keras.layers, keras.ops
 
 SMALLEST = 2.0**-24
-"""What smaller probabilities are taken for, so that every logarithm is finite.
+"""Least probability, so that every logarithm is finite.
 
 Beside a probability of 1 they are nothing in float32. In int8, whose steps are even, logarithms
 that went further down would leave few steps for the probabilities that matter.

@@ -1,4 +1,4 @@
-"""Whether what was exported answers as the run or the ensemble does, seen from outside.
+"""Comparison of an export with its run or ensemble, from outside.
 
 It is loaded in a fresh process: a SavedModel by TensorFlow's own saved_model_cli, where nothing of
 this package can help, a .tflite file by the package's runner, where nothing of TensorFlow can, an

@@ -1,4 +1,4 @@
-"""What a request must hold, checked inside the graph, and image files decoded there.
+"""Checks of requests, and decoding of image files, inside the graph.
 
 A check that fails ends the request with a message that names the rule; the server goes on. The
 graph must take tensors of no known shape for this: of what is known when it is built, or optimised,

@@ -1,4 +1,4 @@
-"""What is exported: a run, or the runs of an ensemble as one."""
+"""Source of an export: a run, or the runs of an ensemble as one."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ _ALIGNMENT = 16  # bytes, as the schema asks of every buffer; Python's builder a
 
 @dataclass(frozen=True)
 class Quantisation:
-    """What numbers the file holds and computes with.
+    """Number types that the file holds and computes with.
 
     Attributes:
         mode: "none": float32. "float16": weights are stored in half the bytes, and computed with
@@ -204,7 +204,7 @@ ALLOWED: dict[Mode, tuple[Measure, float]] = {
     "dynamic": (MEAN, 5e-2),
     "int8": (MEAN, 1e-1),
 }
-"""How far an export may be from its run.
+"""Difference allowed between an export and its run.
 
 Numbers rounded to int8 move the border of a cell by a fraction of a pixel. A pixel there may then
 have any probability, so the largest difference tells nothing, and the mean is held against a limit.

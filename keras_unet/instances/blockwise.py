@@ -244,7 +244,7 @@ class _Drafts:
 
 @dataclass(frozen=True)
 class _Piece:
-    """What is known of a piece: its first pixel, its pixels, its box in the image."""
+    """Known facts of a piece: its first pixel, its pixels, its box in the image."""
 
     place: int
     size: int

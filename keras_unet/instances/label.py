@@ -25,14 +25,14 @@ from keras_unet.instances.watershed import Landscape
 Seeds = Literal["components", "probability", "distance"]
 
 OUTSIDE = -1
-"""What `Pockets` takes for pixels outside of the image."""
+"""Value that `Pockets` takes for pixels outside of the image."""
 
 _DIAGONAL = 1.415  # of a pixel; a little above sqrt(2), so that rounding does not decide
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceRule:
-    """How cells are made of probabilities. The defaults are the paper's: connected components.
+    """Options for making cells of probabilities; the defaults are the paper's connected components.
 
     Attributes:
         threshold: A pixel is foreground if its probability of being cell is above it.

@@ -283,7 +283,7 @@ def isbi2012(labels: NDArray[Any], probabilities: NDArray[np.floating]) -> dict[
 
 @dataclass(frozen=True, eq=False)
 class _Comparison:
-    """How a slice's labels and a proposal agree.
+    """Agreement of a slice's labels and a proposal.
 
     Attributes:
         cells: Pairs over the labels' cells, `(3,)`: in the labels, in the proposal and in both.

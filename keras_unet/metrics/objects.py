@@ -120,7 +120,7 @@ THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 @dataclass(frozen=True)
 class Matching:
-    """How many objects match at a threshold, over all images together.
+    """Counts of matching objects at a threshold, over all images together.
 
     Attributes:
         threshold: Least intersection over union (IoU) of a match.

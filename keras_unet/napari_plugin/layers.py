@@ -1,4 +1,4 @@
-"""What layers hold, as arrays and files, and what layers are made of the results.
+"""Layers to arrays and files, and layers made of the results.
 
 A layer is a 2D image, or a stack of them along its first axes. Colours are its last axis where
 napari shows them as such.
@@ -30,7 +30,7 @@ _LONGEST_NAME = 60
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """What a layer held when it was asked.
+    """Content of a layer at one time.
 
     Attributes:
         name: Name of the layer.

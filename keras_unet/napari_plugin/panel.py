@@ -1,4 +1,4 @@
-"""What the widgets share: a button to start a job and one to stop it, a bar, and what is said."""
+"""Panel that the widgets share: buttons to start and stop a job, a bar, and messages."""
 
 from __future__ import annotations
 

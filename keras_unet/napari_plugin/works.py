@@ -1,4 +1,4 @@
-"""What a window has done in the background: each yields news and returns what has come of it."""
+"""Background work of a window: each yields news and returns its result."""
 
 from __future__ import annotations
 

@@ -15,14 +15,14 @@ from keras_unet.tracking import working
 _log = logging.getLogger(__name__)
 
 SECONDS = 60
-"""How long a scheduler, and after it the first of its workers, may take to answer."""
+"""Seconds that a scheduler, and after it the first of its workers, may take to answer."""
 
 _LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where the workers are.
+    """Address of the workers, or their number.
 
     Attributes:
         address: Of a Dask scheduler that runs, such as tcp://HOST:8786.

@@ -112,7 +112,7 @@ def spread_files(  # noqa: PLR0913 - as predict_files
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
-    """What was measured of an image: planes, height, width, channels; moments; its SHA-256."""
+    """Measurements of an image: planes, height, width, channels; moments; its SHA-256."""
 
     shape: tuple[int, int, int, int]
     moments: list[Moments]
@@ -121,7 +121,7 @@ class _Measured:
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """What predicts, and how; `tile_sizes` are those of each of the networks.
+    """Runs that predict, and their options; `tile_sizes` are those of each of the networks.
 
     `axes` are those of images that state none, or others.
     """
@@ -204,12 +204,12 @@ class Spread:
 
     @property
     def members(self) -> int:
-        """How many networks predict together."""
+        """Number of networks that predict together."""
         return len(self.plan.runs)
 
     @property
     def versions(self) -> int:
-        """How many versions of an image each of them is given."""
+        """Number of versions of an image that each of them is given."""
         return self.plan.versions
 
     @property

@@ -42,7 +42,7 @@ _LISTED = 5
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """What a network says of one image.
+    """Prediction of one image by a network.
 
     Attributes:
         classes: The most probable class of each pixel, `(height, width)`.
@@ -66,7 +66,7 @@ class Plane:
 
 @dataclass(frozen=True)
 class Made:
-    """What came of one image.
+    """Result of one image.
 
     Attributes:
         files: The files written.
@@ -79,7 +79,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be made of which images.
+    """Images to predict, and the outputs to make of them.
 
     Attributes:
         run: What the labels mean, and the rule by which cells are made.

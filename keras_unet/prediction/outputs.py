@@ -21,7 +21,7 @@ ENDINGS: Mapping[str, str] = {"tiff": ".tif", "ome-zarr": ".ome.zarr"}
 
 @dataclass(frozen=True)
 class Storage:
-    """How outputs are stored, and images held.
+    """Form in which outputs are stored, and images held.
 
     Attributes:
         form: "tiff", or "ome-zarr" for OME-Zarr images with a pyramid; None for OME-Zarr of what is

@@ -23,7 +23,7 @@ from keras_unet.tiling import Tile, Tiling, mirrored_window
 from keras_unet.tracking import tracked
 
 SYMMETRIES = tuple(product((False, True), range(4)))
-"""Whether the image is mirrored, and by how many quarter turns it is rotated after that."""
+"""Symmetry of the square: whether the image is mirrored, and quarter turns after that."""
 
 
 def average_over_symmetries(

@@ -44,16 +44,16 @@ Predict = Callable[[int, int, int], Predicted]
 
 
 class Source(Protocol):
-    """What predicts images by windows: networks in this process, or workers."""
+    """Predictor of images by windows: networks in this process, or workers."""
 
     @property
     def members(self) -> int:
-        """How many networks predict together."""
+        """Number of networks that predict together."""
         ...
 
     @property
     def versions(self) -> int:
-        """How many versions of an image each of them is given."""
+        """Number of versions of an image that each of them is given."""
         ...
 
     @property
@@ -219,12 +219,12 @@ class Here:
 
     @property
     def members(self) -> int:
-        """How many networks predict together."""
+        """Number of networks that predict together."""
         return len(self.networks)
 
     @property
     def versions(self) -> int:
-        """How many versions of an image each of them is given."""
+        """Number of versions of an image that each of them is given."""
         return len(SYMMETRIES) if self.symmetries else 1
 
     @contextmanager

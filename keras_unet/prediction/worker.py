@@ -1,4 +1,4 @@
-"""What a Dask worker does: it predicts some tiles of an image, and writes their probabilities.
+"""Task of a Dask worker: it predicts some tiles of an image, and writes their probabilities.
 
 The worker opens image and networks itself, at the paths of the process that asks, and refuses them
 if they are not the same there. The networks stay loaded until others are asked for.

@@ -1,4 +1,4 @@
-"""What a report shows, as values, and the page that is made of them."""
+"""Values of a report, and the page that is made of them."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _BEYOND = 4 * PAPER_TILE  # the largest tile that a message names, in pixels
 
 @dataclass(frozen=True)
 class Budget:
-    """What a training has to make do with.
+    """Memory that a training has to make do with.
 
     Attributes:
         options: What the person has chosen.

@@ -1,4 +1,4 @@
-"""What a training writes into its run's folder: models, checkpoint, history, TensorBoard's curves.
+"""Files of a training in its run's folder: models, checkpoint, history, TensorBoard's curves.
 
 Each file is written whole or not at all. The checkpoint alone is enough to go on from: it holds the
 progress and every number that changes, the momentum and the state of dropout's randomness included.
@@ -28,7 +28,7 @@ _CURVES = ("loss", "score", "learning_rate", "skipped_updates", "seconds")
 
 @dataclass(frozen=True)
 class Logged:
-    """What is logged of a training besides its curves and pictures.
+    """Values to log of a training besides its curves and pictures.
 
     Attributes:
         histograms: Whether to log a histogram of each of the weights at every validation.

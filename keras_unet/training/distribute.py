@@ -1,4 +1,4 @@
-"""What trains together: the devices of this process, and the processes of other machines.
+"""Training on several devices of this process, and on the processes of other machines.
 
 `tf.distribute` gives every replica, a GPU in general, its copy of the network and its tiles of each
 batch; the gradients are added up over all of them. The chief, the first worker, decides and writes;
@@ -37,7 +37,7 @@ _LOST = (
 
 @dataclass(frozen=True)
 class Cluster:
-    """What trains together.
+    """Devices and processes that train together.
 
     Attributes:
         strategy: Of `tf.distribute`; the default one has one replica.
@@ -56,7 +56,7 @@ class Cluster:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process decides and writes."""
+        """Tells whether this process decides and writes."""
         return self.worker == 0
 
     def to_dict(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What a training would see of a data set, in words and pictures, without training."""
+"""Inspection of a data set as a training would see it, in words and pictures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _MIDDLE = 512  # pixels of an image's height and width that are drawn
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a training would see.
+    """Result of an inspection.
 
     Attributes:
         seen: What was seen over the images to train on.

@@ -194,7 +194,7 @@ def training_step(
 
 @dataclass(frozen=True, eq=False)
 class _Team:
-    """What trains together: the replicas of a model, and the files that the chief writes of it."""
+    """Replicas of a model that train together, and the files that the chief writes."""
 
     cluster: Cluster
     model: Any

@@ -1,4 +1,4 @@
-"""What a person can choose about a training, checked before any work is done."""
+"""Options of a training, checked before any work is done."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SEEDS = 2**32  # that Keras and NumPy take, from 0
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """What a person can choose about a training. What is None is left to the data.
+    """Options of a training. What is None is left to the data.
 
     `keras_unet.training.recipe` has the rules by which `keras_unet.training.autoconfig` sets those
     numbers.
@@ -260,7 +260,7 @@ class SettledOptions(TrainingOptions):
 
     @property
     def hyperparameters(self) -> dict[str, bool | float | str]:
-        """What TensorBoard compares runs by: all that is set, the names held out as one text."""
+        """Hyperparameters that TensorBoard compares runs by; the names held out are one text."""
         held_out = self.validation
         names = held_out if isinstance(held_out, int | float) else ",".join(held_out)
         values = {**self.to_dict(), "validation": names}

@@ -1,4 +1,4 @@
-"""Where a run comes from: the code, the command, the packages and the machine that made it."""
+"""Origin of a run: the code, the command, the packages and the machine that made it."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What the network of a run makes of its images.
+    """Predictions of a run's network for its images.
 
     Attributes:
         watch: The run and its images held out; where none is, one of the training.

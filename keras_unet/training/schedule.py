@@ -1,4 +1,4 @@
-"""How long and how fast to train, and where a training stands: values, without TensorFlow.
+"""Length, learning rate and progress of a training: values, without TensorFlow.
 
 A Progress is a value that every batch and every validation turns into the next one. What happens
 next depends on it and the plan alone, so that a run whose Progress is saved with its weights goes
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """How long and how fast to train.
+    """Length and learning rate of a training.
 
     Example:
         >>> plan = TrainingPlan(steps=1000, learning_rate=0.01, warmup=0.1)
@@ -95,7 +95,7 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class Validation:
-    """What looking at the validation images gave.
+    """Result of a validation.
 
     Attributes:
         score: The higher the better; None where there are no validation images.
@@ -110,7 +110,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands.
+    """Progress of a training.
 
     Attributes:
         step: Batches seen.
@@ -142,7 +142,7 @@ class Progress:
 
     @property
     def is_best(self) -> bool:
-        """Whether the model just validated is the one to keep; the latest is, without scores."""
+        """Tells whether the model just validated is the one to keep: the latest, without scores."""
         return self.best_score is None or (self.score is not None and self.stale == 0)
 
     def after_step(self, loss: float, applied: bool, rate: float, seconds: float) -> Progress:

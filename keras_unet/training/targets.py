@@ -1,4 +1,4 @@
-"""What the network is to learn of a sample: the classes of its pixels and what each weighs."""
+"""Training targets of a sample: the classes of its pixels and their weights."""
 
 from __future__ import annotations
 

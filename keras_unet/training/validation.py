@@ -1,4 +1,4 @@
-"""What is looked at while training goes on, and when it has ended."""
+"""Scores and pictures of held-out images, during a training and at its end."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class Watch:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What a network makes of an image.
+    """Prediction of an image by a network.
 
     Attributes:
         target: The image.
