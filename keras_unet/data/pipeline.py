@@ -39,11 +39,14 @@ image `(tile, tile)`.
 TargetFunction = Callable[[NDArray[np.int32]], tuple[NDArray[np.uint8], NDArray[np.float32]]]
 """A function from labels to classes and weights, all `(height, width)`."""
 
+Weights = Literal["channel", "sample_weight"]
+"""Place of the weights in a batch: the last channel of `y_true`, or the third of the batch."""
+
 _HOST = "/CPU:0"
 _AHEAD = 2  # batches that wait
 
 
-def build_dataset(
+def build_dataset(  # noqa: PLR0913 - all but two by name
     images: Sequence[TrainingImage],
     architecture: Architecture,
     *,
@@ -55,6 +58,7 @@ def build_dataset(
     first: int = 0,
     engine: Engine = "graph",
     device: str | None = None,
+    weights: Weights = "channel",
 ) -> tf.data.Dataset:
     """Builds the endless data set of training batches.
 
@@ -72,11 +76,13 @@ def build_dataset(
             name, as a reference (extra `elasticdeform`).
         device: Where tiles are deformed and batches wait; None for the first GPU, or the CPU where
             there is none.
+        weights: Place of the weights in a batch.
 
     Returns:
         A `tf.data.Dataset` of `(image, y_true)`: float32 `(batch, tile, tile, channels)` and
         `(batch, output, output, 2)` with the label and the weight of each pixel, as
-        `WeightedCrossEntropy` reads them.
+        `WeightedCrossEntropy` reads them; or of `(image, y_true, sample_weight)`, the latter two
+        `(batch, output, output)`.
 
     Raises:
         ValueError: If the images do not suit the architecture or each other, the tile size does
@@ -96,7 +102,7 @@ def build_dataset(
     def tile(number: Any) -> Any:
         draw = draw_tile(number, atlas.sizes, variation, seed)
         with tf.device(place):
-            return render(draw)
+            return _placed(*render(draw), weights)
 
     order = _Order(batch_size, part, first)
     if engine == "elasticdeform":
@@ -119,6 +125,7 @@ def build_dataset_by_function(
     batch_size: int = 1,
     part: tuple[int, int] = (0, 1),
     first: int = 0,
+    weights: Weights = "channel",
 ) -> tf.data.Dataset:
     """Builds what `build_dataset` does, with tiles that are varied by a Python function.
 
@@ -135,6 +142,7 @@ def build_dataset_by_function(
         batch_size: As `build_dataset`.
         part: As `build_dataset`.
         first: As `build_dataset`.
+        weights: As `build_dataset`.
 
     Raises:
         ValueError: If a number is out of its range, or the function returns other shapes than it
@@ -165,13 +173,21 @@ def build_dataset_by_function(
         pixels, targets = tf.numpy_function(
             cut, [image, *tf.unstack(draw.centre)], [tf.float32] * 2
         )
-        return (
+        return _placed(
             tf.ensure_shape(pixels, (tile_size, tile_size, architecture.channels)),
             tf.ensure_shape(targets, (output, output, 2)),
+            weights,
         )
 
     cut(0, 0, 0)  # what the function does wrong is said here, not by TensorFlow later
     return _in_python(tile, _Order(batch_size, part, first))
+
+
+def _placed(image: Any, targets: Any, weights: Weights) -> tuple[Any, ...]:
+    """Puts the weights where they are asked for."""
+    if weights == "channel":
+        return image, targets
+    return image, targets[..., 0], targets[..., 1]
 
 
 def _augmented(

@@ -16,6 +16,7 @@ from keras_unet.data.augmentation import Augmentation
 from keras_unet.data.pipeline import (
     AugmentationFunction,
     Engine,
+    Weights,
     build_dataset,
     build_dataset_by_function,
 )
@@ -28,8 +29,6 @@ from keras_unet.training.targets import Target, WeightMaps
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-Weights = Literal["channel", "sample_weight"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,30 +196,25 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
     maps = WeightMaps.balanced(None, targets, network.classes, w0=border_weight, sigma=sigma)
     pixels = _normalized([sample.image for sample in samples.samples], normalization)
     tiles: dict[str, Any] = {"tile_size": tile_size, "seed": seed, "batch_size": batch_size}
+    tiles |= {"first": first, "weights": weights}
     if callable(augmentation):
-        dataset = build_dataset_by_function(
+        return build_dataset_by_function(
             list(zip(pixels, map(_label_image, labels), strict=True)),
             network,
             augmentation=augmentation,
             target=partial(maps.of_labels, scheme=samples.scheme),
-            first=first,
             **tiles,
         )
-    else:
-        weighted = [maps.of(one) for one in targets] if weight_maps is None else weight_maps
-        classes = [target.classes for target in targets]
-        dataset = build_dataset(
-            [TrainingImage(*arrays) for arrays in zip(pixels, classes, weighted, strict=True)],
-            network,
-            augmentation=augmentation,
-            first=first,
-            engine=engine,
-            device=device,
-            **tiles,
-        )
-    if weights == "channel":
-        return dataset
-    return dataset.map(lambda image, y_true: (image, y_true[..., 0], y_true[..., 1]))
+    weighted = [maps.of(one) for one in targets] if weight_maps is None else weight_maps
+    classes = [target.classes for target in targets]
+    return build_dataset(
+        [TrainingImage(*arrays) for arrays in zip(pixels, classes, weighted, strict=True)],
+        network,
+        augmentation=augmentation,
+        engine=engine,
+        device=device,
+        **tiles,
+    )
 
 
 def _normalized(
