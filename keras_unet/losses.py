@@ -63,8 +63,8 @@ class PixelAccuracy(keras.metrics.SparseCategoricalAccuracy):  # type: ignore[mi
     """Computes the share of pixels whose class has the highest logit.
 
     Every pixel counts once, whatever its weight; pixels of weight 0 do not count. `y_true` and
-    `y_pred` are those of `WeightedCrossEntropy`. Keras' own "accuracy" takes the weight for a
-    label: with `tile_dataset(..., weights="sample_weight")` it is the one to use, here this is.
+    `y_pred` are those of `WeightedCrossEntropy`. Keras' own "accuracy" would compare labels with
+    weights; it is right with `tile_dataset(..., weights="sample_weight")`.
     """
 
     def __init__(self, name: str = "pixel_accuracy", dtype: str | None = None) -> None:

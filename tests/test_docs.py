@@ -124,6 +124,12 @@ def test_benchmarks_that_are_quoted_exist_with_their_options(page):
 
 
 @each_page
+def test_files_of_the_source_that_are_named_exist(page):
+    for path in re.findall(r"\b(?:keras_unet|tests|benchmarks)/[\w/]+\.py\b", page.read_text()):
+        assert (ROOT / path).is_file(), path
+
+
+@each_page
 def test_extras_that_are_named_exist(page):
     for extras in re.findall(r"\.\[([\w,]+)\]", page.read_text()):
         assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"]), extras

@@ -1,7 +1,7 @@
 """From training images to batches of tiles: a `tf.data` pipeline whose every tile has a number.
 
 A tile's number and the seed decide all that is random about it (`data.augmentation`); an engine
-cuts it out of the images (`data.tiles`, or `data.elastic` as a reference).
+cuts it out of the images (`data.tiles`).
 """
 
 from __future__ import annotations

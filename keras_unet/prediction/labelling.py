@@ -168,10 +168,7 @@ class Order:
         kind = self.run.scheme.kind
         return output_path(self.out, stem_of(path), output, kind, self.form_of(path))
 
-    def fulfil(
-        self,
-        make: Callable[[Path], Made],
-    ) -> list[Path]:
+    def fulfil(self, make: Callable[[Path], Made]) -> list[Path]:
         """Predicts one image after the other, and writes what was ordered.
 
         Args:
