@@ -99,7 +99,7 @@ def spread_files(  # noqa: PLR0913 - as predict_files
     paths = [path.absolute() for path in files]
     order = Order.of(runs[0], paths, out.absolute(), save, rule, form, overwrite=overwrite)
     for line in unread(paths):
-        _log.info(line)
+        _log.warning(line)
     precision = choose_precision(precision) if precision == "auto" else precision
     plan = _Plan.of(runs, run_folder.absolute(), precision, tile_size, symmetries, axes)
     images = tracked(order.images, "checking images")

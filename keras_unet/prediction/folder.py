@@ -85,7 +85,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     storage = storage or Storage()
     order = Order.of(runs[0], files, out, save, rule, storage.form, overwrite=overwrite)
     for line in unread(files):
-        _log.info(line)
+        _log.warning(line)
     streamed = {path for path in order.images if _is_streamed(order, path, storage.stream, axes)}
     if streamed:
         require("large", "zarr")
@@ -146,7 +146,7 @@ def _check_image(
 def _log_notes(path: Path, notes: Sequence[str], stack: Stack) -> None:
     doubt = channels_in_doubt(stack)
     for note in (*notes, *([doubt] if doubt else [])):
-        _log.info(f"{printable(path.name)}: {note}")
+        _log.warning(f"{printable(path.name)}: {note}")
 
 
 def _planes(

@@ -78,11 +78,11 @@ def predict_files_on_server(
         run, most_pixels = _served(client)
         order = Order.of(run, files, out, save, rule, overwrite=overwrite)
         for line in unread(files):
-            _log.info(line)
+            _log.warning(line)
         for path in tracked(order.images, "checking images"):
             image = read_image(path, palette="colours", axes=axes)
             for note in image.notes:
-                _log.info(f"{printable(path.name)}: {note}")
+                _log.warning(f"{printable(path.name)}: {note}")
             for _ in _pixels(order.run, path, image):
                 pass  # what does not suit is found here
         needs_probabilities = order.outputs != ("classes",)

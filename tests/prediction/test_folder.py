@@ -6,6 +6,7 @@ import pytest
 import tifffile
 import zarr
 from logs import logged
+from PIL import Image
 
 from keras_unet.data.images import read_planes
 from keras_unet.instances.label import label_instances
@@ -137,7 +138,8 @@ def test_a_folder_stands_for_the_images_in_it(trained, tmp_path):
     (tmp_path / "images" / "other").mkdir()
     with logged() as said:
         written = predict(trained, [tmp_path / "images"], tmp_path / "out")
-    assert said[0] == "2 files in images not read: notes.txt (not an image), other (a folder)"
+    unread = "2 files in images not read: notes.txt (not an image), other (a folder)"
+    assert said[0] == f"Warning: {unread}"
     done = [line for line in said if line.startswith(str(tmp_path / "images"))]
     assert done == [str(tmp_path / "images" / name) for name in ("a.ome.tif", "b.tif")]
     assert [path.name for path in written] == ["a.tif", "b.tif"]
@@ -166,6 +168,16 @@ def test_tile_and_precision_hardly_matter(trained, cells, tmp_path, options):
     (other,) = predict(trained, [image], tmp_path / "other", save=["probabilities"], **options)
     tolerance = 0.05 if "precision" in options else 1e-5
     np.testing.assert_allclose(tifffile.imread(other), tifffile.imread(plain), atol=tolerance)
+
+
+def test_what_is_read_otherwise_is_warned_of_without_being_asked(trained, tmp_path, caplog):
+    pixels = np.full((80, 90, 2), 255, np.uint8)
+    pixels[:40, :, 1] = 9
+    Image.fromarray(pixels, "LA").save(tmp_path / "a.png")
+    predict(trained, [tmp_path / "a.png"], tmp_path / "out")
+    (record,) = [one for one in caplog.records if "alpha channel" in one.message]
+    assert record.levelname == "WARNING"
+    assert record.message.startswith("a.png: ")
 
 
 def test_one_class_everywhere_is_said(trained, tmp_path, monkeypatch):
