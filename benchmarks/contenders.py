@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.quiet import compiled_code_quiet
+from keras_unet.console import quiet_stderr
 
 Answer = list[NDArray[Any]]
 Work = Callable[[], Answer]
@@ -92,7 +92,7 @@ def _end_with_parent() -> None:
 
 def _prepare(factory: str, options: dict[str, Any]) -> None:
     module, function = factory.split(".")
-    with compiled_code_quiet(), _one_line_errors():
+    with quiet_stderr(), _one_line_errors():
         _prepared.append(getattr(import_module(f"benchmarks.peers.{module}"), function)(**options))
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 
 from keras_unet.architecture import Architecture
-from keras_unet.quiet import compiled_code_quiet
+from keras_unet.console import quiet_stderr
 
 GOAL = "0.85 to 1.15"
 IMAGE = 512  # pixels of its height and width
@@ -136,7 +136,7 @@ def _in_a_process_of_its_own(one: Training) -> int:
 
 def _taken(one: Training) -> int:
     """Trains, and returns the bytes that were resident at most above those at the start."""
-    with compiled_code_quiet():
+    with quiet_stderr():
         from keras_unet.backend import tf
         from keras_unet.data.pipeline import build_dataset
         from keras_unet.data.tiles import TrainingImage

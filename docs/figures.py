@@ -21,13 +21,13 @@ from PIL import Image
 from scipy import ndimage
 
 from keras_unet.architecture import Architecture
+from keras_unet.console import quiet_tensorflow
 from keras_unet.data.distances import separate_touching
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.data.weights import border_weight_map
 from keras_unet.instances.label import InstanceRule, label_instances
 from keras_unet.metrics.objects import Overlaps
 from keras_unet.report.pictures import grey_picture, heat_picture, label_picture, outline_picture
-from keras_unet.terminal import import_quietly
 from keras_unet.tiling import Tiling, mirrored_window
 from keras_unet.training.schedule import TrainingPlan
 
@@ -92,11 +92,12 @@ def border_term() -> Figure:
 
 def deformation() -> Figure:
     """A tile with a grid drawn on it, and both deformed by one field."""
-    deforming = import_quietly("keras_unet.data.augmentation")
+    with quiet_tensorflow():
+        from keras_unet.data.augmentation import displacement_field
     image, _ = draw_cells(SEED, size=(256, 256))
     lines = _with_grid(grey_picture(image)[..., 0].astype(float))
     vectors = 10 * np.random.default_rng(SEED).standard_normal((2, 3, 3))
-    field = np.asarray(deforming.displacement_field(vectors, image.shape))
+    field = np.asarray(displacement_field(vectors, image.shape))
     warped = ndimage.map_coordinates(lines, np.indices(image.shape) + field, order=1, mode="mirror")
     figure, axes = _row(3, 3.2)
     _show(axes[0], lines, "tile")

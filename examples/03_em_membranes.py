@@ -15,9 +15,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import ndimage
 
-from keras_unet.terminal import import_quietly
+from keras_unet.console import quiet_tensorflow
 
-keras = import_quietly("keras")  # without TensorFlow's greetings
+with quiet_tensorflow():
+    import keras  # without TensorFlow's greetings
 
 from keras_unet import (
     Architecture,

@@ -13,9 +13,10 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from keras_unet.terminal import import_quietly
+from keras_unet.console import quiet_tensorflow
 
-tf = import_quietly("tensorflow")  # without its greetings
+with quiet_tensorflow():
+    import tensorflow as tf  # without its greetings
 tf.get_logger().setLevel("ERROR")
 
 from keras_unet import (

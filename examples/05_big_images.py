@@ -17,9 +17,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tifffile
 
-from keras_unet.terminal import import_quietly
+from keras_unet.console import quiet_tensorflow
 
-import_quietly("tensorflow")  # without its greetings
+with quiet_tensorflow():
+    import keras  # noqa: F401 - TensorFlow, without its greetings
 
 from keras_unet import (
     TrainingOptions,

@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from keras_unet.choices import names_of
+from keras_unet.console import one_line_errors, prepare_process, quiet_tensorflow, show_progress
 from keras_unet.data.datasets import DATASETS
 from keras_unet.files import printable
 from keras_unet.learning import train_command
 from keras_unet.looking import doctor_command, inspect_command, report_command
 from keras_unet.scoreboard import print_scores
-from keras_unet.terminal import import_quietly, one_line_errors, prepare_process
-from keras_unet.tracking import progress_shown
+
+if TYPE_CHECKING:
+    from keras_unet.prediction.outputs import Form
 
 _log = logging.getLogger(__name__)
 
 _PATH = click.Path(path_type=Path)
 _AS_CHOSEN = "[default: as chosen in training]"
-_EXPORTS = {
-    "saved_model": ("keras_unet.export.saved_model", "export_saved_model"),
-    "tflite": ("keras_unet.export.tflite", "export_tflite"),
-    "bioimageio": ("keras_unet.export.bioimageio", "export_bioimageio"),
-    "onnx": ("keras_unet.export.onnx", "export_onnx"),
-}
+_FORMATS = ("saved_model", "tflite", "bioimageio", "onnx")
 
 
 class _Commands(click.Group):
@@ -108,7 +104,7 @@ def predict_command(
     timeout: float | None,
     tile: int | None,
     precision: str | None,
-    form: str | None,
+    form: Form | None,
     stream: bool | None,
     dask: str | None,
     workers: int | None,
@@ -122,16 +118,17 @@ def predict_command(
     """
     asked = _prediction(choices)
     spread = {"--dask": dask, "--workers": workers}
-    with progress_shown(quiet=quiet):
+    with show_progress(quiet=quiet):
         if server is not None:
             _refuse(
                 {"--tile": tile, "--precision": precision}, "chosen when the model was exported"
             )
             of_no_effect = {"--as": form, "--stream or --in-memory": stream} | spread
             _refuse(of_no_effect, "of no effect with --server")
-            given = {} if timeout is None else {"timeout": timeout}
-            job = import_module("keras_unet.prediction.server")
-            predict = partial(job.predict_files_on_server, server, paths, **given)
+            given: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+            from keras_unet.prediction.server import predict_files_on_server
+
+            predict = partial(predict_files_on_server, server, paths, **given)
         else:
             _refuse({"--timeout": timeout}, "of no effect without --server")
             if len(paths) == 1:
@@ -139,13 +136,20 @@ def predict_command(
             asked |= {"tile_size": tile, "precision": precision}
             if dask is not None or workers is not None:
                 _refuse({"--in-memory": stream is False or None}, "Dask predicts by parts")
-                job = import_quietly("keras_unet.prediction.distributed")
-                where = {"cluster": job.Cluster(dask, workers), "form": form}
-                predict = partial(job.spread_files, paths[0], paths[1:], **where)
+                with quiet_tensorflow():
+                    from keras_unet.prediction.clusters import Cluster
+                    from keras_unet.prediction.distributed import spread_files
+
+                predict = partial(
+                    spread_files, paths[0], paths[1:], cluster=Cluster(dask, workers), form=form
+                )
             else:
-                job = import_quietly("keras_unet.prediction.folder")
-                storage = job.Storage(form, stream)
-                predict = partial(job.predict_files, paths[0], paths[1:], storage=storage)
+                with quiet_tensorflow():
+                    from keras_unet.prediction.folder import predict_files
+                    from keras_unet.prediction.outputs import Storage
+
+                storage = Storage(form, stream)
+                predict = partial(predict_files, paths[0], paths[1:], storage=storage)
         written = predict(**asked)
         _log.info(f"{len(written)} files written to {printable(asked['out'])}")
 
@@ -202,7 +206,7 @@ def evaluate_command(
     """  # noqa: D301 - click takes this backspace for lines to be left as they are
     from keras_unet.evaluation.evaluate import evaluate_folders
 
-    with progress_shown(quiet=quiet):
+    with show_progress(quiet=quiet):
         evaluation = evaluate_folders(
             predictions,
             labels,
@@ -226,7 +230,7 @@ def _none_for_nothing(
 @main.command("export")
 @click.argument("run_folder", metavar="RUN", type=_PATH)
 @click.argument("out", type=_PATH)
-@click.option("--format", "format_", type=click.Choice(list(_EXPORTS)), required=True)
+@click.option("--format", "format_", type=click.Choice(_FORMATS), required=True)
 @click.option("--tile", "tile_size", type=int, help="Input tile in pixels [default: fills 512]")
 @click.option("--precision", help="auto, float32, bfloat16 or float16; as trained if not given.")
 @click.option("--frozen", is_flag=True, default=None, help="Weights as constants.")
@@ -252,12 +256,23 @@ def export_command(run_folder: Path, out: Path, format_: str, quiet: bool, **cho
     onnx         file OUT.onnx for ONNX Runtime: raw pixels of any size in, classes of that size
                  out. --tile
     """  # noqa: D301 - click takes this backspace for lines to be left as they are
-    module, function = _EXPORTS[format_]
     given = {name: value for name, value in choices.items() if value is not None}
-    with progress_shown(quiet=quiet):
-        job = getattr(import_quietly(module), function)
-        _refuse_of_other_formats(given, signature(job).parameters, format_)
-        _log.info(f"written: {printable(job(run_folder, out, **given))}")
+    with show_progress(quiet=quiet):
+        with quiet_tensorflow():
+            from keras_unet.export.bioimageio import export_bioimageio
+            from keras_unet.export.onnx import export_onnx
+            from keras_unet.export.saved_model import export_saved_model
+            from keras_unet.export.tflite import export_tflite
+
+        exports: dict[str, Callable[..., Path]] = {
+            "saved_model": export_saved_model,
+            "tflite": export_tflite,
+            "bioimageio": export_bioimageio,
+            "onnx": export_onnx,
+        }
+        export = exports[format_]
+        _refuse_of_other_formats(given, signature(export).parameters, format_)
+        _log.info(f"written: {printable(export(run_folder, out, **given))}")
 
 
 def _refuse_of_other_formats(given: Iterable[str], taken: Iterable[str], name: str) -> None:
@@ -291,7 +306,7 @@ def data_command(name: str, out: Path | None, quiet: bool) -> None:
     """  # noqa: D301 - click takes this backspace for lines to be left as they are
     from keras_unet.data.download import fetch_dataset
 
-    with progress_shown(quiet=quiet):
+    with show_progress(quiet=quiet):
         folder = fetch_dataset(name, out or Path(name))
         _log.info(f"next: keras-unet inspect {shlex.quote(str(folder))}")
 
@@ -304,9 +319,11 @@ def data_command(name: str, out: Path | None, quiet: bool) -> None:
 @click.option("--quiet", is_flag=True, help="Print warnings and the scores only.")
 def demo_command(out: Path, steps: int, seed: int, border_weight: float, quiet: bool) -> None:
     """Draw touching cells, train on them, and score pictures that training has not seen."""
-    with progress_shown(quiet=quiet):
-        job = import_quietly("keras_unet.demo")
-        evaluation = job.run_demo(out, steps=steps, seed=seed, border_weight=border_weight)
+    with show_progress(quiet=quiet):
+        with quiet_tensorflow():
+            from keras_unet.demo import run_demo, what_next
+
+        evaluation = run_demo(out, steps=steps, seed=seed, border_weight=border_weight)
     print_scores(evaluation)
     if not quiet:
-        click.echo(job.what_next(out))
+        click.echo(what_next(out))

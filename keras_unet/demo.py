@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_unet.console import track
 from keras_unet.data.distances import separate_touching
 from keras_unet.data.images import read_planes, write_tiff
 from keras_unet.data.synthetic import draw_cells
@@ -23,7 +24,6 @@ from keras_unet.report.pictures import (
     montage,
     write_png,
 )
-from keras_unet.tracking import tracked
 from keras_unet.training.options import SettledOptions
 from keras_unet.training.train import train_folder
 
@@ -101,7 +101,7 @@ the same names into DATA/labels, and type
 
 def _draw(folder: Path, seeds: range) -> None:
     images, labels = make_folder(folder / "images"), make_folder(folder / "labels")
-    for seed in tracked(seeds, "drawing cells"):
+    for seed in track(seeds, "drawing cells"):
         image, instances = draw_cells(seed)
         name, truth = f"cells{seed:04d}.tif", instances.astype(np.uint16)
         write_tiff(images / name, image, axes="YX", is_data=True)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from keras_unet.choices import FROM_DATA, given_of, options_of_data
-from keras_unet.terminal import import_quietly
-from keras_unet.tracking import progress_shown
+from keras_unet.console import quiet_tensorflow, show_progress
 
 if TYPE_CHECKING:
     from keras_unet.runs import Run
@@ -54,7 +52,7 @@ def train_command(
     """Train on DATA: a folder with images/ and labels/, or a Cell Tracking Challenge data set."""
     given = given_of(choices)
     _check_contradictions(resume, like, given)
-    with progress_shown(quiet=quiet):
+    with show_progress(quiet=quiet):
         runs = _train(data, run_folder, resume, like, distribute, given)
     if not runs:
         return
@@ -90,27 +88,30 @@ def _train(
 
     followed = folder if resume else like
     if "folds" not in given and not (followed and is_ensemble(followed)):
-        job = import_quietly("keras_unet.training.train")
-        cluster = import_module("keras_unet.training.distribute").join(distribute)
-        options = None if followed else job.TrainingOptions(**given)
-        how = {"resume": resume, "like": like, "cluster": cluster}
-        run = job.train_folder(data, folder, options, **how)
+        with quiet_tensorflow():
+            from keras_unet.training.distribute import join
+            from keras_unet.training.options import TrainingOptions
+            from keras_unet.training.train import train_folder
+
+        cluster = join(distribute)
+        options = None if followed else TrainingOptions(**given)
+        run = train_folder(data, folder, options, resume=resume, like=like, cluster=cluster)
         return [run] if cluster.is_chief else []
     if distribute is not None:
         raise ValueError(
             "--distribute trains one network on several devices. Received it for an ensemble; "
             "leave it out"
         )
-    job = import_quietly("keras_unet.training.folds")
-    runs: list[Run]
+    with quiet_tensorflow():
+        from keras_unet.training import folds
+        from keras_unet.training.options import TrainingOptions
+
     if resume:
-        runs = job.resume_folds(data, folder)
-    elif like is not None:
-        runs = job.repeat_folds(data, folder, like)
-    else:
-        folds = given.pop("folds")
-        runs = job.train_folds(data, folder, job.TrainingOptions(**given), folds)
-    return runs
+        return folds.resume_folds(data, folder)
+    if like is not None:
+        return folds.repeat_folds(data, folder, like)
+    number = given.pop("folds")
+    return folds.train_folds(data, folder, TrainingOptions(**given), number)
 
 
 def _print_outcome(run: Run) -> None:

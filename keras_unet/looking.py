@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keras_unet.choices import given_of, options_of_data
+from keras_unet.console import quiet_tensorflow, show_progress, status
 from keras_unet.files import make_folder, printable, write_json
-from keras_unet.terminal import import_quietly
-from keras_unet.tracking import progress_shown, working
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ def doctor_command(context: click.Context, json: Path | None, issue: bool, overw
     from keras_unet.files import check_replaceable
 
     check_replaceable(json, "json", overwrite=overwrite)
-    with progress_shown(quiet=not sys.stdout.isatty()), working("looking at TensorFlow"):
+    with show_progress(quiet=not sys.stdout.isatty()), status("looking at TensorFlow"):
         found = diagnose(environment=context.obj)
     if json is not None:
         make_folder(json.parent)
@@ -86,10 +85,12 @@ def inspect_command(data: Path, out: Path, quiet: bool, **choices: Any) -> None:
 
     The options are those of train. Warnings name what is odd; what train would refuse is refused.
     """
-    with progress_shown(quiet=quiet):
-        job = import_quietly("keras_unet.training.inspect")
-        options = job.TrainingOptions(**given_of(choices))
-        job.inspect_folder(data, out, options)
+    with show_progress(quiet=quiet):
+        with quiet_tensorflow():
+            from keras_unet.training.inspect import inspect_folder
+            from keras_unet.training.options import TrainingOptions
+
+        inspect_folder(data, out, TrainingOptions(**given_of(choices)))
         folder = shlex.quote(str(data))
         _log.info(f"next: keras-unet train {folder} --run RUN, with the same options")
 
@@ -110,7 +111,9 @@ def report_command(
     It shows the images held out with truth and prediction, the cells found worst and best, scores,
     curves, data and network. Training writes it too.
     """
-    with progress_shown(quiet=quiet):
-        job = import_quietly("keras_unet.training.report")
-        chosen = {"data": data, "overwrite": overwrite}
-        _log.info(f"written: {printable(job.report_run(run_folder, out, **chosen))}")
+    with show_progress(quiet=quiet):
+        with quiet_tensorflow():
+            from keras_unet.training.report import report_run
+
+        written = report_run(run_folder, out, data=data, overwrite=overwrite)
+        _log.info(f"written: {printable(written)}")

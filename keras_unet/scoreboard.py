@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keras_unet.data.wording import shortened, some
+from keras_unet.console import shortened, some
 
 if TYPE_CHECKING:
     from rich.table import Table

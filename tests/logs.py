@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from keras_unet.displays import Lines
-from keras_unet.tracking import shown_by
+from keras_unet.console import Display, Task, message_of, use_display
 
-OnParts = Callable[[Path, int, int], object]
+OnParts = Callable[[str, float, float | None], object]
 
 
 @contextmanager
@@ -20,8 +18,7 @@ def logged() -> Iterator[list[str]]:
 
     class Collecting(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            warning = "Warning: " if record.levelno >= logging.WARNING else ""
-            messages.append(warning + record.getMessage())
+            messages.append(message_of(record))
 
     logger, handler = logging.getLogger("keras_unet"), Collecting()
     level = logger.level
@@ -36,12 +33,15 @@ def logged() -> Iterator[list[str]]:
 
 @contextmanager
 def watched(on_parts: OnParts) -> Iterator[None]:
-    """Calls a function with a file, and how many of its tiles or bytes are done and there."""
+    """Calls a function with a file's name, and how many of its tiles or bytes are done and all."""
+    latest: dict[Task, float] = {}
 
-    class Watching(Lines):
-        def on_file(self, path: Path, done: int, total: int, words: str) -> None:
-            super().on_file(path, done, total, words)
-            on_parts(path, done, total)
+    class Watching(Display):
+        def update(self, task: Task) -> None:
+            of_file = task.counts.startswith("tile") or task.counts.endswith("bytes")
+            if of_file and latest.get(task, task.before) != task.completed:
+                latest[task] = task.completed
+                on_parts(task.description, task.completed, task.total)
 
-    with shown_by(Watching(quiet=True)):
+    with use_display(Watching()):
         yield

@@ -129,11 +129,13 @@ def on_each(cluster, function):
 def worker(arguments):
     """Runs keras-unet as one of several workers: the weights it ends with, of whichever worker."""
     from keras_unet.cli import main
-    from keras_unet.terminal import import_quietly
+    from keras_unet.console import quiet_tensorflow
+
+    with quiet_tensorflow():
+        from keras_unet.training import assisting, train
 
     models = []
-    for name in ("assisting", "train"):
-        module = import_quietly(f"keras_unet.training.{name}")
+    for module in (assisting, train):
         module.new_network = remembered(module.new_network, models)
     try:
         main(arguments)

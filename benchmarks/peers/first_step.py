@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from keras_unet.cli import main
-from keras_unet.displays import Lines
+from keras_unet.console import Task
 
 
 def leave(*_: Any) -> None:
@@ -15,5 +15,5 @@ def leave(*_: Any) -> None:
 
 
 if __name__ == "__main__":
-    Lines.on_step = leave  # type: ignore[method-assign]
+    Task.update = leave  # type: ignore[method-assign]
     main()

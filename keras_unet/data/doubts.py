@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from keras_unet.console import counted, some
 from keras_unet.data.samples import Sample, Samples
-from keras_unet.data.wording import counted, some
 
 _PIECES = 3
 _PIECE_PIXELS = 5

@@ -13,11 +13,10 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile
 from zlib import error as ZlibError  # noqa: N812 - it is an exception
 
+from keras_unet.console import Task, counted, track
 from keras_unet.data.datasets import DATASETS, Dataset
-from keras_unet.data.wording import counted
 from keras_unet.files import atomic, atomic_folder, check_new, make_folder, write_json
 from keras_unet.packages import require
-from keras_unet.tracking import display, tracked
 
 _log = logging.getLogger(__name__)
 
@@ -125,7 +124,10 @@ class _Archive:
         make_folder(self.folder)
         pooch.get_logger().setLevel("WARNING")  # it is said here
         try:
-            with _downloader(_Meter(self.path)) as load:
+            with (
+                Task(self.path.name, counts="{:,} of {:,} bytes") as task,
+                _downloader(_Meter(task)) as load,
+            ):
                 pooch.retrieve(
                     self.dataset.url, known, self.path.name, self.folder, downloader=load
                 )
@@ -203,20 +205,20 @@ def _downloader(meter: _Meter) -> Iterator[Any]:
 class _Meter:
     """Progress bar for pooch."""
 
-    def __init__(self, path: Path) -> None:
-        """Takes the archive, and whom to tell."""
-        self.path = path
-        self.total = self.done = 0  # total is set by pooch
+    def __init__(self, task: Task) -> None:
+        """Takes the task to move."""
+        self.task = task
+        self.total = 0  # set by pooch
 
     def update(self, count: int) -> None:
         """Takes how many bytes more have come, about."""
-        self.done = min(self.done + count, self.total)
         if self.total:  # as not every server says
-            display().on_bytes(self.path, self.done, self.total)
+            self.task.total = self.total
+            self.task.update(min(self.task.completed + count, self.total))
 
     def reset(self) -> None:
         """Is called before the last update, which tells the total."""
-        self.done = 0
+        self.task.completed = 0
 
     def close(self) -> None:
         """Is called at the end."""
@@ -228,7 +230,7 @@ def _unpack(file: ZipFile, dataset: Dataset, folder: Path) -> int:
     size = sum(file.getinfo(member).file_size for member in places.values())
     if size > MOST_BYTES:
         raise ValueError(f"its files are larger than {MOST_BYTES} bytes: {size}")
-    for place, member in tracked(places.items(), "unpacking files"):
+    for place, member in track(places.items(), "unpacking files"):
         path = folder / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(file.read(member))  # links in an archive come as the text they hold

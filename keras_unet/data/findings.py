@@ -12,11 +12,10 @@ from collections.abc import Collection, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet.console import counted, some, track
 from keras_unet.data.doubts import doubts_of
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import Sample, Samples
-from keras_unet.data.wording import counted, some
-from keras_unet.tracking import tracked
 
 _SATURATED = 0.01  # share of an image's pixels that have its highest value
 _GREYS = 16  # values that an image has at least for its highest to be a limit
@@ -56,7 +55,7 @@ def find_amiss(samples: Samples, seen: Fingerprint, held_out: Collection[str] = 
         _with_specks(every),
         _cells_of_several_sizes(samples, seen),
     )
-    return [line for found in tracked(findings, "looking for what is odd") for line in found]
+    return [line for found in track(findings, "looking for what is odd") for line in found]
 
 
 def _unpaired(samples: Samples) -> Iterator[str]:

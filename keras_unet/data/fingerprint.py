@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from keras_unet.console import counted, track
 from keras_unet.data.distances import separate_touching
 from keras_unet.data.samples import Sample
 from keras_unet.data.schemes import MOST_CLASSES
-from keras_unet.data.wording import counted
-from keras_unet.tracking import tracked
 
 _DIAMETERS = 10, 50, 90  # percentiles
 _GREYS = 1, 50, 99
@@ -171,7 +170,7 @@ def _cells(
     samples: Sequence[Sample],
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Lists the cells: pixels of each, whether the border cuts it, whether it touches another."""
-    measured = [_cells_of(one.instances) for one in tracked(samples, "measuring cells")]
+    measured = [_cells_of(one.instances) for one in track(samples, "measuring cells")]
     areas, cut, touching = zip(*measured, strict=True)
     return np.concatenate(areas), np.concatenate(cut), np.concatenate(touching)
 

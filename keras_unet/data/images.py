@@ -23,15 +23,14 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from keras_unet.console import counted, quiet_stderr
 from keras_unet.data import pngs
 from keras_unet.data.calibration import Spacing, tiff_options
 from keras_unet.data.colours import place_of_alpha
 from keras_unet.data.ome import spacing_of_tiff
 from keras_unet.data.stacks import stack_of
 from keras_unet.data.tiffs import check_room, notes_of, tiff_image
-from keras_unet.data.wording import counted
 from keras_unet.files import SOFTWARE, atomic
-from keras_unet.quiet import compiled_code_silent
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
     {
@@ -342,7 +341,7 @@ def _decode_png(path: Path, start: bytes) -> ImageFile:
     pngs.check_size(start)
     stored = path.read_bytes()
     _refuse_animation(pngs.frames(stored))
-    with compiled_code_silent():
+    with quiet_stderr(shown_on_error=False):
         pixels = imagecodecs.png_decode(stored)
     if b"eXIf" in stored:
         return _turned(pixels, orientation_of(path))

@@ -16,9 +16,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from keras_unet.console import track
 from keras_unet.data.calibration import Spacing, tiff_options
 from keras_unet.files import SOFTWARE, atomic, atomic_folder
-from keras_unet.tracking import tracked
 
 TILE = 512
 """Height and width of the tiles of a TIFF."""
@@ -70,7 +70,7 @@ def write_tiled_tiff(path: Path, parts: Parts) -> None:
         tifffile.TiffWriter(temporary, bigtiff=True, ome=is_ome) as file,
     ):
         file.write(
-            (_filled(parts.read(*one)) for one in tracked(windows, f"writing {path.name}")),
+            (_filled(parts.read(*one)) for one in track(windows, f"writing {path.name}")),
             shape=parts.shape,
             dtype=parts.dtype,
             tile=(TILE, TILE),
@@ -105,7 +105,7 @@ def write_ome_zarr(path: Path, parts: Parts) -> None:
                 dimension_names=list(source.axes.lower()),
             )
             windows = list(source.windows(CHUNK))
-            for place, window in tracked(windows, f"writing {path.name}"):
+            for place, window in track(windows, f"writing {path.name}"):
                 rows, columns = window
                 array[(*place, rows, columns)] = source.read(place, window)
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet.console import counted, some, track
 from keras_unet.data.claims import files_of_set, repeated_in
 from keras_unet.data.conventions import check_same_conventions, differing_conventions
 from keras_unet.data.images import as_channels, is_grey, pixels_of, read_image
@@ -29,9 +30,7 @@ from keras_unet.data.labels import (
 from keras_unet.data.pairs import Pair, Pairs, Unused, find_pairs, plane_name
 from keras_unet.data.schemes import Kind, LabelScheme
 from keras_unet.data.stacks import axes_in_words, in_order_of
-from keras_unet.data.wording import counted, some
 from keras_unet.files import PathLike
-from keras_unet.tracking import tracked
 
 _SIZES_LISTED = 3
 _ORPHANS_LISTED = 20
@@ -158,7 +157,7 @@ def read_samples(
     folder = Path(folder)
     found = _each_once(find_pairs(folder))
     raw = [
-        plane for pair in tracked(found.pairs, "reading images") for plane in _read_pair(pair, axes)
+        plane for pair in track(found.pairs, "reading images") for plane in _read_pair(pair, axes)
     ]
     files = list({plane.pair.labels: plane.file for plane in raw}.items())
     if labels != "instances":
@@ -230,7 +229,7 @@ def _samples(
     scheme = detect_scheme(
         [(str(plane.pair.labels), plane.labels) for plane in raw], kind=labels, ignore=ignore
     )
-    samples = tuple(_sample(plane, scheme, channels) for plane in tracked(raw, "checking labels"))
+    samples = tuple(_sample(plane, scheme, channels) for plane in track(raw, "checking labels"))
     if not allow_empty:
         for plane, sample in zip(raw, samples, strict=True):
             _refuse_empty(plane, sample)

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.data.wording import counted
+from keras_unet.console import counted
 
 Mode = Literal["image", "dataset"]
 

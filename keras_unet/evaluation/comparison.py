@@ -12,11 +12,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet.console import counted, track
 from keras_unet.data.images import read_image
 from keras_unet.data.labels import LabelFile, read_labels
 from keras_unet.data.schemes import Kind, LabelScheme
 from keras_unet.data.stacks import Stack, in_order_of
-from keras_unet.data.wording import counted
 from keras_unet.evaluation.pairing import Scored
 from keras_unet.metrics.isbi2012 import isbi2012
 from keras_unet.metrics.objects import (
@@ -28,7 +28,6 @@ from keras_unet.metrics.objects import (
     seg_of_overlaps,
 )
 from keras_unet.metrics.pixels import dice, iou, pixel_error
-from keras_unet.tracking import tracked
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +80,7 @@ def compare(
     """
     results = [
         _result(one, truth)
-        for one, truth in zip(tracked(pairs, "reading predictions"), truths, strict=True)
+        for one, truth in zip(track(pairs, "reading predictions"), truths, strict=True)
     ]
     reading = _reading(results, scheme)
     return [

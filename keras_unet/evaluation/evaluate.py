@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from keras_unet.console import counted, some, status, track
 from keras_unet.data.conventions import check_same_conventions
 from keras_unet.data.labels import detect_scheme, read_labels
 from keras_unet.data.schemes import Kind
-from keras_unet.data.wording import counted, some
 from keras_unet.evaluation.comparison import (
     DEFAULT_METRICS,
     OF_PROBABILITIES,
@@ -32,7 +32,6 @@ from keras_unet.files import (
     write_json,
 )
 from keras_unet.report.page import Page, write_page
-from keras_unet.tracking import tracked, working
 
 _SHOWN: tuple[Metric, ...] = ("pixels", "ctc")  # of an image, in a report
 _OF_CELLS = {"ctc", "matching"}
@@ -144,7 +143,7 @@ def _evaluate(
     kind: Kind | Literal["auto"],
     ignore: int | None,
 ) -> tuple[Evaluation, list[Comparison]]:
-    truths = [read_labels(one.reference.labels) for one in tracked(pairs, "reading labels")]
+    truths = [read_labels(one.reference.labels) for one in track(pairs, "reading labels")]
     files = [(one.reference.labels, truth) for one, truth in zip(pairs, truths, strict=True)]
     if kind != "instances":
         check_same_conventions(files)
@@ -155,8 +154,8 @@ def _evaluate(
     images = compare(pairs, truths, scheme, with_probabilities=soft)
     of_one = [metric for metric in metrics if metric != "isbi2012"]
     scored = {one.reference for one in pairs}
-    rows = {one.name: score([one], of_one) for one in tracked(images, "scoring images")}
-    with working("scoring all together"):
+    rows = {one.name: score([one], of_one) for one in track(images, "scoring images")}
+    with status("scoring all together"):
         overall = score(images, metrics)
     evaluation = Evaluation(
         metrics,

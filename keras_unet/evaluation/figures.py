@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from keras_unet.console import shortened, track
 from keras_unet.data.pairs import plane_name
-from keras_unet.data.wording import shortened
 from keras_unet.evaluation.comparison import Comparison, Metric, Scores, score
 from keras_unet.metrics.objects import Overlaps
 from keras_unet.report.page import ShownCell, ShownImage, Table, drawing, photograph
@@ -23,7 +23,6 @@ from keras_unet.report.pictures import (
     label_picture,
     outline_picture,
 )
-from keras_unet.tracking import tracked
 
 MOST_IMAGES, MOST_CELLS = 12, 6
 _LONGEST = 1024  # pixels of a picture's longer side; of larger ones pixels are left out
@@ -78,7 +77,7 @@ def slider(
             _caption(scores[one.comparison.name]),
             _layers(one, weights_of(one.comparison.name) if weights_of else None),
         )
-        for one in tracked(chosen, "drawing images")
+        for one in track(chosen, "drawing images")
     ]
 
 
@@ -112,7 +111,7 @@ def planes_of(comparisons: Sequence[Comparison]) -> list[Shown]:
 def scored(images: Sequence[Shown], metrics: Sequence[Metric]) -> tuple[dict[str, Scores], Scores]:
     """Scores images, each alone and all together."""
     comparisons = [one.comparison for one in images]
-    rows = {one.name: score([one], metrics) for one in tracked(comparisons, "scoring images")}
+    rows = {one.name: score([one], metrics) for one in track(comparisons, "scoring images")}
     return rows, score(comparisons, metrics)
 
 

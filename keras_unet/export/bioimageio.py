@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
 from keras_unet.backend import tf
+from keras_unet.console import status
 from keras_unet.export.artefact import Artefact
 from keras_unet.export.graph import USEFUL_PIXELS, GraphTiling, least_size
 from keras_unet.export.parity import answer_of_bioimageio, check_parity, example_image
@@ -23,7 +24,6 @@ from keras_unet.prediction.networks import Member, predict_together
 from keras_unet.report.pictures import grey_picture, label_picture, write_png
 from keras_unet.runs import Run
 from keras_unet.tiling import mirrored_window
-from keras_unet.tracking import working
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def export_bioimageio(
         cover = path.with_name("cover.png")
         write_png(cover, _cover(example.image, example.probabilities))
         credited = Credits(authors or (UNKNOWN,), licence)
-        with working("converting the graph"):
+        with status("converting the graph"):
             write_package(path, artefact, network_of(members), example, cover, credited)
         numbers = tiling.tile_size, tiling.useful, ALLOWED[run.standardisation.mode]
         _log.info(check_parity(run, members, *numbers, partial(answer_of_bioimageio, path)))

@@ -6,6 +6,7 @@ import logging
 from functools import partial
 from pathlib import Path
 
+from keras_unet.console import status
 from keras_unet.export.artefact import Artefact
 from keras_unet.export.graph import GraphTiling
 from keras_unet.export.parity import TOLERANCES, answer_of_onnx, check_parity
@@ -13,7 +14,6 @@ from keras_unet.export.source import Source, network_of
 from keras_unet.files import PathLike, check_new_file, drafted
 from keras_unet.packages import require
 from keras_unet.runs import Run
-from keras_unet.tracking import working
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def export_onnx(
     members = source.members("float32")
     with drafted(out) as path:
         artefact = Artefact(run, tiling, "float32", frozen=True, folds=source.folds)
-        with working("converting the graph"):
+        with status("converting the graph"):
             write_onnx(path, artefact, network_of(members))
         numbers = tiling.tile_size, tiling.useful, _allowed(run)
         _log.info(check_parity(run, members, *numbers, partial(answer_of_onnx, path)))

@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.backend import tf
+from keras_unet.console import status
 from keras_unet.data.images import as_channels, read_image
 from keras_unet.data.pairs import find_pairs
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.precision import Precision
 from keras_unet.prediction.networks import Member, predict_together
 from keras_unet.runs import Run
-from keras_unet.tracking import working
 
 TOLERANCES: dict[Precision, float] = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 1e-2}
 """Largest difference of a probability; half precisions round where operations are joined."""
@@ -163,7 +163,7 @@ def answer_of_bioimageio(path: Path, image: NDArray[np.float32]) -> NDArray[Any]
 
 def _asked(exported: Path, command: list[str], image: NDArray[np.float32]) -> NDArray[Any]:
     """Runs a module that reads image.npy and writes probabilities.npy."""
-    with tempfile.TemporaryDirectory() as name, working("asking a fresh process for its answer"):
+    with tempfile.TemporaryDirectory() as name, status("asking a fresh process for its answer"):
         np.save(Path(name) / "image.npy", image)
         result = subprocess.run(  # noqa: S603 - modules named here, on files of our own
             [sys.executable, "-m", *command],

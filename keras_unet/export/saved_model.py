@@ -37,6 +37,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_unet.backend import tf
 from keras_unet.client import Tensor, Value, field, model_spec, predict_request
+from keras_unet.console import status
 from keras_unet.export.artefact import EXTRA, Artefact
 from keras_unet.export.graph import GraphTiling, standardiser
 from keras_unet.export.parity import TOLERANCES, answer_of_saved_model, check_parity
@@ -45,7 +46,6 @@ from keras_unet.export.source import Source, network_of
 from keras_unet.files import PathLike, check_name, check_writable
 from keras_unet.precision import choose_precision
 from keras_unet.runs import Run
-from keras_unet.tracking import working
 
 
 def check_version(out: Path, version: int) -> Path:
@@ -304,7 +304,7 @@ def export_saved_model(
     with new_version(out, version) as folder:
         members = source.members(chosen)
         artefact = Artefact(run, tiling, chosen, frozen, source.folds)
-        with working("writing the graph"):
+        with status("writing the graph"):
             write_graph(folder, run, network_of(members), tiling, artefact.about, frozen=frozen)
         artefact.write(folder)
         write_warmup(folder / EXTRA / WARMUP, tiling)

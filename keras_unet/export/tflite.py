@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.backend import keras, tf
+from keras_unet.console import quiet_stderr, status
 from keras_unet.data.samples import read_samples
 from keras_unet.export.artefact import Artefact
 from keras_unet.export.graph import GraphTiling
@@ -35,10 +36,8 @@ from keras_unet.export.parity import LARGEST, MEAN, Measure, answer_of_tflite, c
 from keras_unet.export.source import Source, network_of
 from keras_unet.files import PathLike, check_new_file, drafted
 from keras_unet.prediction.tflite import FORMAT, LOGITS, METADATA, TILE, schema
-from keras_unet.quiet import compiled_code_quiet
 from keras_unet.runs import Run
 from keras_unet.tiling import Tiling, mirrored_window
-from keras_unet.tracking import working
 
 Mode = Literal["none", "float16", "dynamic", "int8"]
 
@@ -137,7 +136,7 @@ _OPTIONS: Mapping[Mode, Callable[[Any, Sequence[Any]], None]] = {
 
 def _converted(converter: Any) -> bytes:
     """Converts without the converter's talk of where it keeps what, and of its inner types."""
-    with compiled_code_quiet(), redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    with quiet_stderr(), redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected")
         converted: bytes = converter.convert()
         return converted
@@ -272,7 +271,7 @@ def export_tflite(
     measure, tolerance = ALLOWED[quantize]
     with drafted(out) as path:
         artefact = Artefact(run, tiling, "float32", frozen=True, folds=source.folds)
-        with working("converting the graph"):
+        with status("converting the graph"):
             write_tflite(path, artefact, network_of(members), quantisation, tiles)
         numbers = tiling.tile_size, tiling.useful, tolerance, partial(answer_of_tflite, path)
         _log.info(check_parity(run, members, *numbers, measure=measure))

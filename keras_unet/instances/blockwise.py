@@ -25,6 +25,7 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from keras_unet.console import track
 from keras_unet.instances.label import (
     OUTSIDE,
     InstanceRule,
@@ -34,7 +35,6 @@ from keras_unet.instances.label import (
     owners,
     reach_of_gaps,
 )
-from keras_unet.tracking import tracked
 
 Window = tuple[slice, slice]
 
@@ -89,7 +89,7 @@ class Stitcher:
         cells_of = self._drafts(probability, drafts)
         numbers = cells_of.numbers()
         bands = list(_bands((height, width), max(self.band, reach * width)))
-        for rows in tracked(bands, "numbering cells"):
+        for rows in track(bands, "numbering cells"):
             around = slice(max(rows.start - reach, 0), min(rows.stop + reach, height))
             cells = cells_of.named((around, slice(0, width)), numbers)
             closed = close_gaps(cells, self.rule.gap) if self.rule.gap else cells
@@ -109,9 +109,9 @@ class Stitcher:
     def _drafts(self, probability: Any, image: Any) -> _Drafts:
         """Cuts the foreground into cells, which get their numbers later."""
         drafts = _Drafts(image, self.rule)
-        for rows in tracked(list(_bands(probability.shape, self.band)), "cutting cells"):
+        for rows in track(list(_bands(probability.shape, self.band)), "cutting cells"):
             drafts.add_band(rows, np.asarray(probability[rows, :]))
-        for members, window in tracked(drafts.joined_pieces(), "parting cells"):
+        for members, window in track(drafts.joined_pieces(), "parting cells"):
             if self.rule.seeds == "components":
                 drafts.add_whole(members)
             else:

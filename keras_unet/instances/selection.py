@@ -20,11 +20,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet.console import counted, track
 from keras_unet.data.schemes import Kind
-from keras_unet.data.wording import counted
 from keras_unet.instances.label import InstanceRule, Seeds, label_instances, landscape_of
 from keras_unet.metrics.objects import Overlaps, matching_of_overlaps, seg_of_overlaps
-from keras_unet.tracking import tracked
 
 MOST_PIXELS = 2**22
 """Pixels to choose by; of more, images spread evenly over all are taken."""
@@ -126,7 +125,7 @@ def choose_rule(
         return max(scored, key=lambda one: one[1] - price * _steps(start, one[0]))[0]
 
     parted = best(_grid(start, probabilities, references))
-    finishes = tracked(list(_finishes(parted)), "choosing which gaps are closed")
+    finishes = track(list(_finishes(parted)), "choosing which gaps are closed")
     finished = best((rule, score(rule)) for rule in finishes)
     return Choice(finished, cells, score(finished), score(start))
 
@@ -154,7 +153,7 @@ def _grid(
     """Yields rules and their scores, before gaps are closed and holes filled."""
     sizes = sorted({round(share * start.minimum_size) for share in _SIZES})
     ways = list(product(_THRESHOLDS, _NECKS))
-    for threshold, seeds in tracked(ways, "choosing how cells are made"):
+    for threshold, seeds in track(ways, "choosing how cells are made"):
         finest = max(_NECKS[seeds])
         landscapes = [landscape_of(one, threshold, seeds).coarser(finest) for one in probabilities]
         shared = [

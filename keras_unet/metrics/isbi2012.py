@@ -21,6 +21,7 @@ from scipy import ndimage as ndi
 from scipy import sparse
 from skimage.segmentation import watershed
 
+from keras_unet.console import track
 from keras_unet.metrics.pixels import (
     THRESHOLDS,
     Best,
@@ -31,7 +32,6 @@ from keras_unet.metrics.pixels import (
     pixel_error,
 )
 from keras_unet.metrics.warping import splits_and_merges, warp_labels
-from keras_unet.tracking import tracked
 
 
 @dataclass(frozen=True, eq=False)
@@ -331,7 +331,7 @@ def _compare(cells: NDArray[np.bool_], scores: NDArray[np.float32]) -> _Table:
     tasks = [(*one, threshold) for one in slices for threshold in THRESHOLDS]
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # border thinning lets others work
         done = threads.map(_Comparison.of, *zip(*tasks, strict=True))
-        entries = list(tracked(done, "comparing slices at thresholds", len(tasks)))
+        entries = list(track(done, "comparing slices at thresholds", len(tasks)))
     step = len(THRESHOLDS)
     return [entries[start : start + step] for start in range(0, len(entries), step)]
 

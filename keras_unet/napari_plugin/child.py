@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import logging
 import os
 import signal
 import sys
@@ -18,17 +19,19 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from keras_unet.displays import LATE, Lines
-from keras_unet.terminal import import_quietly, one_line_errors
-from keras_unet.tracking import shown_by
-from keras_unet.work import Work
-
-if TYPE_CHECKING:
-    from keras_unet.training.schedule import Progress
+from keras_unet.console import (
+    LATE,
+    Display,
+    Task,
+    message_of,
+    one_line_errors,
+    quiet_tensorflow,
+    use_display,
+)
 
 Tell = Callable[..., None]
 """Called with what is new, by name."""
@@ -44,7 +47,7 @@ def main() -> None:
     request = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_interrupt_at_end_of_input, daemon=True).start()
     try:
-        with one_line_errors(), shown_by(News(tell)):
+        with one_line_errors(), use_display(News(tell)):
             result = JOBS[request.pop("job")](**request)
     except click.ClickException as error:
         tell(error=error.format_message())
@@ -52,31 +55,33 @@ def main() -> None:
         tell(result=result)
 
 
-class News(Lines):
-    """Progress as news for a window."""
+class News(Display):
+    """Progress and messages as news for a window."""
+
+    lowest = logging.INFO
 
     def __init__(self, tell: Tell) -> None:
         """Takes who is told."""
         super().__init__()
         self.tell = tell
         self.moved = -_PAUSE
-        self.trained: float | None = None
+        self.tasks: list[Task] = []
 
-    def on_step(self, progress: Progress) -> None:
-        """Tells of a step of the training, with a line if it has ended in a validation."""
-        super().on_step(progress)
-        self.trained = self.share(progress)
-        self.move(self.trained, self.standing(progress))
+    def update(self, task: Task) -> None:
+        """Moves the bar, which stays where the outermost task is while others are done for it."""
+        if task.ended is not None:
+            self.tasks.remove(task)
+            return
+        if task not in self.tasks:
+            self.tasks.append(task)
+        if task.total is None or task.seconds >= LATE:
+            shares = (outer.share for outer in self.tasks)
+            share = next((share for share in shares if share is not None), None)
+            self.move(share, task.describe(), now=task.total is None)
 
-    def on_work(self, work: Work) -> None:
-        """Tells of other work that takes long; the bar of a training stays where it is."""
-        if not work.over and (work.total is None or work.seconds >= LATE):
-            share = work.share if self.trained is None else self.trained
-            self.move(share, work.describe(), now=work.total is None)
-
-    def say(self, line: str) -> None:
-        """Passes a line on."""
-        self.tell(line=line)
+    def emit(self, record: logging.LogRecord) -> None:
+        """Passes a message on."""
+        self.tell(line=message_of(record))
 
     def move(self, done: float | None, text: str, *, now: bool = False) -> None:
         """Moves the bar, not more often than an eye can follow; None: nobody knows how far."""
@@ -88,9 +93,12 @@ class News(Lines):
 
 def train(*, data: str, run: str, options: Mapping[str, Any], resume: bool) -> dict[str, Any]:
     """Trains on a folder; the result is the run's outcome."""
-    job = import_quietly("keras_unet.training.train")
-    asked = None if resume else job.TrainingOptions(**options)
-    finished = job.train_folder(Path(data), Path(run), asked, resume=resume)
+    with quiet_tensorflow():
+        from keras_unet.training.options import TrainingOptions
+        from keras_unet.training.train import train_folder
+
+    asked = None if resume else TrainingOptions(**options)
+    finished = train_folder(Path(data), Path(run), asked, resume=resume)
     return dict(finished.record["outcome"])
 
 
@@ -104,16 +112,20 @@ def predict(
     rule: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Predicts a file; the result names the files written and says what is in them."""
-    job = import_quietly("keras_unet.prediction.folder")
-    scheme = job.load_runs(Path(model))[0].scheme
-    written = job.predict_files(
+    with quiet_tensorflow():
+        from keras_unet.prediction.folder import predict_files
+        from keras_unet.prediction.networks import load_runs
+        from keras_unet.prediction.outputs import Storage
+
+    scheme = load_runs(Path(model))[0].scheme
+    written = predict_files(
         Path(model),
         [Path(image)],
         Path(out),
         save=[scheme.kind, *(["probabilities"] if probabilities else [])],
         symmetries=symmetries,
         rule=rule,
-        storage=job.Storage(stream=True),
+        storage=Storage(stream=True),
     )
     return {"scheme": scheme.to_dict(), "files": [str(path) for path in written]}
 

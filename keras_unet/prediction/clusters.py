@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from keras_unet.console import status
 from keras_unet.packages import require
-from keras_unet.tracking import working
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Cluster:
         """
         require("dask", "distributed")
         with ExitStack() as stack:
-            with working("waiting for workers"):
+            with status("waiting for workers"):
                 address = self.address or stack.enter_context(_started(self.workers or 1))
                 client = stack.enter_context(_client(address))
             _log.info(f"Dask dashboard: {client.dashboard_link}")

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet import console
 from keras_unet.data.images import stem_of
 from keras_unet.data.large import open_large
 from keras_unet.data.standardisation import Moments
@@ -38,7 +39,6 @@ from keras_unet.prediction.streaming import Streaming, measure
 from keras_unet.prediction.sweeps import Predict, Predicted, Sweep
 from keras_unet.prediction.worker import Networks, Task, checksum_of_file, predict_part
 from keras_unet.runs import Run
-from keras_unet.tracking import display, tracked
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def spread_files(  # noqa: PLR0913 - as predict_files
         _log.warning(line)
     precision = choose_precision(precision) if precision == "auto" else precision
     plan = _Plan.of(runs, run_folder.absolute(), precision, tile_size, symmetries, axes)
-    images = tracked(order.images, "checking images")
+    images = console.track(order.images, "checking images")
     measured = {path: plan.measure(path) for path in images}
     with cluster.connected() as client:
         spread = Spread(plan, client, order.out, measured)
@@ -279,14 +279,14 @@ class Spread:
             loop=self.client.loop,
             with_results=True,
         )
-        for future, result in made:
-            if isinstance(result, BaseException):  # given, not raised, of what was cancelled
-                raise result
-            future.release()  # or it would be made anew, were its worker lost later
-            name, checksum = result
-            ledger.enter(name, checksum)
-            done += tiles[name]
-            display().on_tiles(path, done, total)
+        with console.Task(path.name, total, completed=done, counts="tile {:,} of {:,}") as task:
+            for future, result in made:
+                if isinstance(result, BaseException):  # given, not raised, of what was cancelled
+                    raise result
+                future.release()  # or it would be made anew, were its worker lost later
+                name, checksum = result
+                ledger.enter(name, checksum)
+                task.advance(tiles[name])
 
 
 def _name(plane: int, member: int, version: int, numbers: range) -> str:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from keras_unet.console import track
 from keras_unet.data.images import ImageFile, read_image
 from keras_unet.data.large import is_large, is_zarr, open_large
 from keras_unet.data.stacks import Stack, channels_in_doubt
@@ -22,7 +23,6 @@ from keras_unet.prediction.predict import tile_size_of
 from keras_unet.prediction.streaming import Streaming, measure
 from keras_unet.prediction.sweeps import Here
 from keras_unet.tiling import Tiling
-from keras_unet.tracking import tracked
 
 _log = logging.getLogger(__name__)
 
@@ -92,11 +92,11 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     halving = Halving()
     members = [
         (one, halving.around(load_network(one, precision), one.architecture))
-        for one in tracked(runs, "loading networks")
+        for one in track(runs, "loading networks")
     ]
     moments = {
         path: _check_image(members[0], path, tile_size, path in streamed, axes)
-        for path in tracked(order.images, "checking images")
+        for path in track(order.images, "checking images")
     }
     predict = partial(_planes, members, tile_size=tile_size, symmetries=symmetries)
     streaming = Streaming(order, Here(members, tile_size, symmetries, axes))

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
+from keras_unet.console import is_out_of_memory
 from keras_unet.prediction.predict import tile_size_of
-from keras_unet.shortage import is_memory_shortage
 from keras_unet.tiling import Tiling, mirrored_window
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Halving:
             try:
                 return _by_parts(score, network, tile, (height, width))
             except Exception as error:
-                if not is_memory_shortage(error):
+                if not is_out_of_memory(error):
                     raise
             self._halve(network, height, width)  # out there, where no traceback holds arrays
 

@@ -15,6 +15,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet.console import counted, some, track
 from keras_unet.data.claims import repeated_in
 from keras_unet.data.images import (
     ImageFile,
@@ -28,12 +29,10 @@ from keras_unet.data.large import is_zarr
 from keras_unet.data.pairs import Unused, called_labels, unused_in
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.stacks import axes_of_stack
-from keras_unet.data.wording import counted, some
 from keras_unet.files import check_writable, made_folder, printable
 from keras_unet.instances.label import InstanceRule, cell_probability, label_instances
 from keras_unet.prediction.outputs import Form, Output, check_outputs, output_path, owner_of
 from keras_unet.runs import Run
-from keras_unet.tracking import tracked
 
 _log = logging.getLogger(__name__)
 
@@ -182,7 +181,7 @@ class Order:
         written: list[Path] = []
         found: set[int] = set()
         with made_folder(self.out):
-            for path in tracked(self.images, "predicting images"):
+            for path in track(self.images, "predicting images"):
                 made = make(path)
                 written += made.files
                 found |= made.classes

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from keras_unet.console import track
 from keras_unet.data.images import image_files
 from keras_unet.data.large import is_zarr
 from keras_unet.data.schemes import Kind
 from keras_unet.files import is_own, own_kind
-from keras_unet.tracking import tracked
 
 Output = Literal["instances", "classes", "probabilities"]
 Form = Literal["tiff", "ome-zarr"]
@@ -84,7 +84,7 @@ def check_outputs(out: Path, targets: Sequence[Path], images: Sequence[Path]) ->
             images or labels: it holds such files of others, is called so beside another part of a
             data set or beside the images, or is the folder of one of the images.
     """
-    for path in tracked(targets, "checking outputs"):
+    for path in track(targets, "checking outputs"):
         if path.exists() and own_kind(path) != ("ome-zarr" if path.suffix == ".zarr" else "tiff"):
             raise ValueError(
                 f"{path}: expected no file, or one that keras-unet has written. Received another; "

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from keras_unet.architecture import Architecture
+from keras_unet.console import track
 from keras_unet.data.standardisation import Mode, Standardisation
 from keras_unet.tiling import Tile, Tiling, mirrored_window
-from keras_unet.tracking import tracked
 
 SYMMETRIES = tuple(product((False, True), range(4)))
 """Symmetry of the square: whether the image is mirrored, and quarter turns after that."""
@@ -198,7 +198,7 @@ def _stitched(
     tiling = Tiling.covering(pixels.shape[:2], network, tile_size)
     probabilities = np.empty((*pixels.shape[:2], network.classes), np.float32)
     tiles = predict_tiles(model, pixels, tiling)
-    for window, scores in tracked(tiles, "predicting tiles", len(tiling)):
+    for window, scores in track(tiles, "predicting tiles", len(tiling)):
         probabilities[window] = scores
     return probabilities
 

@@ -21,6 +21,7 @@ from PIL import Image
 
 from keras_unet.architecture import Architecture
 from keras_unet.client import TIMEOUT, Client, Tensor
+from keras_unet.console import track
 from keras_unet.data.images import ImageFile, as_channels, orientation_of, pixels_of, read_image
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
@@ -29,7 +30,6 @@ from keras_unet.instances.label import InstanceRule
 from keras_unet.prediction.labelling import Made, Order, Plane, unread
 from keras_unet.prediction.predict import average_over_symmetries
 from keras_unet.runs import Run
-from keras_unet.tracking import tracked
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def predict_files_on_server(
         order = Order.of(run, files, out, save, rule, overwrite=overwrite)
         for line in unread(files):
             _log.warning(line)
-        for path in tracked(order.images, "checking images"):
+        for path in track(order.images, "checking images"):
             image = read_image(path, palette="colours", axes=axes)
             for note in image.notes:
                 _log.warning(f"{printable(path.name)}: {note}")

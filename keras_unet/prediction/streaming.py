@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet.console import track
 from keras_unet.data.calibration import Spacing
 from keras_unet.data.images import smallest_unsigned
 from keras_unet.data.large import LargePlane, open_large
@@ -31,7 +32,6 @@ from keras_unet.prediction.labelling import Made, Order, Plane
 from keras_unet.prediction.scratch import Scratch, scratches
 from keras_unet.prediction.sweeps import Predict, Source, Window, grey_values
 from keras_unet.runs import Run
-from keras_unet.tracking import tracked
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def measure(
     def rows_of(plane: LargePlane) -> Iterator[NDArray[np.float32]]:
         height, width, _ = plane.shape
         bands = list(_bands(height, width, multiple_of=ROWS))
-        for rows in tracked(bands, f"reading {path.name}"):
+        for rows in track(bands, f"reading {path.name}"):
             pixels = grey_values(plane, (rows, slice(0, width)), run.architecture.channels)
             see(pixels)
             yield pixels

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count, groupby, product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
+from keras_unet.console import Task
 from keras_unet.data.images import as_channels, pixels_of
 from keras_unet.data.large import LargePlane, open_large
 from keras_unet.data.standardisation import Moments, Standardisation
@@ -32,7 +33,6 @@ from keras_unet.prediction.predict import (
 )
 from keras_unet.runs import Run
 from keras_unet.tiling import Tile, Tiling, mirror
-from keras_unet.tracking import display
 
 Window = tuple[slice, slice]
 
@@ -234,7 +234,7 @@ class Here:
             size = image.shape[1:3]
             every = product(range(self.members), range(self.versions))
             total = len(moments) * sum(len(self._sweep(size, *one).tiling) for one in every)
-            done = count(1)
+            task = Task(path.name, total, counts="tile {:,} of {:,}")
 
             def predict(plane: int, member: int, version: int) -> Predicted:
                 run, model = self.networks[member]
@@ -243,9 +243,10 @@ class Here:
                 sweep = self._sweep(size, member, version)
                 for one in sweep.predict(model, pixels, sweep.tiles):
                     yield one
-                    display().on_tiles(path, next(done), total)
+                    task.advance()
 
-            yield predict
+            with task:
+                yield predict
 
     def _sweep(self, size: tuple[int, int], member: int, version: int) -> Sweep:
         run, model = self.networks[member]

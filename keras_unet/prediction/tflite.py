@@ -29,11 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
+from keras_unet.console import quiet_stderr
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.instances.label import InstanceRule
 from keras_unet.prediction.predict import predict_image
-from keras_unet.quiet import compiled_code_quiet
 from keras_unet.runs import Run
 
 METADATA = "keras_unet.json"
@@ -117,7 +117,7 @@ def _package() -> str:
 
 def _interpreter(path: Path, content: bytes, threads: int) -> Any:
     try:
-        with compiled_code_quiet(), warnings.catch_warnings():
+        with quiet_stderr(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
             runtime = import_module(f"{_package()}.interpreter")
             interpreter = runtime.Interpreter(model_content=content, num_threads=threads)

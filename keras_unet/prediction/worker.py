@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet.console import quiet_stderr
 from keras_unet.data.large import LargePlane, open_large
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.prediction.ledger import write_part
 from keras_unet.prediction.sweeps import Standardised, Sweep, Window
-from keras_unet.quiet import compiled_code_quiet
 from keras_unet.runs import Run
 
 _ONE_AT_A_TIME = Lock()
@@ -117,7 +117,7 @@ def checksum_of_file(path: Path) -> str:
 @lru_cache(maxsize=1)
 def _loaded(networks: Networks) -> tuple[tuple[Run, Any], ...]:
     """Loads networks, and keeps them until others are asked for."""
-    with compiled_code_quiet():
+    with quiet_stderr():
         from keras_unet.prediction.networks import load_network, load_runs, weights_of
 
     runs = load_runs(networks.folder)

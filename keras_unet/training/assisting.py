@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from keras_unet.console import track
 from keras_unet.data.samples import read_samples
 from keras_unet.files import make_folder
 from keras_unet.prediction.networks import new_network
 from keras_unet.runs import RECORD, Run
-from keras_unet.tracking import tracked
 from keras_unet.training.dataset import Parts, training_batches, training_image, weight_maps
 from keras_unet.training.distribute import Cluster
 from keras_unet.training.loop import train
@@ -62,11 +62,11 @@ def _train(run: Run, data: Path, run_folder: Path, cluster: Cluster) -> None:
     digests = {sample.name: sample_digest(sample) for sample in samples.samples}
     check_same_data(replace(run, folder=run_folder), digests, data)
     parts = Parts.of(samples, options)
-    parting = tracked(parts.training, "parting cells that touch")
+    parting = track(parts.training, "parting cells that touch")
     targets = [Target.of(sample, run.scheme) for sample in parting]
     folder = make_folder(run.folder / "weight_maps")
     weights = weight_maps(folder, targets, network.classes, options)
-    weighing = tracked(targets, "computing weight maps")
+    weighing = track(targets, "computing weight maps")
     images = [training_image(target, run.standardisation, weights) for target in weighing]
     part = (cluster.worker, cluster.workers)
     train(

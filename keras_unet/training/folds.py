@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.backend import keras
+from keras_unet.console import track
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import Sample, read_samples
 from keras_unet.ensembles import Ensemble, draw_folds, is_ensemble
@@ -22,7 +23,6 @@ from keras_unet.files import check_new, claimed, make_folder, remove_leftovers
 from keras_unet.instances.selection import Choice, choose_rule, first_rule, spread
 from keras_unet.prediction.networks import load_network
 from keras_unet.runs import RECORD, Run
-from keras_unet.tracking import tracked
 from keras_unet.training.autoconfig import settle
 from keras_unet.training.options import SEEDS, SettledOptions, TrainingOptions
 from keras_unet.training.report import report_run
@@ -210,7 +210,7 @@ def _chosen_rule(runs: Sequence[Run], samples: Sequence[Sample]) -> Choice | Non
     references: list[NDArray[np.int32]] = []
     for run in runs:
         unseen = [sample for sample in chosen if run_of[sample.name] is run]
-        parting = tracked(unseen, "parting cells that touch")
+        parting = track(unseen, "parting cells that touch")
         targets = [Target.of(sample, run.scheme) for sample in parting]
         watch = Watch(run, targets, tile=options_of(run).watch_tile)
         seen, true = watch.cells(load_network(run))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
+from keras_unet.console import track
 from keras_unet.data.findings import find_amiss
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import read_samples
@@ -27,7 +28,6 @@ from keras_unet.report.pictures import (
     montage,
     write_png,
 )
-from keras_unet.tracking import tracked
 from keras_unet.training.autoconfig import settle
 from keras_unet.training.dataset import Parts, training_batches, training_image, weight_maps
 from keras_unet.training.options import SettledOptions, TrainingOptions
@@ -101,7 +101,7 @@ def inspect_folder(
     network = settled.architecture(channels=samples.channels, classes=samples.scheme.classes)
     targets = [
         Target.of(sample, samples.scheme)
-        for sample in tracked(parts.training, "parting cells that touch")
+        for sample in track(parts.training, "parting cells that touch")
     ]
     with tempfile.TemporaryDirectory() as folder:
         weights = weight_maps(Path(folder), targets, network.classes, settled)
@@ -153,8 +153,7 @@ def _picture_of_tiles(
 ) -> Picture:
     mean = Standardisation.of([target.sample.image for target in targets], options.standardise)
     images = [
-        training_image(target, mean, weights)
-        for target in tracked(targets, "computing weight maps")
+        training_image(target, mean, weights) for target in track(targets, "computing weight maps")
     ]
     batches = training_batches(images, network, options).unbatch().take(_MOST)
     rows = [

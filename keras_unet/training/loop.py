@@ -30,16 +30,23 @@ from pathlib import Path
 from typing import Any, Self
 
 from keras_unet.backend import keras, tf
-from keras_unet.displays import Lines
+from keras_unet.console import Task
 from keras_unet.files import PathLike, make_folder
 from keras_unet.losses import WeightedCrossEntropy
-from keras_unet.tracking import display
 from keras_unet.training.checkpoint import PLAIN, Logged, RunFiles
 from keras_unet.training.distribute import ALONE, Cluster, copy_numbers, part_dropouts
 from keras_unet.training.gradients import Momentum, with_fast_gradients
-from keras_unet.training.schedule import Progress, TrainingPlan, Validation
+from keras_unet.training.schedule import (
+    Progress,
+    TrainingPlan,
+    Validation,
+    describe_progress,
+    describe_validation,
+)
 
 _log = logging.getLogger(__name__)
+
+_PERCENT = 100
 
 
 def train(
@@ -89,8 +96,6 @@ def train(
     """
     cluster = cluster or ALONE
     team = _Team.of(cluster, model, plan, Path(folder), logged)
-    shown = display() if cluster.is_chief else Lines(quiet=True)
-    shown.on_start(plan)
     progress = team.begin(resume=resume)
     if not resume:
         team.write(team.files.curves.begin)
@@ -120,8 +125,7 @@ def train(
                 told.on_train_batch_end(
                     progress.step - 1, {"loss": progress.loss, "learning_rate": rate}
                 )
-            if not plan.is_due(progress):
-                shown.on_step(progress)
+            team.show(progress)
     except KeyboardInterrupt:
         with _uninterrupted():
             team.log("Interrupted: writing the last model; --resume goes on from here.")
@@ -130,6 +134,8 @@ def train(
         with _uninterrupted():
             team.write(team.files.save_checkpoint, progress)
         raise
+    finally:
+        team.task.end()
     with _uninterrupted():
         team.write(team.files.save_last, progress)
     if plan.is_out_of_patience(progress):
@@ -198,9 +204,11 @@ class _Team:
 
     cluster: Cluster
     model: Any
+    plan: TrainingPlan
     replicas: Any
     optimizer: Any
     files: RunFiles
+    task: Task
 
     @classmethod
     def of(
@@ -210,7 +218,8 @@ class _Team:
         with cluster.strategy.scope():
             optimizer = _optimizer(replicas, plan)
         files = RunFiles(make_folder(folder), model, optimizer, logged)
-        return cls(cluster, model, replicas, optimizer, files)
+        task = Task("training", _PERCENT, counts="compiling", logged=False)
+        return cls(cluster, model, plan, replicas, optimizer, files, task)
 
     def begin(self, *, resume: bool) -> Progress:
         """Brings all workers to where the chief begins."""
@@ -219,7 +228,18 @@ class _Team:
         self.cluster.share(self.files.variables)
         copy_numbers(self.model, self.replicas)
         part_dropouts(self.cluster, self.replicas)
-        return Progress(**{**values, "rows": tuple(values["rows"])})
+        progress = Progress(**{**values, "rows": tuple(values["rows"])})
+        self.task.before = self.task.completed = self._percent(progress)
+        if self.cluster.is_chief:
+            self.task.start()
+        return progress
+
+    def show(self, progress: Progress) -> None:
+        """Shows where the training stands."""
+        self.task.update(self._percent(progress), describe_progress(progress))
+
+    def _percent(self, progress: Progress) -> float:
+        return _PERCENT * self.plan.progress(progress.step, progress.seconds)
 
     def look(self, validate: Callable[[Any], Validation], progress: Progress) -> Validation:
         """Looks at the model, and takes the chief's score."""
@@ -232,7 +252,8 @@ class _Team:
         return replace(seen, score=None if isnan(score) else score)
 
     def describe(self, progress: Progress, seen: Validation) -> None:
-        """Logs what is odd about the steps before a validation."""
+        """Logs the result of a validation, and what is odd about the steps before it."""
+        self.log(f"{describe_validation(progress)}, {self.task.left} left")
         if seen.warning:
             self.log(seen.warning, logging.WARNING)
         counts = [0, *(row["skipped_updates"] for row in progress.rows)]

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet.console import counted, track
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import Sample, read_samples
-from keras_unet.data.wording import counted
 from keras_unet.ensembles import Ensemble, is_ensemble
 from keras_unet.evaluation.comparison import DEFAULT_METRICS, Comparison
 from keras_unet.evaluation.figures import Shown, cells, scored, slider, tables
@@ -25,7 +25,6 @@ from keras_unet.prediction.networks import load_network, load_runs
 from keras_unet.report.charts import Curve, curves_svg, network_svg
 from keras_unet.report.page import Page, write_page
 from keras_unet.runs import REPORT, Run
-from keras_unet.tracking import tracked
 from keras_unet.training.checkpoint import HISTORY
 from keras_unet.training.dataset import weight_maps
 from keras_unet.training.options import SettledOptions, TrainingOptions
@@ -309,7 +308,7 @@ def _look(run: Run, samples: Sequence[Sample], folder: Path) -> Look:
     """Looks at the images of a run; the folder is for its weight maps, as long as they are used."""
     names, held_out = run.record["data"]["training"], run.record["data"]["validation"]
     seen = [one for one in samples if one.name in names]
-    parting = tracked(seen, "parting cells that touch")
+    parting = track(seen, "parting cells that touch")
     training = [Target.of(one, run.scheme) for one in parting]
     watch = Watch.of(run, training, [one for one in samples if one.name in held_out])
     weights = weight_maps(folder, training, run.architecture.classes, options_of(run))

@@ -183,3 +183,27 @@ class Progress:
             loss_count=0,
             rows=(*self.rows, row),
         )
+
+
+def describe_progress(progress: Progress) -> str:
+    """Writes where a training stands.
+
+    >>> describe_progress(Progress(step=9, loss=0.25))
+    'step 9, loss 0.2500'
+    """
+    score = "" if progress.score is None else f", score {progress.score:.4f}"
+    return f"step {progress.step}, loss {progress.loss:.4f}{score}"
+
+
+def describe_validation(progress: Progress) -> str:
+    """Writes the result of the latest validation.
+
+    >>> describe_validation(Progress().after_validation(0.5, validated=0.1, seconds=3))
+    'step 0: loss -, score 0.5000 (the best so far)'
+    """
+    row = progress.rows[-1]
+    loss = "-" if row["loss"] is None else f"{row['loss']:.4f}"
+    if row["score"] is None:
+        return f"step {row['step']}: loss {loss}"
+    best = "the best so far" if progress.stale == 0 else f"best {progress.best_score:.4f}"
+    return f"step {row['step']}: loss {loss}, score {row['score']:.4f} ({best})"

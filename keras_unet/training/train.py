@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_unet.backend import keras, tf
+from keras_unet.console import track
 from keras_unet.data.findings import find_amiss
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import Samples, read_samples
@@ -22,7 +23,6 @@ from keras_unet.prediction.networks import load_network, new_network
 from keras_unet.report.page import write_page
 from keras_unet.report.pictures import write_png
 from keras_unet.runs import REPORT, Run
-from keras_unet.tracking import tracked
 from keras_unet.training.assisting import assist, tell_workers
 from keras_unet.training.autoconfig import settle
 from keras_unet.training.checkpoint import Logged
@@ -111,7 +111,7 @@ def train_folder(
         axes=asked.axes,
     )
     _log.info(samples.describe())
-    summing = tracked(samples.samples, "taking checksums")
+    summing = track(samples.samples, "taking checksums")
     digests = {sample.name: sample_digest(sample) for sample in summing}
     for one in filter(None, (before, pattern)):
         check_same_data(one, digests, data)
@@ -172,7 +172,7 @@ def _train_alone(
 ) -> Run:
     network = run.architecture
     plan = options.plan(parts.pixels / network.output_size(options.tile) ** 2)
-    parting = tracked(parts.training, "parting cells that touch")
+    parting = track(parts.training, "parting cells that touch")
     targets = [Target.of(sample, run.scheme) for sample in parting]
     rule = first_rule(run.scheme.kind, [sample.instances for sample in parts.training])
     run = replace(run, rule=rule, record={**run.record, "cluster": cluster.to_dict()})
@@ -182,7 +182,7 @@ def _train_alone(
     tell_workers(cluster, run)
     folder = make_folder(run.folder / "weight_maps")
     weights = weight_maps(folder, targets, network.classes, options)
-    weighing = tracked(targets, "computing weight maps")
+    weighing = track(targets, "computing weight maps")
     images = [training_image(target, run.standardisation, weights) for target in weighing]
     history = train(
         new_network(run, options.seed),

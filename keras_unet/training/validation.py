@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet.console import track
 from keras_unet.data.samples import Sample
 from keras_unet.instances.label import cell_probability, label_instances
 from keras_unet.instances.selection import Choice, choose_rule, spread
@@ -26,7 +27,6 @@ from keras_unet.report.pictures import (
     probability_picture,
 )
 from keras_unet.runs import Run
-from keras_unet.tracking import tracked
 from keras_unet.training.schedule import Validation
 from keras_unet.training.targets import Target, WeightMaps
 
@@ -106,7 +106,7 @@ class Watch:
 
     def views(self, model: Any) -> list[View]:
         """Returns what the model makes of the images, one after the other."""
-        return [self._view(model, target) for target in tracked(self.targets, _LOOKING)]
+        return [self._view(model, target) for target in track(self.targets, _LOOKING)]
 
     def pictures(self, views: Sequence[View], weights: WeightMaps) -> Picture:
         """Draws images with truth, prediction, difference and weight map, one a row."""

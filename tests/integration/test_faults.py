@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from keras_unet.backend import keras
 from keras_unet.cli import main
-from keras_unet.displays import Lines
+from keras_unet.console import Task
 from keras_unet.ensembles import Ensemble
 from keras_unet.files import leftovers
 from keras_unet.runs import Run
@@ -148,7 +148,7 @@ def test_an_image_that_vanishes_before_the_next_fold(cells, tmp_path, monkeypatc
     data, folder = shutil.copytree(cells, tmp_path / "data"), tmp_path / "ensemble"
     image, elsewhere = data / "images" / "c1.tif", tmp_path / "c1.tif"
     with monkeypatch.context() as patch:
-        patch.setattr(Lines, "on_start", lambda *_: image.rename(elsewhere))
+        patch.setattr(Task, "update", lambda *_: image.exists() and image.rename(elsewhere))
         line = one_line(train(data, folder, "--folds", "2", "--steps", "1", *TINY))
     assert f"expected the images and labels that {folder / 'fold-1'} was started with" in line
     assert "(missing: c1)" in line

@@ -10,9 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from keras_unet.console import Task, status, use_display
 from keras_unet.napari_plugin import child
-from keras_unet.training.schedule import Progress, TrainingPlan
-from keras_unet.work import Work
 
 
 @pytest.fixture
@@ -25,18 +24,26 @@ def news(told):
     return child.News(lambda **new: told.append(new))
 
 
-def test_a_step_is_a_share_and_a_text(news, told):
-    news.on_start(TrainingPlan(steps=10))
-    news.on_step(Progress(step=5, seconds=2.0, loss=0.25))
-    assert told == [{"done": 0.5, "text": "step 5  loss 0.2500  0:00:02 left"}]
+@pytest.fixture
+def training(news, monkeypatch):
+    """A training that takes long."""
+    monkeypatch.setattr(child, "LATE", 0)
+    with use_display(news), Task("training", 100) as task:
+        yield task
 
 
-def test_a_validation_is_a_line_as_well(news, told):
-    news.on_start(TrainingPlan(steps=10))
-    row = {"step": 5, "loss": 0.25, "score": 0.5}
-    news.on_step(Progress(step=5, seconds=2.0, loss=0.25, score=0.5, rows=(row,)))
-    assert told[0]["line"].startswith("step 5: loss 0.2500, score 0.5000 (the best so far)")
-    assert "score 0.5000" in told[1]["text"]
+def test_a_step_is_a_share_and_a_text(training, told):
+    told.clear()
+    child.time.sleep(child._PAUSE)
+    training.update(50, "step 5, loss 0.2500")
+    assert told == [{"done": 0.5, "text": "training: step 5, loss 0.2500, 0:00:00 left"}]
+
+
+@pytest.mark.usefixtures("training")
+def test_a_message_is_a_line(told):
+    logging.getLogger("keras_unet").info("step 5: loss 0.2500")
+    logging.getLogger("keras_unet").warning("one class")
+    assert told[1:] == [{"line": "step 5: loss 0.2500"}, {"line": "Warning: one class"}]
 
 
 def test_the_bar_is_moved_as_often_as_an_eye_can_follow(news, told):
@@ -47,23 +54,30 @@ def test_the_bar_is_moved_as_often_as_an_eye_can_follow(news, told):
     assert told[-1]["done"] == 1
 
 
-def test_work_is_told_of_that_takes_long(news, told):
-    quick, slow, whole = Work("quick", 4), Work("slow", 4), Work("whole")
+def test_tasks_are_told_of_that_take_long(news, told):
+    quick, slow, whole = Task("quick", 4), Task("slow", 4), Task("whole")
     slow.started -= 5
-    for work in (quick, slow, whole):
-        news.on_work(work)
+    for task in (quick, slow):
+        news.update(task)
+        task.end()
+        news.update(task)
+    news.update(whole)
     assert [one["text"].split(":")[0] for one in told] == ["slow", "whole"]
     assert told[1]["done"] is None
     whole.end()
-    news.on_work(whole)
+    news.update(whole)
     assert len(told) == 2
 
 
-def test_the_bar_of_a_training_stays_where_it_is_during_other_work(news, told):
-    news.on_start(TrainingPlan(steps=10))
-    news.on_step(Progress(step=5, seconds=2.0, loss=0.25))
-    news.on_work(Work("looking at images"))
+def test_the_bar_of_a_training_stays_where_it_is_during_other_work(training, told):
+    training.update(50)
+    with status("looking at images"):
+        pass
     assert told[-1] == {"done": 0.5, "text": "looking at images"}
+    training.end()
+    with status("writing the report"):
+        pass
+    assert told[-1] == {"done": None, "text": "writing the report"}
 
 
 @pytest.fixture

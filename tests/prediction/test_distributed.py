@@ -89,8 +89,8 @@ def test_a_worker_is_killed_and_nothing_is_lost(client, cluster, trained, image,
     before, killed, seen, times = client.run(os.getpid), [], [], []
     out = tmp_path / "out"
 
-    def kill_one(path, done, total):
-        seen.append((path, done, total))
+    def kill_one(name, done, total):
+        seen.append((name, done, total))
         if len(seen) == 2 or done == total:
             folder, listed = parts_of(out)
             first_two = list(listed)[:2]
@@ -107,7 +107,7 @@ def test_a_worker_is_killed_and_nothing_is_lost(client, cluster, trained, image,
     client.wait_for_workers(3, timeout=120)
     assert killed[0] not in client.run(os.getpid).values()
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
-    assert seen[-1] == (image, 8 * 30, 8 * 30)
+    assert seen[-1] == (image.name, 8 * 30, 8 * 30)
     whole = in_one_process(trained, [image], tmp_path / "whole", symmetries=True)
     assert contents(written) == contents(whole)
     assert tifffile.imread(written[0]).max() > 20

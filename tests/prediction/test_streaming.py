@@ -121,7 +121,7 @@ def test_every_output_is_that_of_the_image_in_memory(networks, symmetries, form,
         assert stored(file).dtype == stored(expected).dtype
     assert stored(made.files[0]).max() > 100
     total = 2 * networks * (8 if symmetries else 1) * 6 * 5  # tiles that fill 44 pixels
-    assert seen == [(path, done, total) for done in range(1, total + 1)]
+    assert seen == [(path.name, done, total) for done in range(1, total + 1)]
     assert sorted(one.name for one in (tmp_path / "out").iterdir()) == sorted(
         ["whole", *(one.name for one in made.files)]
     )

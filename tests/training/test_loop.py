@@ -21,6 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG
 
 from keras_unet.backend import keras, tf
+from keras_unet.console import Display, Task, use_display
 from keras_unet.losses import WeightedCrossEntropy
 from keras_unet.model import build_unet
 from keras_unet.precision import precision_policy
@@ -93,7 +94,7 @@ def run(folder: Path, plan: TrainingPlan = PLAN, **options: Any) -> tuple[Any, P
     options = {"model": tiny_unet(), "batches": batches, **options}
     with logged() as said:
         history = train(plan=plan, folder=folder, **options)
-    return options["model"], history.progress, said
+    return options["model"], history.progress, [one for one in said if not one.startswith("step ")]
 
 
 def history(folder: Path) -> list[dict[str, str]]:
@@ -284,7 +285,64 @@ class TestTraining:
 
         with logged() as said:
             run(tmp_path, TrainingPlan(steps=2, validations=1), validate=validate)
-        assert said == ["validation", "Warning: collapsed"]
+        assert said[::2] == ["validation", "Warning: collapsed"]
+        assert said[1].startswith("step ")
+
+
+class Watching(Display):
+    """Keeps the steps that a task is told of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[float, str, bool]] = []
+
+    def update(self, task: Task) -> None:
+        self.seen.append((task.completed, task.counts, task.ended is not None))
+
+
+class TestShown:
+    def test_every_step_and_a_line_a_validation(self, tmp_path: Path) -> None:
+        shown = Watching()
+        with use_display(shown), logged() as said:
+            train(tiny_unet(), batches, PLAN, folder=tmp_path, validate=Watch())
+        percents = [percent for percent, _, _ in shown.seen]
+        of_steps = [12.5, 25, 25, 37.5, 50, 50, 62.5, 75, 75, 87.5, 100, 100]  # and validations
+        assert percents == [0, *of_steps, 100]
+        assert [counts.split(", loss")[0] for _, counts, _ in shown.seen[:3]] == [
+            "compiling",
+            "step 1",
+            "step 2",
+        ]
+        assert shown.seen[3][1].endswith(", score 0.3000")
+        assert [ended for _, _, ended in shown.seen] == [False] * 13 + [True]
+        best = [line.split("score ")[1].split(", ")[0] for line in said]
+        assert best == [
+            "0.3000 (the best so far)",
+            "0.6000 (the best so far)",
+            "0.5000 (best 0.6000)",
+            "0.4000 (best 0.6000)",
+        ]
+        assert all(line.endswith(" left") for line in said)
+        assert said[-1].endswith(", 0:00:00 left")
+
+    def test_the_limit_that_comes_first_decides(self, tmp_path: Path) -> None:
+        shown, plan = Watching(), TrainingPlan(steps=4, max_minutes=1e-9, validations=1)
+        with use_display(shown):
+            run(tmp_path, plan)
+        assert [percent for percent, _, _ in shown.seen] == [0, 100, 100, 100]
+
+    def test_a_resumed_training_begins_where_it_was(self, tmp_path: Path) -> None:
+        run(tmp_path, callbacks=[interrupt_at(4)])
+        shown = Watching()
+        with use_display(shown):
+            run(tmp_path, resume=True)
+        assert shown.seen[0][0] == 50
+
+    def test_one_that_fails_is_shown_no_longer(self, tmp_path: Path) -> None:
+        shown = Watching()
+        with pytest.raises(ValueError, match="endless"), use_display(shown):
+            run(tmp_path, batches=lambda _: iter([batch(0)]))
+        assert shown.seen[-1][-1]
 
 
 class TestClock:

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keras_unet.training.schedule import Progress, TrainingPlan
+from keras_unet.training.schedule import (
+    Progress,
+    TrainingPlan,
+    describe_progress,
+    describe_validation,
+)
 
 
 class TestPlan:
@@ -116,3 +121,24 @@ class TestProgress:
     def test_the_loss_shown_is_smooth(self) -> None:
         progress = Progress().after_step(1.0, True, 0.1, 0).after_step(3.0, True, 0.1, 0)
         assert progress.loss == pytest.approx(0.95 * 1 + 0.05 * 3)
+
+
+class TestWords:
+    def test_of_progress(self) -> None:
+        progress = Progress(step=9, loss=0.25)
+        assert describe_progress(progress) == "step 9, loss 0.2500"
+        assert (
+            describe_progress(replace(progress, score=0.5)) == "step 9, loss 0.2500, score 0.5000"
+        )
+
+    @pytest.mark.parametrize(
+        ("row", "stale", "words"),
+        [
+            ({"loss": 0.5, "score": 0.5}, 0, "loss 0.5000, score 0.5000 (the best so far)"),
+            ({"loss": 0.5, "score": 0.25}, 1, "loss 0.5000, score 0.2500 (best 0.5000)"),
+            ({"loss": None, "score": None}, 0, "loss -"),
+        ],
+    )
+    def test_of_a_validation(self, row: dict[str, Any], stale: int, words: str) -> None:
+        progress = Progress(step=10, best_score=0.5, stale=stale, rows=({"step": 10, **row},))
+        assert describe_validation(progress) == f"step 10: {words}"
