@@ -26,8 +26,7 @@ from benchmarks.memory import quick as quick_trainings
 from benchmarks.record import RESULTS, ROOT, origin
 from benchmarks.timing import PAIRS
 from keras_unet.files import make_folder, write_json
-from keras_unet.machine import Machine
-from keras_unet.packages import installed_version
+from keras_unet.system import Machine, installed_version
 
 GROWTH, MEMORY = "growth", "memory"
 NAMES = [*comparisons(QUICK, "cpu"), GROWTH, MEMORY]

@@ -15,8 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_unet.files import SOFTWARE
-from keras_unet.machine import Machine, in_gigabytes
-from keras_unet.packages import DISTRIBUTION, Package, installed_version, packages_of
+from keras_unet.system import (
+    DISTRIBUTION,
+    Machine,
+    Package,
+    in_gigabytes,
+    installed_version,
+    packages_of,
+)
 
 _NVIDIA = "nvidia-smi"
 _QUERY = ("--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")

@@ -12,8 +12,7 @@ from click.testing import CliRunner
 from keras_unet import doctor
 from keras_unet.cli import main
 from keras_unet.doctor import Probed, diagnose, without_paths
-from keras_unet.machine import Machine
-from keras_unet.packages import Package
+from keras_unet.system import Machine, Package
 
 FOUND = {
     "devices": {

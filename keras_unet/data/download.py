@@ -16,7 +16,7 @@ from zlib import error as ZlibError  # noqa: N812 - it is an exception
 from keras_unet.console import Task, counted, track
 from keras_unet.data.datasets import DATASETS, Dataset
 from keras_unet.files import atomic, atomic_folder, check_new, make_folder, write_json
-from keras_unet.packages import require
+from keras_unet.system import require
 
 _log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from keras_unet.data.claims import (
 )
 from keras_unet.data.colours import check_bits, check_colours
 from keras_unet.data.palettes import table_of
-from keras_unet.machine import total_memory
+from keras_unet.system import total_memory
 
 MOST_PLANES = 2**20
 """Planes that the metadata of an OME-TIFF may state."""

@@ -19,10 +19,10 @@ from keras_unet.export.graph import USEFUL_PIXELS, GraphTiling, least_size
 from keras_unet.export.parity import answer_of_bioimageio, check_parity, example_image
 from keras_unet.export.source import Source, network_of
 from keras_unet.files import PathLike, check_new_file, drafted
-from keras_unet.packages import require
 from keras_unet.prediction.networks import Member, predict_together
 from keras_unet.report.pictures import grey_picture, label_picture, write_png
 from keras_unet.runs import Run
+from keras_unet.system import require
 from keras_unet.tiling import mirrored_window
 
 _log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from keras_unet.export.graph import GraphTiling
 from keras_unet.export.parity import TOLERANCES, answer_of_onnx, check_parity
 from keras_unet.export.source import Source, network_of
 from keras_unet.files import PathLike, check_new_file, drafted
-from keras_unet.packages import require
 from keras_unet.runs import Run
+from keras_unet.system import require
 
 _log = logging.getLogger(__name__)
 

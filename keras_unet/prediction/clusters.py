@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_unet.console import status
-from keras_unet.packages import require
+from keras_unet.system import require
 
 _log = logging.getLogger(__name__)
 

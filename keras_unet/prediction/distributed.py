@@ -27,7 +27,6 @@ from keras_unet.data.images import stem_of
 from keras_unet.data.large import open_large
 from keras_unet.data.standardisation import Moments
 from keras_unet.files import printable
-from keras_unet.packages import DISTRIBUTION, installed_version, require
 from keras_unet.precision import choose_precision
 from keras_unet.prediction.clusters import Cluster
 from keras_unet.prediction.labelling import Order, unread
@@ -39,6 +38,7 @@ from keras_unet.prediction.streaming import Streaming, measure
 from keras_unet.prediction.sweeps import Predict, Predicted, Sweep
 from keras_unet.prediction.worker import Networks, Task, checksum_of_file, predict_part
 from keras_unet.runs import Run
+from keras_unet.system import DISTRIBUTION, installed_version, require
 
 _log = logging.getLogger(__name__)
 

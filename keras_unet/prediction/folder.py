@@ -14,7 +14,6 @@ from keras_unet.data.large import is_large, is_zarr, open_large
 from keras_unet.data.stacks import Stack, channels_in_doubt
 from keras_unet.data.standardisation import Moments
 from keras_unet.files import PathLike, paths_of, printable
-from keras_unet.packages import require
 from keras_unet.prediction.halving import Halving
 from keras_unet.prediction.labelling import Made, Order, Plane, unread
 from keras_unet.prediction.networks import Member, load_network, load_runs, predict_together
@@ -22,6 +21,7 @@ from keras_unet.prediction.outputs import Storage
 from keras_unet.prediction.predict import tile_size_of
 from keras_unet.prediction.streaming import Streaming, measure
 from keras_unet.prediction.sweeps import Here
+from keras_unet.system import require
 from keras_unet.tiling import Tiling
 
 _log = logging.getLogger(__name__)

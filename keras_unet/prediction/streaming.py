@@ -27,11 +27,11 @@ from keras_unet.data.standardisation import ROWS, Moments
 from keras_unet.files import printable
 from keras_unet.instances.blockwise import LARGEST_PIECE, Stitcher
 from keras_unet.instances.label import cell_probability
-from keras_unet.machine import free_memory
 from keras_unet.prediction.labelling import Made, Order, Plane
 from keras_unet.prediction.scratch import Scratch, scratches
 from keras_unet.prediction.sweeps import Predict, Source, Window, grey_values
 from keras_unet.runs import Run
+from keras_unet.system import free_memory
 
 _log = logging.getLogger(__name__)
 

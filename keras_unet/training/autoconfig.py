@@ -9,8 +9,8 @@ from math import ceil
 from keras_unet.architecture import Architecture
 from keras_unet.backend import tf
 from keras_unet.data.fingerprint import Fingerprint
-from keras_unet.machine import free_memory
 from keras_unet.precision import choose_precision
+from keras_unet.system import free_memory
 from keras_unet.training.options import SettledOptions, TrainingOptions
 from keras_unet.training.recipe import PAPER_TILE, Recipe
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_unet.backend import keras, tf
-from keras_unet.machine import Machine
-from keras_unet.packages import DISTRIBUTION, installed_version
+from keras_unet.system import DISTRIBUTION, Machine, installed_version
 
 PACKAGE = Path(__file__).parents[1]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_unet import packages as extras
+from keras_unet import system as extras
 from keras_unet.prediction import clusters
 from keras_unet.prediction.clusters import Cluster
 

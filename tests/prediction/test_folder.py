@@ -415,7 +415,7 @@ def test_large_images_are_streamed_unless_asked_not_to(trained, tmp_path, monkey
 
 
 def test_a_missing_extra_is_named(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_unet.packages.find_spec", lambda _: None)
+    monkeypatch.setattr("keras_unet.system.find_spec", lambda _: None)
     with pytest.raises(ModuleNotFoundError, match=r'without zarr; pip install "\.\[large\]"'):
         predict(trained, [grey(tmp_path / "a.tif")], tmp_path / "out", storage=Storage(stream=True))
     assert not (tmp_path / "out").exists()
