@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from inspect import signature
@@ -12,21 +13,37 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from keras_unet.choices import names_of
-from keras_unet.console import one_line_errors, prepare_process, quiet_tensorflow, show_progress
+from keras_unet.cli_options import (
+    AS_TRAINED,
+    OVERWRITE,
+    PATH,
+    QUIET,
+    RUN,
+    given_of,
+    names_of,
+    none_for_nothing,
+    options_of_cells,
+    options_of_data,
+    options_of_length,
+)
+from keras_unet.console import (
+    one_line_errors,
+    prepare_process,
+    quiet_tensorflow,
+    show_progress,
+    status,
+)
 from keras_unet.data.datasets import DATASETS
-from keras_unet.files import printable
-from keras_unet.learning import train_command
-from keras_unet.looking import doctor_command, inspect_command, report_command
+from keras_unet.files import make_folder, printable, write_json
 from keras_unet.scoreboard import print_scores
 
 if TYPE_CHECKING:
+    from keras_unet.doctor import Diagnosis
     from keras_unet.prediction.outputs import Form
+    from keras_unet.runs import Run
 
 _log = logging.getLogger(__name__)
 
-_PATH = click.Path(path_type=Path)
-_AS_CHOSEN = "[default: as chosen in training]"
 _FORMATS = ("saved_model", "tflite", "bioimageio", "onnx")
 
 
@@ -60,30 +77,221 @@ def main(context: click.Context) -> None:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the error itself says it
 
 
-for command in (train_command, doctor_command, inspect_command, report_command):
-    main.add_command(command)
+@main.command("train")
+@click.argument("data", type=PATH)
+@click.option("--run", "run_folder", type=PATH, required=True, help="Folder to write.")
+@options_of_length
+@options_of_data
+@click.option(
+    "--histograms", is_flag=True, default=None, help="Log histograms of weights for TensorBoard."
+)
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run, as it was started.")
+@click.option("--like", type=PATH, help="Repeat a run: its options, seed, length and data.")
+@click.option(
+    "--distribute",
+    type=click.Choice(["auto", "mirrored", "multiworker"]),
+    help="Over the GPUs of this machine, or the machines that TF_CONFIG names.",
+)
+@click.option("--quiet", is_flag=True, help="Print warnings and the result only.")
+def train_command(
+    data: Path,
+    run_folder: Path,
+    resume: bool,
+    like: Path | None,
+    distribute: Any,
+    quiet: bool,
+    **choices: Any,
+) -> None:
+    """Train on DATA: a folder with images/ and labels/, or a Cell Tracking Challenge data set."""
+    given = given_of(choices)
+    _check_contradictions(resume, like, given)
+    with show_progress(quiet=quiet):
+        runs = _train(data, run_folder, resume, like, distribute, given)
+    if not runs:
+        return
+    for run in runs:
+        _print_outcome(run)
+    _print_next(run_folder, data, complete=all(run.record["outcome"]["complete"] for run in runs))
+
+
+def _check_contradictions(resume: bool, like: Path | None, given: dict[str, Any]) -> None:
+    names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    if resume and like is not None:
+        raise ValueError("--resume goes on with a run, --like begins one. Received both")
+    if resume and given:
+        raise ValueError(f"--resume goes on as the run was started. Received also {names}")
+    if like is not None and given:
+        raise ValueError(f"--like repeats a run as it was. Received also {names}")
+    if "folds" in given and "validation" in given:
+        raise ValueError(
+            "--folds holds every image out once, so --validation has nothing to say. Received both"
+        )
+
+
+def _train(
+    data: Path,
+    folder: Path,
+    resume: bool,
+    like: Path | None,
+    distribute: Any,
+    given: dict[str, Any],
+) -> list[Run]:
+    """Returns the runs to tell of; none where another worker, the chief, tells of them."""
+    from keras_unet.ensembles import is_ensemble
+
+    followed = folder if resume else like
+    if "folds" not in given and not (followed and is_ensemble(followed)):
+        with quiet_tensorflow():
+            from keras_unet.training.distribute import join
+            from keras_unet.training.options import TrainingOptions
+            from keras_unet.training.train import train_folder
+
+        cluster = join(distribute)
+        options = None if followed else TrainingOptions(**given)
+        run = train_folder(data, folder, options, resume=resume, like=like, cluster=cluster)
+        return [run] if cluster.is_chief else []
+    if distribute is not None:
+        raise ValueError(
+            "--distribute trains one network on several devices. Received it for an ensemble; "
+            "leave it out"
+        )
+    with quiet_tensorflow():
+        from keras_unet.training import folds
+        from keras_unet.training.options import TrainingOptions
+
+    if resume:
+        return folds.resume_folds(data, folder)
+    if like is not None:
+        return folds.repeat_folds(data, folder, like)
+    number = given.pop("folds")
+    return folds.train_folds(data, folder, TrainingOptions(**given), number)
+
+
+def _print_outcome(run: Run) -> None:
+    from keras_unet.runs import REPORT
+
+    outcome = run.record["outcome"]
+    score, skipped = outcome["best_score"], outcome["skipped_updates"]
+    best = "none" if score is None else f"{outcome['score_name']} {score:.4f}"
+    click.echo(
+        f"{outcome['steps']} steps in {outcome['seconds'] / 60:.1f} minutes; "
+        f"best validation score: {best}; report: {run.folder / REPORT}"
+    )
+    if skipped:
+        click.echo(f"{skipped} updates with a non-finite gradient were not applied")
+
+
+def _print_next(run_folder: Path, data: Path, *, complete: bool) -> None:
+    folder = shlex.quote(str(run_folder))
+    if not complete:
+        click.echo(f"to go on: keras-unet train {shlex.quote(str(data))} --run {folder} --resume")
+    click.echo(f"next: keras-unet predict {folder} IMAGES... --out FOLDER")
+
+
+@main.command("doctor")
+@click.option("--json", type=PATH, help="Write what was found to a file.")
+@OVERWRITE
+@click.option("--issue", is_flag=True, help="Print it as text to paste into an issue.")
+@click.pass_context
+def doctor_command(context: click.Context, json: Path | None, issue: bool, overwrite: bool) -> None:
+    """Say what is installed, which device and precision are used and why, and how fast it is.
+
+    What is printed names no user and no path. Exit code 1 if something must be mended before
+    anything works.
+    """
+    from keras_unet.doctor import diagnose
+    from keras_unet.files import check_replaceable
+
+    check_replaceable(json, "json", overwrite=overwrite)
+    with show_progress(quiet=not sys.stdout.isatty()), status("looking at TensorFlow"):
+        found = diagnose(environment=context.obj)
+    if json is not None:
+        make_folder(json.parent)
+        write_json(json, found.to_dict())
+    if issue:
+        click.echo(found.to_markdown())
+    else:
+        _print_diagnosis(found)
+    context.exit(int(found.is_broken))
+
+
+def _print_diagnosis(found: Diagnosis) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    for title, section in found.facts.items():
+        table.add_section()
+        table.add_row(f"[bold]{title}[/bold]", "")
+        for name, value in section.items():
+            table.add_row(f"  {name}", value)
+    Console().print(table, markup=True)
+    for problem in found.problems:
+        click.echo(f"{'Broken' if problem.breaks else 'Warning'}: {problem.words}")
+    if not found.problems:
+        click.echo("nothing amiss")
+    click.echo("to ask for help, paste what this prints: keras-unet doctor --issue")
+
+
+@main.command("inspect")
+@click.argument("data", type=PATH)
+@click.option(
+    "--out",
+    type=PATH,
+    default=Path("keras-unet-inspect"),
+    show_default=True,
+    help="Folder to write the pictures to.",
+)
+@options_of_data
+@QUIET
+def inspect_command(data: Path, out: Path, quiet: bool, **choices: Any) -> None:
+    """Show what train would see of DATA, in words and pictures, without training.
+
+    The options are those of train. Warnings name what is odd; what train would refuse is refused.
+    """
+    with show_progress(quiet=quiet):
+        with quiet_tensorflow():
+            from keras_unet.training.inspect import inspect_folder
+            from keras_unet.training.options import TrainingOptions
+
+        inspect_folder(data, out, TrainingOptions(**given_of(choices)))
+        folder = shlex.quote(str(data))
+        _log.info(f"next: keras-unet train {folder} --run RUN, with the same options")
+
+
+@main.command("report")
+@RUN
+@click.option("--out", type=PATH, help="File to write [default: RUN/report.html]")
+@click.option("--data", type=PATH, help="The training images, if they have moved.")
+@OVERWRITE
+@QUIET
+def report_command(
+    run_folder: Path, out: Path | None, data: Path | None, overwrite: bool, quiet: bool
+) -> None:
+    """Write the report of RUN, a run or an ensemble: one HTML file to open in a browser, to keep.
+
+    It shows the images held out with truth and prediction, the cells found worst and best, scores,
+    curves, data and network. Training writes it too.
+    """
+    with show_progress(quiet=quiet):
+        with quiet_tensorflow():
+            from keras_unet.training.report import report_run
+
+        written = report_run(run_folder, out, data=data, overwrite=overwrite)
+        _log.info(f"written: {printable(written)}")
 
 
 @main.command("predict")
-@click.argument("paths", metavar="RUN FILES...", nargs=-1, required=True, type=_PATH)
+@click.argument("paths", metavar="RUN FILES...", nargs=-1, required=True, type=PATH)
 @click.option("--server", help="grpc://HOST:PORT/MODEL or http://HOST:PORT/v1/models/MODEL.")
 @click.option("--timeout", type=float, help="Seconds to wait for each of its answers (300).")
-@click.option("--out", type=_PATH, required=True, help="Folder to write.")
+@click.option("--out", type=PATH, required=True, help="Folder to write.")
 @click.option("--save", default="", help="Of instances,classes,probabilities.")
 @click.option("--tile", type=int, help="Input tile in pixels; the scores do not depend on it.")
-@click.option("--precision", help="auto, float32, bfloat16 or float16; as trained if not given.")
+@AS_TRAINED
 @click.option("--axes", help="Axes of FILES that do not state them, such as YXC or CYX.")
 @click.option("--tta", is_flag=True, help="Average over 8 rotated and mirrored versions.")
-@click.option("--threshold", type=float, help=f"Probability that cells are above {_AS_CHOSEN}")
-@click.option(
-    "--seeds",
-    type=click.Choice(["components", "probability", "distance"]),
-    help=f"By what cells are told apart that touch {_AS_CHOSEN}",
-)
-@click.option("--neck", type=float, help=f"Share of the width to part them at {_AS_CHOSEN}")
-@click.option("--minimum-size", type=int, help=f"Pixels of the smallest cell {_AS_CHOSEN}")
-@click.option("--gap", type=float, help=f"Width in pixels of gaps to close {_AS_CHOSEN}")
-@click.option("--fill-holes/--keep-holes", default=None, help=f"In cells {_AS_CHOSEN}")
+@options_of_cells
 @click.option(
     "--as", "form", type=click.Choice(["tiff", "ome-zarr"]), help="Form [default: that of FILES]"
 )
@@ -94,10 +302,8 @@ for command in (train_command, doctor_command, inspect_command, report_command):
 )
 @click.option("--dask", help="tcp://HOST:PORT of a Dask scheduler, whose workers predict.")
 @click.option("--workers", type=int, help="Processes on this machine to predict in, by Dask.")
-@click.option(
-    "--overwrite", is_flag=True, help="Also replace files that keras-unet has not written."
-)
-@click.option("--quiet", is_flag=True, help="Print warnings only.")
+@OVERWRITE
+@QUIET
 def predict_command(
     paths: tuple[Path, ...],
     server: str | None,
@@ -170,20 +376,18 @@ def _refuse(options: dict[str, Any], reason: str) -> None:
 
 
 @main.command("evaluate")
-@click.argument("predictions", type=_PATH)
-@click.argument("labels", type=_PATH)
+@click.argument("predictions", type=PATH)
+@click.argument("labels", type=PATH)
 @click.option(
     "--metrics",
     default="",
     help="Of pixels,isbi2012,ctc,matching; else pixels or, of instances, pixels,ctc,matching.",
 )
-@click.option("--json", type=_PATH, help="Write the scores to a file.")
-@click.option("--report", type=_PATH, help="Write scores and pictures to an HTML file.")
+@click.option("--json", type=PATH, help="Write the scores to a file.")
+@click.option("--report", type=PATH, help="Write scores and pictures to an HTML file.")
 @click.option("--labels-hold", type=click.Choice(["auto", "classes", "instances"]), default="auto")
 @click.option("--ignore", type=int, help="Label value of pixels that are not to count.")
-@click.option(
-    "--overwrite", is_flag=True, help="Also replace a file that keras-unet has not written."
-)
+@OVERWRITE
 @click.option("--quiet", is_flag=True, help="Print warnings and the scores only.")
 def evaluate_command(
     predictions: Path,
@@ -220,29 +424,22 @@ def evaluate_command(
     print_scores(evaluation)
 
 
-def _none_for_nothing(
-    _context: click.Context, _option: click.Parameter, values: tuple[str, ...]
-) -> tuple[str, ...] | None:
-    """Tells an option that was not given from one that was, as `None` does where none repeats."""
-    return values or None
-
-
 @main.command("export")
-@click.argument("run_folder", metavar="RUN", type=_PATH)
-@click.argument("out", type=_PATH)
+@RUN
+@click.argument("out", type=PATH)
 @click.option("--format", "format_", type=click.Choice(_FORMATS), required=True)
 @click.option("--tile", "tile_size", type=int, help="Input tile in pixels [default: fills 512]")
-@click.option("--precision", help="auto, float32, bfloat16 or float16; as trained if not given.")
+@AS_TRAINED
 @click.option("--frozen", is_flag=True, default=None, help="Weights as constants.")
 @click.option("--version", type=int, help="Number of the version (1).")
 @click.option("--quantize", help="none, float16, dynamic or int8 (none).")
 @click.option("--int8-io", is_flag=True, default=None, help="Take and give int8, not float32.")
-@click.option("--data", type=_PATH, help="The training images, for int8, if they have moved.")
+@click.option("--data", type=PATH, help="The training images, for int8, if they have moved.")
 @click.option(
-    "--author", "authors", multiple=True, callback=_none_for_nothing, help="Name; may be repeated."
+    "--author", "authors", multiple=True, callback=none_for_nothing, help="Name; may be repeated."
 )
 @click.option("--license", "licence", help="SPDX identifier (CC-BY-4.0).")
-@click.option("--quiet", is_flag=True, help="Print warnings only.")
+@QUIET
 def export_command(run_folder: Path, out: Path, format_: str, quiet: bool, **choices: Any) -> None:
     """Export RUN, a run or an ensemble, to OUT, for others to run it.
 
@@ -291,8 +488,8 @@ def _refuse_of_other_formats(given: Iterable[str], taken: Iterable[str], name: s
 
 @main.command("data")
 @click.argument("name", metavar="NAME", type=click.Choice(list(DATASETS), case_sensitive=False))
-@click.option("--out", type=_PATH, help="Folder to write [default: NAME]")
-@click.option("--quiet", is_flag=True, help="Print warnings only.")
+@click.option("--out", type=PATH, help="Folder to write [default: NAME]")
+@QUIET
 def data_command(name: str, out: Path | None, quiet: bool) -> None:
     """Download a public data set, verify it, and unpack it into folders that train takes.
 
@@ -312,7 +509,7 @@ def data_command(name: str, out: Path | None, quiet: bool) -> None:
 
 
 @main.command("demo")
-@click.option("--out", type=_PATH, default=Path("keras-unet-demo"), help="Folder to write.")
+@click.option("--out", type=PATH, default=Path("keras-unet-demo"), help="Folder to write.")
 @click.option("--steps", type=int, default=1000, show_default=True, help="Training steps.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--border-weight", type=float, default=10.0, show_default=True, help="w0; 0: none.")

@@ -1,17 +1,53 @@
-"""Options that several commands share: of data, shares, lists of names."""
+"""Options of the commands, in groups, and the readers of their values."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 
+PATH = click.Path(path_type=Path)
+AS_CHOSEN = "[default: as chosen in training]"
 FROM_DATA = "[default: from the data]"
+
+AS_TRAINED = click.option(
+    "--precision", help="auto, float32, bfloat16 or float16; as trained if not given."
+)
+OVERWRITE = click.option(
+    "--overwrite", is_flag=True, help="Also replace files that keras-unet has not written."
+)
+QUIET = click.option("--quiet", is_flag=True, help="Print warnings only.")
+RUN = click.argument("run_folder", metavar="RUN", type=PATH)
 
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt])(i?)b", re.IGNORECASE)
 _SHARE = re.compile(r"-?(\d+\.\d*|\.\d+)|0|1")  # a name of digits, such as 07, is no share
+_OF_LENGTH = (
+    click.option("--steps", type=int, help=f"Updates {FROM_DATA}"),
+    click.option("--epochs", type=float, help="Length in passes over the training pixels."),
+    click.option("--max-minutes", type=float, help="Length in minutes."),
+    click.option("--patience", type=int, help="Validations without a better score to end after."),
+    click.option("--dropout", type=float, help="Rate at the end of the contracting path (0.5)."),
+    click.option(
+        "--folds", type=int, help="Cross-validation: train so many networks, an ensemble."
+    ),
+    click.option("--learning-rate", type=float, help="The highest rate (0.01)."),
+    click.option("--momentum", type=float, help="Of the gradient (0.99, as in the paper)."),
+)
+_OF_CELLS = (
+    click.option("--threshold", type=float, help=f"Probability that cells are above {AS_CHOSEN}"),
+    click.option(
+        "--seeds",
+        type=click.Choice(["components", "probability", "distance"]),
+        help=f"By what cells are told apart that touch {AS_CHOSEN}",
+    ),
+    click.option("--neck", type=float, help=f"Share of the width to part them at {AS_CHOSEN}"),
+    click.option("--minimum-size", type=int, help=f"Pixels of the smallest cell {AS_CHOSEN}"),
+    click.option("--gap", type=float, help=f"Width in pixels of gaps to close {AS_CHOSEN}"),
+    click.option("--fill-holes/--keep-holes", default=None, help=f"In cells {AS_CHOSEN}"),
+)
 _OF_DATA = (
     click.option("--depth", type=int, help=f"Number of poolings (paper: 4) {FROM_DATA}"),
     click.option("--padding", type=click.Choice(["valid", "same"]), help='Paper: "valid".'),
@@ -53,9 +89,23 @@ _OF_DATA = (
 )
 
 
+def options_of_length(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command the options of the length and rate of a training."""
+    return _with(_OF_LENGTH, command)
+
+
+def options_of_cells(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command the options by which cells are made of probabilities."""
+    return _with(_OF_CELLS, command)
+
+
 def options_of_data(command: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a command all options by which `train` reads data and makes tiles of it."""
-    for option in reversed(_OF_DATA):
+    return _with(_OF_DATA, command)
+
+
+def _with(options: Iterable[Callable[..., Any]], command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(tuple(options)):
         command = option(command)
     return command
 
@@ -106,3 +156,10 @@ def names_of(text: str) -> tuple[str, ...]:
     ('a', 'b')
     """
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def none_for_nothing(
+    _context: click.Context, _option: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """Tells an option that was not given from one that was, as `None` does where none repeats."""
+    return values or None

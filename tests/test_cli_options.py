@@ -1,7 +1,7 @@
 import pytest
 
-from keras_unet.choices import bytes_of, given_of, names_of, share_or_names
 from keras_unet.cli import main
+from keras_unet.cli_options import bytes_of, given_of, names_of, share_or_names
 
 
 def test_what_was_not_given_is_left_out():
