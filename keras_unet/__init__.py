@@ -9,7 +9,39 @@ does not import TensorFlow.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for tools; at run time `__getattr__` does it
+    from keras_unet.architecture import Architecture
+    from keras_unet.console import show_progress
+    from keras_unet.data.augmentation import Augmentation
+    from keras_unet.data.distances import separate_touching
+    from keras_unet.data.pipeline import build_dataset
+    from keras_unet.data.samples import read_samples
+    from keras_unet.data.synthetic import draw_cells
+    from keras_unet.data.tiles import TrainingImage
+    from keras_unet.data.weights import border_weight_map, class_weight_map, weight_map
+    from keras_unet.evaluation.evaluate import evaluate_folders
+    from keras_unet.export.bioimageio import export_bioimageio
+    from keras_unet.export.onnx import export_onnx
+    from keras_unet.export.saved_model import export_saved_model
+    from keras_unet.export.tflite import export_tflite
+    from keras_unet.instances.label import InstanceRule, label_instances
+    from keras_unet.losses import MeanIoU, PixelAccuracy, WeightedCrossEntropy
+    from keras_unet.model import build_unet
+    from keras_unet.prediction.folder import predict_files
+    from keras_unet.prediction.predict import predict_image
+    from keras_unet.prediction.server import predict_files_on_server
+    from keras_unet.prediction.tflite import load_tflite
+    from keras_unet.runs import Run
+    from keras_unet.training.dataset import tile_dataset
+    from keras_unet.training.gradients import with_fast_gradients
+    from keras_unet.training.loop import train
+    from keras_unet.training.options import TrainingOptions
+    from keras_unet.training.schedule import TrainingPlan
+    from keras_unet.training.train import train_folder
+
+    __version__: str
 
 _HOMES = {
     "Architecture": "architecture",
@@ -47,19 +79,55 @@ _HOMES = {
     "with_fast_gradients": "training.gradients",
 }
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605 - a sorted list of strings
+__all__ = [
+    "Architecture",
+    "Augmentation",
+    "InstanceRule",
+    "MeanIoU",
+    "PixelAccuracy",
+    "Run",
+    "TrainingImage",
+    "TrainingOptions",
+    "TrainingPlan",
+    "WeightedCrossEntropy",
+    "border_weight_map",
+    "build_dataset",
+    "build_unet",
+    "class_weight_map",
+    "draw_cells",
+    "evaluate_folders",
+    "export_bioimageio",
+    "export_onnx",
+    "export_saved_model",
+    "export_tflite",
+    "label_instances",
+    "load_tflite",
+    "predict_files",
+    "predict_files_on_server",
+    "predict_image",
+    "read_samples",
+    "separate_touching",
+    "show_progress",
+    "tile_dataset",
+    "train",
+    "train_folder",
+    "weight_map",
+    "with_fast_gradients",
+]
 
 
-def __getattr__(name: str) -> Any:
-    """Loads a public name from its module on first use."""
-    if name == "__version__":
-        value = import_module("importlib.metadata").version("keras-unet-biomedical")
-    elif name in _HOMES:
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # or every name would be of type Any
+
+    def __getattr__(name: str) -> Any:
+        """Loads a public name from its module on first use."""
+        if name == "__version__":
+            value = import_module("importlib.metadata").version("keras-unet-biomedical")
+        elif name in _HOMES:
+            value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -1,5 +1,6 @@
 """The public surface, as a user meets it: names, version, and what an import costs."""
 
+import ast
 import importlib.metadata
 import importlib.resources
 import os
@@ -50,6 +51,21 @@ def python(*arguments, **environment):
 def test_public_names_are_sorted_and_listed():
     assert list(keras_unet.__all__) == sorted(keras_unet.__all__)
     assert set(keras_unet.__all__) <= set(dir(keras_unet))
+
+
+def test_tools_see_what_is_loaded():
+    module = ast.parse(Path(keras_unet.__file__).read_text(encoding="utf-8"))
+    seen = {
+        alias.name: (node.module, alias.asname)
+        for block in module.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    loaded = {name: (f"keras_unet.{home}", None) for name, home in keras_unet._HOMES.items()}
+    assert seen == loaded
+    assert loaded.keys() == set(keras_unet.__all__)
 
 
 @pytest.mark.parametrize("name", keras_unet.__all__)
