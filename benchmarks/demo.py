@@ -52,8 +52,8 @@ def demo(seed: int, border_weight: float) -> dict[str, Any]:
 
 def _components(demo: Path) -> Mapping[str, float]:
     """Scores the connected components of the probabilities: what the border weights are for."""
-    options = {"threshold": 0.5, "seeds": "components", "minimum_size": 0}
-    predict_files(demo / "run", demo / "held_out" / "images", demo / "components", rule=options)
+    plain = {"threshold": 0.5, "seeds": "components", "minimum_size": 0}
+    predict_files(demo / "run", demo / "held_out" / "images", demo / "components", instances=plain)
     return evaluate_folders(demo / "components", demo / "held_out" / "labels").overall.values
 
 

@@ -34,8 +34,8 @@ from benchmarks.killing import Job, Moment, Trial, run
 from benchmarks.record import RESULTS, origin
 from benchmarks.trained import distance, unreadable
 from keras_unet.data.synthetic import draw_cells
-from keras_unet.ensembles import is_ensemble
 from keras_unet.files import leftovers, make_folder, write_json
+from keras_unet.runs import is_ensemble
 from keras_unet.training.checkpoint import CHECKPOINT
 from keras_unet.training.folds import resume_folds, train_folds
 from keras_unet.training.options import TrainingOptions

@@ -99,7 +99,7 @@ def _probabilities(
                 model,
                 run.standardisation.apply(sample.image),
                 architecture=run.architecture,
-                symmetries=symmetries,
+                tta=symmetries,
             )
             for run, model in networks
         ]

@@ -102,13 +102,13 @@ def predict(folder: Path, depth: int, filters: int, seeds: Any) -> dict[str, Any
     from keras_unet.prediction.sweeps import Here
 
     run = Run(
-        folder,
-        Architecture(depth=depth, base_filters=filters),
-        LabelScheme("instances", (0, 1)),
-        Standardisation("image"),
-        "float32",
-        {},
-        InstanceRule(seeds=seeds),
+        folder=folder,
+        architecture=Architecture(depth=depth, base_filters=filters),
+        scheme=LabelScheme("instances", (0, 1)),
+        standardisation=Standardisation("image"),
+        precision="float32",
+        record={},
+        rule=InstanceRule(seeds=seeds),
     )
     path, out = folder / "large.tif", make_folder(folder / "out")
     order = Order.of(run, [path], out, [], None)

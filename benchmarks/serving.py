@@ -94,7 +94,14 @@ def export(folder: Path, network: Architecture, tiling: GraphTiling) -> None:
     """Exports a network with drawn weights."""
     keras.utils.set_random_seed(0)
     scheme = LabelScheme("instances", (0, 1))
-    run = Run(folder, network, scheme, Standardisation("image"), "float32", {})
+    run = Run(
+        folder=folder,
+        architecture=network,
+        scheme=scheme,
+        standardisation=Standardisation("image"),
+        precision="float32",
+        record={},
+    )
     write_graph(folder, run, unet_of(network), tiling, {})
 
 

@@ -27,15 +27,14 @@ from benchmarks.timing import compare
 from keras_unet.backend import tf
 from keras_unet.data.images import as_channels, image_files, read_planes, stem_of
 from keras_unet.evaluation.evaluate import evaluate_folders
-from keras_unet.export.saved_model import export_saved_model
-from keras_unet.export.source import Source
-from keras_unet.export.tflite import Mode, export_tflite
+from keras_unet.export.export import export_model
+from keras_unet.export.tflite import Mode
 from keras_unet.files import make_folder, write_json
 from keras_unet.prediction.folder import predict_files
+from keras_unet.prediction.load import load
 from keras_unet.prediction.outputs import output_path
 from keras_unet.prediction.predict import predict_image
 from keras_unet.prediction.tflite import load_tflite
-from keras_unet.runs import Run
 
 _PATH = click.Path(path_type=Path)
 MATCHING = 0.5  # IoU of the cells that are counted
@@ -53,7 +52,7 @@ def main(
 ) -> None:
     """Measures all files and writes the table."""
     with TemporaryDirectory() as work:
-        comparison = Comparison(Source.load(run_folder).run, data, Path(work), tile, timed)
+        comparison = Comparison(run_folder, data, Path(work), tile, timed)
         result = {
             "benchmark": f"python -m benchmarks.tflite {' '.join(sys.argv[1:])}",
             **origin(),
@@ -70,11 +69,12 @@ def main(
 class Comparison:
     """A run's exports, one after the other, on the same images."""
 
-    def __init__(self, run: Run, data: Path, work: Path, tile: int | None, timed: int) -> None:
+    def __init__(self, source: Path, data: Path, work: Path, tile: int | None, timed: int) -> None:
         """Takes the run, a data folder that it has not seen, and a folder to work in."""
-        self.run, self.data, self.work, self.tile = run, data, work, tile
+        self.source, self.run = source, load(source).info
+        self.data, self.work, self.tile = data, work, tile
         self.images = image_files(data / "images")
-        seen = {stem_of(path) for path in self.images} & set(run.record["data"]["training"])
+        seen = {stem_of(path) for path in self.images} & set(self.run.record["data"]["training"])
         if seen:
             raise click.UsageError(f"{data}: the run was trained on {', '.join(sorted(seen))}")
         self.planes = [plane for path in self.images for plane in self._read(path)]
@@ -85,14 +85,14 @@ class Comparison:
         files = [path for path in self.saved_model_folder.rglob("*") if path.is_file()]
         return {
             "bytes": sum(path.stat().st_size for path in files),
-            "scores": self._scores(self.run.folder, precision="float32"),
+            "scores": self._scores(self.source, precision="float32"),
         }
 
     def of_tflite(self, mode: Mode, training: Path | None) -> dict[str, Any]:
         """Size, speed, agreement and score of a .tflite file."""
         path = self.work / f"{mode}.tflite"
         data = training if mode == "int8" else None
-        export_tflite(self.run.folder, path, tile_size=self.tile, quantize=mode, data=data)
+        export_model(self.source, path, tile_size=self.tile, quantize=mode, data=data)
         return {
             "bytes": path.stat().st_size,
             **self._speed(path),
@@ -104,7 +104,7 @@ class Comparison:
     def saved_model_folder(self) -> Path:
         """The SavedModel's folder, written."""
         out = self.work / "saved_model"
-        return export_saved_model(self.run.folder, out, precision="float32", tile_size=self.tile)
+        return export_model(self.source, out, precision="float32", tile_size=self.tile)
 
     @cached_property
     def saved_model(self) -> Any:

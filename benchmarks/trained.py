@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.backend import keras
-from keras_unet.ensembles import RECORD as ENSEMBLE
-from keras_unet.ensembles import Ensemble, is_ensemble
-from keras_unet.runs import BEST, RECORD, Run
+from keras_unet.runs import BEST, ENSEMBLE, RECORD, Ensemble, Run, is_ensemble
 from keras_unet.training.checkpoint import CHECKPOINT, HISTORY, LAST
 
 OF_THE_CLOCK = {"seconds", "finished"}

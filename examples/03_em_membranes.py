@@ -161,7 +161,7 @@ print(
 truth = np.stack(labels[-held_out:])
 seen = [Standardisation("image").apply(image) for image in images[-held_out:]]
 once = np.stack([predict_image(model, image)[..., 1] for image in seen])
-averaged = np.stack([predict_image(model, image, symmetries=True)[..., 1] for image in seen])
+averaged = np.stack([predict_image(model, image, tta=True)[..., 1] for image in seen])
 scores = {"once": isbi2012(truth, once), "averaged over 8": isbi2012(truth, averaged)}
 names = "pixel_error", "rand_error", "v_rand", "v_info", "warping_error"
 print(" " * 15, *(f"{name:>14}" for name in names))

@@ -21,9 +21,8 @@ tf.get_logger().setLevel("ERROR")
 
 from keras_unet import (
     TrainingOptions,
-    export_saved_model,
+    export_model,
     predict_files,
-    predict_files_on_server,
     train_folder,
 )
 from keras_unet.data.synthetic import draw_cells
@@ -75,7 +74,7 @@ print(f"best score of images held out: {run.record['outcome']['best_score']:.3f}
 # is refused.
 
 # %%
-version = export_saved_model(folder / "run", folder / "models" / "cells")
+version = export_model(folder / "run", folder / "models" / "cells")
 for path in sorted(version.rglob("*")):
     if path.is_file():
         print(path.relative_to(folder).as_posix())
@@ -156,7 +155,7 @@ show(
 if server is None:
     print("no server was named")
 else:
-    predict_files_on_server(server, [folder / "new.png"], folder / "from_server")
+    predict_files(server, [folder / "new.png"], folder / "from_server")
     here, there = (
         tifffile.imread(folder / place / "new.tif") for place in ("predictions", "from_server")
     )

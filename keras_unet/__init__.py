@@ -22,18 +22,14 @@ if TYPE_CHECKING:  # for tools; at run time `__getattr__` does it
     from keras_unet.data.tiles import TrainingImage
     from keras_unet.data.weights import border_weight_map, class_weight_map, weight_map
     from keras_unet.evaluation.evaluate import evaluate_folders
-    from keras_unet.export.bioimageio import export_bioimageio
-    from keras_unet.export.onnx import export_onnx
-    from keras_unet.export.saved_model import export_saved_model
-    from keras_unet.export.tflite import export_tflite
+    from keras_unet.export.export import export_model
     from keras_unet.instances.label import InstanceRule, label_instances
     from keras_unet.losses import MeanIoU, PixelAccuracy, WeightedCrossEntropy
     from keras_unet.model import build_unet
     from keras_unet.prediction.folder import predict_files
+    from keras_unet.prediction.load import load
     from keras_unet.prediction.predict import predict_image
-    from keras_unet.prediction.server import predict_files_on_server
-    from keras_unet.prediction.tflite import load_tflite
-    from keras_unet.runs import Run
+    from keras_unet.prediction.segmenter import Segmenter
     from keras_unet.training.dataset import tile_dataset
     from keras_unet.training.gradients import with_fast_gradients
     from keras_unet.training.loop import train
@@ -49,7 +45,7 @@ _HOMES = {
     "InstanceRule": "instances.label",
     "MeanIoU": "losses",
     "PixelAccuracy": "losses",
-    "Run": "runs",
+    "Segmenter": "prediction.segmenter",
     "TrainingImage": "data.tiles",
     "TrainingOptions": "training.options",
     "TrainingPlan": "training.schedule",
@@ -60,14 +56,10 @@ _HOMES = {
     "class_weight_map": "data.weights",
     "draw_cells": "data.synthetic",
     "evaluate_folders": "evaluation.evaluate",
-    "export_bioimageio": "export.bioimageio",
-    "export_onnx": "export.onnx",
-    "export_saved_model": "export.saved_model",
-    "export_tflite": "export.tflite",
+    "export_model": "export.export",
     "label_instances": "instances.label",
-    "load_tflite": "prediction.tflite",
+    "load": "prediction.load",
     "predict_files": "prediction.folder",
-    "predict_files_on_server": "prediction.server",
     "predict_image": "prediction.predict",
     "read_samples": "data.samples",
     "separate_touching": "data.distances",
@@ -85,7 +77,7 @@ __all__ = [
     "InstanceRule",
     "MeanIoU",
     "PixelAccuracy",
-    "Run",
+    "Segmenter",
     "TrainingImage",
     "TrainingOptions",
     "TrainingPlan",
@@ -96,14 +88,10 @@ __all__ = [
     "class_weight_map",
     "draw_cells",
     "evaluate_folders",
-    "export_bioimageio",
-    "export_onnx",
-    "export_saved_model",
-    "export_tflite",
+    "export_model",
     "label_instances",
-    "load_tflite",
+    "load",
     "predict_files",
-    "predict_files_on_server",
     "predict_image",
     "read_samples",
     "separate_touching",

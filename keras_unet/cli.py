@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +136,7 @@ def _train(
     given: dict[str, Any],
 ) -> list[Run]:
     """Returns the runs to tell of; none where another worker, the chief, tells of them."""
-    from keras_unet.ensembles import is_ensemble
+    from keras_unet.runs import is_ensemble
 
     followed = folder if resume else like
     if "folds" not in given and not (followed and is_ensemble(followed)):
@@ -331,10 +330,11 @@ def predict_command(
             )
             of_no_effect = {"--as": form, "--stream or --in-memory": stream} | spread
             _refuse(of_no_effect, "of no effect with --server")
-            given: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
-            from keras_unet.prediction.server import predict_files_on_server
+            from keras_unet.prediction.folder import predict_files
+            from keras_unet.prediction.load import load
 
-            predict = partial(predict_files_on_server, server, paths, **given)
+            served = load(server) if timeout is None else load(server, timeout=timeout)
+            predict = partial(predict_files, served, paths)
         else:
             _refuse({"--timeout": timeout}, "of no effect without --server")
             if len(paths) == 1:
@@ -365,7 +365,7 @@ def _prediction(choices: dict[str, Any]) -> dict[str, Any]:
     names = ("out", "save", "tta", "axes", "overwrite")
     out, save, tta, axes, overwrite = (choices.pop(name) for name in names)
     rule = {name: value for name, value in choices.items() if value is not None}
-    given = {"out": out, "save": names_of(save), "symmetries": tta, "rule": rule}
+    given = {"out": out, "save": names_of(save), "tta": tta, "instances": rule}
     return given | {"axes": axes, "overwrite": overwrite}
 
 
@@ -438,9 +438,9 @@ def evaluate_command(
 @click.option(
     "--author", "authors", multiple=True, callback=none_for_nothing, help="Name; may be repeated."
 )
-@click.option("--license", "licence", help="SPDX identifier (CC-BY-4.0).")
+@click.option("--license", help="SPDX identifier (CC-BY-4.0).")
 @QUIET
-def export_command(run_folder: Path, out: Path, format_: str, quiet: bool, **choices: Any) -> None:
+def export_command(run_folder: Path, out: Path, format_: Any, quiet: bool, **choices: Any) -> None:
     """Export RUN, a run or an ensemble, to OUT, for others to run it.
 
     \b
@@ -456,30 +456,19 @@ def export_command(run_folder: Path, out: Path, format_: str, quiet: bool, **cho
     given = {name: value for name, value in choices.items() if value is not None}
     with show_progress(quiet=quiet):
         with quiet_tensorflow():
-            from keras_unet.export.bioimageio import export_bioimageio
-            from keras_unet.export.onnx import export_onnx
-            from keras_unet.export.saved_model import export_saved_model
-            from keras_unet.export.tflite import export_tflite
+            from keras_unet.export.export import export_model, options_of
 
-        exports: dict[str, Callable[..., Path]] = {
-            "saved_model": export_saved_model,
-            "tflite": export_tflite,
-            "bioimageio": export_bioimageio,
-            "onnx": export_onnx,
-        }
-        export = exports[format_]
-        _refuse_of_other_formats(given, signature(export).parameters, format_)
-        _log.info(f"written: {printable(export(run_folder, out, **given))}")
+        _refuse_of_other_formats(given, options_of(format_), format_)
+        written = export_model(run_folder, out, format=format_, **given)
+        _log.info(f"written: {printable(written)}")
 
 
 def _refuse_of_other_formats(given: Iterable[str], taken: Iterable[str], name: str) -> None:
-    """Refuses options that are not among the arguments of a format's function."""
+    """Refuses options that are not among those of a format."""
     flags = {str(one.name): one.opts[0] for one in click.get_current_context().command.params}
     others = [flags[option] for option in given if option not in taken]
     if others:
-        known = [
-            flag for option, flag in flags.items() if option in set(taken) - {"run_folder", "out"}
-        ]
+        known = [flag for option, flag in flags.items() if option in taken]
         raise ValueError(
             f"--format {name} takes {', '.join(known)}. Received {', '.join(others)}; leave out "
             "what belongs to other formats"

@@ -1,7 +1,8 @@
-"""The folder that training writes, and all that a prediction needs to know of it.
+"""Folders that training writes, and the facts of a model that a prediction needs.
 
 run/
-├── run.json           architecture, standardisation, labels, rule, options, data, outcome, origin
+├── run.json           architecture, labels, normalization, instances, precision; options, data,
+│                      outcome and origin of the training
 ├── best.keras         the model with the best validation score; loads without this package
 ├── last.keras         the model at the end
 ├── history.csv        one row a validation
@@ -11,6 +12,12 @@ run/
 ├── tensorboard/       the history as curves, and a picture at every validation
 ├── weight_maps/       float32 TIFF, computed once
 └── .lock              what a training holds while it writes here
+
+ensemble/              the folds of a cross-validation, each trained without its images
+├── ensemble.json      options, the images that each fold was trained without, the rule of cells
+├── fold-1/            a run
+├── fold-2/            a run
+└── ...
 """
 
 from __future__ import annotations
@@ -19,7 +26,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,35 +39,101 @@ from keras_unet.files import PathLike, write_json
 from keras_unet.instances.label import InstanceRule
 
 RECORD = "run.json"
+ENSEMBLE = "ensemble.json"
 REPORT = "report.html"
 BEST = "best.keras"
-FORMAT = 1
+FORMAT = 2
 
 
-@dataclass(frozen=True)
-class Run:
-    """Record of a run.
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """Facts of a trained model: all that prediction needs beside the weights.
 
     Attributes:
-        folder: The run's folder.
         architecture: The network.
         scheme: What the numbers in the label files mean.
         standardisation: How grey values are standardised, in training as in prediction.
         precision: Precision the network was trained in.
-        record: Everything else, as plain values: options, data, outcome.
         rule: How cells are made of probabilities, chosen when training ends.
+        record: Provenance, as plain values: options, data and outcome of the training.
+        name: Name of the model, for messages and model cards.
     """
 
-    folder: Path
     architecture: Architecture
     scheme: LabelScheme
     standardisation: Standardisation
-    precision: str
-    record: Mapping[str, Any]
+    precision: str = "float32"
     rule: InstanceRule = field(default_factory=InstanceRule)
+    record: Mapping[str, Any] = field(default_factory=dict)
+    name: str = field(default="model", compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the facts as JSON knows them; run.json and every export have this layout."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "architecture": self.architecture.to_dict(),
+            "labels": self.scheme.to_dict(),
+            "normalization": self.standardisation.to_dict(),
+            "precision": self.precision,
+            "instances": self.rule.to_dict(),
+            "record": dict(self.record),
+        }
 
     @classmethod
-    def load(cls, folder: PathLike) -> Run:
+    def from_dict(cls, values: Mapping[str, Any], **more: Any) -> Self:
+        """Returns what `to_dict` described.
+
+        Args:
+            values: The layout of `to_dict`; `record` may be left out.
+            more: Further fields.
+
+        Raises:
+            KeyError: If an entry is missing.
+            TypeError: If an entry is of another kind.
+            ValueError: If an entry is out of range, or the layout is another.
+        """
+        if values["format"] != FORMAT:
+            raise ValueError(f"format {values['format']}")
+        if not isinstance(values.get("record", {}), dict):
+            raise TypeError("record is no dictionary")
+        known = {
+            "architecture": Architecture.from_dict(values["architecture"]),
+            "scheme": LabelScheme.from_dict(values["labels"]),
+            "standardisation": Standardisation.from_dict(values["normalization"]),
+            "precision": values["precision"],
+            "rule": InstanceRule.from_dict(values["instances"]),
+            "record": values.get("record", {}),
+            "name": str(values["name"]),
+        }
+        return cls(**known | more)
+
+    def standardise(self, image: NDArray[Any], path: Path) -> NDArray[np.float32]:
+        """Prepares raw pixels `(height, width, channels)` for the network, as in training.
+
+        Args:
+            image: Raw pixels.
+            path: The image's file, for messages.
+
+        Raises:
+            ValueError: If the channels do not suit the model or a pixel is not finite.
+        """
+        suited = as_channels(image, self.architecture.channels, path)
+        return self.standardisation.apply(pixels_of(suited, path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(ModelInfo):
+    """A run: the facts of its model, and its folder, which names it."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        """Takes the folder's name."""
+        object.__setattr__(self, "name", self.folder.resolve().name)
+
+    @classmethod
+    def load(cls, folder: PathLike) -> Self:
         """Reads a run's record.
 
         Raises:
@@ -74,52 +147,78 @@ class Run:
                 f"Received {'a folder' if Path(folder).is_dir() else 'a path'} without {RECORD}"
             )
         try:
-            return cls._of(Path(folder), json.loads(path.read_text(encoding="utf-8")))
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return cls.from_dict(values, folder=Path(folder))
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path}: expected the record of a run of format {FORMAT}. "
-                f"Received one that cannot be read ({type(error).__name__}: {error}); copy the run "
-                "anew, or train again"
-            ) from error
+            raise ValueError(_unreadable(path, "a run", error)) from error
+
+    def save(self) -> None:
+        """Writes the record, at once or not at all."""
+        write_json(self.folder / RECORD, self.to_dict())
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Record of an ensemble.
+
+    Attributes:
+        folder: The ensemble's folder.
+        held_out: Names of the images that each fold was trained without.
+        options: Options of the training, as plain values; those of every fold but for the images.
+        rule: How cells are made of probabilities, chosen on all images by the folds that were
+            trained without them; None before all folds are trained.
+    """
+
+    folder: Path
+    held_out: tuple[tuple[str, ...], ...]
+    options: Mapping[str, Any]
+    rule: InstanceRule | None = None
 
     @classmethod
-    def _of(cls, folder: Path, values: dict[str, Any]) -> Run:
+    def load(cls, folder: Path) -> Ensemble:
+        """Reads an ensemble's record.
+
+        Raises:
+            FileNotFoundError: If the folder is no ensemble.
+            ValueError: If the record cannot be read.
+        """
+        path = folder / ENSEMBLE
+        try:
+            return cls._of(folder, json.loads(path.read_text(encoding="utf-8")))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(_unreadable(path, "an ensemble", error)) from error
+
+    @classmethod
+    def _of(cls, folder: Path, values: dict[str, Any]) -> Ensemble:
         if values["format"] != FORMAT:
             raise ValueError(f"format {values['format']}")
-        if not isinstance(values["record"], dict):
-            raise TypeError("record is no dictionary")
-        return cls(
-            folder,
-            Architecture.from_dict(values["architecture"]),
-            LabelScheme.from_dict(values["labels"]),
-            Standardisation.from_dict(values["standardisation"]),
-            values["precision"],
-            values["record"],
-            InstanceRule.from_dict(values.get("rule", {})),
-        )
+        held_out = tuple(tuple(names) for names in values["held_out"])
+        rule = values["instances"] and InstanceRule.from_dict(values["instances"])
+        return cls(folder, held_out, dict(values["options"]), rule)
 
     def save(self) -> None:
         """Writes the record, at once or not at all."""
         values = {
             "format": FORMAT,
-            "architecture": self.architecture.to_dict(),
-            "labels": self.scheme.to_dict(),
-            "standardisation": self.standardisation.to_dict(),
-            "precision": self.precision,
-            "rule": self.rule.to_dict(),
-            "record": dict(self.record),
+            "held_out": self.held_out,
+            "options": dict(self.options),
+            "instances": self.rule and self.rule.to_dict(),
         }
-        write_json(self.folder / RECORD, values)
+        write_json(self.folder / ENSEMBLE, values)
 
-    def standardise(self, image: NDArray[Any], path: Path) -> NDArray[np.float32]:
-        """Prepares raw pixels `(height, width, channels)` for the network, as in training.
+    @property
+    def folds(self) -> tuple[Path, ...]:
+        """Folders of the runs, one a fold."""
+        return tuple(self.folder / f"fold-{fold}" for fold in range(1, len(self.held_out) + 1))
 
-        Args:
-            image: Raw pixels.
-            path: The image's file, for messages.
 
-        Raises:
-            ValueError: If the channels do not suit the run or a pixel is not finite.
-        """
-        suited = as_channels(image, self.architecture.channels, path)
-        return self.standardisation.apply(pixels_of(suited, path))
+def is_ensemble(folder: Path) -> bool:
+    """Tells whether a folder holds an ensemble, rather than a run."""
+    return (folder / ENSEMBLE).is_file()
+
+
+def _unreadable(path: Path, what: str, error: Exception) -> str:
+    return (
+        f"{path}: expected the record of {what} of format {FORMAT}. Received one that cannot be "
+        f"read ({type(error).__name__}: {error}); copy it anew, or train again"
+    )

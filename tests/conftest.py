@@ -99,7 +99,7 @@ def _full_disk(folder: Path, *, room: int = 0, name: str = "") -> Iterator[None]
 @pytest.fixture(scope="session")
 def lite(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run `trained` as a .tflite file of float32, with tiles of 60 pixels."""
-    from keras_unet.export.tflite import export_tflite
+    from keras_unet.export.export import export_model
 
     path = tmp_path_factory.mktemp("lite") / "cells.tflite"
-    return export_tflite(trained, path, tile_size=60)
+    return export_model(trained, path, tile_size=60)

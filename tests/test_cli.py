@@ -688,10 +688,10 @@ def test_every_command_can_be_quiet_but_the_one_that_only_reports():
 
 def test_quiet_leaves_warnings_and_the_result(cells, trained, tmp_path, monkeypatch):
     def export(*_, **__):
-        logging.getLogger("keras_unet.export.saved_model").info("the largest difference")
+        logging.getLogger("keras_unet.export.draft").info("the largest difference")
         return tmp_path
 
-    monkeypatch.setattr("keras_unet.export.saved_model.export_saved_model", export)
+    monkeypatch.setattr("keras_unet.export.export.export_model", export)
     exported = ("export", trained, tmp_path / "out", "--format", "saved_model")
     assert run(*exported).stdout == f"the largest difference\nwritten: {tmp_path}\n"
     assert run(*exported, "--quiet").output == ""

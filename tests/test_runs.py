@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +8,19 @@ from keras_unet.architecture import Architecture
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.instances.label import InstanceRule
-from keras_unet.runs import RECORD, Run
+from keras_unet.runs import RECORD, Ensemble, Run, is_ensemble
 
 
 @pytest.fixture
 def run(tmp_path):
     return Run(
-        tmp_path,
-        Architecture(channels=2, classes=3, depth=1, base_filters=4, padding="same"),
-        LabelScheme("classes", (0, 7, 255), ignore=9),
-        Standardisation("dataset", mean=(10.0, 20.0), std=(2.0, 4.0)),
-        "bfloat16",
-        {"options": {"steps": 5, "validation": ["a", "b"]}, "outcome": {"best_score": None}},
-        InstanceRule(threshold=0.7, seeds="distance", neck=0.5, minimum_size=12),
+        folder=tmp_path,
+        architecture=Architecture(channels=2, classes=3, depth=1, base_filters=4, padding="same"),
+        scheme=LabelScheme("classes", (0, 7, 255), ignore=9),
+        standardisation=Standardisation("dataset", mean=(10.0, 20.0), std=(2.0, 4.0)),
+        precision="bfloat16",
+        record={"options": {"steps": 5, "validation": ["a", "b"]}, "outcome": {"best_score": None}},
+        rule=InstanceRule(threshold=0.7, seeds="distance", neck=0.5, minimum_size=12),
     )
 
 
@@ -33,14 +32,6 @@ def test_a_run_comes_back_as_it_was_saved(run):
 def test_a_run_may_be_given_as_text(run):
     run.save()
     assert Run.load(str(run.folder)).folder == run.folder
-
-
-def test_a_run_that_has_not_recorded_a_rule_has_the_default(run):
-    run.save()
-    values = json.loads((run.folder / RECORD).read_text())
-    del values["rule"]
-    (run.folder / RECORD).write_text(json.dumps(values))
-    assert Run.load(run.folder) == replace(run, rule=InstanceRule())
 
 
 def test_saving_leaves_the_record_alone(run):
@@ -76,7 +67,7 @@ def test_what_is_no_run_is_refused(tmp_path):
         (lambda text: text[:-20], "JSONDecodeError"),
         (lambda _: "[]", "TypeError"),
         (lambda _: "{}", "KeyError: 'format'"),
-        (lambda text: text.replace('"format": 1', '"format": 99'), "format 99"),
+        (lambda text: text.replace('"format": 2', '"format": 99'), "format 99"),
         (lambda text: text.replace('"depth": 1', '"depth": -1'), "depth must be a whole number"),
         (lambda text: text.replace('"kind": "classes"', '"kind": "?"'), "kind must be"),
         (lambda text: text.replace('"mean"', '"average"'), "KeyError: 'mean'"),
@@ -110,3 +101,22 @@ def test_a_record_that_is_no_text_is_refused(run):
     (run.folder / RECORD).write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(ValueError, match="UnicodeDecodeError"):
         Run.load(run.folder)
+
+
+@pytest.mark.parametrize("rule", [None, InstanceRule(threshold=0.7)])
+def test_the_record_is_read_as_it_was_written(tmp_path, rule):
+    ensemble = Ensemble(tmp_path, (("a", "b"), ("c",)), {"seed": 3}, rule)
+    assert not is_ensemble(tmp_path)
+    ensemble.save()
+    assert is_ensemble(tmp_path)
+    assert Ensemble.load(tmp_path) == ensemble
+    assert ensemble.folds == (tmp_path / "fold-1", tmp_path / "fold-2")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", json.dumps({"format": 2, "held_out": [], "options": {}})]
+)
+def test_a_record_that_cannot_be_read_is_refused(tmp_path, text):
+    (tmp_path / "ensemble.json").write_text(text)
+    with pytest.raises(ValueError, match=r"ensemble.json: expected the record of an ensemble"):
+        Ensemble.load(tmp_path)

@@ -49,7 +49,7 @@ _ORIENTATION = 274  # tag of EXIF and TIFF
 _OTHER_SIGNATURES = (pngs.SIGNATURE, b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes of the header after the first 14
 _HIDDEN_BY_WINDOWS = frozenset({"desktop.ini", "thumbs.db"})
-_PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG")
+PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG")
 _WITH_ALPHA = (2, 4)  # channels
 _COLOURS = 3
 
@@ -357,7 +357,7 @@ def _refuse_animation(frames: int) -> None:
 
 
 def _decode_with_pillow(path: Path, start: bytes, palette: Palette) -> ImageFile:
-    with _large_images_allowed(), Image.open(path, formats=_PILLOW_FORMATS) as image:
+    with large_images_allowed(), Image.open(path, formats=PILLOW_FORMATS) as image:
         frames = getattr(image, "n_frames", 1)
         _refuse_animation(1 if image.format == "MPO" else frames)
         is_coloured = image.mode == "CMYK" or (image.mode == "P" and palette == "colours")
@@ -396,12 +396,12 @@ def _single(pixels: NDArray[Any]) -> ImageFile:
 
 def orientation_of(path: Path) -> int:
     """Returns the orientation that a JPEG or PNG notes (EXIF), 1 where it notes none."""
-    with _large_images_allowed(), Image.open(path, formats=("JPEG", "PNG")) as image:
+    with large_images_allowed(), Image.open(path, formats=("JPEG", "PNG")) as image:
         return int(image.getexif().get(_ORIENTATION, 1))
 
 
 @contextmanager
-def _large_images_allowed() -> Iterator[None]:
+def large_images_allowed() -> Iterator[None]:
     """Keeps Pillow from warning of more than 2^26 pixels; twice as many are still refused by it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -198,24 +198,43 @@ def _opened(path: Path, axes: str | None) -> Iterator[LargeImage]:
         yield image
 
 
-def _open_tiff(path: Path, file: tifffile.TiffFile, axes: str | None) -> LargeImage:
+def described_tiff(path: Path, file: tifffile.TiffFile, axes: str | None) -> LargeImage:
+    """Describes the image of a TIFF without its pixels.
+
+    Args:
+        path: The file.
+        file: The same, open.
+        axes: Its axes where it states none, or others.
+
+    Returns:
+        The image, whose `array` has a shape alone.
+
+    Raises:
+        ValueError: If there is none, or pixels are missing, see `tiff_image`.
+    """
     image = tiff_image(file, axes)
     _check_axes(image.axes, len(image.shape))
-    if len(image.parts) == 1:
-        array = _pixels_of_tiff(path, file, image.parts[0])
-    else:
-        array = _Joined(image, [_pieces(part) for part in image.parts])
     alpha = place_of_alpha(image.page, image.axes)
     return LargeImage(
         path,
         image.axes,
-        array,
+        image,
         alpha,
         spacing_of_tiff(file, image),
         image.white,
         (*notes_of(image), *([] if alpha is None else [_ALPHA])),
         image.table,
     )
+
+
+def _open_tiff(path: Path, file: tifffile.TiffFile, axes: str | None) -> LargeImage:
+    described = described_tiff(path, file, axes)
+    image: TiffImage = described.array
+    if len(image.parts) == 1:
+        array = _pixels_of_tiff(path, file, image.parts[0])
+    else:
+        array = _Joined(image, [_pieces(part) for part in image.parts])
+    return replace(described, array=array)
 
 
 def _pixels_of_tiff(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Any:

@@ -1,1 +1,1 @@
-"""A trained network as a file that others run: graph, checks, tiles and what it says of itself."""
+"""Exports of a trained model for others to run: TensorFlow Serving, LiteRT, ONNX Runtime, Fiji."""

@@ -2,18 +2,15 @@
 
 README.md                     the model card
 assets.extra/
-├── classes.json              what each class stands for
-├── standardisation.json      how grey values become the network's input
-├── network.json              architecture, margin, tile size, precision: all that tiling needs
-└── provenance.json           data, options and outcome of the training, digest of the weights;
-                              of an ensemble, those of each fold
+└── keras_unet.json           architecture, labels, classes, normalization and instance options; the
+                              numbers that tiling needs; data, options and outcome of the training,
+                              and digest of the weights, of an ensemble those of each fold
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,9 @@ from typing import Any
 from keras_unet.export.graph import GraphTiling
 from keras_unet.export.requests import MOST_PIXELS
 from keras_unet.files import atomic, write_json
-from keras_unet.runs import BEST, Run
+from keras_unet.prediction.segmenter import Member, Segmenter
+from keras_unet.prediction.tflite import METADATA
+from keras_unet.runs import ModelInfo
 
 EXTRA = "assets.extra"
 
@@ -53,7 +52,7 @@ Ask for the output that you need (`output_filter` in gRPC): `classes_bytes` is s
 - Training: {training}; best validation score: {score}.
 - Intended for images like those of the training: same microscope, staining and magnification. No
   diagnosis is to rest on it alone.
-- `assets.extra/` holds classes, standardisation, network and provenance for programs.
+- `assets.extra/keras_unet.json` holds classes, normalization, network and provenance for programs.
 """
 
 _U_NET = "A U-Net (Ronneberger, Fischer and Brox, 2015)"
@@ -68,94 +67,83 @@ class Artefact:
     """Network to export, with all that its metadata state.
 
     Attributes:
-        run: The run, or what stands for an ensemble.
+        segmenter: The model.
         tiling: How the graph tiles.
         precision: Precision the graph computes in.
         frozen: Whether the weights are constants of the graph.
-        folds: The runs of an ensemble; of a run, none.
     """
 
-    run: Run
+    segmenter: Segmenter
     tiling: GraphTiling
     precision: str
     frozen: bool
-    folds: tuple[Run, ...] = ()
 
     def write(self, folder: Path) -> None:
-        """Writes the model card and what programs read into the folder of a version."""
+        """Writes the model card and the metadata into the folder of a version."""
         extra = folder / EXTRA
         extra.mkdir(exist_ok=True)
-        write_json(extra / "classes.json", self.classes)
-        write_json(extra / "standardisation.json", self.run.standardisation.to_dict())
-        write_json(extra / "network.json", self.network)
-        write_json(extra / "provenance.json", self.provenance)
+        write_json(extra / METADATA, self.metadata)
         with atomic(folder / "README.md") as temporary:
             temporary.write_text(self.card, encoding="utf-8")
 
     @property
+    def info(self) -> ModelInfo:
+        """Facts of the model."""
+        return self.segmenter.info
+
+    @property
     def classes(self) -> list[dict[str, Any]]:
         """Position, label value and name of each class."""
-        scheme = self.run.scheme
+        scheme = self.info.scheme
         return [
             {"class": number, "value": value, "name": name}
             for number, (value, name) in enumerate(zip(scheme.values, scheme.names, strict=True))
         ]
 
     @property
+    def metadata(self) -> dict[str, Any]:
+        """Facts of the model, the numbers that tiling needs, and the origin of the weights.
+
+        The layout is that of `ModelInfo.to_dict`, with further entries.
+        """
+        return self.about | {"record": _record(self.info), "provenance": self._provenance}
+
+    @property
     def about(self) -> dict[str, Any]:
-        """Values that a client needs to make labels of an answer."""
-        return {
-            "run": self._name,
+        """Entries that a client needs to make labels of an answer."""
+        network = self.info.architecture
+        facts = replace(self.info, precision=self.precision, record={}).to_dict()
+        del facts["record"]
+        return facts | {
             "networks": self.networks,
             "classes": self.classes,
-            "labels": self.run.scheme.to_dict(),
-            "rule": self.run.rule.to_dict(),
-            "standardisation": self.run.standardisation.to_dict(),
-            "network": self.network,
+            "network": {
+                "margin": network.margin,
+                "context": network.context,
+                "step": network.step,
+                "minimum_size": network.minimum_size,
+                "tile_size": self.tiling.tile_size,
+                "frozen": self.frozen,
+            },
             "most_pixels": MOST_PIXELS,
         }
 
     @property
-    def network(self) -> dict[str, Any]:
-        """The architecture, the numbers that tiling needs, and how the graph computes."""
-        return self.geometry | {"precision": self.precision, "frozen": self.frozen}
-
-    @property
-    def geometry(self) -> dict[str, Any]:
-        """The architecture and the numbers that tiling needs."""
-        network = self.run.architecture
-        return {
-            "architecture": network.to_dict(),
-            "margin": network.margin,
-            "context": network.context,
-            "step": network.step,
-            "minimum_size": network.minimum_size,
-            "tile_size": self.tiling.tile_size,
-        }
-
-    @property
-    def provenance(self) -> dict[str, Any]:
+    def _provenance(self) -> dict[str, Any]:
         """Origin of the weights; of the data's folders only their names."""
-        own = {"folds": list(map(_of_fold, self.folds))} if self.folds else _of_weights(self.run)
-        return {
-            "run": self._name,
-            "record": _record(self.run),
-            "labels": self.run.scheme.to_dict(),
-            "rule": self.run.rule.to_dict(),
-            **own,
-            "versions": {
-                name: version(name) for name in ("keras-unet-biomedical", "keras", "tensorflow")
-            },
-        }
+        members = self.segmenter.members
+        own = {"folds": list(map(_of_fold, members))} if self.networks > 1 else _weights(members[0])
+        packages = ("keras-unet-biomedical", "keras", "tensorflow")
+        return {**own, "versions": {name: version(name) for name in packages}}
 
     @property
     def words(self) -> dict[str, str]:
         """Text of any model card: purpose, rows of classes, and the training in brief."""
-        network = self.run.architecture
-        outcomes = [run.record.get("outcome", {}) for run in self.folds or (self.run,)]
+        network = self.info.architecture
+        outcomes = [one.info.record.get("outcome", {}) for one in self.segmenter.members]
         return {
-            "name": self._name,
-            "what": _ENSEMBLE.format(self.networks) if self.folds else _U_NET,
+            "name": self.info.name,
+            "what": _ENSEMBLE.format(self.networks) if self.networks > 1 else _U_NET,
             "channels": "1 channel" if network.channels == 1 else f"{network.channels} channels",
             "classes": "\n".join(
                 "| {class} | {value} | {name} |".format(**one) for one in self.classes
@@ -167,21 +155,17 @@ class Artefact:
     @property
     def networks(self) -> int:
         """Number of networks, whose probabilities are averaged."""
-        return max(1, len(self.folds))
-
-    @property
-    def _name(self) -> str:
-        return self.run.folder.resolve().name
+        return len(self.segmenter.members)
 
     def _training(self, steps: Sequence[str]) -> str:
-        images = len(self.run.record.get("data", {}).get("training", ())) or "unknown"
-        held_out = ", each held out by one network," if self.folds else ","
+        images = len(self.info.record.get("data", {}).get("training", ())) or "unknown"
+        held_out = ", each held out by one network," if self.networks > 1 else ","
         return f"{images} images{held_out} {' + '.join(steps)} steps"
 
     @property
     def card(self) -> str:
         """The model card."""
-        network = self.run.architecture
+        network = self.info.architecture
         return _CARD.format(
             **self.words,
             count=network.channels,
@@ -197,20 +181,20 @@ class Artefact:
         )
 
 
-def _of_fold(fold: Run) -> dict[str, Any]:
+def _of_fold(member: Member) -> dict[str, Any]:
     """Origin of a fold's weights, and the normalization of its grey values."""
-    standardisation = fold.standardisation.to_dict()
-    named = {"run": fold.folder.name, "record": _record(fold), "standardisation": standardisation}
-    return named | _of_weights(fold)
+    info = member.info
+    normalization = info.standardisation.to_dict()
+    named = {"name": info.name, "record": _record(info), "normalization": normalization}
+    return named | _weights(member)
 
 
-def _of_weights(run: Run) -> dict[str, str]:
-    digest = hashlib.sha256((run.folder / BEST).read_bytes()).hexdigest()
-    return {"trained_in": run.precision, "sha256": digest}
+def _weights(member: Member) -> dict[str, str]:
+    return {"trained_in": member.info.precision, "sha256": member.checksum}
 
 
-def _record(run: Run) -> dict[str, Any]:
-    record = dict(run.record)
+def _record(info: ModelInfo) -> dict[str, Any]:
+    record = dict(info.record)
     if "folder" in record.get("data", {}):
         record["data"] = record["data"] | {"folder": Path(record["data"]["folder"]).name}
     return record

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,14 @@ from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
 from keras_unet.backend import tf
-from keras_unet.console import status
 from keras_unet.export.artefact import Artefact
+from keras_unet.export.draft import write_and_compare
 from keras_unet.export.graph import USEFUL_PIXELS, GraphTiling, least_size
-from keras_unet.export.parity import answer_of_bioimageio, check_parity, example_image
-from keras_unet.export.source import Source, network_of
-from keras_unet.files import PathLike, check_new_file, drafted
-from keras_unet.prediction.networks import Member, predict_together
+from keras_unet.export.parity import answer_of_bioimageio, example_image
+from keras_unet.files import check_new_file, drafted
+from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.report.pictures import grey_picture, label_picture, write_png
-from keras_unet.runs import Run
+from keras_unet.runs import ModelInfo
 from keras_unet.system import require
 from keras_unet.tiling import mirrored_window
 
@@ -37,91 +35,85 @@ the deviation, which images in [0, 1] feel.
 COVER = 256
 """Height of the cover in pixels at most, which keeps it below the model zoo's 500 KB."""
 
-LICENCE = "CC-BY-4.0"
+LICENSE = "CC-BY-4.0"
 UNKNOWN = "unknown"
 
 _PACKAGES = ("bioimageio.core", "bioimageio.spec", "onnx", "onnxruntime", "tf2onnx")
 
 
 def export_bioimageio(
-    run_folder: PathLike,
-    out: PathLike,
+    segmenter: Segmenter,
+    out: Path,
     *,
     authors: Sequence[str] = (),
-    licence: str = LICENCE,
+    license: str = LICENSE,  # noqa: A002 - the field's word
 ) -> Path:
-    """Exports a run or an ensemble as a BioImage.IO package, complete in itself.
+    """Exports a model as a BioImage.IO package, complete in itself, see `export_model`.
 
-    What was written is loaded by a fresh process: the package's own test must pass there for all
-    weights, blocks must give what the whole image gives, and that is compared with the run, before
-    the package gets its name.
+    A fresh process must pass the package's own test for all weights, and blocks must give what the
+    whole image gives.
 
     Args:
-        run_folder: A folder that training wrote, a run or an ensemble.
+        segmenter: The model.
         out: File to write; its name ends in .zip.
         authors: Names of those who made the model; none for unknown, which will do until the
             package is published.
-        licence: SPDX identifier of the licence that others may use the model under.
+        license: SPDX identifier of the license that others may use the model under.
 
     Returns:
         The file written.
-
-    Raises:
-        ModuleNotFoundError: If the packages of the extra `bioimageio` are missing.
-        ValueError: If the run's record or model cannot be read, its network normalises groups, the
-            licence is no SPDX identifier, a name is not UTF-8, or what was written is not valid or
-            answers otherwise than the run.
-        OSError: If the run is missing, a fold is not trained to its end, the file is there
-            already, or it cannot be written.
     """
     require("bioimageio", *_PACKAGES)
     from keras_unet.export.bioimageio_package import (
         Credits,
         Example,
         check_authors,
-        check_licence,
+        check_license,
         write_package,
     )
 
-    out = Path(out)
-    source = Source.load(run_folder)
-    run = source.run
-    _check_blocks(run)
-    check_licence(licence)
+    info = segmenter.info
+    _check_blocks(info)
+    check_license(license)
     check_authors(authors)
     check_new_file(out, ".zip")
-    members, tiling = source.members("float32"), GraphTiling.of(run.architecture)
-    image = _example(run)
-    example = Example(image, _predicted(members, image))
-    artefact = Artefact(run, tiling, "float32", frozen=True, folds=source.folds)
-    with drafted(out) as path:
+
+    def write(path: Path, artefact: Artefact, network: Any) -> None:
+        image = _example(info)
+        example = Example(image, _predicted(artefact.segmenter, image))
         cover = path.with_name("cover.png")
         write_png(cover, _cover(example.image, example.probabilities))
-        credited = Credits(authors or (UNKNOWN,), licence)
-        with status("converting the graph"):
-            write_package(path, artefact, network_of(members), example, cover, credited)
-        numbers = tiling.tile_size, tiling.useful, ALLOWED[run.standardisation.mode]
-        _log.info(check_parity(run, members, *numbers, partial(answer_of_bioimageio, path)))
+        credited = Credits(authors or (UNKNOWN,), license)
+        write_package(path, artefact, network, example, cover, credited)
+
+    write_and_compare(
+        segmenter,
+        drafted(out),
+        write,
+        answer_of_bioimageio,
+        ALLOWED[info.standardisation.mode],
+        tiling=GraphTiling.of(info.architecture),
+    )
     _log.info(
-        f"authors: {', '.join(authors) or UNKNOWN} (--author); licence: {licence} (--license)"
+        f"authors: {', '.join(authors) or UNKNOWN} (--author); license: {license} (--license)"
     )
     return out
 
 
-def _check_blocks(run: Run) -> None:
+def _check_blocks(info: ModelInfo) -> None:
     """Refuses a network that measures each block by itself: blocks would not give the whole."""
-    if run.architecture.normalization == "group":
+    if info.architecture.normalization == "group":
         raise ValueError(
-            f'{run.folder}: expected a run without normalization="group", whose scores depend on '
+            f'{info.name}: expected a model without normalization="group", whose scores depend on '
             "the block that a program lays. Received one with it; export it as saved_model, onnx "
             "or tflite, where the tile is fixed"
         )
 
 
-def _example(run: Run) -> NDArray[Any]:
+def _example(info: ModelInfo) -> NDArray[Any]:
     """Reads an image of the run's data, cut or mirrored to a size that a block may have."""
-    image, _ = example_image(run, USEFUL_PIXELS)
-    rows, columns = (slice(0, _fitting(size, run.architecture)) for size in image.shape[:2])
+    image, _ = example_image(info, USEFUL_PIXELS)
+    rows, columns = (slice(0, _fitting(size, info.architecture)) for size in image.shape[:2])
     return mirrored_window(image, rows, columns)
 
 
@@ -130,9 +122,9 @@ def _fitting(size: int, network: Architecture) -> int:
     return least + max(0, size - least) // network.step * network.step
 
 
-def _predicted(members: Sequence[Member], image: NDArray[Any]) -> NDArray[np.float32]:
+def _predicted(segmenter: Segmenter, image: NDArray[Any]) -> NDArray[np.float32]:
     with tf.device("/CPU:0"):
-        return predict_together(members, image, Path("the example"))
+        return segmenter.predict_pixels(image, Path("the example"))
 
 
 def _cover(image: NDArray[Any], probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:

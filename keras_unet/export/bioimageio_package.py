@@ -93,18 +93,18 @@ diagnosis is to rest on it alone.
 """
 
 
-def check_licence(licence: str) -> None:
-    """Makes sure that a licence is one that programs know.
+def check_license(license: str) -> None:  # noqa: A002
+    """Makes sure that a license is one that programs know.
 
     Raises:
         ValueError: If it is no SPDX identifier.
     """
     try:
-        LicenseId(licence)
+        LicenseId(license)
     except ValueError as error:
         raise ValueError(
-            "licence must be an SPDX identifier, such as CC-BY-4.0, CC0-1.0 or MIT. "
-            f"Received: {licence!r}"
+            "license must be an SPDX identifier, such as CC-BY-4.0, CC0-1.0 or MIT. "
+            f"Received: {license!r}"
         ) from error
 
 
@@ -141,11 +141,11 @@ class Credits:
 
     Attributes:
         authors: Names, at least one.
-        licence: SPDX identifier of the licence, such as CC-BY-4.0.
+        license: SPDX identifier of the license, such as CC-BY-4.0.
     """
 
     authors: Sequence[str]
-    licence: str
+    license: str
 
 
 def write_package(
@@ -159,13 +159,13 @@ def write_package(
         network: The Keras network, in float32.
         example: For the test.
         cover: A picture, twice as wide as high.
-        credits_: Authors and licence.
+        credits_: Authors and license.
     """
     with TemporaryDirectory() as name:
         folder = Path(name)
-        run = artefact.run
-        model = any_size_model(network, run.architecture, run.standardisation)
-        _write_weights(folder, model, run.architecture.channels)
+        info = artefact.info
+        model = any_size_model(network, info.architecture, info.standardisation)
+        _write_weights(folder, model, info.architecture.channels)
         _write_example(folder, example)
         shutil.copyfile(cover, folder / "cover.png")
         (folder / "README.md").write_text(_card(artefact), encoding="utf-8")
@@ -204,7 +204,7 @@ def _write_example(folder: Path, example: Example) -> None:
 
 
 def _card(artefact: Artefact) -> str:
-    network, mode = artefact.run.architecture, artefact.run.standardisation.mode
+    network, mode = artefact.info.architecture, artefact.info.standardisation.mode
     return _CARD.format(
         **artefact.words,
         standardised=_BY_IMAGE if mode == "image" else _BY_DATA,
@@ -218,17 +218,17 @@ def _description(
     folder: Path, artefact: Artefact, credits_: Credits, parameters: int
 ) -> dict[str, Any]:
     """Content of rdf.yaml."""
-    nets = f"Ensemble of {artefact.networks} U-Nets" if artefact.folds else "U-Net"
+    nets = f"Ensemble of {artefact.networks} U-Nets" if artefact.networks > 1 else "U-Net"
     name = f"U-Net {_NOT_IN_NAMES.sub('-', artefact.words['name'])}"[:64]
     classes = " and ".join(one["name"] for one in artefact.classes)
-    of_cells = artefact.run.scheme.kind == "instances"
+    of_cells = artefact.info.scheme.kind == "instances"
     return {
         "format_version": FORMAT,
         "type": "model",
         "name": name,
         "description": f"{nets} that gives each pixel its probabilities of {classes}."[:512],
         "authors": [{"name": name} for name in credits_.authors],
-        "license": credits_.licence,
+        "license": credits_.license,
         "cite": [_PAPER],
         "tags": [*_TAGS, *(["cells"] if of_cells else [])],
         "documentation": "README.md",
@@ -245,17 +245,17 @@ def _description(
                 "task": "semantic-segmentation",
                 "model_parameter_count": parameters,
             },
-            "keras_unet": artefact.about | {"provenance": artefact.provenance},
+            "keras_unet": artefact.metadata,
         },
     }
 
 
 def _input(folder: Path, artefact: Artefact) -> dict[str, Any]:
-    network = artefact.run.architecture
+    network = artefact.info.architecture
     size = {"min": least_size(network), "step": network.step}
     numbered = tuple(f"channel{number}" for number in range(network.channels))
     names = {1: ("grey",), len(_COLOURS): _COLOURS}.get(network.channels, numbered)
-    by_image = artefact.run.standardisation.mode == "image"
+    by_image = artefact.info.standardisation.mode == "image"
     return {
         "id": IMAGE,
         "description": "Raw grey values.",
@@ -281,7 +281,7 @@ def _output(folder: Path, artefact: Artefact) -> dict[str, Any]:
             "type": "space",
             "id": axis,
             "size": {"tensor_id": IMAGE, "axis_id": axis},
-            "halo": halo(artefact.run.architecture),
+            "halo": halo(artefact.info.architecture),
         }
         for axis in ("y", "x")
     ]

@@ -22,8 +22,8 @@ import tf2onnx
 from keras_unet.backend import tf
 from keras_unet.export.artefact import Artefact
 from keras_unet.export.graph import IMAGE, PROBABILITIES, GraphTiling, standardiser
+from keras_unet.prediction.tflite import METADATA
 
-METADATA = "keras_unet.json"
 OPSET = 15
 """The converter's default; every runtime since ONNX Runtime 1.10 (2021) knows it."""
 
@@ -40,12 +40,12 @@ def write_onnx(path: Path, artefact: Artefact, network: Any) -> None:
         artefact: What it says of itself, and the tile.
         network: The Keras network, in float32.
     """
-    model = converted(_predictor(artefact, network), artefact.run.architecture.channels)
+    model = converted(_predictor(artefact, network), artefact.info.architecture.channels)
     model.doc_string = (
         f"{artefact.words['what']}: raw pixels of any size to the probabilities and the class of "
         "each."
     )
-    onnx.helper.set_model_props(model, {METADATA: json.dumps(_metadata(artefact))})
+    onnx.helper.set_model_props(model, {METADATA: json.dumps(artefact.metadata)})
     onnx.save(model, path)
 
 
@@ -86,11 +86,11 @@ def constant(network: Any) -> Graph:
 
 
 def _predictor(artefact: Artefact, network: Any) -> Graph:
-    run, score = artefact.run, constant(network)
-    given = tf.TensorSpec((None, None, run.architecture.classes), tf.float32)
+    info, score = artefact.info, constant(network)
+    given = tf.TensorSpec((None, None, info.architecture.classes), tf.float32)
 
     def of_image(image: Any) -> Any:
-        standardise = standardiser(run.standardisation, image)
+        standardise = standardiser(info.standardisation, image)
         return _stitched(lambda window: score(standardise(window)), artefact.tiling, image)
 
     def of_batch(images: Any) -> dict[str, Any]:
@@ -124,7 +124,3 @@ def _stitched(score: Graph, tiling: GraphTiling, image: Any) -> Any:
     parts = tf.reshape(tiles, tf.stack([rows, columns, stride, stride, network.classes]))
     size = tf.stack([rows * stride, columns * stride, network.classes])
     return tf.reshape(tf.transpose(parts, (0, 2, 1, 3, 4)), size)[:height, :width]
-
-
-def _metadata(artefact: Artefact) -> dict[str, Any]:
-    return artefact.about | {"provenance": artefact.provenance}

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +24,10 @@ from keras_unet.console import status
 from keras_unet.data.images import as_channels, read_image
 from keras_unet.data.pairs import find_pairs
 from keras_unet.data.synthetic import draw_cells
+from keras_unet.export.graph import GraphTiling
 from keras_unet.precision import Precision
-from keras_unet.prediction.networks import Member, predict_together
-from keras_unet.runs import Run
+from keras_unet.prediction.segmenter import Segmenter
+from keras_unet.runs import ModelInfo
 
 TOLERANCES: dict[Precision, float] = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 1e-2}
 """Largest difference of a probability; half precisions round where operations are joined."""
@@ -64,24 +65,21 @@ _ENVIRONMENT = {
 
 
 def check_parity(
-    run: Run,
-    members: Sequence[Member],
-    tile_size: int,
-    useful: int,
+    segmenter: Segmenter,
+    tiling: GraphTiling,
     tolerance: float,
     answer: Answer,
     *,
     measure: Measure = LARGEST,
 ) -> str:
-    """Compares what was exported with what the runs predict together on an image of several tiles.
+    """Compares what was exported with its segmenter on an image of several tiles.
 
-    The image is the first of the run's data folder where that is still there, else a drawn one.
+    The image is the first of the training's data folder where that is still there, else a drawn
+    one.
 
     Args:
-        run: The run, or what stands for an ensemble.
-        members: The run, or the folds, and their networks in the precision exported.
-        tile_size: Height and width of the tiles in pixels.
-        useful: Pixels a side that one tile fills.
+        segmenter: The model, in the precision exported.
+        tiling: How the export tiles.
         tolerance: Difference of probabilities that is due to rounding.
         answer: Asks what was exported: raw pixels `(height, width, channels)`, float32, to
             probabilities `(height, width, classes)`.
@@ -93,16 +91,16 @@ def check_parity(
     Raises:
         ValueError: If it does not answer, or differs by more than the tolerance.
     """
-    image, name = example_image(run, 3 * useful // 2)
+    image, name = example_image(segmenter.info, 3 * tiling.useful // 2)
     with tf.device("/CPU:0"):
-        expected = predict_together(members, image, Path(name), tile_size=tile_size)
+        expected = segmenter.predict_pixels(image, Path(name), tile_size=tiling.tile_size)
     answered = answer(image.astype(np.float32))
     alike = answered.shape == expected.shape
     difference = measure.of(answered, expected) if alike else np.inf
-    source = "ensemble" if len(members) > 1 else "run"
+    source = "ensemble" if len(segmenter.members) > 1 else "run"
     if not difference <= tolerance:  # NaN is no parity either
         raise ValueError(
-            f"{run.folder}: expected an export that answers as the {source} does, to "
+            f"{segmenter.info.name}: expected an export that answers as the {source} does, to "
             f"{tolerance:.0e}. Received a difference of {difference:.1e} ({measure.name}) on "
             f"{name}; nothing was kept. Export in float32 and unquantised, or with another version "
             "of TensorFlow"
@@ -185,20 +183,20 @@ def _asked(exported: Path, command: list[str], image: NDArray[np.float32]) -> ND
         return answer
 
 
-def example_image(run: Run, largest: int) -> tuple[NDArray[Any], str]:
-    """Reads the first image of a run's data or, where that is no longer there, draws one.
+def example_image(info: ModelInfo, largest: int) -> tuple[NDArray[Any], str]:
+    """Reads the first image of a training's data or, where that is no longer there, draws one.
 
     Args:
-        run: The run.
+        info: Facts of the model.
         largest: Pixels a side that it is cut to.
 
     Returns:
         Raw pixels `(height, width, channels)` and their name.
     """
-    channels = run.architecture.channels
+    channels = info.architecture.channels
     try:
-        path = find_pairs(Path(run.record["data"]["folder"])).pairs[0].image
-        axes = run.record["options"].get("axes")
+        path = find_pairs(Path(info.record["data"]["folder"])).pairs[0].image
+        axes = info.record["options"].get("axes")
         planes = read_image(path, palette="colours", axes=axes).planes
         image = as_channels(planes[0], channels, path)
     except (KeyError, OSError, ValueError):  # moved, or replaced by other data

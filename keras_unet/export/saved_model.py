@@ -23,12 +23,10 @@ different sizes have no common array, and a server that pads them to one would c
 from __future__ import annotations
 
 import json
-import logging
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +35,15 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_unet.backend import tf
 from keras_unet.client import Tensor, Value, field, model_spec, predict_request
-from keras_unet.console import status
 from keras_unet.export.artefact import EXTRA, Artefact
+from keras_unet.export.draft import write_and_compare
 from keras_unet.export.graph import GraphTiling, standardiser
-from keras_unet.export.parity import TOLERANCES, answer_of_saved_model, check_parity
+from keras_unet.export.parity import TOLERANCES, answer_of_saved_model
 from keras_unet.export.requests import checked_files, checked_images, checked_tiles, decoded
-from keras_unet.export.source import Source, network_of
-from keras_unet.files import PathLike, check_name, check_writable
+from keras_unet.files import check_name, check_writable
 from keras_unet.precision import choose_precision
-from keras_unet.runs import Run
+from keras_unet.prediction.segmenter import Segmenter
+from keras_unet.runs import ModelInfo
 
 
 def check_version(out: Path, version: int) -> Path:
@@ -148,7 +146,7 @@ _QUICK = 1  # of zlib's levels: the usual one takes as long as half the tiles an
 
 def write_graph(
     folder: Path,
-    run: Run,
+    info: ModelInfo,
     network: Any,
     tiling: GraphTiling,
     about: Mapping[str, Any],
@@ -159,7 +157,7 @@ def write_graph(
 
     Args:
         folder: Folder to write, `saved_model.pb` and `variables/` in it.
-        run: The run, for the standardisation.
+        info: Facts of the model, for the normalization.
         network: Its Keras network, in the precision to compute in.
         tiling: How images are tiled.
         about: What the model says of itself, as JSON knows it.
@@ -168,23 +166,23 @@ def write_graph(
     root = tf.Module()
     root.weights = [] if frozen else [variable.value for variable in network.variables]
     score = _constant(network) if frozen else _plain(network)
-    signatures = _signatures(run, score, tiling) | {"about": _about(about)}
+    signatures = _signatures(info, score, tiling) | {"about": _about(about)}
     tf.saved_model.save(root, str(folder), signatures=signatures)
-    _state_shapes(folder / "saved_model.pb", run.architecture.channels)
+    _state_shapes(folder / "saved_model.pb", info.architecture.channels)
 
 
-def _signatures(run: Run, score: Graph, tiling: GraphTiling) -> dict[str, Any]:
-    channels = run.architecture.channels
+def _signatures(info: ModelInfo, score: Graph, tiling: GraphTiling) -> dict[str, Any]:
+    channels = info.architecture.channels
 
     def predict(image: Any) -> Any:
-        standardise = standardiser(run.standardisation, image)
+        standardise = standardiser(info.standardisation, image)
         return tiling.probabilities(lambda window: score(standardise(window)), image)
 
     def serving_default(image: Any) -> dict[str, Any]:
         probabilities = _each(
             predict,
             checked_images(image, channels),
-            tf.TensorSpec((None, None, run.architecture.classes), tf.float32),
+            tf.TensorSpec((None, None, info.architecture.classes), tf.float32),
         )
         return {"probabilities": probabilities, "classes": _classes(probabilities)}
 
@@ -197,7 +195,7 @@ def _signatures(run: Run, score: Graph, tiling: GraphTiling) -> dict[str, Any]:
         return {"classes_bytes": classes, "probabilities_bytes": probabilities}
 
     def bare(tile: Any) -> dict[str, Any]:
-        return {"logits": score(checked_tiles(tile, run.architecture))}
+        return {"logits": score(checked_tiles(tile, info.architecture))}
 
     return {
         "serving_default": _traced(serving_default, tf.TensorSpec(None, tf.float32, "image")),
@@ -256,60 +254,50 @@ def _encoded(probabilities: Any) -> tuple[Any, Any]:
     return classes, tf.io.serialize_tensor(probabilities)
 
 
-_log = logging.getLogger(__name__)
-
-
 def export_saved_model(
-    run_folder: PathLike,
-    out: PathLike,
+    segmenter: Segmenter,
+    out: Path,
     *,
     precision: str | None = None,
     frozen: bool = False,
     tile_size: int | None = None,
     version: int = 1,
 ) -> Path:
-    """Exports a run or an ensemble as a SavedModel for TensorFlow Serving, complete in itself.
+    """Exports a model as a SavedModel for TensorFlow Serving, see `export_model`.
 
     It takes raw pixels of any size and gives probabilities and classes of that size; the signatures
-    are those of `keras_unet.export.saved_model`. What was written is loaded by a fresh process and
-    compared with the run before it gets its name.
+    are those of `keras_unet.export.saved_model`.
 
     Args:
-        run_folder: A folder that training wrote, a run or an ensemble.
+        segmenter: The model.
         out: Folder of the model, in which `<version>/` is written.
-        precision: Precision to compute in, "auto", "float32", "bfloat16" or "float16"; None for
-            that of the training. Images and probabilities are float32 in each.
+        precision: Precision to compute in; None for that of the training. Images and probabilities
+            are float32 in each.
         frozen: Whether weights become constants of the graph, for runtimes without variables.
-        tile_size: Height and width of the tile in pixels; None for one that fills 512. Memory and
-            the time of small images grow with it.
+        tile_size: Height and width of the tile in pixels; None for one that fills 512.
         version: Number of the version, at least 1. Servers take the highest by default.
 
     Returns:
         The folder written, `out / str(version)`.
-
-    Raises:
-        ValueError: If the run's record or model cannot be read, the precision is unknown, the tile
-            size does not fit, the name of `out` is not UTF-8, or what was written answers otherwise
-            than the run.
-        OSError: If the run is missing, a fold is not trained to its end, the version is there
-            already, or `out` cannot be written to.
     """
-    out = Path(out)
     check_name(out, "choose another folder")
-    source = Source.load(run_folder)
-    run = source.run
-    tiling = GraphTiling.of(run.architecture, tile_size)
-    chosen = choose_precision(precision or run.precision)
+    tiling = GraphTiling.of(segmenter.info.architecture, tile_size)
+    chosen = choose_precision(precision or segmenter.info.precision)
     check_writable(out)
-    with new_version(out, version) as folder:
-        members = source.members(chosen)
-        artefact = Artefact(run, tiling, chosen, frozen, source.folds)
-        with status("writing the graph"):
-            write_graph(folder, run, network_of(members), tiling, artefact.about, frozen=frozen)
+
+    def write(folder: Path, artefact: Artefact, network: Any) -> None:
+        write_graph(folder, segmenter.info, network, tiling, artefact.about, frozen=frozen)
         artefact.write(folder)
         write_warmup(folder / EXTRA / WARMUP, tiling)
-        answer = partial(answer_of_saved_model, folder)
-        _log.info(
-            check_parity(run, members, tiling.tile_size, tiling.useful, TOLERANCES[chosen], answer)
-        )
+
+    write_and_compare(
+        segmenter,
+        new_version(out, version),
+        write,
+        answer_of_saved_model,
+        TOLERANCES[chosen],
+        tiling=tiling,
+        precision=chosen,
+        frozen=frozen,
+    )
     return out / str(version)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -28,15 +27,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.backend import keras, tf
-from keras_unet.console import quiet_stderr, status
+from keras_unet.console import quiet_stderr
 from keras_unet.data.samples import read_samples
 from keras_unet.export.artefact import Artefact
+from keras_unet.export.draft import write_and_compare
 from keras_unet.export.graph import GraphTiling
-from keras_unet.export.parity import LARGEST, MEAN, Measure, answer_of_tflite, check_parity
-from keras_unet.export.source import Source, network_of
+from keras_unet.export.parity import LARGEST, MEAN, Measure, answer_of_tflite
 from keras_unet.files import PathLike, check_new_file, drafted
-from keras_unet.prediction.tflite import FORMAT, LOGITS, METADATA, TILE, schema
-from keras_unet.runs import Run
+from keras_unet.prediction.segmenter import Segmenter
+from keras_unet.prediction.tflite import LOGITS, METADATA, TILE, schema
+from keras_unet.runs import ModelInfo
 from keras_unet.tiling import Tiling, mirrored_window
 
 Mode = Literal["none", "float16", "dynamic", "int8"]
@@ -106,7 +106,7 @@ def write_tflite(
 
 
 def _of_one_tile(network: Any, artefact: Artefact) -> Any:
-    size, channels = artefact.tiling.tile_size, artefact.run.architecture.channels
+    size, channels = artefact.tiling.tile_size, artefact.info.architecture.channels
     tile = keras.Input(batch_shape=(1, size, size, channels), name=TILE)
     return keras.Model(tile, {LOGITS: network(tile)})
 
@@ -166,24 +166,16 @@ def _with_metadata(content: bytes, artefact: Artefact, quantisation: Quantisatio
 
 
 def _metadata(graph: Any, artefact: Artefact, quantisation: Quantisation) -> dict[str, Any]:
-    network, tiling = artefact.run.architecture, artefact.tiling
-    provenance = artefact.provenance
-    return {
-        "format": FORMAT,
-        "network": artefact.geometry
-        | {
-            "output_size": network.output_size(tiling.tile_size),
-            "skip": network.context - network.margin,
-            "stride": tiling.useful // network.step * network.step,
-        },
+    network, tiling, metadata = artefact.info.architecture, artefact.tiling, artefact.metadata
+    metadata["network"] |= {
+        "output_size": network.output_size(tiling.tile_size),
+        "skip": network.context - network.margin,
+        "stride": tiling.useful // network.step * network.step,
+    }
+    return metadata | {
         "input": _described(TILE, graph.tensors[graph.inputs[0]]),
         "output": _described(LOGITS, graph.tensors[graph.outputs[0]]),
         "quantize": quantisation.mode,
-        "standardisation": artefact.run.standardisation.to_dict(),
-        "classes": artefact.classes,
-        "labels": provenance.pop("labels"),
-        "rule": provenance.pop("rule"),
-        "provenance": provenance,
     }
 
 
@@ -194,8 +186,6 @@ def _described(name: str, tensor: Any) -> dict[str, Any]:
     scale, zero = tensor.quantization.scale[0], tensor.quantization.zeroPoint[0]
     return described | {"dtype": "int8", "scale": float(scale), "zero_point": int(zero)}
 
-
-_log = logging.getLogger(__name__)
 
 ALLOWED: dict[Mode, tuple[Measure, float]] = {
     "none": (LARGEST, 1e-5),
@@ -223,23 +213,22 @@ would share what few of its 256 steps are left.
 
 
 def export_tflite(
-    run_folder: PathLike,
-    out: PathLike,
+    segmenter: Segmenter,
+    out: Path,
     *,
     tile_size: int | None = None,
     quantize: Mode = "none",
     int8_io: bool = False,
     data: PathLike | None = None,
 ) -> Path:
-    """Exports a run or an ensemble as a .tflite file of one tile, which says how to tile with it.
+    """Exports a model as a .tflite file of one tile, which says how to tile with it.
 
-    What was written is loaded by a fresh process and compared with the run before it gets its name.
+    See `export_model`.
 
     Args:
-        run_folder: A folder that training wrote, a run or an ensemble.
+        segmenter: The model.
         out: File to write; its name ends in .tflite.
-        tile_size: Height and width of the tile in pixels; None for one that fills 512. Memory
-            grows with it.
+        tile_size: Height and width of the tile in pixels; None for one that fills 512.
         quantize: "none" keeps float32, "float16" halves the file, "dynamic" and "int8" make it a
             quarter; `keras_unet.export.tflite.Quantisation` says how each computes.
         int8_io: Whether tile and logits are int8 too; with "int8".
@@ -248,38 +237,31 @@ def export_tflite(
 
     Returns:
         The file written.
-
-    Raises:
-        ValueError: If the run's record or model cannot be read, an option is unknown or does not go
-            with the others, the tile size does not fit, the training images are not in the data
-            folder, or what was written answers otherwise than the run.
-        OSError: If the run or, for "int8", its data folder is missing, a fold is not trained to
-            its end, the file is there already, or it cannot be written.
     """
-    out, data = Path(out), None if data is None else Path(data)
-    source = Source.load(run_folder)
-    run = source.run
+    info, data = segmenter.info, None if data is None else Path(data)
     quantisation = Quantisation(quantize, int8_io)
-    tiling = GraphTiling.of(run.architecture, tile_size)
+    tiling = GraphTiling.of(info.architecture, tile_size)
     check_new_file(out, ".tflite")
     if data is not None and quantize != "int8":
         raise ValueError(
             f'data is looked at for quantize="int8". Received: quantize="{quantize}"; leave it out'
         )
-    tiles = _representative_tiles(run, tiling, data) if quantize == "int8" else []
-    members = source.members("float32")
+    tiles = _representative_tiles(info, tiling, data) if quantize == "int8" else []
     measure, tolerance = ALLOWED[quantize]
-    with drafted(out) as path:
-        artefact = Artefact(run, tiling, "float32", frozen=True, folds=source.folds)
-        with status("converting the graph"):
-            write_tflite(path, artefact, network_of(members), quantisation, tiles)
-        numbers = tiling.tile_size, tiling.useful, tolerance, partial(answer_of_tflite, path)
-        _log.info(check_parity(run, members, *numbers, measure=measure))
+    write_and_compare(
+        segmenter,
+        drafted(out),
+        partial(write_tflite, quantisation=quantisation, tiles=tiles),
+        answer_of_tflite,
+        tolerance,
+        tiling=tiling,
+        measure=measure,
+    )
     return out
 
 
 def _representative_tiles(
-    run: Run, tiling: GraphTiling, data: Path | None
+    info: ModelInfo, tiling: GraphTiling, data: Path | None
 ) -> list[NDArray[np.float32]]:
     """Cuts usual tiles from the run's training images, standardised.
 
@@ -289,8 +271,8 @@ def _representative_tiles(
     size = (tiling.tile_size,) * 2
     places = [
         (image, tile.read)
-        for image in _training_images(run, data)
-        for tile in Tiling.covering(image.shape[:2], run.architecture, size)
+        for image in _training_images(info, data)
+        for tile in Tiling.covering(image.shape[:2], info.architecture, size)
     ]
     peaks = [np.abs(mirrored_window(image, *read)).max() for image, read in places]
     ranks = np.quantile(np.arange(len(places)), np.linspace(*_USUAL, min(TILES, len(places))))
@@ -298,9 +280,9 @@ def _representative_tiles(
     return [mirrored_window(image, *read) for image, read in (places[one] for one in chosen)]
 
 
-def _training_images(run: Run, data: Path | None) -> list[NDArray[np.float32]]:
+def _training_images(info: ModelInfo, data: Path | None) -> list[NDArray[np.float32]]:
     """Reads the images that the run was trained on, standardised."""
-    record = run.record.get("data", {})
+    record = info.record.get("data", {})
     folder = data or Path(record.get("folder", ""))
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -309,10 +291,10 @@ def _training_images(run: Run, data: Path | None) -> list[NDArray[np.float32]]:
         )
     found = read_samples(
         folder,
-        labels=run.scheme.kind,
-        ignore=run.scheme.ignore,
+        labels=info.scheme.kind,
+        ignore=info.scheme.ignore,
         allow_empty=True,
-        axes=run.record["options"].get("axes"),
+        axes=info.record["options"].get("axes"),
     ).samples
     images = [one.image for one in found if one.name in record.get("training", ())]
     if not images:
@@ -320,4 +302,4 @@ def _training_images(run: Run, data: Path | None) -> list[NDArray[np.float32]]:
             f"{folder}: expected images that the run was trained on. Received none of them; say "
             "where they are by data (--data)"
         )
-    return [run.standardisation.apply(image) for image in images]
+    return [info.standardisation.apply(image) for image in images]

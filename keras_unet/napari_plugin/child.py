@@ -114,17 +114,18 @@ def predict(
     """Predicts a file; the result names the files written and says what is in them."""
     with quiet_tensorflow():
         from keras_unet.prediction.folder import predict_files
-        from keras_unet.prediction.networks import load_runs
+        from keras_unet.prediction.load import load
         from keras_unet.prediction.outputs import Storage
 
-    scheme = load_runs(Path(model))[0].scheme
+    segmenter = load(model)
+    scheme = segmenter.info.scheme
     written = predict_files(
-        Path(model),
-        [Path(image)],
-        Path(out),
+        segmenter,
+        image,
+        out,
         save=[scheme.kind, *(["probabilities"] if probabilities else [])],
-        symmetries=symmetries,
-        rule=rule,
+        tta=symmetries,
+        instances=rule,
         storage=Storage(stream=True),
     )
     return {"scheme": scheme.to_dict(), "files": [str(path) for path in written]}

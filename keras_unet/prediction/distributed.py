@@ -55,8 +55,8 @@ def spread_files(  # noqa: PLR0913 - as predict_files
     save: Sequence[str] = (),
     tile_size: int | None = None,
     precision: str | None = None,
-    symmetries: bool = False,
-    rule: Mapping[str, Any] | None = None,
+    tta: bool = False,
+    instances: Mapping[str, Any] | None = None,
     form: Form | None = None,
     axes: str | None = None,
     overwrite: bool = False,
@@ -78,8 +78,8 @@ def spread_files(  # noqa: PLR0913 - as predict_files
         save: As `predict_files`.
         tile_size: As `predict_files`.
         precision: As `predict_files`; "auto" is what is fast in this process.
-        symmetries: As `predict_files`.
-        rule: As `predict_files`.
+        tta: As `predict_files`.
+        instances: As `predict_files`.
         form: "tiff" or "ome-zarr"; None for what the images are.
         axes: As `predict_files`.
         overwrite: As `predict_files`.
@@ -97,11 +97,11 @@ def spread_files(  # noqa: PLR0913 - as predict_files
     require("large", "zarr")
     runs = load_runs(run_folder.absolute())
     paths = [path.absolute() for path in files]
-    order = Order.of(runs[0], paths, out.absolute(), save, rule, form, overwrite=overwrite)
+    order = Order.of(runs[0], paths, out.absolute(), save, instances, form, overwrite=overwrite)
     for line in unread(paths):
         _log.warning(line)
     precision = choose_precision(precision) if precision == "auto" else precision
-    plan = _Plan.of(runs, run_folder.absolute(), precision, tile_size, symmetries, axes)
+    plan = _Plan.of(runs, run_folder.absolute(), precision, tile_size, tta, axes)
     images = console.track(order.images, "checking images")
     measured = {path: plan.measure(path) for path in images}
     with cluster.connected() as client:

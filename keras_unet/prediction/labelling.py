@@ -32,7 +32,7 @@ from keras_unet.data.stacks import axes_of_stack
 from keras_unet.files import check_writable, made_folder, printable
 from keras_unet.instances.label import InstanceRule, cell_probability, label_instances
 from keras_unet.prediction.outputs import Form, Output, check_outputs, output_path, owner_of
-from keras_unet.runs import Run
+from keras_unet.runs import ModelInfo
 
 _log = logging.getLogger(__name__)
 
@@ -81,14 +81,14 @@ class Order:
     """Images to predict, and the outputs to make of them.
 
     Attributes:
-        run: What the labels mean, and the rule by which cells are made.
+        info: Facts of the model: what the labels mean, and how cells are made.
         images: The image files.
         out: Folder to write to.
         outputs: Of "instances", "classes" and "probabilities".
         form: "tiff" or "ome-zarr"; None for OME-Zarr of what is Zarr, and TIFF of all else.
     """
 
-    run: Run
+    info: ModelInfo
     images: tuple[Path, ...]
     out: Path
     outputs: tuple[str, ...]
@@ -97,7 +97,7 @@ class Order:
     @classmethod
     def of(
         cls,
-        run: Run,
+        info: ModelInfo,
         files: Sequence[Path],
         out: Path,
         save: Sequence[str],
@@ -109,7 +109,7 @@ class Order:
         """Takes an order as a person gives it.
 
         Args:
-            run: The run that predicts.
+            info: Facts of the model that predicts.
             files: Image files, or folders of them.
             out: Folder to write to.
             save: Of "instances", "classes" and "probabilities"; empty for the run's kind of labels.
@@ -124,12 +124,12 @@ class Order:
                 unknown, or a number of the rule is out of range or of no effect.
             OSError: If a file is missing, or the folder cannot be written.
         """
-        outputs = _outputs(save, run)
-        run = replace(run, rule=_rule(run.rule, rule or {}, outputs))
+        outputs = _outputs(save, info)
+        info = replace(info, rule=_rule(info.rule, rule or {}, outputs))
         images = list(_image_files(files))
         repeated = repeated_in(images)
         images = [path for path in images if path not in repeated]
-        order = cls(run, tuple(images), out, outputs, form)
+        order = cls(info, tuple(images), out, outputs, form)
         _refuse_same_names(order.images)
         check_writable(out)
         order.refuse_to_replace_images()
@@ -164,7 +164,7 @@ class Order:
 
     def target(self, path: Path, output: str) -> Path:
         """Returns where an output of an image is written."""
-        kind = self.run.scheme.kind
+        kind = self.info.scheme.kind
         return output_path(self.out, stem_of(path), output, kind, self.form_of(path))
 
     def fulfil(self, make: Callable[[Path], Made]) -> list[Path]:
@@ -177,7 +177,7 @@ class Order:
             The files written.
         """
         if "instances" in self.outputs:
-            _log.info(self.run.rule.describe())
+            _log.info(self.info.rule.describe())
         written: list[Path] = []
         found: set[int] = set()
         with made_folder(self.out):
@@ -187,12 +187,12 @@ class Order:
                 found |= made.classes
                 _log.info(printable(path))
         if len(found) == 1:
-            _log.warning(_one_class(self.run, found.pop()))
+            _log.warning(_one_class(self.info, found.pop()))
         return written
 
     def make(self, path: Path, image: ImageFile, planes: Iterable[Plane]) -> Made:
         """Writes the outputs of an image that is predicted whole, with its axes and calibration."""
-        rendered, classes = _render(self.run, planes, self.outputs)
+        rendered, classes = _render(self.info, planes, self.outputs)
         return Made(tuple(self._write(path, image, rendered)), frozenset(classes))
 
     def _write(
@@ -204,7 +204,7 @@ class Order:
             array = smallest_unsigned(planes) if name == "instances" else planes
             axes = f"{letters}CYX" if name == "probabilities" else f"{letters}YX"
             shaped = array.reshape(*sizes, *array.shape[1:])
-            spacing = replace(image.spacing, channels=self.run.scheme.names)
+            spacing = replace(image.spacing, channels=self.info.scheme.names)
             write_tiff(target, shaped, axes=axes, spacing=spacing)
             yield target
 
@@ -231,13 +231,13 @@ def unread(paths: Sequence[Path]) -> Iterator[str]:
                 yield "to predict a mask as well, name its file"
 
 
-def _outputs(save: Sequence[str], run: Run) -> tuple[str, ...]:
+def _outputs(save: Sequence[str], info: ModelInfo) -> tuple[str, ...]:
     unknown = [name for name in save if name not in get_args(Output)]
     if unknown:
         raise ValueError(
             f"save must be of {', '.join(get_args(Output))}. Received: {', '.join(unknown)}"
         )
-    return tuple(dict.fromkeys(save)) or (run.scheme.kind,)
+    return tuple(dict.fromkeys(save)) or (info.scheme.kind,)
 
 
 def _rule(recorded: InstanceRule, asked: Mapping[str, Any], outputs: Sequence[str]) -> InstanceRule:
@@ -289,7 +289,7 @@ def _refuse_same_names(images: Sequence[Path]) -> None:
 
 
 def _render(
-    run: Run, planes: Iterable[Plane], outputs: Sequence[str]
+    info: ModelInfo, planes: Iterable[Plane], outputs: Sequence[str]
 ) -> tuple[Mapping[str, NDArray[Any]], set[int]]:
     """Turns the planes of a file into its outputs, and lists the classes that occur."""
     rendered: dict[str, list[NDArray[Any]]] = {name: [] for name in outputs}
@@ -298,14 +298,14 @@ def _render(
         found.update(np.unique(plane.classes).tolist())
         for name, finished in rendered.items():
             if name == "instances":
-                finished.append(label_instances(cell_probability(plane.probabilities), run.rule))
+                finished.append(label_instances(cell_probability(plane.probabilities), info.rule))
             else:
-                finished.append(plane.rendered(name, run.scheme))
+                finished.append(plane.rendered(name, info.scheme))
     return {name: np.stack(finished) for name, finished in rendered.items()}, found
 
 
-def _one_class(run: Run, found: int) -> str:
-    names = ("background", "cell") if run.scheme.kind == "instances" else run.scheme.values
+def _one_class(info: ModelInfo, found: int) -> str:
+    names = ("background", "cell") if info.scheme.kind == "instances" else info.scheme.values
     return (
         f"every pixel of every image is predicted as class {found} ({names[found]}). Look "
         "at the run's pictures, and at whether these images are like its training images."

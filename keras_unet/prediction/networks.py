@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from keras_unet.architecture import Architecture
 from keras_unet.backend import keras
-from keras_unet.ensembles import Ensemble, is_ensemble
 from keras_unet.model import unet_of
 from keras_unet.precision import choose_precision, precision_policy
-from keras_unet.prediction.predict import predict_image, tile_size_of
+from keras_unet.prediction.predict import tile_size_of
 from keras_unet.prediction.tflite import load_tflite
-from keras_unet.runs import BEST, Run
-
-Member = tuple[Run, Any]
-"""A run, and its network or any callable that `predict_image` takes."""
+from keras_unet.runs import BEST, Ensemble, ModelInfo, Run, is_ensemble
 
 _TFLITE = ".tflite"
 
 
-def new_network(run: Run, seed: int) -> Any:
+def new_network(run: ModelInfo, seed: int) -> Any:
     """Builds the network of a run with weights drawn from a seed."""
     keras.utils.set_random_seed(seed)
-    return _network(run, run.precision)
+    return _network(run.architecture, run.precision)
 
 
-def load_runs(folder: Path) -> tuple[Run, ...]:
+def load_runs(folder: Path) -> tuple[Any, ...]:
     """Loads what predicts: a run, or all of an ensemble, each with the ensemble's rule.
 
     A .tflite file is a run as well: it holds the record of the one it was exported from.
@@ -40,7 +33,7 @@ def load_runs(folder: Path) -> tuple[Run, ...]:
         ValueError: If a record cannot be read.
     """
     if folder.suffix == _TFLITE:
-        return (load_tflite(folder).run,)
+        return (load_tflite(folder).info,)
     if not is_ensemble(folder):
         return (Run.load(folder),)
     ensemble = Ensemble.load(folder)
@@ -68,9 +61,39 @@ def load_network(run: Run, precision: str | None = None) -> Any:
     if run.folder.suffix == _TFLITE:
         return _exported(run, precision)
     path = weights_of(run)
-    model = _network(run, precision or run.precision)
+    model = _network(run.architecture, precision or run.precision)
     _load_weights(model, path)
     return model
+
+
+def precision_of(model: Any) -> str:
+    """Returns the precision that a Keras model computes in: that of its policies, if one is mixed.
+
+    Args:
+        model: The model.
+    """
+    policies = {layer.dtype_policy.compute_dtype for layer in model.layers}
+    return next((name for name in ("bfloat16", "float16") if name in policies), "float32")
+
+
+def in_precision(model: Any, info: ModelInfo, precision: str | None) -> Any:
+    """Returns a Keras model that computes in a precision: this one, or one with its weights.
+
+    Args:
+        model: The model.
+        info: Its facts.
+        precision: The precision, or "auto"; None for that of the model.
+
+    Raises:
+        ValueError: If the precision is unknown, or the model is not one of `build_unet`, which
+            cannot be built anew.
+    """
+    if precision is None or choose_precision(precision) == info.precision:
+        return model
+    Architecture.of(model)
+    other = _network(info.architecture, precision)
+    other.set_weights(model.get_weights())
+    return other
 
 
 def weights_of(run: Run) -> Path:
@@ -102,43 +125,6 @@ def tile_size_of_run(run: Run, tile_size: int | None) -> tuple[int | None, int |
     return tile_size_of(model, tile_size)
 
 
-def predict_together(
-    members: Sequence[Member],
-    image: NDArray[Any],
-    path: Path,
-    *,
-    tile_size: int | None = None,
-    symmetries: bool = False,
-) -> NDArray[np.float32]:
-    """Averages what networks say of an image, each of which takes it as in its own training.
-
-    Args:
-        members: The runs and their networks, at least one.
-        image: Raw pixels `(height, width, channels)`.
-        path: The image's file, for messages.
-        tile_size: As `predict_image`.
-        symmetries: As `predict_image`.
-
-    Returns:
-        Probabilities `(height, width, classes)`.
-
-    Raises:
-        ValueError: If the image does not suit a run, or as `predict_image`.
-    """
-    scores = [
-        predict_image(
-            network,
-            run.standardise(image, path),
-            tile_size=tile_size,
-            architecture=run.architecture,
-            symmetries=symmetries,
-        )
-        for run, network in members
-    ]
-    mean: NDArray[np.float32] = np.mean(scores, axis=0, dtype=np.float32)
-    return mean
-
-
 def _exported(run: Run, precision: str | None) -> Any:
     if precision is not None:
         raise ValueError(
@@ -148,9 +134,9 @@ def _exported(run: Run, precision: str | None) -> Any:
     return load_tflite(run.folder)
 
 
-def _network(run: Run, precision: str) -> Any:
+def _network(architecture: Architecture, precision: str) -> Any:
     with precision_policy(choose_precision(precision)):
-        model = unet_of(run.architecture)
+        model = unet_of(architecture)
     # On a GPU Keras would have XLA compile a prediction, for seconds, for each new size of tile.
     model.jit_compile = False
     return model

@@ -116,7 +116,7 @@ def predict_image(
     normalization: Standardisation | Mode | None = None,
     tile_size: int | None = None,
     architecture: Architecture | None = None,
-    symmetries: bool = False,
+    tta: bool = False,
 ) -> NDArray[np.float32]:
     """Predicts the class probabilities of every pixel by the overlap-tile strategy.
 
@@ -133,8 +133,8 @@ def predict_image(
             size takes that size. On a GPU, where Keras compiles the network for each new tile size,
             many images of different sizes are predicted faster with one.
         architecture: The network's numbers, where `model` is not a Keras model of `build_unet`.
-        symmetries: Whether to average over the eight symmetries of the square, each predicted on
-            its own. The paper averages 7 rotated versions.
+        tta: Test-time augmentation: whether to average over the eight rotated and mirrored versions
+            of the image, each predicted on its own. The paper averages 7 rotated versions.
 
     Returns:
         float32 softmax probabilities of shape `(height, width, classes)`, of the image's own size.
@@ -148,7 +148,7 @@ def predict_image(
     pixels = checked_pixels(_normalized(np.asarray(image), normalization), network)
     tile = tile_size_of(model, tile_size)
     predict = partial(_stitched, model, network=network, tile_size=tile)
-    return average_over_symmetries(predict, pixels) if symmetries else predict(pixels)
+    return average_over_symmetries(predict, pixels) if tta else predict(pixels)
 
 
 def _normalized(image: NDArray[Any], normalization: Standardisation | Mode | None) -> NDArray[Any]:

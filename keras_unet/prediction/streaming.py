@@ -30,7 +30,7 @@ from keras_unet.instances.label import cell_probability
 from keras_unet.prediction.labelling import Made, Order, Plane
 from keras_unet.prediction.scratch import Scratch, scratches
 from keras_unet.prediction.sweeps import Predict, Source, Window, grey_values
-from keras_unet.runs import Run
+from keras_unet.runs import ModelInfo
 from keras_unet.system import free_memory
 
 _log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ _WRITERS: Mapping[str, Callable[[Path, Parts], None]] = {
 
 
 def measure(
-    run: Run,
+    run: ModelInfo,
     path: Path,
     see: Callable[[NDArray[np.float32]], object] = lambda _: None,
     axes: str | None = None,
@@ -119,7 +119,7 @@ class Streaming:
                 self._predict(predict, plane, scores, room.member)
                 found |= _classes(scores)
                 if room.labels:
-                    stitcher = Stitcher(self.order.run.rule, largest_piece=_largest_piece())
+                    stitcher = Stitcher(self.order.info.rule, largest_piece=_largest_piece())
                     numbers.append(
                         stitcher.label(_Cells(scores), room.labels[plane], room.drafts[0])
                     )
@@ -181,7 +181,7 @@ class Streaming:
         stack: Sequence[tuple[str, int]],
         spacing: Spacing,
     ) -> Parts:
-        run = self.order.run
+        run = self.order.info
         if output == "instances":
             dtype = smallest_unsigned(np.array([cells])).dtype
 
@@ -215,7 +215,7 @@ class _Room:
                 return []
             return stack.enter_context(scratches(order.out, number, shape, dtype))
 
-        shape = (*size, order.run.architecture.classes)
+        shape = (*size, order.info.architecture.classes)
         has_instances = "instances" in order.outputs
         kept = 1 if order.outputs == ("instances",) else planes
         return cls(
@@ -261,7 +261,7 @@ def _divide(scores: Scratch, divisor: int) -> None:
 
 
 def _parts(
-    run: Run,
+    run: ModelInfo,
     output: str,
     form: str,
     planes: Sequence[Scratch],

@@ -31,7 +31,7 @@ from keras_unet.prediction.predict import (
     tile_size_of,
     turned_back,
 )
-from keras_unet.runs import Run
+from keras_unet.runs import ModelInfo
 from keras_unet.tiling import Tile, Tiling, mirror
 
 Window = tuple[slice, slice]
@@ -212,7 +212,7 @@ class Here:
         axes: Axes of images that state none, or others.
     """
 
-    networks: Sequence[tuple[Run, Any]]
+    networks: Sequence[tuple[ModelInfo, Any]]
     tile_size: int | None = None
     symmetries: bool = False
     axes: str | None = None

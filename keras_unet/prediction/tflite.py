@@ -4,7 +4,7 @@
 tiling and reading the answer need, so the file alone predicts whole images:
 
     network = load_tflite(path)
-    image = network.run.standardise(pixels, image_path)
+    image = network.info.standardise(pixels, image_path)
     probabilities = predict_image(network, image, architecture=network.architecture)
 
 It runs on `ai-edge-litert` without TensorFlow or, where that is not installed, on the interpreter
@@ -30,14 +30,10 @@ from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
 from keras_unet.console import quiet_stderr
-from keras_unet.data.schemes import LabelScheme
-from keras_unet.data.standardisation import Standardisation
-from keras_unet.instances.label import InstanceRule
 from keras_unet.prediction.predict import predict_image
-from keras_unet.runs import Run
+from keras_unet.runs import FORMAT, ModelInfo
 
 METADATA = "keras_unet.json"
-FORMAT = 1
 TILE, LOGITS = "tile", "logits"
 
 
@@ -46,19 +42,19 @@ class LiteNetwork:
     """A network in a .tflite file; calling it maps standardised tiles to logits.
 
     Attributes:
-        run: What is known of the run: architecture, labels, standardisation, rule, training.
+        info: Facts of the model: architecture, labels, normalization, instances, training.
         metadata: All that the file says of itself.
         runner: The signature that LiteRT runs.
     """
 
-    run: Run
+    info: ModelInfo
     metadata: Mapping[str, Any]
     runner: Any
 
     @property
     def architecture(self) -> Architecture:
         """The network's numbers."""
-        return self.run.architecture
+        return self.info.architecture
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
@@ -96,14 +92,14 @@ def load_tflite(path: Path | str, *, threads: int | None = None) -> LiteNetwork:
     interpreter = _interpreter(path, content, threads or os.cpu_count() or 1)
     try:
         metadata = json.loads(_embedded(content))
-        run = _run(path, metadata)
+        info = ModelInfo.from_dict(metadata)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: expected a .tflite file that keras-unet export writes, with {METADATA} of "
             f"format {FORMAT} in its metadata. Received one without ({type(error).__name__}: "
             f"{error}); export the run anew"
         ) from error
-    return LiteNetwork(run, metadata, interpreter.get_signature_runner())
+    return LiteNetwork(info, metadata, interpreter.get_signature_runner())
 
 
 def schema() -> Any:
@@ -140,20 +136,6 @@ def _embedded(content: bytes) -> bytes:
     raise KeyError(METADATA)
 
 
-def _run(path: Path, metadata: Mapping[str, Any]) -> Run:
-    if metadata["format"] != FORMAT:
-        raise ValueError(f"format {metadata['format']}")
-    return Run(
-        path,
-        Architecture.from_dict(metadata["network"]["architecture"]),
-        LabelScheme.from_dict(metadata["labels"]),
-        Standardisation.from_dict(metadata["standardisation"]),
-        "float32",
-        metadata["provenance"]["record"],
-        InstanceRule.from_dict(metadata["rule"]),
-    )
-
-
 def _quantised(tile: NDArray[Any], details: Mapping[str, Any]) -> NDArray[Any]:
     dtype, (scale, zero) = np.dtype(details["dtype"]), details["quantization"]
     if dtype != np.int8:
@@ -174,7 +156,7 @@ def main(arguments: Sequence[str]) -> None:
     """Predicts an array of raw pixels `(height, width, channels)` and writes the probabilities."""
     model, image, answer = map(Path, arguments)
     network = load_tflite(model)
-    standardised = network.run.standardise(np.load(image), image)
+    standardised = network.info.standardise(np.load(image), image)
     np.save(answer, predict_image(network, standardised, architecture=network.architecture))
 
 

@@ -18,11 +18,10 @@ from keras_unet.backend import keras
 from keras_unet.console import track
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import Sample, read_samples
-from keras_unet.ensembles import Ensemble, draw_folds, is_ensemble
 from keras_unet.files import check_new, claimed, make_folder, remove_leftovers
 from keras_unet.instances.selection import Choice, choose_rule, first_rule, spread
 from keras_unet.prediction.networks import load_network
-from keras_unet.runs import RECORD, Run
+from keras_unet.runs import RECORD, Ensemble, Run, is_ensemble
 from keras_unet.training.autoconfig import settle
 from keras_unet.training.options import SEEDS, SettledOptions, TrainingOptions
 from keras_unet.training.report import report_run
@@ -227,3 +226,46 @@ def _check_unused(folder: Path) -> None:
             "ensemble; choose another, or go on with it by --resume"
         )
     check_new(folder, "the ensemble")
+
+
+def draw_folds(
+    names: Sequence[str], folds: int, seed: int, stacks: Sequence[str | None] = ()
+) -> tuple[tuple[str, ...], ...]:
+    """Parts images into folds of equal size, give or take one; stacks of planes are kept together.
+
+    Planes of a stack are neighbours that look alike. Where there are at least as many stacks and
+    single images as folds, none is in two folds; else the images are cut in their order.
+
+    Args:
+        names: Names of the images.
+        folds: Number of folds.
+        seed: Seed of the draw.
+        stacks: Name of the stack that each is a plane of, or None; empty if all are single images.
+
+    Returns:
+        The names of each fold, in their own order; every name is in one fold.
+
+    Raises:
+        ValueError: If there are fewer than two folds, or fewer images than folds.
+
+    Example:
+        >>> [len(fold) for fold in draw_folds(["a", "b", "c", "d", "e"], folds=2, seed=0)]
+        [3, 2]
+    """
+    if not 2 <= folds <= len(names):
+        raise ValueError(
+            "folds must be at least 2, and at most the number of images. "
+            f"Received: folds={folds} for {len(names)}"
+        )
+    groups: dict[object, list[int]] = {}
+    for place, stack in enumerate(stacks or [None] * len(names)):
+        groups.setdefault(place if stack is None else stack, []).append(place)
+    if len(groups) < folds:
+        parts = np.array_split(np.arange(len(names)), folds)
+        return tuple(tuple(names[i] for i in part) for part in parts)
+    drawn: list[list[int]] = [[] for _ in range(folds)]
+    every = list(groups.values())
+    order = np.random.default_rng(seed).permutation(len(groups))
+    for number in sorted(order, key=lambda one: -len(every[one])):  # the largest first; stable
+        min(drawn, key=len).extend(every[number])
+    return tuple(tuple(names[i] for i in sorted(part)) for part in drawn)

@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from keras_unet.console import counted, track
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import Sample, read_samples
-from keras_unet.ensembles import Ensemble, is_ensemble
 from keras_unet.evaluation.comparison import DEFAULT_METRICS, Comparison
 from keras_unet.evaluation.figures import Shown, cells, scored, slider, tables
 from keras_unet.files import check_replaceable, check_writable, make_folder
 from keras_unet.prediction.networks import load_network, load_runs
 from keras_unet.report.charts import Curve, curves_svg, network_svg
 from keras_unet.report.page import Page, write_page
-from keras_unet.runs import REPORT, Run
+from keras_unet.runs import REPORT, Ensemble, Run, is_ensemble
 from keras_unet.training.checkpoint import HISTORY
 from keras_unet.training.dataset import weight_maps
 from keras_unet.training.options import SettledOptions, TrainingOptions

@@ -228,12 +228,14 @@ def _new_run(
     }
     images = [sample.image for sample in parts.training]
     return Run(
-        folder,
-        options.architecture(channels=samples.channels, classes=samples.scheme.classes),
-        samples.scheme,
-        Standardisation.of(images, options.standardise),
-        choose_precision(options.precision),
-        record,
+        folder=folder,
+        architecture=options.architecture(
+            channels=samples.channels, classes=samples.scheme.classes
+        ),
+        scheme=samples.scheme,
+        standardisation=Standardisation.of(images, options.standardise),
+        precision=choose_precision(options.precision),
+        record=record,
     )
 
 

@@ -17,6 +17,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from keras_unet.data.calibration import Spacing
+from keras_unet.data.headers import read_header
 from keras_unet.data.images import read_image, read_planes, write_tiff
 from keras_unet.data.labels import detect_scheme, read_labels
 from keras_unet.data.large import open_large
@@ -43,6 +44,11 @@ def test_what_is_read_is_what_was_drawn(tmp_path, form):
     if path.suffix != ".zarr":
         np.testing.assert_array_equal(read_planes(path), expected)
         assert read_planes(path).dtype == expected.dtype
+        seen = read_image(path, palette="colours").planes.shape
+    else:
+        seen = expected.shape
+    planes, height, width, channels = read_header(path).shape
+    assert (planes, channels, {height, width}) == (seen[0], seen[-1], set(seen[1:3]))
     if path.suffix not in (".tif", ".zarr"):
         return
     with open_large(path) as image:

@@ -15,7 +15,7 @@ from PIL import Image
 from keras_unet.cli import main
 from keras_unet.export import bioimageio as job
 from keras_unet.export import bioimageio_package as writing
-from keras_unet.export.bioimageio import export_bioimageio
+from keras_unet.export.export import export_model
 from keras_unet.export.graph import least_size
 from keras_unet.runs import Run
 
@@ -48,7 +48,7 @@ def test_it_prints_the_difference_and_leaves_one_file(written):
     path, printed = written
     first, second, last = printed.splitlines()
     assert first.startswith("largest difference from the run on c0.tif, 96 x 96 pixels: ")
-    assert second == "authors: Ada Lovelace, Grace Hopper (--author); licence: MIT (--license)"
+    assert second == "authors: Ada Lovelace, Grace Hopper (--author); license: MIT (--license)"
     assert last == f"written: {path}"
     assert [one.name for one in path.parent.iterdir()] == ["cells.zip"]
 
@@ -77,14 +77,14 @@ def test_weights_that_answer_otherwise_are_not_kept(trained, tmp_path, monkeypat
 
     monkeypatch.setattr(writing, "any_size_model", of_other_weights)
     with pytest.raises(ValueError, match=r"process loads and runs. Received .*Reproduce test out"):
-        export_bioimageio(trained, tmp_path / "out" / "a.zip")
+        export_model(trained, tmp_path / "out" / "a.zip", format="bioimageio")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_description_that_is_not_valid_is_not_kept(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "_TAGS", [{"not": "text"}])
     with pytest.raises(ValueError, match=r"process loads and runs. Received .*valid string"):
-        export_bioimageio(trained, tmp_path / "out" / "a.zip")
+        export_model(trained, tmp_path / "out" / "a.zip", format="bioimageio")
     assert not list(tmp_path.iterdir())
 
 
@@ -98,17 +98,19 @@ def test_an_image_smaller_than_a_block_is_mirrored(trained):
 
 def test_what_cannot_be_exported(trained, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"cells: expected .* that ends in \.zip"):
-        export_bioimageio(trained, tmp_path / "cells")
-    with pytest.raises(ValueError, match=r"licence must be an SPDX identifier.*Received: 'mine'"):
-        export_bioimageio(trained, tmp_path / "b.zip", licence="mine")
+        export_model(trained, tmp_path / "cells", format="bioimageio")
+    with pytest.raises(ValueError, match=r"license must be an SPDX identifier.*Received: 'mine'"):
+        export_model(trained, tmp_path / "b.zip", license="mine", format="bioimageio")
     (tmp_path / "a.zip").touch()
     with pytest.raises(FileExistsError, match="expected a file that is not there yet"):
-        export_bioimageio(trained, tmp_path / "a.zip")
-    with pytest.raises(ValueError, match='expected a run without normalization="group"'):
-        export_bioimageio(grouped(trained, tmp_path / "grouped"), tmp_path / "b.zip")
+        export_model(trained, tmp_path / "a.zip", format="bioimageio")
+    with pytest.raises(ValueError, match='expected a model without normalization="group"'):
+        export_model(
+            grouped(trained, tmp_path / "grouped"), tmp_path / "b.zip", format="bioimageio"
+        )
     monkeypatch.setattr(job, "_PACKAGES", ("no_such_package",))
     with pytest.raises(ModuleNotFoundError, match=r"extra bioimageio\. .* no_such_package; pip"):
-        export_bioimageio(trained, tmp_path / "b.zip")
+        export_model(trained, tmp_path / "b.zip", format="bioimageio")
     assert not (tmp_path / "b.zip").exists()
 
 

@@ -19,10 +19,11 @@ from keras_unet.backend import keras, tf
 from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.export.artefact import Artefact
-from keras_unet.export.bioimageio_package import Credits, Example, check_licence, write_package
+from keras_unet.export.bioimageio_package import Credits, Example, check_license, write_package
 from keras_unet.export.graph import GraphTiling, halo, least_size
 from keras_unet.model import unet_of
 from keras_unet.prediction.predict import predict_image
+from keras_unet.prediction.segmenter import Member, Segmenter
 from keras_unet.report.pictures import write_png
 from keras_unet.runs import Run
 
@@ -43,15 +44,24 @@ class Package:
         self.rule = Standardisation(mode, *(((100.0,) * n, (30.0,) * n) * (mode == "dataset")))
         scheme = LabelScheme(kind, tuple(range(classes)))
         record = {"data": {"training": ["a", "b"], "folder": "/home/ada/cells"}}
-        run = Run(folder / "a_run, №1", architecture, scheme, self.rule, "float32", record)
+        run = Run(
+            folder=folder / "a_run, №1",
+            architecture=architecture,
+            scheme=scheme,
+            standardisation=self.rule,
+            precision="float32",
+            record=record,
+        )
         run.folder.mkdir()
         (run.folder / "best.keras").touch()  # of which the provenance states a digest
+        member = Member(run, lambda _: self.network, run.folder / "best.keras")
+        segmenter = Segmenter(run, (member,))
         write_png(folder / "cover.png", np.zeros((9, 18, 3), np.uint8))
         image = drawn(least_size(architecture), least_size(architecture) + architecture.step, n)
         self.image, self.path, self.folder = image, folder / "cells.zip", folder / "unpacked"
         write_package(
             self.path,
-            Artefact(run, GraphTiling.of(architecture), "float32", frozen=True),
+            Artefact(segmenter, GraphTiling.of(architecture), "float32", frozen=True),
             self.network,
             Example(image.astype(np.uint8), self.expected(image)),
             folder / "cover.png",
@@ -192,7 +202,7 @@ def answers(folder, image, bundle):
     yield session.run(["probabilities"], {"image": image})[0]
 
 
-def test_a_licence_that_no_program_knows():
-    check_licence("CC-BY-4.0")
+def test_a_license_that_no_program_knows():
+    check_license("CC-BY-4.0")
     with pytest.raises(ValueError, match=r"SPDX identifier, such as .*Received: 'as you like'"):
-        check_licence("as you like")
+        check_license("as you like")

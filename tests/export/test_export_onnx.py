@@ -18,6 +18,7 @@ from keras_unet.export.graph import GraphTiling
 from keras_unet.export.onnx_graph import write_onnx
 from keras_unet.model import unet_of
 from keras_unet.prediction.predict import predict_image
+from keras_unet.prediction.segmenter import Member, Segmenter
 from keras_unet.runs import Run
 
 
@@ -34,11 +35,20 @@ class Written:
         n = architecture.channels
         rule = Standardisation(mode, *(((100.0,) * n, (30.0,) * n) if mode == "dataset" else ()))
         scheme = LabelScheme("classes", tuple(range(architecture.classes)))
-        run = Run(folder, architecture, scheme, rule, "float32", {})
+        run = Run(
+            folder=folder,
+            architecture=architecture,
+            scheme=scheme,
+            standardisation=rule,
+            precision="float32",
+            record={},
+        )
         (folder / "best.keras").touch()  # of which the provenance states a digest
         self.rule, self.tiling = rule, GraphTiling.of(architecture, tile)
         self.path = folder / "network.onnx"
-        write_onnx(self.path, Artefact(run, self.tiling, "float32", frozen=True), self.network)
+        segmenter = Segmenter(run, (Member(run, lambda _: self.network, folder / "best.keras"),))
+        artefact = Artefact(segmenter, self.tiling, "float32", frozen=True)
+        write_onnx(self.path, artefact, self.network)
         self.session = onnxruntime.InferenceSession(self.path)
 
     def __call__(self, images):
@@ -113,7 +123,7 @@ def test_the_file_is_valid_and_says_what_it_is(written):
     }
     properties = written.session.get_modelmeta().custom_metadata_map
     about = json.loads(properties["keras_unet.json"])
-    assert about["standardisation"] == written.rule.to_dict()
+    assert about["normalization"] == written.rule.to_dict()
     assert about["network"]["tile_size"] == 26
     assert [one["value"] for one in about["classes"]] == [0, 1, 2]
     assert about["provenance"]["versions"]["keras"] == keras.__version__

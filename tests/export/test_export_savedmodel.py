@@ -47,7 +47,14 @@ class Exported:
         numbers = ((100.0,) * n, (30.0,) * n) if mode == "dataset" else ()
         scheme = LabelScheme("classes", tuple(range(architecture.classes)))
         rule = Standardisation(mode, *numbers)
-        self.run = Run(folder, architecture, scheme, rule, precision, {})
+        self.run = Run(
+            folder=folder,
+            architecture=architecture,
+            scheme=scheme,
+            standardisation=rule,
+            precision=precision,
+            record={},
+        )
         self.folder = folder
 
     def write(self, *, frozen=False):

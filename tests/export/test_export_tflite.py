@@ -19,6 +19,7 @@ from keras_unet.export.tflite import Quantisation, write_tflite
 from keras_unet.instances.label import InstanceRule
 from keras_unet.model import unet_of
 from keras_unet.prediction.predict import predict_image
+from keras_unet.prediction.segmenter import Member, Segmenter
 from keras_unet.prediction.tflite import load_tflite
 from keras_unet.runs import Run
 
@@ -36,11 +37,21 @@ class Exported:
         scheme = LabelScheme("classes", tuple(range(5, 5 + network.classes)))
         rule, standardisation = InstanceRule(threshold=0.25), Standardisation("image")
         record = {"data": {"folder": "/somewhere/cells"}}
-        self.run = Run(folder, network, scheme, standardisation, "bfloat16", record, rule)
+        self.run = Run(
+            folder=folder,
+            architecture=network,
+            scheme=scheme,
+            standardisation=standardisation,
+            precision="bfloat16",
+            record=record,
+            rule=rule,
+        )
         self.network.save(folder / "best.keras")
         self.path = folder / f"{mode}.tflite"
         tiles = [self.drawn(self.tile, self.tile, seed=seed) for seed in range(4)]
-        artefact = Artefact(self.run, GraphTiling.of(network, self.tile), "float32", frozen=True)
+        member = Member(self.run, lambda _: self.network, folder / "best.keras")
+        segmenter = Segmenter(self.run, (member,))
+        artefact = Artefact(segmenter, GraphTiling.of(network, self.tile), "float32", True)
         write_tflite(self.path, artefact, self.network, Quantisation(mode, int8_io), tiles)
         self.loaded = load_tflite(self.path)
 

@@ -91,7 +91,14 @@ def test_one_network_stays_what_it_is():
 def test_in_a_frozen_graph_of_half_precision(tmp_path):
     """The mean is float32 there, and grey values are, until each network's first convolution."""
     models = networks(precision="bfloat16")
-    run = Run(tmp_path, NETWORK, LabelScheme("classes", (0, 1, 2)), RULES[0], "bfloat16", {})
+    run = Run(
+        folder=tmp_path,
+        architecture=NETWORK,
+        scheme=LabelScheme("classes", (0, 1, 2)),
+        standardisation=RULES[0],
+        precision="bfloat16",
+        record={},
+    )
     tiling = GraphTiling.of(NETWORK, 26)
     write_graph(tmp_path, run, joined(models, RULES), tiling, {}, frozen=True)
     raw = image(31, 12)

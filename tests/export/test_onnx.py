@@ -13,7 +13,7 @@ from keras_unet.cli import main
 from keras_unet.data.images import read_planes
 from keras_unet.export import onnx as job
 from keras_unet.export import onnx_graph as writing
-from keras_unet.export.onnx import export_onnx
+from keras_unet.export.export import export_model
 from keras_unet.prediction.networks import load_network
 from keras_unet.prediction.predict import predict_image
 from keras_unet.runs import Run
@@ -50,7 +50,7 @@ def test_it_says_what_it_is(written, trained):
     properties = onnxruntime.InferenceSession(written[0]).get_modelmeta().custom_metadata_map
     about = json.loads(properties["keras_unet.json"])
     assert [one["name"] for one in about["classes"]] == ["background", "cell"]
-    assert about["rule"] == Run.load(trained).rule.to_dict()
+    assert about["instances"] == Run.load(trained).rule.to_dict()
     assert about["network"]["tile_size"] == 60
     assert about["provenance"]["record"]["options"]["steps"] == 40
 
@@ -67,28 +67,28 @@ def test_a_file_that_answers_otherwise_is_not_kept(trained, tmp_path, monkeypatc
 
     monkeypatch.setattr(writing, "write_onnx", of_other_weights)
     with pytest.raises(ValueError, match=r"answers as the run does, to 1e-05. Received a diff"):
-        export_onnx(trained, tmp_path / "out" / "a.onnx", tile_size=60)
+        export_model(trained, tmp_path / "out" / "a.onnx", tile_size=60, format="onnx")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_does_not_load_is_not_kept(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "write_onnx", lambda path, *_: path.write_bytes(b"?"))
     with pytest.raises(ValueError, match="expected an export that a fresh process loads and runs"):
-        export_onnx(trained, tmp_path / "out" / "a.onnx", tile_size=60)
+        export_model(trained, tmp_path / "out" / "a.onnx", tile_size=60, format="onnx")
     assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_exported(trained, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"a\.tflite: expected .* that ends in \.onnx"):
-        export_onnx(trained, tmp_path / "a.tflite")
+        export_model(trained, tmp_path / "a.tflite", format="onnx")
     (tmp_path / "a.onnx").touch()
     with pytest.raises(FileExistsError, match="expected a file that is not there yet"):
-        export_onnx(trained, tmp_path / "a.onnx")
+        export_model(trained, tmp_path / "a.onnx", format="onnx")
     with pytest.raises(ValueError, match=r"tile_size must be 2k and at least 18.*Received: 27"):
-        export_onnx(trained, tmp_path / "b.onnx", tile_size=27)
+        export_model(trained, tmp_path / "b.onnx", tile_size=27, format="onnx")
     monkeypatch.setattr(job, "require", lambda extra, *_: require_nothing(extra))
     with pytest.raises(ModuleNotFoundError, match="onnx"):
-        export_onnx(trained, tmp_path / "b.onnx")
+        export_model(trained, tmp_path / "b.onnx", format="onnx")
     assert not (tmp_path / "b.onnx").exists()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from logs import logged
 
 from keras_unet.data.images import read_planes
 from keras_unet.export import saved_model as export
-from keras_unet.export.saved_model import export_saved_model, write_graph
+from keras_unet.export.export import export_model
+from keras_unet.export.saved_model import write_graph
 from keras_unet.prediction.networks import load_network
 from keras_unet.prediction.predict import predict_image
 from keras_unet.runs import Run
@@ -22,7 +25,7 @@ def written(trained, tmp_path_factory):
     """The folder of an export, and the lines that were said."""
     out = tmp_path_factory.mktemp("exported") / "cells"
     with logged() as lines:
-        path = export_saved_model(trained, out, tile_size=60, version=7)
+        path = export_model(trained, out, tile_size=60, version=7, format="saved_model")
     return path, lines
 
 
@@ -44,14 +47,14 @@ def test_the_folder_is_as_servers_want_it(written):
 def test_the_artefact_says_what_it_is(written, trained):
     path, _ = written
     run = Run.load(trained)
-    extra = {one.stem: json.loads(one.read_text()) for one in path.glob("assets.extra/*.json")}
-    assert sorted(extra) == ["classes", "network", "provenance", "standardisation"]
-    assert [one["name"] for one in extra["classes"]] == ["background", "cell"]
-    assert extra["standardisation"] == run.standardisation.to_dict()
-    assert extra["network"]["architecture"] == run.architecture.to_dict()
-    assert extra["network"]["tile_size"] == 60
-    assert extra["provenance"]["record"]["options"]["steps"] == 40
-    data = extra["provenance"]["record"]["data"]
+    metadata = json.loads((path / "assets.extra" / "keras_unet.json").read_text())
+    assert [one["name"] for one in metadata["classes"]] == ["background", "cell"]
+    assert replace(run, record=metadata["record"]) == Run.from_dict(metadata, folder=run.folder)
+    assert metadata["network"]["tile_size"] == 60
+    assert metadata["record"]["options"]["steps"] == 40
+    weights = sha256((trained / "best.keras").read_bytes()).hexdigest()
+    assert metadata["provenance"]["sha256"] == weights
+    data = metadata["record"]["data"]
     assert data["training"] == ["c0", "c1", "c2"]
     assert "/" not in data["folder"]
     card = (path / "README.md").read_text()
@@ -92,7 +95,7 @@ def test_a_graph_that_answers_otherwise_is_not_kept(trained, tmp_path, monkeypat
 
     monkeypatch.setattr(export, "write_graph", of_other_weights)
     with pytest.raises(ValueError, match=r"answers as the run does, to 1e-05. Received a diff"):
-        export_saved_model(trained, tmp_path / "out", tile_size=60)
+        export_model(trained, tmp_path / "out", tile_size=60, format="saved_model")
     assert not list(tmp_path.iterdir())
 
 
@@ -103,7 +106,7 @@ def test_a_graph_that_does_not_load_is_not_kept(trained, tmp_path, monkeypatch):
 
     monkeypatch.setattr(export, "write_graph", spoilt)
     with pytest.raises(ValueError, match="expected an export that a fresh process loads and runs"):
-        export_saved_model(trained, tmp_path / "out", tile_size=60)
+        export_model(trained, tmp_path / "out", tile_size=60, format="saved_model")
     assert not list(tmp_path.iterdir())
 
 
@@ -114,5 +117,5 @@ def test_without_its_data_a_run_is_compared_on_a_drawn_image(trained, tmp_path):
     values["record"]["data"]["folder"] = str(tmp_path / "moved")
     record.write_text(json.dumps(values))
     with logged() as lines:
-        export_saved_model(folder, tmp_path / "out", tile_size=60, frozen=True)
+        export_model(folder, tmp_path / "out", tile_size=60, frozen=True, format="saved_model")
     assert "on a drawn image, 66 x 66 pixels" in lines[0]

@@ -18,16 +18,16 @@ from keras_unet.backend import tf
 from keras_unet.cli import main
 from keras_unet.data.images import read_planes
 from keras_unet.data.standardisation import Standardisation
-from keras_unet.ensembles import Ensemble
-from keras_unet.export.saved_model import export_saved_model
-from keras_unet.export.source import Source, network_of
-from keras_unet.export.tflite import ALLOWED, export_tflite
+from keras_unet.export.export import export_model
+from keras_unet.export.graph import joined
+from keras_unet.export.tflite import ALLOWED
 from keras_unet.instances.label import InstanceRule
 from keras_unet.prediction import server as remote
 from keras_unet.prediction.folder import predict_files
-from keras_unet.prediction.networks import load_network, new_network
+from keras_unet.prediction.load import load
+from keras_unet.prediction.networks import new_network
 from keras_unet.prediction.tflite import load_tflite
-from keras_unet.runs import BEST, Run
+from keras_unet.runs import BEST, Ensemble, Run
 
 RULE = InstanceRule(threshold=0.4)
 SAVE = ("instances", "probabilities")
@@ -37,7 +37,7 @@ def changed(run, folder, rule, **data):
     """A copy of a run that has standardised by other numbers, on other images."""
     shutil.copytree(run, folder)
     values = json.loads((folder / "run.json").read_text())
-    values["standardisation"] = rule.to_dict()
+    values["normalization"] = rule.to_dict()
     values["record"]["data"].update(data)
     (folder / "run.json").write_text(json.dumps(values))
 
@@ -102,10 +102,12 @@ def test_the_folds_would_not_predict_alike(ensemble, predicted, cells, tmp_path)
     for fold in Ensemble.load(ensemble).folds:
         alone = probabilities(predict(fold, cells, tmp_path / fold.name))
         assert np.abs(alone - probabilities(predicted)).max() > 0.1
-    source = Source.load(ensemble)
-    network = network_of(source.members("float32"))
+    members = load(ensemble).members
+    network = joined(
+        [one.network for one in members], [one.info.standardisation for one in members]
+    )
     assert network.name == "ensemble"
-    assert len(network.get_weights()) == 2 * len(load_network(source.folds[0]).get_weights())
+    assert len(network.get_weights()) == 2 * len(members[0].network.get_weights())
 
 
 def test_a_saved_model_predicts_the_mean(saved, predicted, cells):
@@ -115,21 +117,21 @@ def test_a_saved_model_predicts_the_mean(saved, predicted, cells):
 
 
 def test_a_saved_model_says_what_it_is(saved, ensemble):
-    extra = {one.stem: json.loads(one.read_text()) for one in saved.glob("assets.extra/*.json")}
-    provenance, folds = extra["provenance"], Source.load(ensemble).folds
-    assert provenance["run"] == "cells"
-    assert provenance["rule"] == RULE.to_dict()
-    data = provenance["record"]["data"]
+    metadata = json.loads((saved / "assets.extra" / "keras_unet.json").read_text())
+    folds = [member.info for member in load(ensemble).members]
+    assert metadata["name"] == "cells"
+    assert metadata["instances"] == RULE.to_dict()
+    data = metadata["record"]["data"]
     assert data == {"folder": data["folder"], "training": ["c0", "c1", "c2", "c3"]}
-    assert provenance["record"]["options"] == {"steps": 40}
-    for said, fold in zip(provenance["folds"], folds, strict=True):
-        assert said["run"] == fold.folder.name
-        assert said["standardisation"] == fold.standardisation.to_dict()
+    assert metadata["record"]["options"] == {"steps": 40}
+    for said, fold in zip(metadata["provenance"]["folds"], folds, strict=True):
+        assert said["name"] == fold.folder.name
+        assert said["normalization"] == fold.standardisation.to_dict()
         assert said["record"]["data"]["training"] == fold.record["data"]["training"]
         assert "/" not in said["record"]["data"]["folder"]
         assert said["record"]["outcome"]["steps"] == 40
-    assert len({said["sha256"] for said in provenance["folds"]}) == 2
-    assert extra["standardisation"] == folds[0].standardisation.to_dict()
+    assert len({said["sha256"] for said in metadata["provenance"]["folds"]}) == 2
+    assert metadata["normalization"] == folds[0].standardisation.to_dict()
     card = (saved / "README.md").read_text()
     assert "# cells\n\nAn ensemble of 2 U-Nets (" in card
     assert "Training: 4 images, each held out by one network, 40 + 40 steps; best" in card
@@ -160,7 +162,7 @@ def test_a_served_ensemble_predicts_the_same_files(saved, predicted, cells, tmp_
     monkeypatch.setattr(remote, "Client", lambda *_, **__: Loaded(saved))
     files = [cells / "images" / "c3.tif"]
     with logged() as lines:
-        remote.predict_files_on_server("here", files, tmp_path, save=SAVE)
+        predict_files("grpc://here/cells", files, tmp_path, save=SAVE)
     assert lines[0] == RULE.describe()
     np.testing.assert_allclose(probabilities(tmp_path), probabilities(predicted), atol=1e-5)
     assert (labels(tmp_path) == labels(predicted)).mean() > 0.999
@@ -173,7 +175,7 @@ def test_a_tflite_file_predicts_the_same_files(ensemble, predicted, cells, tmp_p
     predict(path, cells, tmp_path)
     np.testing.assert_allclose(probabilities(tmp_path), probabilities(predicted), atol=1e-5)
     assert (labels(tmp_path) == labels(predicted)).mean() > 0.999
-    run = load_tflite(path).run
+    run = load_tflite(path).info
     assert run.rule == RULE
     assert run.record["data"]["training"] == ["c0", "c1", "c2", "c3"]
 
@@ -184,7 +186,7 @@ def test_a_smaller_tflite_file_predicts_nearly_the_same(ensemble, predicted, cel
     path = tmp_path / "cells.tflite"
     options = {"quantize": mode, "int8_io": mode == "int8"}
     with logged() as lines:
-        export_tflite(ensemble, path, tile_size=60, **options)
+        export_model(ensemble, path, tile_size=60, **options)
     assert "difference from the ensemble on c0.tif" in lines[0]
     measure, tolerance = ALLOWED[mode]
     answer, expected = probabilities(predict(path, cells, tmp_path)), probabilities(predicted)
@@ -203,7 +205,7 @@ def test_a_bioimageio_package_predicts_the_mean(ensemble, predicted, cells, tmp_
     (answer,) = session.run(["probabilities"], {"image": c3(cells)})
     np.testing.assert_allclose(answer[0], probabilities(predicted), atol=1e-5)
     assert "description: Ensemble of 2 U-Nets that gives each pixel its prob" in rdf
-    assert "run: fold-2\n" in rdf
+    assert "name: fold-2\n" in rdf
     assert "\nAn ensemble of 2 U-Nets (" in card
 
 
@@ -217,14 +219,6 @@ def test_an_onnx_file_predicts_the_mean(ensemble, predicted, cells, tmp_path):
     assert about["networks"] == len(about["provenance"]["folds"]) == 2
 
 
-def test_a_run_is_its_own_source(trained):
-    source = Source.load(trained)
-    assert source == Source(Run.load(trained), ())
-    ((run, network),) = members = source.members("float32")
-    assert run == source.run
-    assert network_of(members) is network
-
-
 def copied(ensemble, tmp_path):
     return Ensemble.load(shutil.copytree(ensemble, tmp_path / "copy"))
 
@@ -233,7 +227,7 @@ def test_an_ensemble_that_is_not_trained_to_its_end_is_refused(ensemble, tmp_pat
     record = copied(ensemble, tmp_path)
     Ensemble(record.folder, record.held_out, record.options).save()
     with pytest.raises(FileNotFoundError, match=r"all 2 folds are trained.* one of its folds"):
-        export_saved_model(record.folder, tmp_path / "out")
+        export_model(record.folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -241,7 +235,7 @@ def test_folds_that_do_not_go_together_are_refused(ensemble, tmp_path):
     record = copied(ensemble, tmp_path)
     path = record.folds[1] / "run.json"
     values = json.loads(path.read_text())
-    values["standardisation"] = Standardisation("image").to_dict()
+    values["normalization"] = Standardisation("image").to_dict()
     path.write_text(json.dumps(values))
     with pytest.raises(ValueError, match=r"copy: expected .* Received 2 kinds; train it anew"):
-        Source.load(record.folder)
+        load(record.folder)

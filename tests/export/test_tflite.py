@@ -12,9 +12,10 @@ from logs import logged
 
 from keras_unet.data.images import read_planes
 from keras_unet.export import tflite as job
+from keras_unet.export.export import export_model
 from keras_unet.export.graph import GraphTiling
 from keras_unet.export.parity import MEAN
-from keras_unet.export.tflite import export_tflite, write_tflite
+from keras_unet.export.tflite import write_tflite
 from keras_unet.prediction.folder import predict_files
 from keras_unet.prediction.networks import load_network
 from keras_unet.prediction.predict import predict_image
@@ -24,7 +25,7 @@ from keras_unet.tiling import Tiling, mirrored_window
 
 
 def export(run, out, **options):
-    return export_tflite(run, out, tile_size=60, **options)
+    return export_model(run, out, tile_size=60, **options, format="tflite")
 
 
 def files(folder):
@@ -135,7 +136,7 @@ def test_what_cannot_be_exported_leaves_nothing(trained, tmp_path, options, name
     if "data" in options:
         options = options | {"data": tmp_path / options["data"]}
     with pytest.raises((ValueError, OSError), match=message) as error:
-        export_tflite(trained, tmp_path / name, **options)
+        export_model(trained, tmp_path / name, **options, format="tflite")
     assert "\n" not in str(error.value)
     assert files(tmp_path) == ["there.tflite"]
 

@@ -17,9 +17,8 @@ from click.testing import CliRunner
 from keras_unet.backend import keras
 from keras_unet.cli import main
 from keras_unet.console import Task
-from keras_unet.ensembles import Ensemble
 from keras_unet.files import leftovers
-from keras_unet.runs import Run
+from keras_unet.runs import Ensemble, Run
 
 TINY = ["--depth", "1", "--base-filters", "2", "--tile", "60", "--precision", "float32"]
 PACE = ["--steps", "12", "--learning-rate", "0.3", "--momentum", "0.9"]

@@ -16,7 +16,6 @@ from distributed import KilledWorker
 from logs import logged, watched
 
 from keras_unet.cli import main
-from keras_unet.ensembles import Ensemble
 from keras_unet.prediction import distributed as spreading
 from keras_unet.prediction import worker
 from keras_unet.prediction.clusters import Cluster
@@ -24,7 +23,7 @@ from keras_unet.prediction.distributed import spread_files
 from keras_unet.prediction.folder import predict_files
 from keras_unet.prediction.ledger import MANIFEST, checksum_of
 from keras_unet.prediction.outputs import Storage
-from keras_unet.runs import Run
+from keras_unet.runs import Ensemble, Run
 
 SAVE = ("instances", "probabilities")
 
@@ -60,7 +59,7 @@ def ensemble(trained, tmp_path):
     result.save()
     path = result.folds[1] / "run.json"
     values = json.loads(path.read_text())
-    values["standardisation"] = {"mode": "dataset", "mean": [100.0], "std": [70.0]}
+    values["normalization"] = {"mode": "dataset", "mean": [100.0], "std": [70.0]}
     path.write_text(json.dumps(values))
     return folder
 
@@ -101,14 +100,14 @@ def test_a_worker_is_killed_and_nothing_is_lost(client, cluster, trained, image,
             os.kill(killed[0], signal.SIGKILL)
 
     with watched(kill_one):
-        written = spread(trained, [image], out, cluster, symmetries=True)
+        written = spread(trained, [image], out, cluster, tta=True)
     assert killed
     assert times[0] == times[1]  # what is listed is not made anew
     client.wait_for_workers(3, timeout=120)
     assert killed[0] not in client.run(os.getpid).values()
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
     assert seen[-1] == (image.name, 8 * 30, 8 * 30)
-    whole = in_one_process(trained, [image], tmp_path / "whole", symmetries=True)
+    whole = in_one_process(trained, [image], tmp_path / "whole", tta=True)
     assert contents(written) == contents(whole)
     assert tifffile.imread(written[0]).max() > 20
     assert sorted(out.iterdir()) == sorted(written)  # the parts are gone

@@ -93,7 +93,7 @@ def test_numbers_of_the_rule_can_be_replaced(trained, cells, tmp_path, rule):
     image = cells / "images" / "c3.tif"
     outputs = {"save": ["instances", "probabilities"]}
     with logged() as said:
-        path, soft = predict(trained, [image], tmp_path, rule=rule, **outputs)
+        path, soft = predict(trained, [image], tmp_path, instances=rule, **outputs)
     asked = replace(Run.load(trained).rule, **rule)
     expected = label_instances(np.clip(1 - tifffile.imread(soft)[0], 0, 1), asked)
     np.testing.assert_array_equal(tifffile.imread(path), expected)
@@ -105,7 +105,7 @@ def test_the_average_over_the_symmetries_turns_with_the_image(trained, cells, tm
     tifffile.imwrite(tmp_path / "upright.tif", pixels)
     tifffile.imwrite(tmp_path / "turned.tif", np.rot90(pixels[::-1]))
     images = [tmp_path / "upright.tif", tmp_path / "turned.tif"]
-    options = {"save": ["probabilities"], "symmetries": True}
+    options = {"save": ["probabilities"], "tta": True}
     upright, turned = map(tifffile.imread, predict(trained, images, tmp_path / "out", **options))
     np.testing.assert_allclose(turned, np.rot90(upright[:, ::-1], axes=(1, 2)), atol=1e-5)
     (plain,) = predict(trained, images[:1], tmp_path / "plain", save=["probabilities"])
@@ -214,10 +214,15 @@ REFUSED = {
     "below a file": (["a.tif"], {"out": "b.tif/x"}, OSError, "b.tif: expected a writable folder"),
     "output": (["a.tif"], {"save": ["masks"]}, ValueError, "save must be of instances,.*masks"),
     "tile": (["a.tif"], {"tile_size": 47}, ValueError, r"tile_size must be 2k.*47"),
-    "threshold": (["a.tif"], {"rule": {"threshold": 2}}, ValueError, "threshold must be a prob"),
+    "threshold": (
+        ["a.tif"],
+        {"instances": {"threshold": 2}},
+        ValueError,
+        "threshold must be a p",
+    ),
     "rule": (
         ["a.tif"],
-        {"rule": {"gap": 0, "neck": 0}, "save": ["classes"]},
+        {"instances": {"gap": 0, "neck": 0}, "save": ["classes"]},
         ValueError,
         "gap, neck: numbers for instances, .*Received: classes; save instances as well",
     ),

@@ -284,14 +284,14 @@ def test_memory_is_that_of_a_tile_however_large_the_image():
 def test_average_over_the_symmetries_turns_with_the_image(tile):
     architecture = RECIPES["depth 2"]
     model, image = network(architecture), draw((61, 90), architecture)
-    average = predict_image(model, image, tile_size=tile, symmetries=True)
+    average = predict_image(model, image, tile_size=tile, tta=True)
     versions = [np.rot90(predict_image(model, np.rot90(image, k)), -k) for k in range(4)]
     turned = [np.rot90(image[:, ::-1], k) for k in range(4)]
     versions += [np.rot90(predict_image(model, one), -k)[:, ::-1] for k, one in enumerate(turned)]
     np.testing.assert_allclose(average, np.mean(versions, axis=0), rtol=0, atol=1e-5)
     assert np.abs(average - predict_image(model, image)).max() > 1e-3
     for turn in (lambda x: x[:, ::-1], lambda x: x.swapaxes(0, 1), lambda x: np.rot90(x, 3)):
-        turned = predict_image(model, turn(image), tile_size=tile, symmetries=True)
+        turned = predict_image(model, turn(image), tile_size=tile, tta=True)
         np.testing.assert_allclose(turned, turn(average), rtol=0, atol=1e-5)
 
 

@@ -48,7 +48,7 @@ def a_run(folder, **changed):
         "standardisation": Standardisation("image"),
         "rule": InstanceRule(seeds="probability", neck=0.9, minimum_size=9),
     } | changed
-    return Run(folder, NETWORK, precision="float32", record={}, **fields)
+    return Run(folder=folder, architecture=NETWORK, precision="float32", record={}, **fields)
 
 
 @pytest.fixture

@@ -51,10 +51,10 @@ def test_any_size_is_predicted_as_the_network_does(network, model, height, width
 def test_it_knows_the_run(network, trained):
     run = Run.load(trained)
     assert network.architecture == run.architecture
-    assert network.run.scheme == run.scheme
-    assert network.run.standardisation == run.standardisation
-    assert network.run.rule == run.rule
-    assert network.run.record["options"]["steps"] == 40
+    assert network.info.scheme == run.scheme
+    assert network.info.standardisation == run.standardisation
+    assert network.info.rule == run.rule
+    assert network.info.record["options"]["steps"] == 40
     assert network.input_shape == (1, 60, 60, 1)
 
 

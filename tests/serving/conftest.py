@@ -49,17 +49,17 @@ def model(trained, tmp_path_factory):
     from keras_unet.export.artefact import Artefact
     from keras_unet.export.graph import GraphTiling
     from keras_unet.export.saved_model import write_graph
-    from keras_unet.prediction.networks import load_network
-    from keras_unet.runs import Run
+    from keras_unet.prediction.load import load
 
     folder = tmp_path_factory.mktemp("served")
-    runs = Run.load(trained), Run.load(with_classes(trained, folder / "run-of-classes"))
+    runs = trained, with_classes(trained, folder / "run-of-classes")
     for number, run in enumerate(runs, start=1):
-        tiling = GraphTiling.of(run.architecture, 60)
-        about = Artefact(run, tiling, "float32", False).about
+        segmenter = load(run)
+        tiling = GraphTiling.of(segmenter.info.architecture, 60)
+        about = Artefact(segmenter, tiling, "float32", False).about
         out = folder / "cells" / str(number)
         out.mkdir(parents=True)
-        write_graph(out, run, load_network(run), tiling, about)
+        write_graph(out, segmenter.info, segmenter.model, tiling, about)
     return folder / "cells"
 
 

@@ -17,7 +17,6 @@ from PIL import Image
 from keras_unet.cli import main
 from keras_unet.client import Client
 from keras_unet.prediction.folder import predict_files
-from keras_unet.prediction.server import predict_files_on_server
 
 SAVE = ("instances", "classes", "probabilities")
 
@@ -52,9 +51,10 @@ def contents(folder):
 def test_all_outputs_are_those_of_the_run(served, transport, trained, images, tmp_path):
     address = served.address(transport, "1")
     with logged() as said:
-        written = predict_files_on_server(address, [images], tmp_path / "server", save=SAVE)
+        written = predict_files(address, [images], tmp_path / "server", save=SAVE)
     local = quiet(predict_files, trained, [images], tmp_path / "local", save=SAVE)
     assert [path.name for path in written] == [path.name for path in local]
+    said = [line for line in said if not line.startswith("Warning")]
     assert said[1:] == [str(path) for path in sorted(images.iterdir())]
     assert said[0].startswith("cells: probability above ")
     answered, expected = contents(tmp_path / "server"), contents(tmp_path / "local")
@@ -70,9 +70,7 @@ def test_classes_alone_travel_as_classes(
     served, transport, run_of_classes, images, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(Client, "probabilities", lambda *_: pytest.fail("they were asked for"))
-    quiet(
-        predict_files_on_server, served.address(transport, "canary"), [images], tmp_path / "server"
-    )
+    quiet(predict_files, served.address(transport, "canary"), [images], tmp_path / "server")
     quiet(predict_files, run_of_classes, [images], tmp_path / "local")
     answered, expected = contents(tmp_path / "server"), contents(tmp_path / "local")
     assert list(answered) == list(expected)
@@ -83,11 +81,9 @@ def test_classes_alone_travel_as_classes(
 
 
 def test_symmetries_and_numbers_of_the_rule(served, trained, cells, tmp_path):
-    options = {"symmetries": True, "rule": {"threshold": 0.7, "gap": 0}, "save": SAVE}
+    options = {"tta": True, "instances": {"threshold": 0.7, "gap": 0}, "save": SAVE}
     image = [cells / "images" / "c3.tif"]
-    quiet(
-        predict_files_on_server, served.address("grpc", "1"), image, tmp_path / "server", **options
-    )
+    quiet(predict_files, served.address("grpc", "1"), image, tmp_path / "server", **options)
     quiet(predict_files, trained, image, tmp_path / "local", **options)
     answered, expected = contents(tmp_path / "server"), contents(tmp_path / "local")
     np.testing.assert_allclose(
@@ -101,14 +97,14 @@ def test_files_that_are_too_large_go_as_pixels(served, images, tmp_path, monkeyp
     monkeypatch.setattr(Client, "about", lambda client: about(client) | {"most_pixels": 99})
     monkeypatch.setattr(Client, "probabilities", lambda *_: pytest.fail("it went as a file"))
     files = [images / "png.png", images / "jpeg.jpg"]
-    written = quiet(predict_files_on_server, served.address("grpc", "1"), files, tmp_path / "out")
+    written = quiet(predict_files, served.address("grpc", "1"), files, tmp_path / "out")
     assert [path.name for path in written] == ["png.tif", "jpeg.tif"]
 
 
 def test_a_model_that_does_not_say_what_it_is(served, images, tmp_path, monkeypatch):
     monkeypatch.setattr(Client, "about", lambda _: {"run": "other"})
-    with pytest.raises(ValueError, match=r"does not say what it is \('network'\); export it again"):
-        quiet(predict_files_on_server, served.address("grpc"), [images], tmp_path / "out")
+    with pytest.raises(ValueError, match=r"does not say what it is \('format'\); export it again"):
+        quiet(predict_files, served.address("grpc"), [images], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

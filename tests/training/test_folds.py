@@ -6,14 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 from keras.callbacks import Callback, LambdaCallback
 
 from keras_unet.cli import main
-from keras_unet.ensembles import Ensemble
 from keras_unet.prediction.folder import predict_files
 from keras_unet.prediction.networks import load_runs
-from keras_unet.runs import Run
-from keras_unet.training.folds import resume_folds, train_folds
+from keras_unet.runs import Ensemble, Run
+from keras_unet.training.folds import draw_folds, resume_folds, train_folds
 from keras_unet.training.options import TrainingOptions
 
 TINY = {"depth": 1, "base_filters": 2, "tile": 60, "precision": "float32"}
@@ -148,3 +149,42 @@ def test_the_command_of_the_report_makes_the_same_folds_again(ensemble):
         for name in ("steps", "depth", "tile", "seed")
         if parsed[name] is not None
     )
+
+
+@given(st.integers(2, 40), st.integers(0, 5), st.data())
+def test_every_image_is_in_one_fold(images, seed, data):
+    folds = data.draw(st.integers(2, images))
+    names = [f"image{i}" for i in range(images)]
+    drawn = draw_folds(names, folds, seed)
+    assert sorted(name for fold in drawn for name in fold) == sorted(names)
+    sizes = [len(fold) for fold in drawn]
+    assert len(sizes) == folds
+    assert max(sizes) - min(sizes) <= 1
+    assert drawn == draw_folds(names, folds, seed)
+
+
+def test_another_seed_draws_other_folds():
+    names = [str(i) for i in range(20)]
+    assert draw_folds(names, 4, 0) != draw_folds(names, 4, 1)
+
+
+@pytest.mark.parametrize("folds", [-1, 0, 1, 4])
+def test_a_number_of_folds_that_does_not_suit_is_refused(folds):
+    with pytest.raises(ValueError, match=f"at most the number of images. Received: folds={folds}"):
+        draw_folds(["a", "b", "c"], folds, 0)
+
+
+def test_stacks_are_kept_together() -> None:
+    names = [f"{stack}_{plane}" for stack in "abcd" for plane in range(3)] + ["e"]
+    stacks = [*(stack for stack in "abcd" for _ in range(3)), None]
+    for seed in range(5):
+        drawn = draw_folds(names, 2, seed, stacks)
+        assert sorted(len(fold) for fold in drawn) == [6, 7]
+        assert sorted(sum(drawn, ())) == sorted(names)
+        for fold in drawn:
+            assert all(sum(name[0] == stack for name in fold) in (0, 3) for stack in "abcd")
+
+
+def test_a_single_stack_is_cut_in_its_order() -> None:
+    names = [f"a_{plane}" for plane in range(5)]
+    assert draw_folds(names, 2, 0, ["a"] * 5) == (("a_0", "a_1", "a_2"), ("a_3", "a_4"))

@@ -9,8 +9,7 @@ from click.testing import CliRunner
 from logs import logged
 
 from keras_unet.cli import main
-from keras_unet.ensembles import Ensemble
-from keras_unet.runs import Run
+from keras_unet.runs import Ensemble, Run
 from keras_unet.training.options import TrainingOptions
 from keras_unet.training.report import command_of, report_run
 from keras_unet.training.resume import options_of

@@ -15,12 +15,12 @@ from keras_unet.training.validation import Watch, collapse
 
 def run(tmp_path, classes=2, scheme=None):
     return Run(
-        tmp_path,
-        Architecture(depth=1, base_filters=1, classes=classes),
-        scheme or LabelScheme("classes", tuple(range(classes))),
-        Standardisation("image"),
-        "float32",
-        {},
+        folder=tmp_path,
+        architecture=Architecture(depth=1, base_filters=1, classes=classes),
+        scheme=scheme or LabelScheme("classes", tuple(range(classes))),
+        standardisation=Standardisation("image"),
+        precision="float32",
+        record={},
     )
 
 
