@@ -142,7 +142,7 @@ def _taken(one: Training) -> int:
         from keras_unet.data.tiles import TrainingImage
         from keras_unet.model import unet_of
         from keras_unet.precision import choose_precision, precision_policy
-        from keras_unet.training.loop import train
+        from keras_unet.training.loop import fit
         from keras_unet.training.schedule import TrainingPlan
 
         tf.constant(1.0) + 1
@@ -161,5 +161,5 @@ def _taken(one: Training) -> int:
         with precision_policy(choose_precision(one.precision)):
             model = unet_of(network)
         plan = TrainingPlan(steps=one.steps, validations=2)
-        train(model, batches, plan, folder=Path(folder))
+        fit(model, batches, plan, folder=Path(folder))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before

@@ -31,11 +31,11 @@ if TYPE_CHECKING:  # for tools; at run time `__getattr__` does it
     from keras_unet.prediction.predict import predict_image
     from keras_unet.prediction.segmenter import Segmenter
     from keras_unet.training.dataset import tile_dataset
+    from keras_unet.training.folds import cross_validate
     from keras_unet.training.gradients import with_fast_gradients
-    from keras_unet.training.loop import train
     from keras_unet.training.options import TrainingOptions
     from keras_unet.training.schedule import TrainingPlan
-    from keras_unet.training.train import train_folder
+    from keras_unet.training.train import train
 
     __version__: str
 
@@ -54,6 +54,7 @@ _HOMES = {
     "build_dataset": "data.pipeline",
     "build_unet": "model",
     "class_weight_map": "data.weights",
+    "cross_validate": "training.folds",
     "draw_cells": "data.synthetic",
     "evaluate_folders": "evaluation.evaluate",
     "export_model": "export.export",
@@ -65,8 +66,7 @@ _HOMES = {
     "separate_touching": "data.distances",
     "show_progress": "console",
     "tile_dataset": "training.dataset",
-    "train": "training.loop",
-    "train_folder": "training.train",
+    "train": "training.train",
     "weight_map": "data.weights",
     "with_fast_gradients": "training.gradients",
 }
@@ -86,6 +86,7 @@ __all__ = [
     "build_dataset",
     "build_unet",
     "class_weight_map",
+    "cross_validate",
     "draw_cells",
     "evaluate_folders",
     "export_model",
@@ -98,7 +99,6 @@ __all__ = [
     "show_progress",
     "tile_dataset",
     "train",
-    "train_folder",
     "weight_map",
     "with_fast_gradients",
 ]

@@ -87,6 +87,12 @@ def main(context: click.Context) -> None:
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run, as it was started.")
 @click.option("--like", type=PATH, help="Repeat a run: its options, seed, length and data.")
 @click.option(
+    "--from",
+    "initial",
+    type=PATH,
+    help="Start from the weights of a run, of a fold of an ensemble, or of a .keras file.",
+)
+@click.option(
     "--distribute",
     type=click.Choice(["auto", "mirrored", "multiworker"]),
     help="Over the GPUs of this machine, or the machines that TF_CONFIG names.",
@@ -97,15 +103,16 @@ def train_command(
     run_folder: Path,
     resume: bool,
     like: Path | None,
+    initial: Path | None,
     distribute: Any,
     quiet: bool,
     **choices: Any,
 ) -> None:
     """Train on DATA: a folder with images/ and labels/, or a Cell Tracking Challenge data set."""
     given = given_of(choices)
-    _check_contradictions(resume, like, given)
+    _check_contradictions(resume, like, given | ({"from": initial} if initial else {}))
     with show_progress(quiet=quiet):
-        runs = _train(data, run_folder, resume, like, distribute, given)
+        runs = _train(data, run_folder, resume, like, initial, distribute, given)
     if not runs:
         return
     for run in runs:
@@ -132,6 +139,7 @@ def _train(
     folder: Path,
     resume: bool,
     like: Path | None,
+    initial: Path | None,
     distribute: Any,
     given: dict[str, Any],
 ) -> list[Run]:
@@ -147,7 +155,8 @@ def _train(
 
         cluster = join(distribute)
         options = None if followed else TrainingOptions(**given)
-        run = train_folder(data, folder, options, resume=resume, like=like, cluster=cluster)
+        how: dict[str, Any] = {"resume": resume, "like": like, "initial": initial}
+        run = train_folder(data, folder, options, cluster=cluster, **how)
         return [run] if cluster.is_chief else []
     if distribute is not None:
         raise ValueError(
@@ -163,7 +172,7 @@ def _train(
     if like is not None:
         return folds.repeat_folds(data, folder, like)
     number = given.pop("folds")
-    return folds.train_folds(data, folder, TrainingOptions(**given), number)
+    return folds.train_folds(data, folder, TrainingOptions(**given), number, initial=initial)
 
 
 def _print_outcome(run: Run) -> None:

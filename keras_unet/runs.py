@@ -167,12 +167,14 @@ class Ensemble:
         options: Options of the training, as plain values; those of every fold but for the images.
         rule: How cells are made of probabilities, chosen on all images by the folds that were
             trained without them; None before all folds are trained.
+        initial: The model that each fold starts from, its name, path and SHA-256; None for none.
     """
 
     folder: Path
     held_out: tuple[tuple[str, ...], ...]
     options: Mapping[str, Any]
     rule: InstanceRule | None = None
+    initial: Mapping[str, Any] | None = None
 
     @classmethod
     def load(cls, folder: Path) -> Ensemble:
@@ -194,7 +196,7 @@ class Ensemble:
             raise ValueError(f"format {values['format']}")
         held_out = tuple(tuple(names) for names in values["held_out"])
         rule = values["instances"] and InstanceRule.from_dict(values["instances"])
-        return cls(folder, held_out, dict(values["options"]), rule)
+        return cls(folder, held_out, dict(values["options"]), rule, values.get("initial"))
 
     def save(self) -> None:
         """Writes the record, at once or not at all."""
@@ -203,6 +205,7 @@ class Ensemble:
             "held_out": self.held_out,
             "options": dict(self.options),
             "instances": self.rule and self.rule.to_dict(),
+            "initial": self.initial,
         }
         write_json(self.folder / ENSEMBLE, values)
 

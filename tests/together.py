@@ -43,7 +43,7 @@ def devices():
 def trained(first, second=None):
     """Trains on a cluster, or until half-way and then on another: losses and weights."""
     from keras_unet.backend import keras
-    from keras_unet.training.loop import train
+    from keras_unet.training.loop import fit
     from keras_unet.training.schedule import TrainingPlan
 
     plan = TrainingPlan(steps=STEPS, validations=STEPS, learning_rate=0.1, momentum=0.9)
@@ -57,10 +57,10 @@ def trained(first, second=None):
         run = {"batches": batches, "plan": plan, "folder": Path(folder)}
         model = network(dropout=0.0)
         if second is None:
-            progress = train(model, cluster=first, **run).progress
+            progress = fit(model, cluster=first, **run).progress
         else:
-            train(network(dropout=0.0), cluster=first, callbacks=[stop], **run)
-            progress = train(model, cluster=second, resume=True, **run).progress
+            fit(network(dropout=0.0), cluster=first, callbacks=[stop], **run)
+            progress = fit(model, cluster=second, resume=True, **run).progress
     return {
         "losses": [row["loss"] for row in progress.rows],
         "skipped": progress.skipped,

@@ -9,7 +9,7 @@ from pathlib import Path
 import tifffile
 from PIL import Image
 
-from keras_unet.data import pngs
+from keras_unet.data import large, pngs
 from keras_unet.data.images import (
     PILLOW_FORMATS,
     check_some_pixels,
@@ -42,6 +42,11 @@ class Header:
     def numbers(self) -> int:
         """Pixels of all planes times channels."""
         return math.prod(self.shape)
+
+    @property
+    def is_large(self) -> bool:
+        """Tells whether the image is better read window by window, see `LARGE`."""
+        return self.numbers > large.LARGE
 
 
 def read_header(path: Path, *, axes: str | None = None) -> Header:

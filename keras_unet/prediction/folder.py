@@ -12,7 +12,7 @@ import numpy as np
 from keras_unet.console import track
 from keras_unet.data.headers import Header, read_header
 from keras_unet.data.images import as_channels, read_image
-from keras_unet.data.large import LARGE, is_tiff, is_zarr
+from keras_unet.data.large import is_tiff, is_zarr
 from keras_unet.data.stacks import channels_in_doubt
 from keras_unet.files import PathLike, paths_of, printable
 from keras_unet.prediction.labelling import Made, Order, unread
@@ -125,7 +125,7 @@ def _is_streamed(order: Order, path: Path, header: Header, stream: bool | None) 
             f"Received: stream={stream}; leave it out"
         )
     if stream is None:
-        return by_parts_alone or (is_tiff(path) and header.numbers > LARGE)
+        return by_parts_alone or (is_tiff(path) and header.is_large)
     return stream
 
 
@@ -133,7 +133,7 @@ def _check_channels(path: Path, header: Header, channels: int, axes: str | None)
     """Refuses an image of other channels than the model's; three may be one, if they are equal."""
     found = header.shape[-1]
     as_channels(np.zeros((1, found)), channels, path)
-    if found != channels and not is_zarr(path) and header.numbers <= LARGE:
+    if found != channels and not is_zarr(path) and not header.is_large:
         as_channels(read_image(path, palette="colours", axes=axes).planes, channels, path)
 
 

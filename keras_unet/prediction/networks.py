@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from keras_unet.architecture import Architecture
@@ -64,6 +68,45 @@ def load_network(run: Run, precision: str | None = None) -> Any:
     model = _network(run.architecture, precision or run.precision)
     _load_weights(model, path)
     return model
+
+
+def load_keras_file(path: Path) -> Any:
+    """Loads a network of `build_unet` from a .keras file.
+
+    Numbers and weights are read; code that a file of unknown origin may hold is not run, as
+    `keras.models.load_model` might.
+
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no .keras file, or its network is not one of `build_unet`.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file. Expected a .keras file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))["config"]
+        architecture = Architecture.of(_described(config["layers"]))
+    except (zipfile.BadZipFile, LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{path}: expected a .keras file of a network of build_unet. Received another "
+            f"({reason}); build the network, load its weights, and give Segmenter.from_model"
+        ) from error
+    model = _network(architecture, "float32")
+    _load_weights(model, path)
+    return model
+
+
+def _described(layers: Sequence[Mapping[str, Any]]) -> Any:
+    """Stands in for a Keras model whose layers have the attributes that a .keras file records."""
+    first = next(layer for layer in layers if layer["class_name"] == "InputLayer")
+    named = [
+        type(layer["class_name"], (SimpleNamespace,), {})(**layer["config"]) for layer in layers
+    ]
+    return SimpleNamespace(layers=named, input_shape=first["config"]["batch_shape"])
 
 
 def precision_of(model: Any) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -156,6 +156,16 @@ class Segmenter:
             ValueError: If a number is out of range.
         """
         return replace(self, info=replace(self.info, rule=replace(self.info.rule, **options)))
+
+    def in_memory(self) -> Self:
+        """Returns the same with all weights in memory, so that files are no longer needed."""
+        from keras_unet.prediction.networks import in_precision
+
+        members = []
+        for member in self.members:
+            info = _facts(member.info)
+            members.append(Member(info, partial(in_precision, member.network, info)))
+        return replace(self, info=_facts(self.info), members=tuple(members))
 
     @property
     def model(self) -> keras.Model:
@@ -318,7 +328,8 @@ class Segmenter:
             The folder.
 
         Raises:
-            ValueError: If a network is not of Keras, but that of a .tflite file or of a server.
+            ValueError: If a network is not one of `build_unet`, or that of a .tflite file or of a
+                server.
             OSError: If the folder holds files, or cannot be written to.
         """
         folder = Path(folder)
@@ -348,12 +359,18 @@ class Segmenter:
 
 
 def _save(member: Member, info: ModelInfo, folder: Path) -> None:
+    if member.weights is None:
+        Architecture.of(member.network)  # any other could not be loaded again
     if member.weights is not None and member.precision is None:
         shutil.copyfile(member.weights, folder / BEST)
     else:
         member.network.save(folder / BEST)
-    fields = {name: getattr(info, name) for name in ModelInfo.__dataclass_fields__}
-    Run(**fields, folder=folder).save()
+    Run(**vars(_facts(info)), folder=folder).save()
+
+
+def _facts(info: ModelInfo) -> ModelInfo:
+    """Returns the facts of a model alone, without the folder of a run."""
+    return ModelInfo(**{one.name: getattr(info, one.name) for one in fields(ModelInfo)})
 
 
 def _normalization(normalization: Standardisation | Mode) -> Standardisation:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from keras_unet.console import track
-from keras_unet.data.samples import read_samples
 from keras_unet.files import make_folder
 from keras_unet.prediction.networks import new_network
 from keras_unet.runs import RECORD, Run
-from keras_unet.training.dataset import Parts, training_batches, training_image, weight_maps
+from keras_unet.training.dataset import Images, TrainingData, weight_maps
 from keras_unet.training.distribute import Cluster
-from keras_unet.training.loop import train
+from keras_unet.training.loop import fit
 from keras_unet.training.resume import check_same_data, options_of
-from keras_unet.training.targets import Target, sample_digest
 
 
 def tell_workers(cluster: Cluster, run: Run) -> None:
@@ -24,7 +20,7 @@ def tell_workers(cluster: Cluster, run: Run) -> None:
     cluster.told_text((run.folder / RECORD).read_text(encoding="utf-8"))
 
 
-def assist(data: Path, run_folder: Path, cluster: Cluster) -> Run:
+def assist(data: Images | TrainingData, run_folder: Path, cluster: Cluster) -> Run:
     """Trains with the chief, as it says; nothing is written but to a temporary folder.
 
     Args:
@@ -50,28 +46,18 @@ def _told_run(folder: Path, cluster: Cluster) -> Run:
     return Run.load(folder)
 
 
-def _train(run: Run, data: Path, run_folder: Path, cluster: Cluster) -> None:
+def _train(run: Run, data: Images | TrainingData, run_folder: Path, cluster: Cluster) -> None:
     options, network = options_of(run), run.architecture
-    samples = read_samples(
-        data,
-        labels=options.labels,
-        ignore=options.ignore,
-        allow_empty=options.allow_empty,
-        axes=options.axes,
-    )
-    digests = {sample.name: sample_digest(sample) for sample in samples.samples}
-    check_same_data(replace(run, folder=run_folder), digests, data)
-    parts = Parts.of(samples, options)
-    parting = track(parts.training, "parting cells that touch")
-    targets = [Target.of(sample, run.scheme) for sample in parting]
+    data = data if isinstance(data, TrainingData) else TrainingData.of(data, None, options)
+    check_same_data(replace(run, folder=run_folder), data.digests, data.source)
+    parts = data.split(options)
+    targets = data.targets(parts.training)
     folder = make_folder(run.folder / "weight_maps")
     weights = weight_maps(folder, targets, network.classes, options)
-    weighing = track(targets, "computing weight maps")
-    images = [training_image(target, run.standardisation, weights) for target in weighing]
     part = (cluster.worker, cluster.workers)
-    train(
+    fit(
         new_network(run, options.seed),
-        partial(training_batches, images, network, options, part=part),
+        data.batches(run, targets, weights, options, part=part),
         options.plan(parts.pixels / network.output_size(options.tile) ** 2),
         folder=run.folder,
         cluster=cluster,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
+from keras_unet.console import track
 from keras_unet.data.augmentation import Augmentation
 from keras_unet.data.pipeline import (
     AugmentationFunction,
@@ -20,38 +22,35 @@ from keras_unet.data.pipeline import (
     build_dataset,
     build_dataset_by_function,
 )
-from keras_unet.data.samples import Sample, Samples, samples_of_arrays, split
-from keras_unet.data.schemes import Kind
+from keras_unet.data.samples import Sample, Samples, read_samples, samples_of_arrays, split
+from keras_unet.data.schemes import Kind, LabelScheme
 from keras_unet.data.standardisation import Mode, Standardisation
 from keras_unet.data.tiles import TrainingImage
+from keras_unet.files import PathLike
+from keras_unet.runs import ModelInfo
 from keras_unet.training.options import SettledOptions, TrainingOptions
-from keras_unet.training.targets import Target, WeightMaps
+from keras_unet.training.targets import Target, WeightMaps, sample_digest
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+ARRAYS = "(arrays)"
+
+Images = PathLike | Sequence[NDArray[Any]]
+"""Folder of images and labels, or images as arrays."""
+
+Labels = Sequence[NDArray[Any]] | None
+
+Variation = Augmentation | AugmentationFunction | Literal["options"] | None
+"""How tiles are varied: an `Augmentation`, a function, None for plain tiles, or as options say."""
+
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class Split:
     """The samples to train on and those held out."""
 
     training: Sequence[Sample]
     validation: Sequence[Sample]
-
-    @classmethod
-    def of(cls, samples: Samples, options: TrainingOptions) -> Self:
-        """Holds samples out as the options say.
-
-        Raises:
-            ValueError: If the options do not suit the samples.
-        """
-        parts = cls(*split(samples.samples, options.validation, options.seed))
-        if options.patience is not None and not parts.validation:
-            raise ValueError(
-                "patience counts validations without a better score, so images must be held out. "
-                f"Received: {len(parts.training)} image in all, none of them held out"
-            )
-        return parts
 
     @property
     def names(self) -> dict[str, list[str]]:
@@ -65,6 +64,150 @@ class Parts:
     def pixels(self) -> int:
         """Pixels of all images to train on."""
         return sum(sample.classes.size for sample in self.training)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Annotated images of a training, read once, and what is computed of them once.
+
+    Attributes:
+        samples: The images and their labels.
+        source: The folder that they were read from, or "(arrays)".
+    """
+
+    samples: Samples
+    source: str
+
+    @classmethod
+    def of(cls, images: Images, labels: Labels, options: TrainingOptions) -> Self:
+        """Reads a folder, or takes arrays.
+
+        Args:
+            images: Folder with `images/` and `labels/`, or in the Cell Tracking Challenge's layout;
+                or arrays, each `(height, width)` or `(height, width, channels)`.
+            labels: None of a folder; of arrays, their label images, each `(height, width)`.
+            options: What the labels hold, the value to ignore, and the axes of files.
+
+        Raises:
+            ValueError: If they cannot be learned from.
+            OSError: If a file cannot be read.
+        """
+        if isinstance(images, str | os.PathLike):
+            if labels is not None:
+                raise ValueError(
+                    "labels must be None where images is a folder, which holds them. "
+                    f"Received: images={str(images)!r} and labels"
+                )
+            samples = read_samples(
+                images,
+                labels=options.labels,
+                ignore=options.ignore,
+                allow_empty=options.allow_empty,
+                axes=options.axes,
+            )
+            return cls(samples, str(images))
+        if labels is None:
+            raise ValueError(
+                "labels must be label images, one for each image. Received: None; or give a folder "
+                "of images and labels"
+            )
+        samples = samples_of_arrays(
+            images,
+            labels,
+            kind=options.labels,
+            ignore=options.ignore,
+            allow_empty=options.allow_empty,
+        )
+        return cls(samples, ARRAYS)
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Digest of each sample, by name."""
+        summing = track(self.samples.samples, "taking checksums")
+        return {sample.name: sample_digest(sample) for sample in summing}
+
+    @cached_property
+    def _targets(self) -> dict[str, Target]:
+        return {}
+
+    def targets(self, samples: Sequence[Sample]) -> list[Target]:
+        """Returns the training targets of some samples; touching cells are separated once.
+
+        Args:
+            samples: Some of this data set's.
+        """
+        missing = [sample for sample in samples if sample.name not in self._targets]
+        for sample in track(missing, "parting cells that touch"):
+            self._targets[sample.name] = Target.of(sample, self.samples.scheme)
+        return [self._targets[sample.name] for sample in samples]
+
+    def split(self, options: TrainingOptions) -> Split:
+        """Holds samples out as the options say.
+
+        Raises:
+            ValueError: If the options do not suit the samples.
+        """
+        parts = Split(*split(self.samples.samples, options.validation, options.seed))
+        if options.patience is not None and not parts.validation:
+            raise ValueError(
+                "patience counts validations without a better score, so images must be held out. "
+                f"Received: {len(parts.training)} image in all, none of them held out"
+            )
+        return parts
+
+    def batches(
+        self,
+        info: ModelInfo,
+        targets: Sequence[Target],
+        weights: WeightMaps,
+        options: SettledOptions,
+        *,
+        part: tuple[int, int] = (0, 1),
+        augmentation: Variation = "options",
+    ) -> Callable[[int], Any]:
+        """Returns the function from a batch's number to the data set that begins with it.
+
+        Args:
+            info: Facts of the model, the normalization among them.
+            targets: The images to train on.
+            weights: Their weight maps.
+            options: The numbers of the tiles.
+            part: Number of this worker, and how many share each batch.
+            augmentation: How tiles are varied; "options" for as the options say.
+        """
+        network = info.architecture
+        tiles: dict[str, Any] = {
+            "tile_size": options.tile,
+            "seed": options.seed,
+            "batch_size": options.batch_size,
+            "part": part,
+        }
+        if callable(augmentation):
+            arrays = [
+                (info.standardisation.apply(one.sample.image), _stored(one.sample, info.scheme))
+                for one in targets
+            ]
+            target = partial(weights.of_labels, scheme=info.scheme)
+            return lambda first: build_dataset_by_function(
+                arrays, network, augmentation=augmentation, target=target, first=first, **tiles
+            )
+        weighing = track(targets, "computing weight maps")
+        images = [training_image(target, info.standardisation, weights) for target in weighing]
+        varied = options.augmentation() if augmentation == "options" else augmentation
+        return lambda first: build_dataset(
+            images, network, augmentation=varied, engine=options.engine, first=first, **tiles
+        )
+
+
+def _stored(sample: Sample, scheme: LabelScheme) -> NDArray[np.int32]:
+    """Returns the labels of a sample as their files hold them."""
+    if scheme.kind == "instances":
+        stored = sample.instances.copy()
+    else:
+        stored = scheme.from_classes(sample.classes).astype(np.int32)
+    if scheme.ignore is not None:
+        stored[sample.ignored] = scheme.ignore
+    return stored
 
 
 def weight_maps(
@@ -90,28 +233,6 @@ def training_image(
     """Brings an image into the form that the pipeline takes."""
     image = standardisation.apply(target.sample.image)
     return TrainingImage(image, target.classes, weights.of(target))
-
-
-def training_batches(
-    images: Sequence[TrainingImage],
-    network: Architecture,
-    options: SettledOptions,
-    first: int = 0,
-    *,
-    part: tuple[int, int] = (0, 1),
-) -> Any:
-    """Builds the data set of a training, or this worker's part of it, from a batch number on."""
-    return build_dataset(
-        images,
-        network,
-        tile_size=options.tile,
-        seed=options.seed,
-        batch_size=options.batch_size,
-        part=part,
-        augmentation=options.augmentation(),
-        first=first,
-        engine=options.engine,
-    )
 
 
 def tile_dataset(  # noqa: PLR0913 - all but two by name

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.backend import keras
-from keras_unet.console import track
 from keras_unet.data.fingerprint import Fingerprint
-from keras_unet.data.samples import Sample, read_samples
-from keras_unet.files import check_new, claimed, make_folder, remove_leftovers
+from keras_unet.files import PathLike, check_new, claimed, make_folder, remove_leftovers
 from keras_unet.instances.selection import Choice, choose_rule, first_rule, spread
+from keras_unet.prediction.load import load
 from keras_unet.prediction.networks import load_network
+from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.runs import RECORD, Ensemble, Run, is_ensemble
 from keras_unet.training.autoconfig import settle
+from keras_unet.training.dataset import Images, Labels, TrainingData
+from keras_unet.training.initial import Initial
 from keras_unet.training.options import SEEDS, SettledOptions, TrainingOptions
 from keras_unet.training.report import report_run
 from keras_unet.training.resume import (
@@ -33,19 +38,68 @@ from keras_unet.training.resume import (
     options_of,
     warn_of_differences,
 )
-from keras_unet.training.targets import Target, sample_digest
 from keras_unet.training.train import train_folder
 from keras_unet.training.validation import Watch
 
 _log = logging.getLogger(__name__)
 
 
+def cross_validate(
+    images: Images,
+    labels: Labels = None,
+    *,
+    folds: int = 5,
+    run: PathLike | None = None,
+    options: TrainingOptions | None = None,
+    initial: Segmenter | PathLike | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **choices: Any,
+) -> Segmenter:
+    """Trains a network for each fold of a cross-validation, which predict together.
+
+    Every image is held out once, from one network, and the options for instances are chosen on all.
+
+    Args:
+        images: As `keras_unet.train`, but no data set.
+        labels: As `keras_unet.train`.
+        folds: Number of folds, from 2 to the number of images.
+        run: Folder of the ensemble to write, a new one; None keeps nothing on disk.
+        options: As `keras_unet.train`; `validation` has no effect. `max_minutes` is the time of all
+            folds together, `steps` and `epochs` are the length of each.
+        initial: As `keras_unet.train`, of each fold.
+        callbacks: As `keras_unet.train`, of each fold in turn.
+        choices: Fields of `TrainingOptions`, by name, in place of `options`.
+
+    Returns:
+        The segmenter of all networks, whose probabilities are averaged.
+
+    Raises:
+        ValueError: As `keras_unet.train`, or if the number of folds does not suit the images.
+        TypeError: If a choice is unknown.
+        OSError: As `keras_unet.train`.
+        FileNotFoundError: If the training was interrupted.
+    """
+    if options is not None and choices:
+        raise ValueError(
+            "options must be None where they are given by name. Received: options and "
+            f"{', '.join(choices)}"
+        )
+    asked = options or TrainingOptions(**choices)
+    with ExitStack() as exits:
+        folder = Path(run or Path(exits.enter_context(TemporaryDirectory())) / "model")
+        data = TrainingData.of(images, labels, asked)
+        train_folds(data, folder, asked, folds, initial=initial, callbacks=callbacks)
+        segmenter = load(folder)
+        return segmenter if run is not None else segmenter.in_memory()
+
+
 def train_folds(
-    data: Path,
+    data: Images | TrainingData,
     folder: Path,
     options: TrainingOptions,
     folds: int,
     *,
+    initial: Segmenter | PathLike | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[Run]:
     """Trains a network a fold, one after the other.
@@ -56,9 +110,9 @@ def train_folds(
     Args:
         data: As `train_folder`.
         folder: Folder to write; a new one.
-        options: As `train_folder`; `validation` is of no account. `max_minutes` is the time of all
-            folds together, `steps` and `epochs` are the length of each.
+        options: As `cross_validate`.
         folds: Number of folds, from 2 to the number of images.
+        initial: As `train_folder`, of each fold.
         callbacks: Keras callbacks, see `keras_unet.train`, of each fold in turn.
 
     Returns:
@@ -69,18 +123,22 @@ def train_folds(
         OSError: As `train_folder`.
     """
     _check_unused(folder)
-    samples = _samples(data, options)
+    start = None if initial is None else Initial.of(initial)
+    options = options if start is None else start.options(options)
+    data = data if isinstance(data, TrainingData) else TrainingData.of(data, None, options)
+    samples = data.samples.samples
     names, stacks = ([getattr(one, field) for one in samples] for field in ("name", "stack"))
     held_out = draw_folds(names, folds, options.seed, stacks)
     settled = settle(options, Fingerprint.of(samples))
     if settled.max_minutes is not None:
         settled = replace(settled, max_minutes=settled.max_minutes / folds)
-    ensemble = Ensemble(folder, held_out, settled.to_dict())
-    return _begin(data, ensemble, callbacks)
+    recorded = None if start is None else start.to_dict()
+    ensemble = Ensemble(folder, held_out, settled.to_dict(), initial=recorded)
+    return _begin(data, ensemble, start, callbacks)
 
 
 def repeat_folds(
-    data: Path,
+    data: Images,
     folder: Path,
     like: Path,
     *,
@@ -111,16 +169,16 @@ def repeat_folds(
             f"{like}: expected an ensemble whose length was given in steps or epochs, to be "
             f"repeated. Received one of minutes; repeat its folds, --like {other.folds[0]}"
         )
-    digests = {one.name: sample_digest(one) for one in _samples(data, options)}
-    check_same_data(patterns[0], digests, data)
+    read = TrainingData.of(data, None, options)
+    check_same_data(patterns[0], read.digests, read.source)
     warn_of_differences(patterns[0])
     options = replace(options, precision=patterns[0].precision)
-    ensemble = Ensemble(folder, other.held_out, options.to_dict())
-    return _begin(data, ensemble, callbacks)
+    ensemble = Ensemble(folder, other.held_out, options.to_dict(), initial=other.initial)
+    return _begin(read, ensemble, _recorded(ensemble), callbacks)
 
 
 def resume_folds(
-    data: Path,
+    data: Images,
     folder: Path,
     *,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -141,77 +199,68 @@ def resume_folds(
     """
     with claimed(folder):
         remove_leftovers(folder)
-        return _train_missing(data, Ensemble.load(folder), callbacks)
+        ensemble = Ensemble.load(folder)
+        read = TrainingData.of(data, None, SettledOptions.from_dict(ensemble.options))
+        if (ensemble.folds[0] / RECORD).is_file():
+            check_same_data(Run.load(ensemble.folds[0]), read.digests, read.source)
+        return _train_missing(read, ensemble, _recorded(ensemble), callbacks)
+
+
+def _recorded(ensemble: Ensemble) -> Initial | None:
+    """Loads the model that the folds of an ensemble start from."""
+    return Initial.of_record(ensemble.initial) if ensemble.initial else None
 
 
 def _begin(
-    data: Path,
+    data: TrainingData,
     ensemble: Ensemble,
+    initial: Initial | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> list[Run]:
     with claimed(make_folder(ensemble.folder)):
         _check_unused(ensemble.folder)  # again: another training may have been quicker
         ensemble.save()
-        return _train_missing(data, ensemble, callbacks)
+        return _train_missing(data, ensemble, initial, callbacks)
 
 
 def _train_missing(
-    data: Path,
+    data: TrainingData,
     ensemble: Ensemble,
+    initial: Initial | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> list[Run]:
     options = SettledOptions.from_dict(ensemble.options)
     runs = []
     for number, (fold, names) in enumerate(zip(ensemble.folds, ensemble.held_out, strict=True), 1):
         _log.info(f"fold {number} of {len(ensemble.folds)}")
-        _same_samples(ensemble, data)
         run = train_folder(
             data,
             fold,
             replace(options, validation=names, seed=(options.seed + number) % SEEDS),
             resume=is_resumable(fold),
+            initial=initial,
             callbacks=callbacks,
         )
         runs.append(run)
         if not is_complete(run):
             return runs
-    choice = _chosen_rule(runs, _same_samples(ensemble, data))
+    choice = _chosen_rule(runs, data)
     _log.info(choice.describe() if choice else runs[0].rule.describe())
     replace(ensemble, rule=choice.rule if choice else runs[0].rule).save()
     _log.info(f"report: {report_run(ensemble.folder, data=data)}")
     return runs
 
 
-def _same_samples(ensemble: Ensemble, data: Path) -> tuple[Sample, ...]:
-    """Reads the samples, and refuses others than the first fold was trained on."""
-    samples = _samples(data, SettledOptions.from_dict(ensemble.options))
-    if (ensemble.folds[0] / RECORD).is_file():
-        digests = {one.name: sample_digest(one) for one in samples}
-        check_same_data(Run.load(ensemble.folds[0]), digests, data)
-    return samples
-
-
-def _samples(data: Path, options: TrainingOptions) -> tuple[Sample, ...]:
-    return read_samples(
-        data,
-        labels=options.labels,
-        ignore=options.ignore,
-        allow_empty=options.allow_empty,
-        axes=options.axes,
-    ).samples
-
-
-def _chosen_rule(runs: Sequence[Run], samples: Sequence[Sample]) -> Choice | None:
+def _chosen_rule(runs: Sequence[Run], data: TrainingData) -> Choice | None:
     """Chooses the rule by images of all folds, each as the network sees it that has not before."""
+    samples = data.samples.samples
     run_of = {name: run for run in runs for name in run.record["data"]["validation"]}
     chosen = spread(samples, [sample.classes.size for sample in samples])
     probabilities: list[NDArray[np.float32]] = []
     references: list[NDArray[np.int32]] = []
     for run in runs:
         unseen = [sample for sample in chosen if run_of[sample.name] is run]
-        parting = track(unseen, "parting cells that touch")
-        targets = [Target.of(sample, run.scheme) for sample in parting]
-        watch = Watch(run, targets, tile=options_of(run).watch_tile)
+        watch = Watch(run, data.targets(unseen), tile=options_of(run).watch_tile)
         seen, true = watch.cells(load_network(run))
         probabilities += seen
         references += true

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
-from keras_unet.console import track
 from keras_unet.data.findings import find_amiss
 from keras_unet.data.fingerprint import Fingerprint
-from keras_unet.data.samples import read_samples
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.files import check_new, check_writable, make_folder, own_kind, visible
 from keras_unet.report.pictures import (
@@ -28,8 +27,9 @@ from keras_unet.report.pictures import (
     montage,
     write_png,
 )
+from keras_unet.runs import ModelInfo
 from keras_unet.training.autoconfig import settle
-from keras_unet.training.dataset import Parts, training_batches, training_image, weight_maps
+from keras_unet.training.dataset import TrainingData, weight_maps
 from keras_unet.training.options import SettledOptions, TrainingOptions
 from keras_unet.training.targets import Target, WeightMaps
 
@@ -81,15 +81,10 @@ def inspect_folder(
     """
     _check_folder(out)
     asked = options or TrainingOptions()
-    samples = read_samples(
-        data,
-        labels=asked.labels,
-        ignore=asked.ignore,
-        allow_empty=asked.allow_empty,
-        axes=asked.axes,
-    )
+    read = TrainingData.of(data, None, asked)
+    samples = read.samples
     _log.info(samples.describe())
-    parts = Parts.of(samples, asked)
+    parts = read.split(asked)
     _log.info(
         f"training on {len(parts.training)}, held out for validation: {len(parts.validation)}"
     )
@@ -99,15 +94,18 @@ def inspect_folder(
     for line in amiss:
         _log.warning(line)
     network = settled.architecture(channels=samples.channels, classes=samples.scheme.classes)
-    targets = [
-        Target.of(sample, samples.scheme)
-        for sample in track(parts.training, "parting cells that touch")
-    ]
+    images = [sample.image for sample in parts.training]
+    info = ModelInfo(
+        architecture=network,
+        scheme=samples.scheme,
+        standardisation=Standardisation.of(images, settled.standardise),
+    )
+    targets = read.targets(parts.training)
     with tempfile.TemporaryDirectory() as folder:
         weights = weight_maps(Path(folder), targets, network.classes, settled)
         shown = _spread(targets)
         of_samples = _picture_of_samples(shown, weights)
-        of_tiles = _picture_of_tiles(targets, weights, network, settled)
+        of_tiles = _picture_of_tiles(read.batches(info, targets, weights, settled), network)
     make_folder(out)
     write_png(out / SAMPLES, of_samples)
     write_png(out / TILES, of_tiles)
@@ -145,24 +143,14 @@ def _picture_of_samples(targets: Sequence[Target], weights: WeightMaps) -> Pictu
     return montage(rows, ("image", "labels", "weight map"))
 
 
-def _picture_of_tiles(
-    targets: Sequence[Target],
-    weights: WeightMaps,
-    network: Architecture,
-    options: SettledOptions,
-) -> Picture:
-    mean = Standardisation.of([target.sample.image for target in targets], options.standardise)
-    images = [
-        training_image(target, mean, weights) for target in track(targets, "computing weight maps")
-    ]
-    batches = training_batches(images, network, options).unbatch().take(_MOST)
+def _picture_of_tiles(batches: Callable[[int], Any], network: Architecture) -> Picture:
     rows = [
         [
             _framed(grey_picture(image), network.margin),
             label_picture(y_true[..., 0].astype(np.int32), _inner(image, network.margin)),
             heat_picture(y_true[..., 1]),
         ]
-        for image, y_true in batches.as_numpy_iterator()
+        for image, y_true in batches(0).unbatch().take(_MOST).as_numpy_iterator()
     ]
     return montage(rows, ("tile", "labels of its middle", "weights"))
 

@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 _PERCENT = 100
 
 
-def train(
+def fit(
     model: Any,
     batches: Callable[[int], Any],
     plan: TrainingPlan,
@@ -186,7 +186,7 @@ def _history(
 def training_step(
     model: Any, plan: TrainingPlan
 ) -> Callable[[Any, Any, float], tuple[float, bool]]:
-    """Makes the function of `train` that takes one batch in, on its own, to be timed.
+    """Makes the function of `fit` that takes one batch in, on its own, to be timed.
 
     Args:
         model: A network of `build_unet`.

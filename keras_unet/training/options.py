@@ -146,6 +146,10 @@ class TrainingOptions:
             normalization=self.normalization,
         )
 
+    def plan_of_steps(self) -> TrainingPlan:
+        """Returns how long and how fast to train, by steps and minutes alone."""
+        return self._plan(self.steps)
+
     def _plan(self, steps: int | None) -> TrainingPlan:
         return TrainingPlan(
             steps=steps,

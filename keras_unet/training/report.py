@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.console import counted, track
+from keras_unet.console import counted
 from keras_unet.data.fingerprint import Fingerprint
-from keras_unet.data.samples import Sample, read_samples
 from keras_unet.evaluation.comparison import DEFAULT_METRICS, Comparison
 from keras_unet.evaluation.figures import Shown, cells, scored, slider, tables
 from keras_unet.files import check_replaceable, check_writable, make_folder
@@ -25,10 +24,10 @@ from keras_unet.report.charts import Curve, curves_svg, network_svg
 from keras_unet.report.page import Page, write_page
 from keras_unet.runs import REPORT, Ensemble, Run, is_ensemble
 from keras_unet.training.checkpoint import HISTORY
-from keras_unet.training.dataset import weight_maps
+from keras_unet.training.dataset import ARRAYS, TrainingData, weight_maps
 from keras_unet.training.options import SettledOptions, TrainingOptions
 from keras_unet.training.resume import options_of
-from keras_unet.training.targets import Target, WeightMaps, sample_digest
+from keras_unet.training.targets import WeightMaps
 from keras_unet.training.validation import View, Watch
 
 
@@ -87,15 +86,24 @@ def _command_of_ensemble(ensemble: Ensemble, runs: Sequence[Run]) -> str:
     if options.max_minutes is not None:
         options = replace(options, max_minutes=options.max_minutes * folds)
     folder = runs[0].record["data"]["folder"]
-    return f"{_command(folder, options)} --folds {folds}"
+    return _command(folder, options, folds)
 
 
-def _command(data: str, options: SettledOptions) -> str:
+def _command(data: str, options: SettledOptions, folds: int | None = None) -> str:
     usual = TrainingOptions()
+    chosen = {
+        name: value
+        for name, value in options.to_dict().items()
+        if value is not None and value != getattr(usual, name)
+    }
+    chosen |= {} if folds is None else {"folds": folds}
+    if data == ARRAYS:
+        function = "train" if folds is None else "cross_validate"
+        arguments = [f"{name}={value!r}" for name, value in chosen.items()]
+        return f"keras_unet.{function}({', '.join(['images, labels', *arguments])})"
     words = ["keras-unet", "train", str(data), "--run", "RUN"]
-    for name, value in options.to_dict().items():
-        if value is not None and value != getattr(usual, name):
-            words += _words(name, value)
+    for name, value in chosen.items():
+        words += _words(name, value)
     return shlex.join(words)
 
 
@@ -248,7 +256,7 @@ def report_run(
     run_folder: Path,
     out: Path | None = None,
     *,
-    data: Path | None = None,
+    data: Path | TrainingData | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Writes the report of a run or of an ensemble.
@@ -280,15 +288,15 @@ def report_run(
         page = page_without_images(runs[0])
     check_writable(path.parent)
     check_replaceable(path, "html", overwrite=overwrite)
-    samples = _samples(runs[0], data)
-    if samples is None:
+    read = _read(runs[0], data)
+    if read is None:
         folder = runs[0].record["data"]["folder"]
         _log.warning(f"{folder}: the images of the run are not there; --data names their folder")
         missing = f"the images are missing: {folder} is not there"
         return write_page(path, replace(page, warnings=[*page.warnings, missing]))
     with tempfile.TemporaryDirectory() as folder:
         rooms = [make_folder(Path(folder) / f"{number}") for number, _ in enumerate(runs)]
-        looks = [_look(run, samples, room) for run, room in zip(runs, rooms, strict=True)]
+        looks = [_look(run, read, room) for run, room in zip(runs, rooms, strict=True)]
         return write_page(path, _with_images(page, looks))
 
 
@@ -303,13 +311,13 @@ def page_of_run(watch: Watch, views: Sequence[View], weights: WeightMaps) -> Pag
     return _with_images(page_without_images(watch.run), [Look(watch, views, weights)])
 
 
-def _look(run: Run, samples: Sequence[Sample], folder: Path) -> Look:
+def _look(run: Run, data: TrainingData, folder: Path) -> Look:
     """Looks at the images of a run; the folder is for its weight maps, as long as they are used."""
     names, held_out = run.record["data"]["training"], run.record["data"]["validation"]
-    seen = [one for one in samples if one.name in names]
-    parting = track(seen, "parting cells that touch")
-    training = [Target.of(one, run.scheme) for one in parting]
-    watch = Watch.of(run, training, [one for one in samples if one.name in held_out])
+    samples = data.samples.samples
+    training = data.targets([sample for sample in samples if sample.name in names])
+    watched = data.targets([sample for sample in samples if sample.name in held_out])
+    watch = Watch.of(run, training, watched)
     weights = weight_maps(folder, training, run.architecture.classes, options_of(run))
     return Look(watch, watch.views(load_network(run)), weights)
 
@@ -338,26 +346,19 @@ def _with_images(page: Page, looks: Sequence[Look]) -> Page:
     )
 
 
-def _samples(run: Run, data: Path | None) -> Sequence[Sample] | None:
+def _read(run: Run, data: Path | TrainingData | None) -> TrainingData | None:
     """Reads the images of a run; None where they are not where they were and no folder is named."""
-    folder = data or Path(run.record["data"]["folder"])
-    if data is None and not folder.is_dir():
-        return None
-    options = options_of(run)
-    samples = read_samples(
-        folder,
-        labels=options.labels,
-        ignore=options.ignore,
-        allow_empty=options.allow_empty,
-        axes=options.axes,
-    )
-    digests = {sample.name: sample_digest(sample) for sample in samples.samples}
-    if digests != run.record["data"].get("digests"):
+    if not isinstance(data, TrainingData):
+        folder = data or Path(run.record["data"]["folder"])
+        if data is None and not folder.is_dir():
+            return None
+        data = TrainingData.of(folder, None, options_of(run))
+    if data.digests != run.record["data"].get("digests"):
         raise ValueError(
-            f"{folder}: expected the images and labels that {run.folder} was trained on. Received "
-            "others; name their folder by --data"
+            f"{data.source}: expected the images and labels that {run.folder} was trained on. "
+            "Received others; name their folder by --data"
         )
-    return samples.samples
+    return data
 
 
 def _comparison(watch: Watch, view: View) -> Comparison:

@@ -83,13 +83,13 @@ def options_of(run: Run) -> SettledOptions:
         ) from error
 
 
-def check_same_data(run: Run, digests: Mapping[str, str], data: Path) -> None:
+def check_same_data(run: Run, digests: Mapping[str, str], data: str) -> None:
     """Refuses to go on with other images or labels than a run was started with.
 
     Args:
         run: The run.
         digests: Digest of each sample there is now, by name.
-        data: Folder of the samples, for the message.
+        data: Folder of the samples, or what they are, for the message.
 
     Raises:
         ValueError: A sample is missing, new or changed.

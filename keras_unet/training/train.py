@@ -1,34 +1,37 @@
-"""From a folder of images and labels to a run."""
+"""From images and labels to a trained model."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from keras_unet.backend import keras, tf
-from keras_unet.console import track
+from keras_unet.data.augmentation import Augmentation
 from keras_unet.data.findings import find_amiss
 from keras_unet.data.fingerprint import Fingerprint
-from keras_unet.data.samples import Samples, read_samples
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.files import PathLike, claimed, make_folder, remove_leftovers
 from keras_unet.instances.selection import first_rule
 from keras_unet.precision import choose_precision
+from keras_unet.prediction.load import load
 from keras_unet.prediction.networks import load_network, new_network
+from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.report.page import write_page
 from keras_unet.report.pictures import write_png
-from keras_unet.runs import REPORT, Run
+from keras_unet.runs import REPORT, ModelInfo, Run
 from keras_unet.training.assisting import assist, tell_workers
 from keras_unet.training.autoconfig import settle
 from keras_unet.training.checkpoint import Logged
-from keras_unet.training.dataset import Parts, training_batches, training_image, weight_maps
+from keras_unet.training.dataset import Images, Labels, Split, TrainingData, Variation, weight_maps
 from keras_unet.training.distribute import ALONE, Cluster
-from keras_unet.training.loop import train
+from keras_unet.training.initial import Initial
+from keras_unet.training.loop import fit
 from keras_unet.training.options import SettledOptions, TrainingOptions
 from keras_unet.training.provenance import provenance
 from keras_unet.training.report import page_of_run
@@ -43,7 +46,6 @@ from keras_unet.training.resume import (
     warn_of_differences,
 )
 from keras_unet.training.schedule import Progress, TrainingPlan
-from keras_unet.training.targets import Target, sample_digest
 from keras_unet.training.validation import Watch
 
 _log = logging.getLogger(__name__)
@@ -52,45 +54,123 @@ _MOST_PICTURES = 8
 _MOST_NAMES = 20
 
 
+def train(
+    images: Images | tf.data.Dataset,
+    labels: Labels = None,
+    *,
+    run: PathLike | None = None,
+    options: TrainingOptions | None = None,
+    initial: Segmenter | PathLike | None = None,
+    augmentation: Variation = "options",
+    resume: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **choices: Any,
+) -> Segmenter:
+    """Trains a U-Net on images and labels.
+
+    Args:
+        images: Images as measured, each `(height, width)` or `(height, width, channels)`, whose
+            sizes may differ; or a folder with `images/` and `labels/`, or in the Cell Tracking
+            Challenge's layout; or a `tf.data.Dataset` of batches as `tile_dataset` gives them, with
+            `initial` for the network and the normalization.
+        labels: Label images of the arrays, each `(height, width)`: one number a cell, or one a
+            class.
+        run: Folder to write, a new one unless `resume`; None keeps nothing on disk.
+        options: Options of the training; what is not chosen is set by the data
+            (`keras_unet.training.recipe`) or is the paper's, `TrainingOptions` names the
+            exceptions.
+        initial: Model whose weights training starts from: a segmenter, the folder of a run, or a
+            .keras file of a network of `build_unet`. Its network is taken; where the classes
+            differ, the last layer is drawn anew.
+        augmentation: How tiles are varied: "options" by the amplitude and zoom of the options; an
+            `Augmentation`; None for plain tiles; or a function from a tile `(tile, tile,
+            channels)`, normalized, and its labels `(tile, tile)` to both, of the same shapes.
+        resume: Whether to continue a training in the folder `run` that was interrupted.
+        callbacks: Keras callbacks. A batch is a step, an epoch what lies between two validations.
+        choices: Fields of `TrainingOptions`, by name, in place of `options`.
+
+    Returns:
+        The segmenter, of the weights with the best score on the images held out. Its
+        `info.record["outcome"]` tells the score, and whether training was interrupted.
+
+    Raises:
+        ValueError: If an option is out of range, the data cannot be learned from, or the initial
+            model is for other channels.
+        TypeError: If a choice is unknown.
+        OSError: If a file cannot be read, or the run folder holds files or cannot be written.
+
+    Example:
+        segmenter = keras_unet.train(images, labels, steps=2000)
+        cells = segmenter.segment(new_image)
+    """
+    if options is not None and choices:
+        raise ValueError(
+            "options must be None where they are given by name. Received: options and "
+            f"{', '.join(choices)}"
+        )
+    asked = options or (None if resume else TrainingOptions(**choices))
+    with ExitStack() as exits:
+        folder = Path(run or Path(exits.enter_context(TemporaryDirectory())) / "model")
+        if isinstance(images, tf.data.Dataset):
+            train_on_dataset(images, folder, asked, initial, callbacks)
+        else:
+            data = images if labels is None else TrainingData.of(images, labels, _reading(asked))
+            train_folder(
+                data,
+                folder,
+                asked,
+                resume=resume,
+                initial=initial,
+                augmentation=augmentation,
+                callbacks=callbacks,
+            )
+        segmenter = load(folder)
+        return segmenter if run is not None else segmenter.in_memory()
+
+
+def _reading(options: TrainingOptions | None) -> TrainingOptions:
+    return options or TrainingOptions()
+
+
 def train_folder(
-    data: PathLike,
+    data: Images | TrainingData,
     run_folder: PathLike,
     options: TrainingOptions | None = None,
     *,
     resume: bool = False,
     like: PathLike | None = None,
+    initial: Initial | Segmenter | PathLike | None = None,
+    augmentation: Variation = "options",
     cluster: Cluster | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Run:
-    """Trains a U-Net on a folder of images with labels.
+    """Trains a U-Net, and writes its run.
 
     Args:
-        data: Folder with `images/` and `labels/`, or in the Cell Tracking Challenge's layout.
+        data: Folder of images and labels; or the data, read already.
         run_folder: Folder to write; a new one unless `resume`.
-        options: What to choose; what is not chosen is left to the data
-            (`keras_unet.training.recipe`) or is the paper's, TrainingOptions names the exceptions.
+        options: As `train`.
         resume: Goes on with a run that was interrupted, with the options it has recorded instead
             of these.
         like: A run to repeat, with the options it has recorded instead of these.
+        initial: As `train`.
+        augmentation: As `train`.
         cluster: What trains together; None for this process alone.
             In options, `batch_size` is of each replica; what is
             recorded is that of all, which a resumed or repeated run keeps. Workers other than the
             chief take part and write nothing.
-        callbacks: Keras callbacks, see `keras_unet.train`.
+        callbacks: As `train`.
 
     Returns:
         The run. Its record's `outcome` tells whether training is complete, or was interrupted.
 
     Raises:
-        ValueError: If an option is out of range, the data cannot be learned from, or it is not the
-            data that a resumed or repeated run was started with, or a batch cannot be dealt out to
-            the replicas.
+        ValueError: As `train`; or if it is not the data that a resumed or repeated run was started
+            with, or a batch cannot be dealt out to the replicas.
         ConnectionError: If another worker is gone.
-        OSError: If a file cannot be read, the run folder holds a run already, is being written to
-            or cannot be, or there is nothing to resume or to repeat.
+        OSError: As `train`, or if there is nothing to resume or to repeat.
     """
-    data, run_folder = Path(data), Path(run_folder)
-    like = None if like is None else Path(like)
+    run_folder = Path(run_folder)
     cluster = cluster or ALONE
     if not cluster.is_chief:
         return assist(data, run_folder, cluster)
@@ -100,37 +180,69 @@ def train_folder(
     elif is_complete(before):
         _log.info(f"{run_folder}: this run is complete; there is nothing to resume")
         return before
-    pattern = load_pattern(like) if like else None
+    else:
+        _check_same_augmentation(before, augmentation)
+    pattern = load_pattern(Path(like)) if like else None
+    start = _initial(initial, pattern)
     asked = _asked(options, before, pattern, cluster)
+    asked = start.options(asked) if start and before is None else asked
     cluster.check(asked.batch_size, choose_precision(asked.precision))
-    samples = read_samples(
-        data,
-        labels=asked.labels,
-        ignore=asked.ignore,
-        allow_empty=asked.allow_empty,
-        axes=asked.axes,
-    )
-    _log.info(samples.describe())
-    summing = track(samples.samples, "taking checksums")
-    digests = {sample.name: sample_digest(sample) for sample in summing}
-    for one in filter(None, (before, pattern)):
-        check_same_data(one, digests, data)
+    data = data if isinstance(data, TrainingData) else TrainingData.of(data, None, asked)
+    _log.info(data.samples.describe())
+    for known in filter(None, (before, pattern)):
+        check_same_data(known, data.digests, data.source)
     if before is not None:
         settled = options_of(before)
-        parts = Parts.of(samples, settled)
-        return _train(before, parts, settled, True, cluster, callbacks)
+        training = Training(data, data.split(settled), settled, augmentation, None)
+        return _train(before, training, True, cluster, callbacks)
     if pattern is not None:
         warn_of_differences(pattern)
-    parts = Parts.of(samples, asked)
+    if start is not None:
+        start.check_channels(data.samples.channels)
+    parts = data.split(asked)
     seen = Fingerprint.of(parts.training)
     settled = settle(asked, seen)
-    amiss = find_amiss(samples, seen, parts.names["validation"])
+    amiss = find_amiss(data.samples, seen, parts.names["validation"])
     for line in amiss:
         _log.warning(line)
-    record = {"folder": str(data), "dtype": samples.dtype, **parts.names, "digests": digests}
-    record |= {"fingerprint": asdict(seen), "warnings": amiss, "notes": samples.notes}
-    run = _new_run(run_folder, samples, parts, settled, record, like)
-    return _train(run, parts, settled, False, cluster, callbacks)
+    training = Training(data, parts, settled, augmentation, start)
+    facts = {"fingerprint": asdict(seen), "warnings": amiss, "notes": data.samples.notes}
+    run = _new_run(run_folder, training, facts, like)
+    return _train(run, training, False, cluster, callbacks)
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """Ingredients of a training: data and split, options, augmentation, initial weights."""
+
+    data: TrainingData
+    split: Split
+    options: SettledOptions
+    augmentation: Variation
+    initial: Initial | None
+
+
+def _initial(initial: Initial | Segmenter | PathLike | None, pattern: Run | None) -> Initial | None:
+    """Loads the model to start from: that asked for, or that of the run that is repeated."""
+    if initial is not None:
+        return initial if isinstance(initial, Initial) else Initial.of(initial)
+    recorded = pattern.record.get("initial") if pattern else None
+    return Initial.of_record(recorded) if recorded else None
+
+
+def _check_same_augmentation(run: Run, augmentation: Variation) -> None:
+    if run.record.get("augmentation", "options") != _name_of(augmentation):
+        raise ValueError(
+            f"augmentation must be that which {run.folder} was started with, "
+            f"{run.record['augmentation']}. Received: {_name_of(augmentation)}"
+        )
+
+
+def _name_of(augmentation: Variation) -> str:
+    """Describes how tiles are varied, for the record."""
+    if augmentation is None or isinstance(augmentation, str | Augmentation):
+        return str(augmentation)
+    return f"function {getattr(augmentation, '__name__', type(augmentation).__name__)}"
 
 
 def _asked(
@@ -149,8 +261,7 @@ def _asked(
 
 def _train(
     run: Run,
-    parts: Parts,
-    options: SettledOptions,
+    training: Training,
     resume: bool,
     cluster: Cluster,
     callbacks: Sequence[keras.callbacks.Callback],
@@ -159,34 +270,41 @@ def _train(
         if not resume:
             check_unused(run.folder)  # again: another training may have been quicker
         remove_leftovers(run.folder)
-        return _train_alone(run, parts, options, resume, cluster, callbacks)
+        return _train_alone(run, training, resume, cluster, callbacks)
 
 
 def _train_alone(
     run: Run,
-    parts: Parts,
-    options: SettledOptions,
+    training: Training,
     resume: bool,
     cluster: Cluster,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> Run:
-    network = run.architecture
+    network, options, parts = run.architecture, training.options, training.split
     plan = options.plan(parts.pixels / network.output_size(options.tile) ** 2)
-    parting = track(parts.training, "parting cells that touch")
-    targets = [Target.of(sample, run.scheme) for sample in parting]
+    targets = training.data.targets(parts.training)
     rule = first_rule(run.scheme.kind, [sample.instances for sample in parts.training])
     run = replace(run, rule=rule, record={**run.record, "cluster": cluster.to_dict()})
-    watch = Watch.of(run, targets, parts.validation, options.watch_tile)
+    watch = Watch.of(run, targets, training.data.targets(parts.validation), options.watch_tile)
     _log.info(_description(run, parts, options.tile, watch.score_name))
     run.save()
     tell_workers(cluster, run)
     folder = make_folder(run.folder / "weight_maps")
     weights = weight_maps(folder, targets, network.classes, options)
-    weighing = track(targets, "computing weight maps")
-    images = [training_image(target, run.standardisation, weights) for target in weighing]
-    history = train(
-        new_network(run, options.seed),
-        partial(training_batches, images, network, options, part=(0, cluster.workers)),
+    batches = training.data.batches(
+        run,
+        targets,
+        weights,
+        options,
+        part=(0, cluster.workers),
+        augmentation=training.augmentation,
+    )
+    model = new_network(run, options.seed)
+    if training.initial is not None:
+        training.initial.copy_weights(model)
+    history = fit(
+        model,
+        batches,
         plan,
         folder=run.folder,
         validate=watch,
@@ -211,22 +329,79 @@ def _train_alone(
     return finished
 
 
-def _new_run(
+def train_on_dataset(
+    dataset: tf.data.Dataset,
     folder: Path,
-    samples: Samples,
-    parts: Parts,
-    options: SettledOptions,
-    data: Mapping[str, Any],
-    like: Path | None,
+    options: TrainingOptions | None,
+    initial: Segmenter | PathLike | None,
+    callbacks: Sequence[keras.callbacks.Callback],
 ) -> Run:
+    """Trains a model on batches of one's own, without images held out.
+
+    Args:
+        dataset: Batches `(image, y_true)` or `(image, y_true, sample_weight)`, as `tile_dataset`
+            gives them; a finite one is repeated.
+        folder: Folder of the run to write, a new one.
+        options: Options; the length in steps or minutes, and the rate.
+        initial: The model, as `train` takes it.
+        callbacks: As `train`.
+
+    Raises:
+        ValueError: If there is no initial model, no length, or the batches are of another form.
+        OSError: If the folder holds files or cannot be written.
+    """
+    if initial is None or options is None or options.steps is options.max_minutes is None:
+        raise ValueError(
+            "a tf.data.Dataset needs initial, the model with its normalization, such as "
+            "Segmenter.from_model(build_unet(...)), and a length, steps or max_minutes. Received: "
+            f"initial={initial}, options={options}"
+        )
+    start, plan = Initial.of(initial), options.plan_of_steps()
+    info = replace(start.segmenter.info, precision=choose_precision(options.precision), record={})
+    check_unused(folder)
+    with claimed(make_folder(folder)):
+        known = {one.name: getattr(info, one.name) for one in fields(ModelInfo)}
+        record: dict[str, Any] = {
+            "options": options.to_dict(),
+            "data": {"folder": "(dataset)", "training": []},
+        }
+        record |= {**provenance(), "initial": start.to_dict(), "started": _now()}
+        run = Run(**known | {"record": record}, folder=folder)
+        run.save()
+        model = new_network(run, options.seed)
+        start.copy_weights(model)
+        batches = dataset.repeat().map(_with_channel_of_weights)
+        history = fit(model, batches.skip, plan, folder=folder, callbacks=callbacks)
+        outcome = _outcome(plan, history.progress, "none")
+        finished = replace(run, record={**run.record, "outcome": outcome})
+        finished.save()
+        return finished
+
+
+def _with_channel_of_weights(image: Any, y_true: Any, weights: Any = None) -> tuple[Any, Any]:
+    """Brings a batch into the form that the loss of the loop reads."""
+    if weights is None:
+        return image, y_true
+    labels = tf.cast(y_true, tf.float32)
+    return image, tf.stack([tf.reshape(labels, tf.shape(weights)), weights], axis=-1)
+
+
+def _new_run(
+    folder: Path, training: Training, facts: Mapping[str, Any], like: PathLike | None
+) -> Run:
+    data, options, initial = training.data, training.options, training.initial
+    samples = data.samples
+    found = {"folder": data.source, "dtype": samples.dtype, **training.split.names}
     record = {
         "options": options.to_dict(),
-        "data": data,
+        "data": {**found, "digests": data.digests, **facts},
         **provenance(),
         "like": None if like is None else str(like),
+        "initial": initial and initial.to_dict(),
+        "augmentation": _name_of(training.augmentation),
         "started": _now(),
     }
-    images = [sample.image for sample in parts.training]
+    images = [sample.image for sample in training.split.training]
     return Run(
         folder=folder,
         architecture=options.architecture(
@@ -239,7 +414,7 @@ def _new_run(
     )
 
 
-def _description(run: Run, parts: Parts, tile_size: int, score_name: str) -> str:
+def _description(run: Run, parts: Split, tile_size: int, score_name: str) -> str:
     network = run.architecture
     names = parts.names["validation"]
     held_out = ", ".join(names[:_MOST_NAMES]) + ", ..." * (len(names) > _MOST_NAMES)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.console import track
-from keras_unet.data.samples import Sample
 from keras_unet.instances.label import cell_probability, label_instances
 from keras_unet.instances.selection import Choice, choose_rule, spread
 from keras_unet.metrics import iou, seg
@@ -63,11 +62,10 @@ class Watch:
         cls,
         run: Run,
         training: Sequence[Target],
-        validation: Sequence[Sample],
+        held_out: Sequence[Target],
         tile: int | None = None,
     ) -> Watch:
         """Watches the images held out or, where there is none, one of the training."""
-        held_out = [Target.of(sample, run.scheme) for sample in validation]
         return cls(run, held_out or training[:1], bool(held_out), tile)
 
     def __call__(self, model: Any) -> Validation:

@@ -184,7 +184,7 @@ def test_one_class_everywhere_is_said(trained, tmp_path, monkeypatch):
     def background(_, image, *, architecture, **__):
         return np.eye(architecture.classes, dtype=np.float32)[np.zeros(image.shape[:2], int)]
 
-    monkeypatch.setattr("keras_unet.prediction.networks.predict_image", background)
+    monkeypatch.setattr("keras_unet.prediction.segmenter.predict_image", background)
     with logged() as said:
         predict(trained, [grey(tmp_path / "a.tif")], tmp_path / "out")
     assert said[0] == Run.load(trained).rule.describe()
@@ -204,7 +204,7 @@ REFUSED = {
     "no image in a folder": (["empty"], {}, ValueError, "empty: expected a folder of images"),
     "text": (["a.tif", "text.tif", "b.tif"], {}, ValueError, "text.tif: cannot be read as an"),
     "truncated": (["a.tif", "cut.tif", "b.tif"], {}, ValueError, "cut.tif: cannot be read as an"),
-    "NaN": (["a.tif", "nan.tif"], {}, ValueError, "nan.tif: 1 of 2,000 pixels are NaN"),
+    "NaN": (["nan.tif"], {}, ValueError, "nan.tif: 1 of 2,000 pixels are NaN"),
     "channels": (["a.tif", "rgb.tif"], {}, ValueError, "rgb.tif: expected 1 channel .*received 3"),
     "stems": (["a.tif", "other/a.png"], {}, ValueError, "Received a more than once"),
     "stems of OME": (["a.tif", "a.ome.tif"], {}, ValueError, "Received a more than once"),
@@ -256,6 +256,22 @@ def test_bad_input_is_refused_before_anything_is_written(
     assert "\n" not in str(caught.value)
     assert contents(images) == before
     assert not (images / "out").exists()
+
+
+def test_pixels_are_decoded_once_and_in_turn(trained, images, monkeypatch):
+    """What a header does not tell, a NaN, is found when it is the file's turn."""
+    decoded = []
+    read = tifffile.TiffPageSeries.asarray
+    monkeypatch.setattr(
+        tifffile.TiffPageSeries,
+        "asarray",
+        lambda series, **how: decoded.append(series.parent.filename) or read(series, **how),
+    )
+    files = [images / name for name in ("a.tif", "b.tif", "nan.tif")]
+    with pytest.raises(ValueError, match=r"nan.tif: 1 of 2,000 pixels are NaN"):
+        predict(trained, files, images / "out")
+    assert decoded == ["a.tif", "b.tif", "nan.tif"]
+    assert sorted(path.name for path in (images / "out").iterdir()) == ["a.tif", "b.tif"]
 
 
 def test_a_png_is_replaced_by_nothing_and_may_be_predicted_where_it_lies(trained, tmp_path):
@@ -327,7 +343,7 @@ def test_a_model_that_does_not_belong_to_the_run_is_refused_in_one_line(
 
 
 def test_missing_files_are_found_before_the_model_is_loaded(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_unet.prediction.folder.load_network", None)
+    monkeypatch.setattr("keras_unet.prediction.networks.load_network", None)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         predict(trained, [tmp_path / "nowhere.tif"], tmp_path / "out")
 

@@ -78,7 +78,7 @@ def predicted(out, members, path, image, *, form=None, symmetries=False, save=SA
                 run.standardise(plane[..., None], path),
                 tile_size=60,
                 architecture=NETWORK,
-                symmetries=symmetries,
+                tta=symmetries,
             )
             for run, model in members
         ]

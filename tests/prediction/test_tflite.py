@@ -117,8 +117,8 @@ def renamed(content):
     return content.replace(b"keras_unet.json", b"another_one.txt")
 
 
-def of_format_2(content):
-    return content.replace(b'{"format": 1,', b'{"format": 2,')
+def of_another_format(content):
+    return content.replace(b'{"format": 2,', b'{"format": 3,')
 
 
 SPOILED = {
@@ -126,7 +126,7 @@ SPOILED = {
     "text": (lambda _: b"?" * 4000, "that LiteRT does not load"),
     "truncated": (lambda content: content[: len(content) // 2], "that LiteRT does not load"),
     "bare": (renamed, "Received one without (KeyError: 'keras_unet.json'); export the run anew"),
-    "format": (of_format_2, "Received one without (ValueError: format 2); export"),
+    "format": (of_another_format, "Received one without (ValueError: format 3); export"),
     "no JSON": (lambda content: content.replace(b'{"format"', b'{?format"'), "(JSONDecodeError:"),
 }
 

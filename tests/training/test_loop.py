@@ -28,7 +28,7 @@ from keras_unet.precision import precision_policy
 from keras_unet.runs import BEST
 from keras_unet.training import loop as training
 from keras_unet.training.checkpoint import CHECKPOINT, CURVES, HISTORY, LAST, Logged, RunFiles
-from keras_unet.training.loop import train, training_step
+from keras_unet.training.loop import fit, training_step
 from keras_unet.training.schedule import Progress, TrainingPlan, Validation
 
 PLAN = TrainingPlan(steps=8, validations=4, learning_rate=0.1, momentum=0.9)
@@ -93,7 +93,7 @@ class Watch:
 def run(folder: Path, plan: TrainingPlan = PLAN, **options: Any) -> tuple[Any, Progress, list[str]]:
     options = {"model": tiny_unet(), "batches": batches, **options}
     with logged() as said:
-        history = train(plan=plan, folder=folder, **options)
+        history = fit(plan=plan, folder=folder, **options)
     return options["model"], history.progress, [one for one in said if not one.startswith("step ")]
 
 
@@ -253,8 +253,8 @@ class TestTraining:
 
     def test_the_history_is_keras_own_and_of_all_sessions(self, tmp_path: Path) -> None:
         options = {"model": tiny_unet(), "batches": batches, "plan": PLAN, "folder": tmp_path}
-        train(**options, callbacks=[interrupt_at(5)])
-        history = train(**options, resume=True)
+        fit(**options, callbacks=[interrupt_at(5)])
+        history = fit(**options, resume=True)
         assert isinstance(history, keras.callbacks.History)
         assert history.epoch == [0, 1, 2, 3]
         assert history.history["step"] == [2, 4, 6, 8]
@@ -304,7 +304,7 @@ class TestShown:
     def test_every_step_and_a_line_a_validation(self, tmp_path: Path) -> None:
         shown = Watching()
         with use_display(shown), logged() as said:
-            train(tiny_unet(), batches, PLAN, folder=tmp_path, validate=Watch())
+            fit(tiny_unet(), batches, PLAN, folder=tmp_path, validate=Watch())
         percents = [percent for percent, _, _ in shown.seen]
         of_steps = [12.5, 25, 25, 37.5, 50, 50, 62.5, 75, 75, 87.5, 100, 100]  # and validations
         assert percents == [0, *of_steps, 100]
