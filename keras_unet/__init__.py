@@ -1,9 +1,9 @@
 """U-Net of Ronneberger, Fischer and Brox (2015) in Keras and TensorFlow.
 
-From a folder of images to label images: `train_folder`, `predict_files`, `evaluate_folders`. In a
-notebook: `build_unet`, `tile_dataset`, `WeightedCrossEntropy`, `train`, `predict_image`,
-`label_instances`. Names are loaded on first use, so that importing the package
-does not import TensorFlow.
+`train` makes a `Segmenter` of images and labels, `load` of what was saved; it predicts and labels
+images, and `export_model` writes it for others. `predict_files` and `evaluate_folders` work on
+folders. `build_unet`, `tile_dataset` and `WeightedCrossEntropy` are for Keras' own `fit`. Names are
+loaded on first use, so that importing the package does not import TensorFlow.
 """
 
 from __future__ import annotations

@@ -16,9 +16,10 @@ from click.testing import CliRunner
 
 from keras_unet.backend import keras
 from keras_unet.cli import main
-from keras_unet.console import Task
 from keras_unet.files import leftovers
 from keras_unet.runs import Ensemble, Run
+from keras_unet.training.folds import train_folds
+from keras_unet.training.options import TrainingOptions
 
 TINY = ["--depth", "1", "--base-filters", "2", "--tile", "60", "--precision", "float32"]
 PACE = ["--steps", "12", "--learning-rate", "0.3", "--momentum", "0.9"]
@@ -143,16 +144,25 @@ def test_a_folder_that_is_read_only_by_now(cells, whole, tmp_path, monkeypatch):
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_an_image_that_vanishes_before_the_next_fold(cells, tmp_path, monkeypatch):
+def test_an_image_that_vanishes_before_folds_are_resumed(cells, tmp_path):
     data, folder = shutil.copytree(cells, tmp_path / "data"), tmp_path / "ensemble"
     image, elsewhere = data / "images" / "c1.tif", tmp_path / "c1.tif"
-    with monkeypatch.context() as patch:
-        patch.setattr(Task, "update", lambda *_: image.exists() and image.rename(elsewhere))
-        line = one_line(train(data, folder, "--folds", "2", "--steps", "1", *TINY))
+    steps = []
+
+    def stop_in_the_second_fold(step, **_):
+        steps.append(step)
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+
+    callback = keras.callbacks.LambdaCallback(on_train_batch_end=stop_in_the_second_fold)
+    options = TrainingOptions(steps=1, depth=1, base_filters=4)
+    train_folds(data, folder, options, 2, callbacks=[callback])
+    image.rename(elsewhere)
+    line = one_line(train(data, folder, "--resume"))
     assert f"expected the images and labels that {folder / 'fold-1'} was started with" in line
     assert "(missing: c1)" in line
     assert Run.load(folder / "fold-1").record["outcome"]["complete"]
-    assert not (folder / "fold-2").exists()
+    assert Ensemble.load(folder).rule is None
     elsewhere.rename(image)
     result = train(data, folder, "--resume")
     assert result.exit_code == 0, result.output
