@@ -298,7 +298,7 @@ def test_the_command_starts_from_a_run(trained, cells, tmp_path):
     assert f"starting from the weights of {trained}\n" in result.output
     refused = CliRunner().invoke(main, [*words, "--from", str(trained), "--resume"])
     assert refused.exit_code == 2
-    assert "Received also --from" in refused.output
+    assert "Received also --steps, --from" in refused.output
     contradicting = CliRunner().invoke(
         main, [*words[:3], str(tmp_path / "other"), "--from", str(trained), "--depth", "3"]
     )

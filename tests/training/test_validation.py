@@ -35,6 +35,12 @@ def sample(classes, ignored=None):
     )
 
 
+def watching(run, training, held_out, *options):
+    """Looks at samples held out."""
+    targets = [Target.of(one, run.scheme) for one in held_out]
+    return Watch.of(run, training, targets, *options)
+
+
 def constant(classes, favourite):
     """A network that finds one class everywhere."""
 
@@ -49,31 +55,31 @@ HALF = [[0, 0, 1, 1]] * 4
 
 
 def test_score_is_the_mean_iou_of_the_classes_over_all_held_out_images(tmp_path):
-    watch = Watch.of(run(tmp_path), [], [sample(HALF), sample([[0, 0, 0, 0]] * 4)])
+    watch = watching(run(tmp_path), [], [sample(HALF), sample([[0, 0, 0, 0]] * 4)])
     # class 0: 24 of 32 pixels; class 1: none of 8
     assert watch(constant(2, 0)).score == pytest.approx((24 / 32 + 0) / 2)
 
 
 def test_a_class_that_occurs_nowhere_does_not_count(tmp_path):
-    watch = Watch.of(run(tmp_path, classes=3), [], [sample([[1, 1], [1, 1]])])
+    watch = watching(run(tmp_path, classes=3), [], [sample([[1, 1], [1, 1]])])
     assert watch(constant(3, 1)).score == 1
 
 
 def test_ignored_pixels_do_not_count(tmp_path):
     ignored = [[False, False, True, True]] * 4
-    watch = Watch.of(run(tmp_path), [], [sample(HALF, ignored)])
+    watch = watching(run(tmp_path), [], [sample(HALF, ignored)])
     seen = watch(constant(2, 0))
     assert (seen.score, seen.warning) == (1, None)
 
 
 def test_without_a_pixel_that_counts_there_is_no_score(tmp_path):
-    watch = Watch.of(run(tmp_path), [], [sample(HALF, [[True] * 4] * 4)])
+    watch = watching(run(tmp_path), [], [sample(HALF, [[True] * 4] * 4)])
     assert watch(constant(2, 0)).score is None
 
 
 def test_a_training_image_is_watched_for_collapse_alone(tmp_path):
-    held_out = Watch.of(run(tmp_path), [], [sample(HALF)])
-    watch = Watch.of(run(tmp_path), held_out.targets * 2, [])
+    held_out = watching(run(tmp_path), [], [sample(HALF)])
+    watch = watching(run(tmp_path), held_out.targets * 2, [])
     seen = watch(constant(2, 1))
     assert len(watch.targets) == 1
     assert seen.score is None
@@ -98,12 +104,12 @@ def test_no_collapse(truth, result):
 def test_instances_are_scored_by_seg(tmp_path):
     cells = run(tmp_path, scheme=LabelScheme("instances", (0, 1)))
     half, all_of_it = sample(HALF), sample([[1, 1, 1, 1]] * 4)
-    watch = Watch.of(cells, [], [half, all_of_it, sample([[0, 0, 0, 0]] * 4)])
+    watch = watching(cells, [], [half, all_of_it, sample([[0, 0, 0, 0]] * 4)])
     seen = watch(constant(2, 1))  # one piece everywhere: IoU 1/2 with the first cell, 1 the second
     assert (seen.score, watch.score_name) == ((1 / 2 + 1) / 2, "SEG")
-    ignoring = Watch.of(cells, [], [sample(HALF, [[True, True, False, False]] * 4)])
+    ignoring = watching(cells, [], [sample(HALF, [[True, True, False, False]] * 4)])
     assert ignoring(constant(2, 1)).score == 1
-    assert Watch.of(cells, [], [sample([[0, 0]] * 2)])(constant(2, 1)).score is None
+    assert watching(cells, [], [sample([[0, 0]] * 2)])(constant(2, 1)).score is None
 
 
 def bright():
@@ -130,7 +136,7 @@ def dumbbells(rule, tmp_path):
         ignored=np.zeros(instances.shape, bool),
     )
     cells = replace(run(tmp_path, scheme=LabelScheme("instances", (0, 1))), rule=rule)
-    return Watch.of(cells, [], [sample] * 9)
+    return watching(cells, [], [sample] * 9)
 
 
 def test_instances_are_made_by_the_rule_of_the_run(tmp_path):
@@ -154,17 +160,17 @@ def test_ignored_pixels_do_not_count_in_the_choice(tmp_path):
     ignored = np.zeros((15, 30), bool)
     ignored[:, 13:16] = True
     held_out = [replace(target.sample, ignored=ignored) for target in watch.targets]
-    choice = Watch.of(watch.run, [], held_out).chosen_rule(bright())
+    choice = watching(watch.run, [], held_out).chosen_rule(bright())
     assert choice.score_before == 1
 
 
 def test_without_held_out_images_no_rule_is_chosen(tmp_path):
-    watch = Watch.of(run(tmp_path), [Target.of(sample(HALF), LabelScheme("classes", (0, 1)))], [])
+    watch = watching(run(tmp_path), [Target.of(sample(HALF), LabelScheme("classes", (0, 1)))], [])
     assert watch.chosen_rule(bright()) is None
 
 
 def test_picture_shows_the_first_image(tmp_path):
-    picture = Watch.of(run(tmp_path), [], [sample(HALF)])(constant(2, 0)).picture
+    picture = watching(run(tmp_path), [], [sample(HALF)])(constant(2, 0)).picture
     assert picture.dtype == np.uint8
     assert picture.shape[2] == 3
 
@@ -172,7 +178,7 @@ def test_picture_shows_the_first_image(tmp_path):
 def test_picture_shows_the_middle_of_three_images_with_the_probability(tmp_path):
     scene = sample([[0] * 300 + [1] * 300] * 600)
     one, three, four = (
-        Watch.of(run(tmp_path), [], [scene] * number)(constant(2, 1)).picture
+        watching(run(tmp_path), [], [scene] * number)(constant(2, 1)).picture
         for number in (1, 3, 4)
     )
     sides, between = 512, 8
@@ -192,5 +198,5 @@ def test_tiles_are_no_larger_than_asked_for_but_reach_the_next(tmp_path, tile, s
         sizes.append(batch.shape[1])
         return constant(2, 0)(batch)
 
-    Watch.of(run(tmp_path), [], [sample([[0] * 50] * 50)], tile).views(model)
+    watching(run(tmp_path), [], [sample([[0] * 50] * 50)], tile).views(model)
     assert max(sizes) == size
