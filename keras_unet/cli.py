@@ -34,7 +34,7 @@ from keras_unet.console import (
 )
 from keras_unet.data.datasets import DATASETS
 from keras_unet.files import make_folder, printable, write_json
-from keras_unet.scoreboard import print_scores
+from keras_unet.report.tables import print_tables
 
 if TYPE_CHECKING:
     from keras_unet.doctor import Diagnosis
@@ -430,7 +430,7 @@ def evaluate_command(
             report=report,
             overwrite=overwrite,
         )
-    print_scores(evaluation)
+    print_tables(evaluation.tables)
 
 
 @main.command("export")
@@ -519,6 +519,6 @@ def demo_command(out: Path, steps: int, seed: int, border_weight: float, quiet: 
             from keras_unet.demo import run_demo, what_next
 
         evaluation = run_demo(out, steps=steps, seed=seed, border_weight=border_weight)
-    print_scores(evaluation)
+    print_tables(evaluation.tables)
     if not quiet:
         click.echo(what_next(out))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,9 @@ from keras_unet.evaluation.comparison import (
     compare,
     score,
 )
-from keras_unet.evaluation.figures import cells, planes_of, slider, tables
+from keras_unet.evaluation.figures import cells, planes_of, slider
 from keras_unet.evaluation.pairing import References, Scored, find_references, pair
+from keras_unet.evaluation.tables import score_tables
 from keras_unet.files import (
     SOFTWARE,
     PathLike,
@@ -32,6 +34,9 @@ from keras_unet.files import (
     write_json,
 )
 from keras_unet.report.page import Page, write_page
+from keras_unet.report.tables import Table
+
+_log = logging.getLogger(__name__)
 
 _SHOWN: tuple[Metric, ...] = ("pixels", "ctc")  # of an image, in a report
 _OF_CELLS = {"ctc", "matching"}
@@ -56,6 +61,20 @@ class Evaluation:
     from_probabilities: bool
     missing: Sequence[str]
     left_out: Sequence[str] = ()
+
+    @property
+    def tables(self) -> list[Table]:
+        """Tables of the scores."""
+        return score_tables(self.rows, self.overall, from_probabilities=self.from_probabilities)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Lines on files that were not scored."""
+        missing, left_out = self.missing, self.left_out
+        return [
+            *([f"no prediction for {', '.join(missing)}"] if missing else []),
+            *([f"no labels by their names, and left out: {some(left_out)}"] if left_out else []),
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON."""
@@ -120,6 +139,8 @@ def evaluate_folders(
             check_replaceable(path, form, overwrite=overwrite)
     _refuse_one_file_for_two(json, report)
     evaluation, images = _evaluate(references, pairs, chosen, kind, ignore)
+    for line in evaluation.warnings:
+        _log.warning(line)
     if json is not None:
         make_folder(json.parent)
         write_json(json, evaluation.to_dict())
@@ -176,22 +197,15 @@ def _page(
     shown = slider(planes, {one.comparison.name: score([one.comparison], _SHOWN) for one in planes})
     of_cells = not _OF_CELLS.isdisjoint(evaluation.metrics)
     worst, best = cells(planes) if of_cells else ([], [])
-    missing, left_out = evaluation.missing, evaluation.left_out
     return Page(
         title=f"Scores of {predictions.resolve().name}",
         summary=f"The predictions in {predictions} against the labels in {labels}.",
-        warnings=[
-            *([f"no prediction for {', '.join(missing)}"] if missing else []),
-            *([f"no labels by their names, and left out: {some(left_out)}"] if left_out else []),
-        ],
+        warnings=evaluation.warnings,
         images=shown,
         images_words=f"{counted(len(shown), 'image')} of {len(planes)}, the one found worst first.",
         worst=worst,
         best=best,
-        tables=tables(evaluation.rows, evaluation.overall),
-        scores_words="Pixel errors are from probabilities."
-        if evaluation.from_probabilities
-        else "There being no probabilities, pixel errors are from label images.",
+        tables=evaluation.tables,
     )
 
 

@@ -1,4 +1,4 @@
-"""Figures of a report: image layers for a slider, cells found worst and best, scores."""
+"""Figures of a report: image layers for a slider, and the cells found worst and best."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from scipy import ndimage
 from keras_unet.console import shortened, track
 from keras_unet.data.pairs import plane_name
 from keras_unet.evaluation.comparison import Comparison, Metric, Scores, score
+from keras_unet.evaluation.tables import caption
 from keras_unet.metrics.objects import Overlaps
-from keras_unet.report.page import ShownCell, ShownImage, Table, drawing, photograph
+from keras_unet.report.page import ShownCell, ShownImage, drawing, photograph
 from keras_unet.report.pictures import (
     Picture,
     difference_picture,
@@ -30,7 +31,6 @@ _AROUND = 12  # pixels of a cell's length, at least; twice that is drawn
 _LONGEST_NAME = 20  # characters
 _SMALLEST = 280  # pixels of a drawn cell's height and width, at least
 _Place = tuple[slice, slice]
-_TITLES = {"iou": "IoU", "dice": "Dice", "pixel_error": "pixel error", "seg": "SEG"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ def slider(
     return [
         ShownImage(
             one.comparison.name,
-            _caption(scores[one.comparison.name]),
+            caption(scores[one.comparison.name]),
             _layers(one, weights_of(one.comparison.name) if weights_of else None),
         )
         for one in track(chosen, "drawing images")
@@ -87,20 +87,6 @@ def cells(images: Sequence[Shown]) -> tuple[list[ShownCell], list[ShownCell]]:
     most = min(MOST_CELLS, len(found) // 2) or len(found)
     worst, best = found[:most], found[most:][-most:][::-1]
     return [_drawn(cell) for cell in worst], [_drawn(cell) for cell in best]
-
-
-def tables(rows: Mapping[str, Scores], overall: Scores) -> list[Table]:
-    """Makes tables of scores: one of the images, one of cells by threshold, one of ISBI 2012."""
-    first = next(iter(rows.values()))
-    names = [name for name in _TITLES if name in first.values]
-    found = []
-    if names:
-        found.append(_table_of_images(rows, overall, names))
-    if overall.matching:
-        found.append(_table_of_matching(overall))
-    if "v_rand" in overall.values:
-        found.append(_table_of_isbi2012(overall))
-    return found
 
 
 def planes_of(comparisons: Sequence[Comparison]) -> list[Shown]:
@@ -119,11 +105,6 @@ def _rank(scores: Scores) -> float:
     """Returns what images are ordered by; those without a score come last."""
     value = scores.values.get("seg", scores.values.get("iou", 0.0))
     return 2.0 if isnan(value) else value
-
-
-def _caption(scores: Scores) -> str:
-    names = [name for name in _TITLES if name in scores.values]
-    return ", ".join(f"{_TITLES[name]} {_number(scores.values[name])}" for name in names)
 
 
 def _layers(one: Shown, weights: NDArray[np.float32] | None) -> dict[str, str]:
@@ -203,43 +184,3 @@ def _planes(one: Comparison) -> list[Comparison]:
         )
         for plane in range(len(one.reference))
     ]
-
-
-def _table_of_images(rows: Mapping[str, Scores], overall: Scores, names: Sequence[str]) -> Table:
-    return Table(
-        "By image",
-        ["image", *(_TITLES[name] for name in names)],
-        [[image, *_numbers(one, names)] for image, one in rows.items()],
-        ["all", *_numbers(overall, names)],
-    )
-
-
-def _table_of_isbi2012(overall: Scores) -> Table:
-    thresholds = [name for name in overall.values if name.endswith("_threshold")]
-    rows = [
-        [name.replace("_", " "), _number(overall.values[name]), f"{overall.values[limit]:.1f}"]
-        for limit in thresholds
-        for name in [limit.removesuffix("_threshold")]
-    ]
-    return Table("All images as one stack", ["score", "value", "P(cell) above"], rows)
-
-
-def _table_of_matching(overall: Scores) -> Table:
-    rows = [
-        [
-            f"{one.threshold}",
-            *(f"{count:,}" for count in (one.tp, one.fp, one.fn)),
-            *(_number(value) for value in (one.ap, one.f1, one.pq)),
-        ]
-        for one in overall.matching
-    ]
-    head = ["IoU from", "matched", "false", "missed", "AP", "F1", "PQ"]
-    return Table("Cells that match from an IoU on, all images together", head, rows)
-
-
-def _numbers(scores: Scores, names: Sequence[str]) -> list[str]:
-    return [_number(scores.values[name]) for name in names]
-
-
-def _number(value: float) -> str:
-    return "-" if isnan(value) else f"{value:.4f}"

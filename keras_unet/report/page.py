@@ -14,6 +14,7 @@ from PIL import Image
 
 from keras_unet.files import SOFTWARE, atomic, make_folder
 from keras_unet.report.pictures import Picture
+from keras_unet.report.tables import Table
 
 _QUALITY = 88  # of a photograph, out of 100; drawings are kept to the last bit
 
@@ -44,23 +45,6 @@ class ShownCell:
 
     picture: str
     caption: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """Names in the first column, numbers in the others.
-
-    Attributes:
-        title: What stands above it.
-        head: The columns.
-        rows: As many values a row.
-        total: The last row, of all together; empty for none.
-    """
-
-    title: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    total: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

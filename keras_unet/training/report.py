@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from keras_unet.console import counted
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.evaluation.comparison import DEFAULT_METRICS, Comparison
-from keras_unet.evaluation.figures import Shown, cells, scored, slider, tables
+from keras_unet.evaluation.figures import Shown, cells, scored, slider
+from keras_unet.evaluation.tables import score_tables
 from keras_unet.files import check_replaceable, check_writable, make_folder
 from keras_unet.prediction.networks import load_network, load_runs
 from keras_unet.report.charts import Curve, curves_svg, network_svg
@@ -341,8 +342,8 @@ def _with_images(page: Page, looks: Sequence[Look]) -> Page:
         f"{' The one found worst comes first.' if len(drawn) > 1 else ''}",
         worst=worst,
         best=best,
-        tables=tables(rows, overall),
-        scores_words=_words_on_scores(looks, overall.values),
+        tables=score_tables(rows, overall, from_probabilities=True),
+        scores_words=_words_on_scores(looks),
     )
 
 
@@ -381,13 +382,12 @@ def _held_out(looks: Sequence[Look]) -> str:
     return " of the training itself, as none was held out: new images may come out worse"
 
 
-def _words_on_scores(looks: Sequence[Look], values: Mapping[str, float]) -> str:
+def _words_on_scores(looks: Sequence[Look]) -> str:
     watch = looks[0].watch
     whose = "Images held out" if watch.held_out else "An image of the training itself"
     alone = ", each by the one network that has not seen it" if len(looks) > 1 else ""
     return (
         f"{whose}{alone}, cells made by the rule chosen in training "
-        f"({watch.run.rule.describe()}). The pixel error is that of probabilities above "
-        f"{values['pixel_error_threshold']:.1f}. The rule was chosen on these images, so new ones "
-        "may come out a little worse."
+        f"({watch.run.rule.describe()}). The rule was chosen on these images, so new ones may come "
+        "out a little worse."
     )

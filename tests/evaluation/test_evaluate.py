@@ -3,6 +3,7 @@ import re
 
 import numpy as np
 import pytest
+from logs import logged
 from PIL import Image
 
 from keras_unet.data.images import write_tiff
@@ -144,8 +145,10 @@ def test_one_plane_of_a_stack(tmp_path):
 
 def test_labels_without_a_prediction_are_named(tmp_path):
     labels = write(tmp_path / "labels", a=TWO_CELLS, b=TWO_CELLS)
-    found = evaluate_folders(write(tmp_path / "predictions", a=TWO_CELLS), labels)
+    with logged() as said:
+        found = evaluate_folders(write(tmp_path / "predictions", a=TWO_CELLS), labels)
     assert (list(found.rows), found.missing) == (["a"], ["b.tif"])
+    assert "Warning: no prediction for b.tif" in said
 
 
 def test_json_holds_all_of_it(tmp_path):
@@ -345,7 +348,7 @@ def test_a_report_shows_scores_truth_and_prediction(tmp_path):
     assert names == ["stack_000", "stack_001", "a"]
     assert re.findall(r'<section id="(\w+)">', text) == ["images", "cells", "scores", "data"]
     assert "no prediction for c.tif" in text
-    assert "pixel errors are from label images" in text
+    assert "pixel error from label images, there being no probabilities" in text
 
 
 def test_a_report_of_classes_and_of_a_challenge(tmp_path):
@@ -356,9 +359,9 @@ def test_a_report_of_classes_and_of_a_challenge(tmp_path):
     path = tmp_path / "report.html"
     evaluate_folders(predictions, labels, metrics=["isbi2012"], report=path)
     text = path.read_text(encoding="utf-8")
-    assert '<th scope="row">v rand</th><td>1.0000</td>' in text
+    assert '<th scope="row">V_Rand: F of pairs, borders thinned</th><td>1.0000</td>' in text
     assert 'id="cells"' not in text
-    assert "Pixel errors are from probabilities" in text
+    assert "thresholds are those of P(cell)" in text
 
 
 @pytest.mark.parametrize("option", ["json", "report"])
@@ -428,7 +431,10 @@ def test_what_lies_among_labels_is_left_out_and_said(tmp_path):
     labels = write(tmp_path / "data", a=grey, a_mask=255 * (TWO_CELLS > 0))
     predictions = write(tmp_path / "predictions", a=TWO_CELLS)
     path = tmp_path / "report.html"
-    found = evaluate_folders(predictions, labels, report=path)
+    with logged() as said:
+        found = evaluate_folders(predictions, labels, report=path)
+    left_out = "no labels by their names, and left out: a.tif (the image of a_mask.tif)"
+    assert [line for line in said if "Warning" in line] == [f"Warning: {left_out}"]
     assert list(found.rows) == ["a_mask"]
     assert found.left_out == ["a.tif (the image of a_mask.tif)"]
     assert "left out: a.tif (the image of a_mask.tif)" in path.read_text(encoding="utf-8")

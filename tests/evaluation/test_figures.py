@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 
@@ -13,9 +11,7 @@ from keras_unet.evaluation.figures import (
     planes_of,
     scored,
     slider,
-    tables,
 )
-from keras_unet.metrics.objects import matching
 
 
 def shown(name, truth, found, image=True):
@@ -130,27 +126,6 @@ def test_a_cell_is_drawn_in_a_square_also_at_the_border(image):
 def test_long_names_are_shortened_in_the_middle():
     worst, _ = cells([shown("0123456789" * 7, TRUTH, TRUTH)])
     assert "0123456789…123456789," in worst[0].caption
-
-
-def test_tables_hold_the_scores():
-    rows, overall = scored([IMAGES[0], IMAGES[3]], METRICS)
-    by_image, by_threshold = tables(rows, overall)
-    assert by_image.head == ["image", "IoU", "Dice", "pixel error", "SEG"]
-    assert by_image.rows[0] == ["good", "1.0000", "1.0000", "0.0000", "1.0000"]
-    assert by_image.total[0::4] == ["all", "0.8500"]
-    expected = matching([TRUTH, TRUTH], [TRUTH, HALF])[3]
-    assert by_threshold.rows[3][:5] == ["0.8", "1", "1", "1", f"{expected.ap:.4f}"]
-
-
-def test_what_is_undefined_is_a_dash():
-    (table,) = tables({"a": Scores({"iou": math.nan})}, Scores({"iou": math.nan}))
-    assert table.rows == [["a", "-"]]
-
-
-def test_a_table_of_the_challenge_on_membranes():
-    values = {"v_rand": 0.9, "v_rand_threshold": 0.4, "v_info": 0.8, "v_info_threshold": 0.6}
-    (table,) = tables({"a": Scores({})}, Scores(values))
-    assert table.rows == [["v rand", "0.9000", "0.4"], ["v info", "0.8000", "0.6"]]
 
 
 def test_stacks_are_taken_apart():

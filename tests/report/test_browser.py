@@ -11,7 +11,8 @@ from PIL import Image
 
 from keras_unet.architecture import Architecture
 from keras_unet.report.charts import curves_svg, network_svg
-from keras_unet.report.page import Page, ShownCell, ShownImage, Table, drawing, render
+from keras_unet.report.page import Page, ShownCell, ShownImage, drawing, render
+from keras_unet.report.tables import Table
 
 EVIL = "<b>.tif"
 LAYERS = {

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_unet.report.page import Page, ShownCell, ShownImage, Table, drawing, photograph, render
+from keras_unet.report.page import Page, ShownCell, ShownImage, drawing, photograph, render
+from keras_unet.report.tables import Table
 
 EVIL = '<b>.tif" onload="alert(1)'
 URI = "data:image/webp;base64,AAAA"

@@ -1,0 +1,115 @@
+"""Tables of scores: by image, of matched cells by IoU threshold, and of ISBI 2012."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import isnan
+
+from keras_unet.evaluation.comparison import Scores
+from keras_unet.report.tables import Table
+
+_OF_IMAGE = {"iou": "IoU", "dice": "Dice", "pixel_error": "pixel error", "seg": "SEG"}
+_OF_CELLS = {"ap": "AP", "f1": "F1", "pq": "PQ"}
+_OF_ISBI2012 = {  # title, best value
+    "pixel_error": ("pixel error: 1 - F of cell pixels", 0),
+    "rand_error": ("Rand error: 1 - F of pairs, over cells", 0),
+    "rand_error_classic": ("Rand error, classic: over all pixels", 0),
+    "v_rand": ("V_Rand: F of pairs, borders thinned", 1),
+    "v_info": ("V_Info: information, borders thinned", 1),
+    "warping_error": ("warping error: pixels of splits, merges / all", 0),
+    "warping_error_classic": ("warping error, classic: that differ / all", 0),
+}
+
+
+def score_tables(
+    rows: Mapping[str, Scores], overall: Scores, *, from_probabilities: bool
+) -> list[Table]:
+    """Returns the tables of scores that have values.
+
+    Args:
+        rows: Scores of each image by its name.
+        overall: Scores of all images together.
+        from_probabilities: Whether the pixel error is that of probabilities, not of label images.
+    """
+    found = (
+        _table_of_images(rows, overall, from_probabilities),
+        _table_of_matching(overall),
+        _table_of_isbi2012(overall),
+    )
+    return [table for table in found if table.rows and len(table.head) > 1]
+
+
+def caption(scores: Scores) -> str:
+    """Returns the scores of an image in one line.
+
+    Example:
+        >>> caption(Scores({"iou": 0.8, "seg": 0.75}))
+        'IoU 0.8000, SEG 0.7500'
+    """
+    named = _of_image(Scores(scores.values))
+    return ", ".join(f"{title} {_number(value)}" for title, value in named.items())
+
+
+def _table_of_images(
+    rows: Mapping[str, Scores], overall: Scores, from_probabilities: bool
+) -> Table:
+    head = list(_of_image(next(iter(rows.values()))))
+    whole = _of_image(overall)
+    note = _source_of_pixel_error(overall, from_probabilities) if "pixel error" in head else ""
+    return Table(
+        "By image",
+        ["image", *head],
+        [[name, *_numbers(_of_image(scores).values())] for name, scores in rows.items()],
+        ["all", *_numbers(whole[name] for name in head)],
+        note,
+    )
+
+
+def _of_image(scores: Scores) -> dict[str, float]:
+    """Returns the scores of an image by heading; of the matching, at the first threshold."""
+    named = {title: scores.values[key] for key, title in _OF_IMAGE.items() if key in scores.values}
+    return named | {
+        f"{title}@{matching.threshold}": getattr(matching, key)
+        for matching in scores.matching[:1]
+        for key, title in _OF_CELLS.items()
+    }
+
+
+def _source_of_pixel_error(overall: Scores, from_probabilities: bool) -> str:
+    if not from_probabilities:
+        return "pixel error from label images, there being no probabilities"
+    threshold = _number(overall.values["pixel_error_threshold"], digits=1)
+    return f"pixel error from probabilities above {threshold}"
+
+
+def _table_of_matching(overall: Scores) -> Table:
+    rows = [
+        [
+            f"{matching.threshold}",
+            *(f"{count:,}" for count in (matching.tp, matching.fp, matching.fn)),
+            *_numbers(getattr(matching, key) for key in _OF_CELLS),
+        ]
+        for matching in overall.matching
+    ]
+    head = ["IoU threshold", "TP", "FP", "FN", *_OF_CELLS.values()]
+    return Table("Cells matched at an IoU threshold, all images together", head, rows)
+
+
+def _table_of_isbi2012(overall: Scores) -> Table:
+    values = overall.values if "v_rand" in overall.values else {}
+    rows = [
+        [title, _number(values[key]), f"{best}", _number(values[f"{key}_threshold"], digits=1)]
+        for key, (title, best) in _OF_ISBI2012.items()
+        if key in values
+    ]
+    head = ["score", "value", "best", "threshold"]
+    note = "thresholds are those of P(cell), each the best for its score"
+    return Table("ISBI 2012, all images as one stack", head, rows, note=note)
+
+
+def _numbers(values: Iterable[float]) -> list[str]:
+    return [_number(value) for value in values]
+
+
+def _number(value: float, digits: int = 4) -> str:
+    return "-" if isnan(value) else f"{value:.{digits}f}"
