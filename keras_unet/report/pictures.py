@@ -5,12 +5,12 @@ A function `..._picture` takes arrays and returns an RGB picture, (height, width
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
+from skimage.color import gray2rgb, hsv2rgb
 from skimage.segmentation import find_boundaries
 
 from keras_unet.files import SOFTWARE, atomic
@@ -29,13 +29,11 @@ FONT_SIZE = 16  # pixels
 GUTTER = 8  # pixels
 LEGIBLE = 160  # pixels; smaller pictures are enlarged in a montage
 OPACITY = 0.45  # of labels over an image
-GOLDEN = 0.618033988749895  # hues that far apart on the circle stay distinct for any number
+# Hues that far apart on the circle stay distinct for any number. Colors of skimage's label2rgb
+# depend on what else is in the image, and repeat after ten.
+GOLDEN = 0.618033988749895
 ONLY_REFERENCE = 230, 159, 0  # orange and sky blue: told apart in every colour vision
 ONLY_RESULT = 86, 180, 233
-# Position, red, green, blue: lightness rises evenly from black to white.
-HEAT = np.array(
-    [[0, 0, 0, 0], [0.27, 30, 55, 150], [0.66, 240, 135, 45], [1, 255, 250, 235]], np.float64
-)
 
 
 def grey_picture(image: ArrayLike) -> Picture:
@@ -60,7 +58,7 @@ def grey_picture(image: ArrayLike) -> Picture:
     grey = values if values.ndim == 2 else values.mean(axis=2)
     low, high = np.percentile(grey, [0.5, 99.5])
     stretched = np.clip((grey - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
-    return _grey_to_rgb((255 * stretched).astype(np.uint8))
+    return np.asarray(gray2rgb((255 * stretched).astype(np.uint8)))
 
 
 def label_picture(labels: ArrayLike, image: ArrayLike | None = None) -> Picture:
@@ -93,19 +91,20 @@ def label_picture(labels: ArrayLike, image: ArrayLike | None = None) -> Picture:
 
 
 def heat_picture(values: ArrayLike) -> Picture:
-    """Draws a map from 0 to its maximum, such as a weight map, from black over blue and orange.
+    """Draws a map from 0 to its maximum, such as a weight map, in the colors of "inferno".
 
     Args:
         values: (height, width). Values below 0 are drawn as 0.
 
     Example:
         >>> heat_picture([[0.0, 12.0]]).tolist()
-        [[[0, 0, 0], [255, 250, 235]]]
+        [[[0, 0, 3], [252, 254, 164]]]
     """
+    from matplotlib import colormaps  # takes half a second
+
     heat = np.clip(_flat("values", values).astype(np.float64), 0, None)
     relative = heat / max(heat.max(initial=0), np.finfo(np.float64).tiny)
-    channels = [np.interp(relative, HEAT[:, 0], HEAT[:, channel]) for channel in (1, 2, 3)]
-    return np.stack(channels, axis=-1).astype(np.uint8)
+    return np.asarray(colormaps["inferno"](relative, bytes=True)[..., :3])
 
 
 def probability_picture(values: ArrayLike) -> Picture:
@@ -118,7 +117,7 @@ def probability_picture(values: ArrayLike) -> Picture:
         >>> probability_picture([[0.0, 0.5, 1.0]])[0].tolist()
         [[0, 0, 0], [127, 127, 127], [255, 255, 255]]
     """
-    return _grey_to_rgb((255 * _flat("values", values)).astype(np.uint8))
+    return np.asarray(gray2rgb((255 * _flat("values", values)).astype(np.uint8)))
 
 
 def difference_picture(reference: ArrayLike, result: ArrayLike) -> Picture:
@@ -140,7 +139,7 @@ def difference_picture(reference: ArrayLike, result: ArrayLike) -> Picture:
     """
     truth, found = _flat("reference", reference) != 0, _flat("result", result) != 0
     _require_equal_sizes("reference", truth, "result", found)
-    picture = _grey_to_rgb(np.where(truth, 150, DARK).astype(np.uint8))
+    picture = np.asarray(gray2rgb(np.where(truth, 150, DARK).astype(np.uint8)))
     picture[truth & ~found] = ONLY_REFERENCE
     picture[found & ~truth] = ONLY_RESULT
     return picture
@@ -208,18 +207,14 @@ def montage(rows: Sequence[Sequence[Picture]], titles: Sequence[str]) -> Picture
         ValueError: If there is no row, no title, or a row that does not fit the titles.
     """
     _require_grid(rows, titles)
-    grid = [_legible(row) for row in rows]
-    heights = [FONT_SIZE + 4, *(max(len(picture) for picture in row) for row in grid)]
-    widths = [_column_width(title, [row[i] for row in grid]) for i, title in enumerate(titles)]
-    tops, lefts = _starts(heights), _starts(widths)
-    sheet = Image.new("RGB", (lefts[-1], tops[-1]), "white")
-    pen = ImageDraw.Draw(sheet)
-    for left, title in zip(lefts, titles, strict=False):
-        pen.text((left, tops[0]), title, fill="black", font=_font())
-    for top, row in zip(tops[1:], grid, strict=False):
-        for left, picture in zip(lefts, row, strict=False):
-            sheet.paste(Image.fromarray(picture), (left, top))
-    return np.asarray(sheet)
+    grid = [[_written(title) for title in titles], *map(_legible, rows)]
+    widths = [max(len(picture[0]) for picture in column) for column in zip(*grid, strict=True)]
+    bands = []
+    for row in grid:
+        height = max(map(len, row))
+        padded = map(_padded, row, [height] * len(row), widths)
+        bands.append(np.hstack(list(padded)))
+    return np.pad(np.vstack(bands), ((GUTTER, 0), (GUTTER, 0), (0, 0)), constant_values=255)
 
 
 def write_png(path: Path, picture: Picture) -> None:
@@ -247,16 +242,10 @@ def _require_equal_sizes(first: str, one: NDArray[Any], second: str, other: NDAr
         )
 
 
-def _grey_to_rgb(grey: NDArray[np.uint8]) -> Picture:
-    return np.repeat(grey[..., None], 3, axis=-1)
-
-
 def _colours(numbers: NDArray[Any]) -> NDArray[np.float64]:
     """Gives each number a colour, (numbers, 3): hues by the golden ratio, three brightnesses."""
-    hue = 6 * (numbers * GOLDEN % 1)
-    value = np.choose(numbers % 3, [255, 215, 175])
-    sectors = (np.array([5, 3, 1]) + hue[:, None]) % 6
-    return value[:, None] * (1 - 0.75 * np.clip(np.minimum(sectors, 4 - sectors), 0, 1))
+    hsv = numbers * GOLDEN % 1, np.full(len(numbers), 0.75), np.choose(numbers % 3, [1, 0.84, 0.69])
+    return 255 * np.asarray(hsv2rgb(np.stack(hsv, axis=-1)))
 
 
 def _lines(numbers: NDArray[Any]) -> NDArray[np.bool_]:
@@ -287,14 +276,15 @@ def _enlarged(array: NDArray[Any], factor: int) -> NDArray[Any]:
     return array.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def _column_width(title: str, pictures: Sequence[Picture]) -> int:
-    return max(math.ceil(_font().getlength(title)), *(len(picture[0]) for picture in pictures))
+def _written(title: str) -> Picture:
+    """Draws a title in black on white."""
+    font = ImageFont.load_default(size=FONT_SIZE)
+    sheet = Image.new("RGB", (round(font.getlength(title)) + 1, FONT_SIZE + 4), "white")
+    ImageDraw.Draw(sheet).text((0, 0), title, fill="black", font=font)
+    return np.asarray(sheet)
 
 
-def _starts(lengths: Sequence[int]) -> list[int]:
-    """Computes where lengths begin with a gutter around each; the last is the total."""
-    return [GUTTER, *(GUTTER + np.cumsum(np.add(lengths, GUTTER))).tolist()]
-
-
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=FONT_SIZE)
+def _padded(picture: Picture, height: int, width: int) -> Picture:
+    """Pads a picture with white to a size, and with a gutter below and beside it."""
+    missing = height - len(picture) + GUTTER, width - len(picture[0]) + GUTTER
+    return np.pad(picture, ((0, missing[0]), (0, missing[1]), (0, 0)), constant_values=255)
