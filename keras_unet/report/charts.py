@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import log2
 from typing import Any, NamedTuple
@@ -12,167 +11,12 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 from keras_unet.architecture import Architecture
-from keras_unet.report.page import environment
-
-_COLUMN, _ROW_GAP, _TOP = 50, 46, 26  # units of the drawing
-_HIGHEST, _LOWEST = 120, 16  # of boxes
-_WIDEST, _NARROWEST = 26, 4
-
-
-class Box(NamedTuple):
-    """A box: where it stands, what it holds.
-
-    Attributes:
-        level: 0 for the uppermost row.
-        column: 0 for the leftmost.
-        channels: Number of channels.
-        size: Height and width in pixels.
-        copied: Whether part of it was copied from the left side.
-    """
-
-    level: int
-    column: int
-    channels: int
-    size: int
-    copied: bool = False
-
-
-@dataclass(frozen=True)
-class _Placed:
-    """A box in units of the drawing."""
-
-    box: Box
-    x: float
-    y: float
-    width: float
-    height: float
-
-    @property
-    def right(self) -> float:
-        return self.x + self.width
-
-    @property
-    def bottom(self) -> float:
-        return self.y + self.height
-
-    @property
-    def middle(self) -> float:
-        return self.y + self.height / 2
-
-    @property
-    def centre(self) -> float:
-        return self.x + self.width / 2
-
-
-class _Arrow(NamedTuple):
-    kind: str  # conv, pool, up, copy or last
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-
-
-def network_svg(network: Architecture, tile_size: int) -> str:
-    """Draws a network as figure 1 does.
-
-    Args:
-        network: The network.
-        tile_size: Height and width of the input tile in pixels.
-
-    Raises:
-        ValueError: If the tile does not fit.
-    """
-    placed = _place(boxes_of(network, tile_size), network.depth)
-    return (
-        environment()
-        .get_template("network.svg")
-        .render(
-            placed=placed,
-            arrows=list(_arrows(placed)),
-            width=max(one.right for one in placed) + 30,
-            height=max(one.bottom for one in placed) + 34,
-            title=f"U-Net of depth {network.depth}: {tile_size} pixels in, "
-            f"{network.output_size(tile_size)} out",
-        )
-    )
-
-
-def boxes_of(network: Architecture, tile_size: int) -> list[Box]:
-    """Lists the features of a network from input to output.
-
-    Raises:
-        ValueError: If the tile does not fit.
-
-    Example:
-        >>> [box.size for box in boxes_of(Architecture(depth=1), 20)]
-        [20, 18, 16, 8, 6, 4, 8, 6, 4, 4]
-    """
-    network.check_size(tile_size, "tile_size")
-    lost = 2 if network.padding == "valid" else 0
-    size, channels, column = tile_size, network.channels, 0
-    boxes: list[Box] = []
-
-    def convolve_twice(level: int, *, copied: bool = False) -> None:
-        nonlocal size, channels, column
-        boxes.append(Box(level, column, channels, size, copied))
-        channels = network.filters(level)
-        for _ in range(2):
-            size, column = size - lost, column + 1
-            boxes.append(Box(level, column, channels, size))
-
-    for level in range(network.depth):
-        convolve_twice(level)
-        size //= 2
-    convolve_twice(network.depth)
-    for level in reversed(range(network.depth)):
-        size, channels = 2 * size, 2 * network.filters(level)
-        convolve_twice(level, copied=True)
-    boxes.append(Box(0, column + 1, network.classes, size))
-    return boxes
-
-
-def _place(boxes: list[Box], depth: int) -> list[_Placed]:
-    most = max(box.channels for box in boxes)
-    heights = [_height(box, boxes[0].size) for box in boxes]
-    highest = [
-        max(height for box, height in zip(boxes, heights, strict=True) if box.level == level)
-        for level in range(depth + 1)
-    ]
-    tops = [_TOP + sum(highest[:level]) + level * _ROW_GAP for level in range(depth + 1)]
-    return [
-        _Placed(
-            box,
-            20 + box.column * _COLUMN,
-            tops[box.level] + highest[box.level] - height,
-            _NARROWEST + (_WIDEST - _NARROWEST) * log2(box.channels) / max(log2(most), 1),
-            height,
-        )
-        for box, height in zip(boxes, heights, strict=True)
-    ]
-
-
-def _height(box: Box, largest: int) -> float:
-    return _LOWEST + (_HIGHEST - _LOWEST) * box.size / largest
-
-
-def _arrows(placed: list[_Placed]) -> Iterator[_Arrow]:
-    for one, other in pairwise(placed):
-        down = other.box.level - one.box.level
-        if down > 0:
-            yield _Arrow("pool", one.centre, one.bottom + 16, other.centre, other.y - 15)
-        elif down < 0:
-            yield _Arrow("up", one.centre, one.y - 15, one.centre, other.bottom + 16)
-        else:
-            kind = "last" if other is placed[-1] else "conv"
-            yield _Arrow(kind, one.right + 2, one.middle, other.x - 3, one.middle)
-    for other in placed:
-        if other.box.copied:
-            left = [one for one in placed if one.box.level == other.box.level][2]
-            yield _Arrow("copy", left.right + 2, other.middle, other.x - 3, other.middle)
-
 
 _INK, _LINE, _MARK = "#010203", "#010204", "#010205"  # stand for colours of the page
 _COLOURS = {_INK: "currentColor", _LINE: "var(--line)", _MARK: "var(--mark)"}
@@ -189,6 +33,147 @@ _STYLE: dict[Any, Any] = {
 }
 _SIZE = 5.2, 3.1  # inches of 72 units
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+_EDGE, _FILL = "#3f7fc4", "#3f7fc440"
+_ARROWS = {  # color and name
+    "conv": ("#3f7fc4", "3 x 3 convolution, ReLU"),
+    "copy": ("#8b93a1", "copy and crop"),
+    "pool": ("#d1495b", "2 x 2 max pooling"),
+    "up": ("#3a9d5d", "2 x 2 up-convolution"),
+    "last": ("#17a2a2", "1 x 1 convolution"),
+}
+_COLUMN, _ROW_GAP = 50, 46  # units of the drawing
+_LEGEND = 170, 80  # width and height
+_HIGHEST, _LOWEST = 120, 16  # of boxes
+_WIDEST, _NARROWEST = 26, 4
+
+
+class Box(NamedTuple):
+    """Features of a network, a box in figure 1.
+
+    Attributes:
+        level: 0 for the uppermost row.
+        column: 0 for the leftmost.
+        channels: Number of channels.
+        size: Height and width in pixels.
+        copied: Whether half of it was copied from the left side.
+    """
+
+    level: int
+    column: int
+    channels: int
+    size: int
+    copied: bool = False
+
+
+def network_svg(network: Architecture, tile_size: int) -> str:
+    """Draws a network as figure 1 does.
+
+    Args:
+        network: The network.
+        tile_size: Height and width of the input tile in pixels.
+
+    Raises:
+        ValueError: If the tile does not fit.
+    """
+    boxes = boxes_of(network, tile_size)
+    places = _places(boxes)
+    lowest = places[3 * network.depth + 2]
+    beside = Bbox.from_bounds(lowest.x1, lowest.y0, *_LEGEND)
+    drawing = Bbox.union([*places, beside]).padded(24)
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": "network"}):
+        figure = Figure((drawing.width / 72, drawing.height / 72))
+        axes = figure.add_axes((0, 0, 1, 1), xlim=drawing.intervalx, ylim=drawing.intervaly)
+        axes.set_axis_off()
+        for number, (box, place) in enumerate(zip(boxes, places, strict=True)):
+            _draw_box(axes, box, place, f"box-{number}")
+        style: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 10, "linewidth": 1.5}
+        for number, (kind, start, end) in enumerate(_arrows(boxes, places)):
+            color, gid = _ARROWS[kind][0], f"{kind}-{number}"
+            axes.add_patch(
+                FancyArrowPatch(start, end, **style, shrinkA=0, shrinkB=0, color=color, gid=gid)
+            )
+        lines = [Line2D([], [], color=colour, label=name) for colour, name in _ARROWS.values()]
+        axes.legend(handles=lines, loc="lower right", frameon=False)
+        return _svg(figure)
+
+
+def boxes_of(network: Architecture, tile_size: int) -> list[Box]:
+    """Lists the features of a network from input to output.
+
+    Raises:
+        ValueError: If the tile does not fit.
+
+    Example:
+        >>> [box.size for box in boxes_of(Architecture(depth=1), 20)]
+        [20, 18, 16, 8, 6, 4, 8, 6, 4, 4]
+    """
+    network.check_size(tile_size, "tile_size")
+    lost = 2 if network.padding == "valid" else 0
+    boxes = [Box(0, 0, network.channels, tile_size)]
+    for turn in range(2 * network.depth + 1):
+        if turn:
+            boxes.append(_next_level(boxes[-1], is_up=turn > network.depth))
+        for _ in range(2):
+            level, column, _, size, _ = boxes[-1]
+            boxes.append(Box(level, column + 1, network.filters(level), size - lost))
+    last = boxes[-1]
+    return [*boxes, last._replace(column=last.column + 1, channels=network.classes)]
+
+
+def _next_level(box: Box, *, is_up: bool) -> Box:
+    """Pools the features, or doubles their size and sets as many channels beside them."""
+    if is_up:
+        return box._replace(level=box.level - 1, size=2 * box.size, copied=True)
+    return box._replace(level=box.level + 1, size=box.size // 2)
+
+
+def _places(boxes: Sequence[Box]) -> list[Bbox]:
+    widest, largest = log2(max(box.channels for box in boxes)) or 1, boxes[0].size
+    heights = [_LOWEST + (_HIGHEST - _LOWEST) * box.size / largest for box in boxes]
+    tallest: dict[int, float] = {}
+    for box, height in zip(boxes, heights, strict=True):
+        tallest[box.level] = max(height, tallest.get(box.level, 0))
+    places = []
+    for box, height in zip(boxes, heights, strict=True):
+        bottom = -sum(tallest[level] + _ROW_GAP for level in range(box.level + 1))
+        width = _NARROWEST + (_WIDEST - _NARROWEST) * log2(box.channels) / widest
+        left = _COLUMN * box.column - width / 2
+        places.append(Bbox.from_bounds(left, bottom, width, height))
+    return places
+
+
+def _draw_box(axes: Axes, box: Box, place: Bbox, gid: str) -> None:
+    """Draws features with their channels above and their size below; what is copied is empty."""
+    middle, filled = (place.x0 + place.x1) / 2, place.width / (1 + box.copied)
+    edge = Rectangle(place.p0, place.width, place.height, fill=False, edgecolor=_EDGE, gid=gid)
+    axes.add_patch(edge)
+    axes.add_patch(Rectangle((place.x1 - filled, place.y0), filled, place.height, color=_FILL))
+    axes.text(middle, place.y1 + 4, f"{box.channels}", ha="center")
+    axes.text(middle, place.y0 - 12, f"{box.size}", ha="center", size=10, alpha=0.7)
+
+
+_Point = tuple[float, float]
+
+
+def _arrows(boxes: Sequence[Box], places: Sequence[Bbox]) -> Iterator[tuple[str, _Point, _Point]]:
+    """Yields the kind, start and end of each arrow."""
+    for (one, here), (other, there) in pairwise(zip(boxes, places, strict=True)):
+        middle = (here.x0 + here.x1) / 2
+        if other.level > one.level:
+            yield "pool", (middle, here.y0 - 16), (middle, there.y1 + 15)
+        elif other.level < one.level:
+            yield "up", (middle, here.y1 + 15), (middle, there.y0 - 16)
+        else:
+            yield "last" if other is boxes[-1] else "conv", *_across(here, there)
+    for other, there in zip(boxes, places, strict=True):
+        if other.copied:
+            yield "copy", *_across(places[3 * other.level + 2], there)
+
+
+def _across(here: Bbox, there: Bbox) -> tuple[_Point, _Point]:
+    height = (there.y0 + there.y1) / 2
+    return (here.x1 + 2, height), (there.x0 - 3, height)
 
 
 Curve = Sequence[tuple[int, float]]
@@ -212,12 +197,7 @@ def curves_svg(name: str, curves: Mapping[str, Curve], *, highest: bool = False)
         axes.margins(y=0.12)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(alpha=0.2, color=_INK)
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", transparent=True, metadata=_NO_METADATA)
-    text = stream.getvalue()
-    for colour, of_page in _COLOURS.items():
-        text = text.replace(colour, of_page)
-    return text[text.index("<svg") :]
+        return _svg(figure)
 
 
 def _draw(axes: Axes, title: str, curve: Curve, *, highest: bool, written: bool) -> None:
@@ -236,3 +216,13 @@ def _draw(axes: Axes, title: str, curve: Curve, *, highest: bool, written: bool)
                 ha="center",
                 color=_MARK,
             )
+
+
+def _svg(figure: Figure) -> str:
+    """Renders a figure in the colours of the page that it stands on."""
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", transparent=True, metadata=_NO_METADATA)
+    text = stream.getvalue()
+    for colour, of_page in _COLOURS.items():
+        text = text.replace(colour, of_page)
+    return text[text.index("<svg") :]

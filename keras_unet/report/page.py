@@ -88,20 +88,16 @@ class Page:
     further: Mapping[str, str] = field(default_factory=dict)
 
 
-def environment() -> Environment:
-    """Returns the template engine: every value is escaped, and none may be missing."""
-    return Environment(
+def render(page: Page) -> str:
+    """Makes the HTML of a page; every value is escaped, and none may be missing."""
+    environment = Environment(
         loader=PackageLoader("keras_unet.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def render(page: Page) -> str:
-    """Makes the HTML of a page."""
-    return environment().get_template("report.html").render(page=page, software=SOFTWARE)
+    return environment.get_template("report.html").render(page=page, software=SOFTWARE)
 
 
 def write_page(path: Path, page: Page) -> Path:

@@ -1,5 +1,7 @@
+import re
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
 
 from keras_unet.architecture import Architecture
@@ -51,38 +53,51 @@ def test_the_sizes_are_those_of_the_model(network, tile):
     assert shapes <= {(box.size, box.channels) for box in boxes_of(small, tile)}
 
 
+def groups(svg, pattern):
+    """The groups of a drawing whose names match."""
+    found = svg.iterfind(".//{http://www.w3.org/2000/svg}g")
+    return [one for one in found if re.fullmatch(pattern, one.get("id", ""))]
+
+
+def extent(group):
+    """The left, top, right and bottom of a box."""
+    path = group[0].get("d")
+    x, y = np.array(re.findall(r"[-\d.]+", path), float).reshape(-1, 2).T
+    return x.min(), y.min(), x.max(), y.max()
+
+
 @pytest.mark.parametrize(("network", "tile"), NETWORKS)
 def test_every_operation_has_its_arrow(network, tile):
-    kinds = [one.get("class") for one in drawn(network, tile) if "arrow" in one.get("class", "")]
-    depth = network.depth
-    counts = {name: kinds.count(f"arrow {name}") for name in ("conv", "pool", "up", "copy", "last")}
-    assert counts == {
-        "conv": 2 * (2 * depth + 1),
-        "pool": depth,
-        "up": depth,
-        "copy": depth,
-        "last": 1,
-    }
+    svg, depth = drawn(network, tile), network.depth
+    counts = {"conv": 2 * (2 * depth + 1), "pool": depth, "up": depth, "copy": depth, "last": 1}
+    assert {kind: len(groups(svg, rf"{kind}-\d+")) for kind in counts} == counts
 
 
 @pytest.mark.parametrize(("network", "tile"), NETWORKS)
 def test_nothing_lies_outside_the_drawing_or_over_a_box(network, tile):
     svg = drawn(network, tile)
     _, _, width, height = map(float, svg.get("viewBox").split())
-    boxes = [
-        tuple(float(one.get(name)) for name in ("x", "y", "width", "height"))
-        for one in svg
-        if one.get("class") == "box"
-    ]
+    boxes = [extent(group) for group in groups(svg, r"box-\d+")]
     assert len(boxes) == len(boxes_of(network, tile))
-    for number, (x, y, wide, high) in enumerate(boxes):
-        assert x >= 0
-        assert y >= 12
-        assert x + wide <= width
-        assert y + high + 12 <= height
-        for left, top, other_wide, other_high in boxes[:number]:
-            apart = x >= left + other_wide or left >= x + wide
-            assert apart or y >= top + other_high or top >= y + high
+    (legend,) = groups(svg, "legend_1")
+    line = min(extent(one) for one in legend.iter() if one.get("id", "").startswith("line2d"))
+    for number, (left, top, right, bottom) in enumerate(boxes):
+        assert left >= 0
+        assert top >= 12
+        assert right <= width
+        assert bottom + 12 <= height
+        assert right < line[0] or bottom < line[1]
+        for other_left, other_top, other_right, other_bottom in boxes[:number]:
+            apart = left >= other_right or other_left >= right
+            assert apart or top >= other_bottom or other_top >= bottom
+
+
+@pytest.mark.parametrize(("network", "tile"), NETWORKS)
+def test_channels_and_sizes_are_written(network, tile):
+    words = [one.text.strip() for one in drawn(network, tile).iter() if one.text]
+    for box in boxes_of(network, tile):
+        assert {f"{box.channels}", f"{box.size}"} <= {*words}
+    assert "2 x 2 max pooling" in words
 
 
 def test_a_tile_that_does_not_fit_is_refused():
