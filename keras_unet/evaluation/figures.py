@@ -14,7 +14,6 @@ from keras_unet.console import shortened, track
 from keras_unet.data.pairs import plane_name
 from keras_unet.evaluation.comparison import Comparison, Metric, Scores, score
 from keras_unet.evaluation.tables import caption
-from keras_unet.metrics.objects import Overlaps
 from keras_unet.report.page import ShownCell, ShownImage, drawing, photograph
 from keras_unet.report.pictures import (
     Picture,
@@ -30,6 +29,7 @@ _LONGEST = 1024  # pixels of a picture's longer side; of larger ones pixels are 
 _AROUND = 12  # pixels of a cell's length, at least; twice that is drawn
 _LONGEST_NAME = 20  # characters
 _SMALLEST = 280  # pixels of a drawn cell's height and width, at least
+_LINES = 70  # widths of an outline that a drawn cell's width has
 _Place = tuple[slice, slice]
 
 
@@ -40,49 +40,43 @@ class Shown:
     Attributes:
         comparison: Truth and prediction, of one plane.
         image: `(height, width, channels)`, or None where it is not at hand.
+        weights: Returns its weight map, `(height, width)`; None for no weight map.
     """
 
     comparison: Comparison
     image: NDArray[np.float32] | None = None
+    weights: Callable[[], NDArray[np.float32]] | None = None
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """A reference cell: how well it was found, how large it is, and where it lies."""
+    """A reference cell: how well it was found, its label, how large it is, and where it lies."""
 
     iou: float
     shown: Shown
+    label: int
     pixels: int
     place: _Place
 
 
-def slider(
-    images: Sequence[Shown],
-    scores: Mapping[str, Scores],
-    weights_of: Callable[[str], NDArray[np.float32]] | None = None,
-) -> list[ShownImage]:
+def slider(images: Sequence[Shown], scores: Mapping[str, Scores]) -> list[ShownImage]:
     """Draws images for the slider, from the one found worst to the one found best.
 
     Args:
         images: The images; of many, some evenly spread over the scores are drawn.
         scores: Scores of each by name.
-        weights_of: Gives the weight map of an image by its name; None for no weight maps.
     """
     ordered = sorted(images, key=lambda one: _rank(scores[one.comparison.name]))
     places = np.linspace(0, len(ordered) - 1, min(MOST_IMAGES, len(ordered)))
     chosen = [ordered[round(place)] for place in places]
     return [
-        ShownImage(
-            one.comparison.name,
-            caption(scores[one.comparison.name]),
-            _layers(one, weights_of(one.comparison.name) if weights_of else None),
-        )
+        ShownImage(one.comparison.name, caption(scores[one.comparison.name]), _layers(one))
         for one in track(chosen, "drawing images")
     ]
 
 
 def cells(images: Sequence[Shown]) -> tuple[list[ShownCell], list[ShownCell]]:
-    """Draws the cells found worst, then those found best; none twice."""
+    """Draws the cells found worst, then those found best, with what is predicted; none twice."""
     found = sorted((cell for one in images for cell in _cells(one)), key=_worst_first)
     most = min(MOST_CELLS, len(found) // 2) or len(found)
     worst, best = found[:most], found[most:][-most:][::-1]
@@ -107,18 +101,30 @@ def _rank(scores: Scores) -> float:
     return 2.0 if isnan(value) else value
 
 
-def _layers(one: Shown, weights: NDArray[np.float32] | None) -> dict[str, str]:
+def _layers(one: Shown) -> dict[str, str]:
     """Draws the layers of an image; the first lies beneath the others."""
     truth, found = one.comparison.reference[0], one.comparison.result[0]
     layers: dict[str, str] = {}
     if one.image is not None:
         layers["image"] = photograph(_reduced(grey_picture(one.image)))
     layers["truth"] = drawing(_reduced(label_picture(truth)))
-    layers["prediction"] = drawing(_reduced(label_picture(found)))
-    if weights is not None:
-        layers["weight map"] = drawing(_reduced(heat_picture(weights)))
+    layers["prediction"] = drawing(_reduced(label_picture(_matched(one.comparison))))
+    if one.weights is not None:
+        layers["weight map"] = drawing(_reduced(heat_picture(one.weights())))
     layers["differences"] = drawing(_reduced(difference_picture(truth, found)))
     return layers
+
+
+def _matched(comparison: Comparison) -> NDArray[np.int32]:
+    """Numbers predicted cells like the true ones that they match, for colors to be the same."""
+    truth, found = comparison.reference[0], comparison.result[0]
+    overlaps, numbers = comparison.overlaps[0], np.unique(found[found > 0])
+    matched = overlaps.iou > 0.5
+    new = truth.max(initial=0) + 1 + np.arange(len(numbers))
+    new[overlaps.result[matched]] = np.unique(truth[truth > 0])[overlaps.reference[matched]]
+    table = np.zeros(found.max(initial=0) + 1, np.int32)
+    table[numbers] = new
+    return np.asarray(table[found])
 
 
 def _reduced(picture: Picture) -> Picture:
@@ -127,13 +133,16 @@ def _reduced(picture: Picture) -> Picture:
 
 
 def _cells(one: Shown) -> list[_Cell]:
-    truth, found = one.comparison.reference[0], one.comparison.result[0]
-    overlaps = Overlaps.of(truth, found)
+    truth, overlaps = one.comparison.reference[0], one.comparison.overlaps[0]
     best = np.zeros(len(overlaps.reference_sizes))
     np.maximum.at(best, overlaps.reference, overlaps.iou)
-    places = [(place[0], place[1]) for place in ndimage.find_objects(truth) if place is not None]
+    places = [
+        (label, (place[0], place[1]))
+        for label, place in enumerate(ndimage.find_objects(truth), 1)
+        if place is not None
+    ]
     numbers = zip(best.tolist(), overlaps.reference_sizes.tolist(), places, strict=True)
-    return [_Cell(iou, one, pixels, place) for iou, pixels, place in numbers]
+    return [_Cell(iou, one, label, pixels, place) for iou, pixels, (label, place) in numbers]
 
 
 def _worst_first(cell: _Cell) -> tuple[float, int]:
@@ -144,10 +153,16 @@ def _worst_first(cell: _Cell) -> tuple[float, int]:
 def _drawn(cell: _Cell) -> ShownCell:
     comparison = cell.shown.comparison
     window = _window(cell.place, comparison.reference[0].shape)
-    truth, found = comparison.reference[0][window], comparison.result[0][window]
-    image = (truth > 0) if cell.shown.image is None else cell.shown.image[window]
+    labels, found = comparison.reference[0][window], comparison.result[0][window]
+    truth = labels == cell.label
+    found = found * np.isin(found, found[truth])
+    if cell.shown.image is None:
+        picture = difference_picture(labels, labels)
+    else:
+        picture = grey_picture(cell.shown.image[window])
     factor = max(1, -(-_SMALLEST // max(truth.shape)))
-    picture = outline_picture(image, truth, found, factor=factor)
+    width = max(2, factor * max(truth.shape) // _LINES)
+    picture = outline_picture(picture, truth, found, factor=factor, width=width)
     row, column = _centre(cell.place)
     name = shortened(comparison.name, _LONGEST_NAME)
     return ShownCell(

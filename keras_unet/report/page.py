@@ -65,9 +65,9 @@ class Page:
         best: Cells that were found best.
         tables: Tables of scores.
         scores_words: A line on them.
-        made: How it was made: names and values.
+        made: Provenance: names and values.
         command: The command that makes the same again.
-        further: Commands to go on with, by purpose.
+        further: Commands for next steps, by purpose.
     """
 
     title: str

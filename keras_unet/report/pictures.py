@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
+from scipy.ndimage import maximum_filter
 from skimage.color import gray2rgb, hsv2rgb
 from skimage.segmentation import find_boundaries
 
@@ -146,36 +147,43 @@ def difference_picture(reference: ArrayLike, result: ArrayLike) -> Picture:
 
 
 def outline_picture(
-    image: ArrayLike, reference: ArrayLike, result: ArrayLike, *, factor: int = 1
+    picture: Picture,
+    reference: ArrayLike,
+    result: ArrayLike,
+    *,
+    factor: int = 1,
+    width: int = 2,
 ) -> Picture:
-    """Draws an image with the outlines of the truth in orange and of the prediction in sky blue.
+    """Draws the outlines of the truth in orange and of the prediction in sky blue on a picture.
 
     Where both have an outline, the prediction's is seen.
 
     Args:
-        image: (height, width) or (height, width, channels).
+        picture: (height, width, 3), such as a grey picture.
         reference: (height, width), the truth.
         result: (height, width), the prediction.
-        factor: How often a pixel is repeated; outlines are two pixels wide in what is drawn.
+        factor: How often a pixel is repeated.
+        width: Width of an outline in pixels of what is drawn, an even number.
 
     Raises:
         ValueError: If the three differ in size.
 
     Example:
         >>> truth = np.repeat([[0, 0, 1, 1]], 4, axis=0)
-        >>> picture = outline_picture(np.zeros((4, 4)), truth, np.zeros((4, 4), int))
+        >>> picture = outline_picture(grey_picture(truth * 0), truth, truth * 0)
         >>> picture[0, :, 0].tolist()  # red
         [0, 230, 230, 0]
     """
-    picture = _enlarged(grey_picture(image), factor)
+    drawn = _enlarged(picture, factor)
     for name, labels, colour in (
         ("reference", reference, ONLY_REFERENCE),
         ("result", result, ONLY_RESULT),
     ):
         enlarged = _enlarged(_flat(name, labels), factor)
-        _require_equal_sizes("image", picture, name, enlarged)
-        picture[find_boundaries(enlarged, mode="thick")] = colour
-    return picture
+        _require_equal_sizes("picture", drawn, name, enlarged)
+        lines = find_boundaries(enlarged, mode="thick")
+        drawn[maximum_filter(lines, width - 1)] = colour
+    return drawn
 
 
 def middle(array: NDArray[T], side: int) -> NDArray[T]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from keras_unet.evaluation.figures import (
     scored,
     slider,
 )
+from keras_unet.report.pictures import ONLY_REFERENCE, ONLY_RESULT
 
 
 def shown(name, truth, found, image=True):
@@ -73,10 +76,21 @@ def test_layers_are_those_at_hand():
     rows, _ = scored(IMAGES[:1], METRICS)
     usual = ["image", "truth", "prediction", "differences"]
     assert list(slider(IMAGES[:1], rows)[0].layers) == usual
-    weighed = slider(IMAGES[:1], rows, lambda name: np.full((20, 20), float(len(name))))
-    assert list(weighed[0].layers) == [*usual[:3], "weight map", usual[3]]
+    weighed = replace(IMAGES[0], weights=lambda: np.ones((20, 20), np.float32))
+    assert list(slider([weighed], rows)[0].layers) == [*usual[:3], "weight map", usual[3]]
     without = [shown("good", TRUTH, TRUTH, image=False)]
     assert list(slider(without, rows)[0].layers) == usual[1:]
+
+
+@pytest.mark.usefixtures("plain")
+def test_cells_that_match_have_one_color_in_truth_and_prediction():
+    truth = row_of_cells(4)
+    found = np.array([0, 3, 1, 4, 2])[truth]
+    found[:, 48:60] = 0  # a third of the third cell is found
+    images = [shown("a", truth, found)]
+    (image,) = slider(images, scored(images, METRICS)[0])
+    before, after = (image.layers[name][10, 6:80:20] for name in ("truth", "prediction"))
+    assert (before == after).all(axis=1).tolist() == [True, True, False, True]
 
 
 @pytest.mark.usefixtures("plain")
@@ -121,6 +135,16 @@ def test_a_cell_is_drawn_in_a_square_also_at_the_border(image):
     worst, _ = cells([shown("a", truth, truth, image)])
     height, width, _ = worst[0].picture.shape
     assert height == width >= 280
+
+
+@pytest.mark.usefixtures("plain")
+def test_of_neighbours_no_outlines_are_drawn():
+    truth = np.zeros((40, 40), np.int32)
+    truth[10:20, 10:20], truth[10:20, 22:32] = 1, 2
+    (cell, *_), _ = cells([shown("a", truth, truth * (truth == 2))])
+    colors = {tuple(color) for color in cell.picture.reshape(-1, 3).tolist()}
+    assert ONLY_REFERENCE in colors
+    assert ONLY_RESULT not in colors
 
 
 def test_long_names_are_shortened_in_the_middle():

@@ -145,20 +145,29 @@ class TestOutlinePicture:
     def test_truth_is_orange_and_the_prediction_lies_over_it(self):
         truth, found = np.zeros((2, 12, 12), int)
         truth[2:6, 2:6], found[2:6, 5:9] = 1, 1
-        picture = outline_picture(np.zeros((12, 12)), truth, found)
+        picture = outline_picture(grey_picture(np.zeros((12, 12))), truth, found)
         assert picture[4, 1].tolist() == [230, 159, 0]
         assert picture[4, 5].tolist() == picture[4, 9].tolist() == [86, 180, 233]
         assert picture[10, 10].tolist() == [0, 0, 0]
 
     def test_pixels_are_repeated_and_outlines_are_not(self):
         truth = np.repeat([[0, 0, 1, 1]], 4, axis=0)
-        picture = outline_picture(np.zeros((4, 4)), truth, np.zeros((4, 4), int), factor=5)
+        picture = outline_picture(grey_picture(np.zeros((4, 4))), truth, truth * 0, factor=5)
         assert picture.shape == (20, 20, 3)
         assert np.flatnonzero(picture[0, :, 0]).tolist() == [9, 10]
 
+    def test_outlines_are_as_wide_as_asked_for(self):
+        truth = np.repeat([[0, 0, 1, 1]], 4, axis=0)
+        picture = outline_picture(
+            grey_picture(np.zeros((4, 4))), truth, truth * 0, factor=5, width=4
+        )
+        assert np.flatnonzero(picture[0, :, 0]).tolist() == [8, 9, 10, 11]
+
     def test_another_size_is_refused(self):
-        with pytest.raises(ValueError, match=r"image and result must have one size"):
-            outline_picture(np.zeros((4, 4)), np.zeros((4, 4), int), np.zeros((4, 5), int))
+        with pytest.raises(ValueError, match=r"picture and result must have one size"):
+            outline_picture(
+                grey_picture(np.zeros((4, 4))), np.zeros((4, 4), int), np.zeros((4, 5), int)
+            )
 
 
 class TestMontage:

@@ -10,7 +10,9 @@ function show() {
   figures.forEach((figure, number) => figure.classList.toggle("shown", number === which.selectedIndex));
   viewer.querySelectorAll(".layer").forEach((one) => one.classList.toggle("over", one.dataset.layer === layer.value));
   viewer.style.setProperty("--cut", `${cut.value}%`);
-  document.getElementById("over").value = layer.parentElement.textContent.trim();
+  const over = layer.parentElement.textContent.trim();
+  document.getElementById("over").value = over;
+  document.getElementById("legend").hidden = over !== "differences";
 }
 
 function step(by) {
