@@ -170,7 +170,7 @@ def overlap() -> Figure:
     figure, axes = _row(4, 2.4)
     for axis, pixels in zip(axes, (1, 3, 6, 9), strict=True):
         found = np.roll(truth, pixels, axis=1)
-        picture = outline_picture(grey_picture(0 * truth), truth, found, factor=4)
+        picture = outline_picture(grey_picture(0 * truth), truth, found, factor=4, width=4)
         _show(axis, picture, f"IoU {_iou(truth, found):.2f}")
     return figure
 
