@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from skimage.measure import regionprops
 
 from keras_unet.console import shortened, track
 from keras_unet.data.pairs import plane_name
 from keras_unet.evaluation.comparison import Comparison, Metric, Scores, score
 from keras_unet.evaluation.tables import caption
-from keras_unet.report.page import ShownCell, ShownImage, drawing, photograph
+from keras_unet.report.page import ShownImage, drawing, photograph
 from keras_unet.report.pictures import (
     Picture,
     difference_picture,
@@ -30,7 +31,6 @@ _AROUND = 12  # pixels of a cell's length, at least; twice that is drawn
 _LONGEST_NAME = 20  # characters
 _SMALLEST = 280  # pixels of a drawn cell's height and width, at least
 _LINES = 70  # widths of an outline that a drawn cell's width has
-_Place = tuple[slice, slice]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +48,12 @@ class Shown:
     weights: Callable[[], NDArray[np.float32]] | None = None
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """A reference cell: how well it was found, its label, how large it is, and where it lies."""
+class _Cell(NamedTuple):
+    """A reference cell and how well it was found."""
 
     iou: float
     shown: Shown
-    label: int
-    pixels: int
-    place: _Place
+    region: Any  # of skimage.measure.regionprops
 
 
 def slider(images: Sequence[Shown], scores: Mapping[str, Scores]) -> list[ShownImage]:
@@ -75,7 +72,7 @@ def slider(images: Sequence[Shown], scores: Mapping[str, Scores]) -> list[ShownI
     ]
 
 
-def cells(images: Sequence[Shown]) -> tuple[list[ShownCell], list[ShownCell]]:
+def cells(images: Sequence[Shown]) -> tuple[list[ShownImage], list[ShownImage]]:
     """Draws the cells found worst, then those found best, with what is predicted; none twice."""
     found = sorted((cell for one in images for cell in _cells(one)), key=_worst_first)
     most = min(MOST_CELLS, len(found) // 2) or len(found)
@@ -133,69 +130,50 @@ def _reduced(picture: Picture) -> Picture:
 
 
 def _cells(one: Shown) -> list[_Cell]:
-    truth, overlaps = one.comparison.reference[0], one.comparison.overlaps[0]
+    overlaps = one.comparison.overlaps[0]
     best = np.zeros(len(overlaps.reference_sizes))
     np.maximum.at(best, overlaps.reference, overlaps.iou)
-    places = [
-        (label, (place[0], place[1]))
-        for label, place in enumerate(ndimage.find_objects(truth), 1)
-        if place is not None
-    ]
-    numbers = zip(best.tolist(), overlaps.reference_sizes.tolist(), places, strict=True)
-    return [_Cell(iou, one, label, pixels, place) for iou, pixels, (label, place) in numbers]
+    regions = regionprops(one.comparison.reference[0])
+    return [_Cell(iou, one, region) for iou, region in zip(best.tolist(), regions, strict=True)]
 
 
 def _worst_first(cell: _Cell) -> tuple[float, int]:
     """Orders cells by how well they were found; of those missed, large ones come first."""
-    return round(cell.iou, 2), -cell.pixels
+    return round(cell.iou, 2), -int(cell.region.area)
 
 
-def _drawn(cell: _Cell) -> ShownCell:
-    comparison = cell.shown.comparison
-    window = _window(cell.place, comparison.reference[0].shape)
-    labels, found = comparison.reference[0][window], comparison.result[0][window]
-    truth = labels == cell.label
-    found = found * np.isin(found, found[truth])
-    if cell.shown.image is None:
-        picture = difference_picture(labels, labels)
-    else:
-        picture = grey_picture(cell.shown.image[window])
-    factor = max(1, -(-_SMALLEST // max(truth.shape)))
-    width = max(2, factor * max(truth.shape) // _LINES)
-    picture = outline_picture(picture, truth, found, factor=factor, width=width)
-    row, column = _centre(cell.place)
-    name = shortened(comparison.name, _LONGEST_NAME)
-    return ShownCell(
-        drawing(_reduced(picture)), f"IoU {cell.iou:.2f} in {name}, row {row}, column {column}"
-    )
-
-
-def _window(place: _Place, size: tuple[int, ...]) -> _Place:
-    """Returns a square around a cell, twice its length, within the image."""
-    length = max(part.stop - part.start for part in place)
-    side = min(2 * max(length, _AROUND), *size)
-    first = [
+def _drawn(cell: _Cell) -> ShownImage:
+    """Draws a cell in a square of twice its length, with the predicted cells that overlap it."""
+    comparison, image = cell.shown.comparison, cell.shown.image
+    row, column = (int(middle) for middle in cell.region.centroid)
+    size = comparison.reference[0].shape
+    side = min(2 * max(*cell.region.image.shape, _AROUND), *size)
+    top, left = (
         min(max(0, middle - side // 2), whole - side)
-        for middle, whole in zip(_centre(place), size, strict=True)
-    ]
-    return slice(first[0], first[0] + side), slice(first[1], first[1] + side)
-
-
-def _centre(place: _Place) -> tuple[int, int]:
-    down, across = place
-    return (down.start + down.stop) // 2, (across.start + across.stop) // 2
+        for middle, whole in zip((row, column), size, strict=True)
+    )
+    window = slice(top, top + side), slice(left, left + side)
+    labels, found = comparison.reference[0][window], comparison.result[0][window]
+    truth = labels == cell.region.label
+    picture = outline_picture(
+        difference_picture(labels, labels) if image is None else grey_picture(image[window]),
+        truth,
+        found * np.isin(found, found[truth]),
+        factor=max(1, -(-_SMALLEST // side)),
+        width=max(2, max(_SMALLEST, side) // _LINES),
+    )
+    name = shortened(comparison.name, _LONGEST_NAME)
+    caption_of_cell = f"IoU {cell.iou:.2f}, row {row}, column {column}"
+    return ShownImage(name, caption_of_cell, {"outlines": drawing(_reduced(picture))})
 
 
 def _planes(one: Comparison) -> list[Comparison]:
     if len(one.reference) == 1:
         return [one]
+    arrays = "reference", "result", "scores", "counted"
     return [
         Comparison(
-            plane_name(one.name, plane),
-            one.reference[plane, None],
-            one.result[plane, None],
-            one.scores[plane, None],
-            one.counted[plane, None],
+            plane_name(one.name, plane), *(getattr(one, name)[plane, None] for name in arrays)
         )
         for plane in range(len(one.reference))
     ]

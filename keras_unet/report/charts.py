@@ -131,12 +131,9 @@ def _next_level(box: Box, *, is_up: bool) -> Box:
 def _places(boxes: Sequence[Box]) -> list[Bbox]:
     widest, largest = log2(max(box.channels for box in boxes)) or 1, boxes[0].size
     heights = [_LOWEST + (_HIGHEST - _LOWEST) * box.size / largest for box in boxes]
-    tallest: dict[int, float] = {}
-    for box, height in zip(boxes, heights, strict=True):
-        tallest[box.level] = max(height, tallest.get(box.level, 0))
     places = []
-    for box, height in zip(boxes, heights, strict=True):
-        bottom = -sum(tallest[level] + _ROW_GAP for level in range(box.level + 1))
+    for box, height in zip(boxes, heights, strict=True):  # the first of a level is the highest
+        bottom = -sum(heights[3 * level] + _ROW_GAP for level in range(box.level + 1))
         width = _NARROWEST + (_WIDEST - _NARROWEST) * log2(box.channels) / widest
         left = _COLUMN * box.column - width / 2
         places.append(Bbox.from_bounds(left, bottom, width, height))

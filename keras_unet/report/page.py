@@ -21,7 +21,7 @@ _QUALITY = 88  # of a photograph, out of 100; drawings are kept to the last bit
 
 @dataclass(frozen=True)
 class ShownImage:
-    """An image in the slider.
+    """An image in the slider, or a cell and its surroundings.
 
     Attributes:
         name: Its name.
@@ -32,19 +32,6 @@ class ShownImage:
     name: str
     caption: str
     layers: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class ShownCell:
-    """A cell and its surroundings.
-
-    Attributes:
-        picture: A data URI.
-        caption: What is to be said of it.
-    """
-
-    picture: str
-    caption: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +66,8 @@ class Page:
     curves: Sequence[str] = ()
     images: Sequence[ShownImage] = ()
     images_words: str = ""
-    worst: Sequence[ShownCell] = ()
-    best: Sequence[ShownCell] = ()
+    worst: Sequence[ShownImage] = ()
+    best: Sequence[ShownImage] = ()
     tables: Sequence[Table] = ()
     scores_words: str = ""
     made: Mapping[str, str] = field(default_factory=dict)

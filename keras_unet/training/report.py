@@ -143,25 +143,22 @@ def _page(folder: Path, runs: Sequence[Run]) -> Page:
 
 
 def _summary(runs: Sequence[Run]) -> str:
-    data = runs[0].record["data"]
+    data, many = runs[0].record["data"], len(runs) > 1
     outcomes: list[Any] = [run.record.get("outcome") for run in runs]
-    images = len(data["training"])
+    number = len(data["training"]) + many * len(data["validation"])
+    images = f"{counted(number, 'image')} of {data['folder']}"
     if outcomes[0] is None:
-        return f"A U-Net in training on {counted(images, 'image')} of {data['folder']}."
+        return f"A U-Net in training on {images}."
     minutes = sum(outcome["seconds"] for outcome in outcomes) / 60
-    if len(runs) > 1:
-        images += len(data["validation"])
+    if many:
         return (
-            f"{len(runs)} U-Nets trained on {counted(images, 'image')} of {data['folder']} in "
-            f"{minutes:.1f} minutes, each without a part of them, which predict together."
+            f"{len(runs)} U-Nets trained on {images} in {minutes:.1f} minutes, each without a part "
+            "of them, which predict together."
         )
-    score = outcomes[0]["best_score"]
-    best = f" Its best {outcomes[0]['score_name']} on images held out: {score or 0:.4f}."
-    state = " It was interrupted and can be resumed."
-    return (
-        f"A U-Net trained on {counted(images, 'image')} of {data['folder']} in {minutes:.1f} "
-        f"minutes.{'' if score is None else best}{'' if outcomes[0]['complete'] else state}"
-    )
+    score, name = outcomes[0]["best_score"], outcomes[0]["score_name"]
+    best = "" if score is None else f" Its best {name} on images held out: {score:.4f}."
+    state = "" if outcomes[0]["complete"] else " It was interrupted and can be resumed."
+    return f"A U-Net trained on {images} in {minutes:.1f} minutes.{best}{state}"
 
 
 def _words_on_data(runs: Sequence[Run]) -> list[str]:
@@ -246,20 +243,19 @@ def _words(name: str, value: Any) -> list[str]:
 def _made(runs: Sequence[Run]) -> dict[str, str]:
     record = runs[0].record
     outcomes: list[Mapping[str, Any]] = [run.record.get("outcome", {}) for run in runs]
-    listed = {
-        "seed": [f"{options_of(run).seed}" for run in runs],
+    scores = [outcome.get("best_score") for outcome in outcomes]
+    listed: dict[str, list[Any]] = {
+        "seeds" if len(runs) > 1 else "seed": [options_of(run).seed for run in runs],
         "steps": [f"{outcome['steps']:,}" for outcome in outcomes if outcome],
         "updates not applied, their gradient not finite": [
-            f"{outcome['skipped_updates']}"
-            for outcome in outcomes
-            if outcome.get("skipped_updates")
+            skipped for outcome in outcomes if (skipped := outcome.get("skipped_updates"))
         ],
-        f"best {outcomes[0].get('score_name', 'score')}": [
-            f"{outcome['best_score']:.4f}" for outcome in outcomes if outcome.get("best_score")
+        f"best {outcomes[0].get('score_name')}": [
+            f"{score:.4f}" for score in scores if score is not None
         ],
     }
     versions = record.get("versions", {})
-    return {name: ", ".join(values) for name, values in listed.items() if values} | {
+    return {name: ", ".join(map(str, values)) for name, values in listed.items() if values} | {
         "precision": runs[0].precision,
         "started": record.get("started", "-"),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
@@ -304,7 +300,7 @@ def _with_images(page: Page, looks: Sequence[_Look]) -> Page:
         worst=worst,
         best=best,
         tables=score_tables(rows, overall, from_probabilities=True),
-        scores_words=_words_on_scores(looks),
+        scores_words=_words_on_scores(watch),
     )
 
 
@@ -329,12 +325,6 @@ def _held_out(looks: Sequence[_Look]) -> str:
     return " of the training itself, as none was held out: new images may come out worse"
 
 
-def _words_on_scores(looks: Sequence[_Look]) -> str:
-    watch = looks[0].watch
-    whose = "Images held out" if watch.held_out else "An image of the training itself"
-    alone = ", each by the one network that has not seen it" if len(looks) > 1 else ""
-    return (
-        f"{whose}{alone}, cells made by the rule chosen in training "
-        f"({watch.run.rule.describe()}). The rule was chosen on these images, so new ones may come "
-        "out a little worse."
-    )
+def _words_on_scores(watch: Watch) -> str:
+    chosen = ", as chosen on these images: new ones may come out a little worse"
+    return f"Rule for {watch.run.rule.describe()}{chosen if watch.held_out else ''}."

@@ -11,7 +11,7 @@ from PIL import Image
 
 from keras_unet.architecture import Architecture
 from keras_unet.report.charts import curves_svg, network_svg
-from keras_unet.report.page import Page, ShownCell, ShownImage, drawing, render
+from keras_unet.report.page import Page, ShownImage, drawing, render
 from keras_unet.report.tables import Table
 
 EVIL = "<b>.tif"
@@ -38,7 +38,7 @@ def page(tmp_path_factory):
         network=network_svg(Architecture(), 572),
         curves=[curves_svg("loss", {"": [(1, 3.0), (2, 2.0), (3, 1.0)]})],
         images=[ShownImage(EVIL, "SEG 0.5", layers), ShownImage("a" * 70, "", layers)],
-        worst=[ShownCell(plain((1, 2, 3)), EVIL)],
+        worst=[ShownImage(EVIL, "IoU 0.5", {"outlines": plain((1, 2, 3))})],
         tables=[Table("Scores", ["image", "IoU"], [[EVIL, "0.5"], ["a" * 70, "0.75"]])],
         command=f"keras-unet train {'folder/' * 20} --run RUN --depth 4 --tile 572",
         further={"Predict": "keras-unet predict RUN IMAGES --out PREDICTIONS"},

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_unet.report.page import Page, ShownCell, ShownImage, drawing, photograph, render
+from keras_unet.report.page import Page, ShownImage, drawing, photograph, render
 from keras_unet.report.tables import Table
 
 EVIL = '<b>.tif" onload="alert(1)'
@@ -45,8 +45,8 @@ def full(name="a"):
         curves=["<svg></svg>"],
         images=[ShownImage(name, name, layers), ShownImage(f"{name}2", "", layers)],
         images_words=name,
-        worst=[ShownCell(URI, name)],
-        best=[ShownCell(URI, name)],
+        worst=[ShownImage(name, name, {"outlines": URI})],
+        best=[ShownImage(name, name, {"outlines": URI})],
         tables=[Table(name, [name, "IoU"], [[name, "0.5"]], ["all", name])],
         scores_words=name,
         made={name: name},
