@@ -18,8 +18,8 @@ from matplotlib.transforms import Bbox
 
 from keras_unet.architecture import Architecture
 
-_INK, _LINE, _MARK = "#010203", "#010204", "#010205"  # stand for colours of the page
-_COLOURS = {_INK: "currentColor", _LINE: "var(--line)", _MARK: "var(--mark)"}
+_INK, _LINE, _MARK = "#010203", "#010204", "#010205"  # stand for colors of the page
+_COLORS = {_INK: "currentColor", _LINE: "var(--line)", _MARK: "var(--mark)"}
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.color": _INK,
@@ -93,7 +93,7 @@ def network_svg(network: Architecture, tile_size: int) -> str:
             axes.add_patch(
                 FancyArrowPatch(start, end, **style, shrinkA=0, shrinkB=0, color=color, gid=gid)
             )
-        lines = [Line2D([], [], color=colour, label=name) for colour, name in _ARROWS.values()]
+        lines = [Line2D([], [], color=color, label=name) for color, name in _ARROWS.values()]
         axes.legend(handles=lines, loc="lower right", frameon=False)
         return _svg(figure)
 
@@ -216,10 +216,10 @@ def _draw(axes: Axes, title: str, curve: Curve, *, highest: bool, written: bool)
 
 
 def _svg(figure: Figure) -> str:
-    """Renders a figure in the colours of the page that it stands on."""
+    """Renders a figure in the colors of the page that it stands on."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", transparent=True, metadata=_NO_METADATA)
     text = stream.getvalue()
-    for colour, of_page in _COLOURS.items():
-        text = text.replace(colour, of_page)
+    for color, of_page in _COLORS.items():
+        text = text.replace(color, of_page)
     return text[text.index("<svg") :]

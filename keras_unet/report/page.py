@@ -111,7 +111,7 @@ def photograph(picture: Picture) -> str:
 
 
 def drawing(picture: Picture) -> str:
-    """Packs a picture of flat colours, without losses, as a data URI."""
+    """Packs a picture of flat colors, without losses, as a data URI."""
     return _data_uri(picture, {"lossless": True})
 
 

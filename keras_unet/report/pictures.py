@@ -33,7 +33,7 @@ OPACITY = 0.45  # of labels over an image
 # Hues that far apart on the circle stay distinct for any number. Colors of skimage's label2rgb
 # depend on what else is in the image, and repeat after ten.
 GOLDEN = 0.618033988749895
-ONLY_REFERENCE = 230, 159, 0  # orange and sky blue: told apart in every colour vision
+ONLY_REFERENCE = 230, 159, 0  # orange and sky blue: told apart in every color vision
 ONLY_RESULT = 86, 180, 233
 
 
@@ -63,9 +63,9 @@ def grey_picture(image: ArrayLike) -> Picture:
 
 
 def label_picture(labels: ArrayLike, image: ArrayLike | None = None) -> Picture:
-    """Draws labels, each number in a colour of its own; 0 is dark. A black line parts neighbours.
+    """Draws labels, each number in a color of its own; 0 is dark. A black line parts neighbors.
 
-    A number has the same colour in every picture. Instances and classes are drawn alike.
+    A number has the same color in every picture. Instances and classes are drawn alike.
 
     Args:
         labels: (height, width), integers.
@@ -81,13 +81,13 @@ def label_picture(labels: ArrayLike, image: ArrayLike | None = None) -> Picture:
     """
     numbers = _flat("labels", labels)
     present, where = np.unique(numbers, return_inverse=True)
-    colours = _colours(present)[where.reshape(numbers.shape)]
-    colours[_lines(numbers)] = 0
+    colors = _colors(present)[where.reshape(numbers.shape)]
+    colors[_lines(numbers)] = 0
     if image is None:
-        return np.where((numbers == 0)[..., None], DARK, colours).astype(np.uint8)
+        return np.where((numbers == 0)[..., None], DARK, colors).astype(np.uint8)
     below = grey_picture(image)
     _require_equal_sizes("labels", numbers, "image", below)
-    above = (1 - OPACITY) * below + OPACITY * colours
+    above = (1 - OPACITY) * below + OPACITY * colors
     return np.where((numbers == 0)[..., None], below, above).astype(np.uint8)
 
 
@@ -175,14 +175,14 @@ def outline_picture(
         [0, 230, 230, 0]
     """
     drawn = _enlarged(picture, factor)
-    for name, labels, colour in (
+    for name, labels, color in (
         ("reference", reference, ONLY_REFERENCE),
         ("result", result, ONLY_RESULT),
     ):
         enlarged = _enlarged(_flat(name, labels), factor)
         _require_equal_sizes("picture", drawn, name, enlarged)
         lines = find_boundaries(enlarged, mode="thick")
-        drawn[maximum_filter(lines, width - 1)] = colour
+        drawn[maximum_filter(lines, width - 1)] = color
     return drawn
 
 
@@ -250,14 +250,14 @@ def _require_equal_sizes(first: str, one: NDArray[Any], second: str, other: NDAr
         )
 
 
-def _colours(numbers: NDArray[Any]) -> NDArray[np.float64]:
-    """Gives each number a colour, (numbers, 3): hues by the golden ratio, three brightnesses."""
+def _colors(numbers: NDArray[Any]) -> NDArray[np.float64]:
+    """Gives each number a color, (numbers, 3): hues by the golden ratio, three brightnesses."""
     hsv = numbers * GOLDEN % 1, np.full(len(numbers), 0.75), np.choose(numbers % 3, [1, 0.84, 0.69])
     return 255 * np.asarray(hsv2rgb(np.stack(hsv, axis=-1)))
 
 
 def _lines(numbers: NDArray[Any]) -> NDArray[np.bool_]:
-    """Marks labelled pixels whose lower or right neighbour has another label than 0 or theirs."""
+    """Marks labelled pixels whose lower or right neighbor has another label than 0 or theirs."""
     labelled = numbers != 0
     lines = np.zeros(numbers.shape, bool)
     lines[:-1] = labelled[:-1] & labelled[1:] & (numbers[:-1] != numbers[1:])
