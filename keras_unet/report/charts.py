@@ -87,12 +87,8 @@ def network_svg(network: Architecture, tile_size: int) -> str:
         axes.set_axis_off()
         for number, (box, place) in enumerate(zip(boxes, places, strict=True)):
             _draw_box(axes, box, place, f"box-{number}")
-        style: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 10, "linewidth": 1.5}
         for number, (kind, start, end) in enumerate(_arrows(boxes, places)):
-            color, gid = _ARROWS[kind][0], f"{kind}-{number}"
-            axes.add_patch(
-                FancyArrowPatch(start, end, **style, shrinkA=0, shrinkB=0, color=color, gid=gid)
-            )
+            axes.add_patch(_arrow(kind, start, end, f"{kind}-{number}"))
         lines = [Line2D([], [], color=color, label=name) for color, name in _ARROWS.values()]
         axes.legend(handles=lines, loc="lower right", frameon=False)
         return _svg(figure)
@@ -166,6 +162,12 @@ def _arrows(boxes: Sequence[Box], places: Sequence[Bbox]) -> Iterator[tuple[str,
     for other, there in zip(boxes, places, strict=True):
         if other.copied:
             yield "copy", *_across(places[3 * other.level + 2], there)
+
+
+def _arrow(kind: str, start: _Point, end: _Point, gid: str) -> FancyArrowPatch:
+    style: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 10, "linewidth": 1.5}
+    color, _ = _ARROWS[kind]
+    return FancyArrowPatch(start, end, shrinkA=0, shrinkB=0, color=color, gid=gid, **style)
 
 
 def _across(here: Bbox, there: Bbox) -> tuple[_Point, _Point]:
