@@ -14,6 +14,7 @@ from keras_unet.data.images import read_planes, write_tiff
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.data.weights import weight_map
 from keras_unet.evaluation.evaluate import Evaluation, evaluate_folders
+from keras_unet.evaluation.figures import matched
 from keras_unet.files import check_new, make_folder
 from keras_unet.prediction.folder import predict_files
 from keras_unet.report.pictures import (
@@ -113,7 +114,7 @@ def _picture(out: Path, border_weight: float) -> Picture:
     for path in sorted((out / "held_out" / "images").iterdir()):
         image = read_planes(path)[0]
         truth = read_planes(out / "held_out" / "labels" / path.name)[0, ..., 0].astype(np.int32)
-        found = read_planes(out / "predictions" / path.name)[0, ..., 0]
+        found = matched(truth, read_planes(out / "predictions" / path.name)[0, ..., 0])
         cells = (separate_touching(truth) > 0).astype(np.uint8)
         weights = weight_map(cells, truth, w0=border_weight)
         rows.append(

@@ -15,6 +15,7 @@ from keras_unet.console import shortened, track
 from keras_unet.data.pairs import plane_name
 from keras_unet.evaluation.comparison import Comparison, Metric, Scores, score
 from keras_unet.evaluation.tables import caption
+from keras_unet.metrics.objects import Overlaps
 from keras_unet.report.page import ShownImage, drawing, photograph
 from keras_unet.report.pictures import (
     Picture,
@@ -92,6 +93,28 @@ def scored(images: Sequence[Shown], metrics: Sequence[Metric]) -> tuple[dict[str
     return rows, score(comparisons, metrics)
 
 
+def matched(truth: NDArray[np.integer], found: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Renumbers predicted cells like the true ones that they match, for colors to be the same.
+
+    Cells match from an IoU above 0.5 on; the others get numbers that the truth does not have.
+
+    Args:
+        truth: True cells, `(height, width)`; 0 is background.
+        found: Predicted cells, of the same shape.
+
+    Example:
+        >>> matched(np.array([[4, 4, 0, 6]]), np.array([[1, 1, 0, 0]]))
+        array([[4, 4, 0, 0]], dtype=int32)
+    """
+    overlaps, numbers = Overlaps.of(truth, found), np.unique(found[found > 0])
+    alike = overlaps.iou > 0.5
+    new = int(truth.max(initial=0)) + 1 + np.arange(len(numbers), dtype=np.int32)
+    new[overlaps.result[alike]] = np.unique(truth[truth > 0])[overlaps.reference[alike]]
+    table = np.zeros(int(found.max(initial=0)) + 1, np.int32)
+    table[numbers] = new
+    return np.asarray(table[found])
+
+
 def _rank(scores: Scores) -> float:
     """Returns what images are ordered by; those without a score come last."""
     value = scores.values.get("seg", scores.values.get("iou", 0.0))
@@ -105,23 +128,11 @@ def _layers(one: Shown) -> dict[str, str]:
     if one.image is not None:
         layers["image"] = photograph(_reduced(grey_picture(one.image)))
     layers["truth"] = drawing(_reduced(label_picture(truth)))
-    layers["prediction"] = drawing(_reduced(label_picture(_matched(one.comparison))))
+    layers["prediction"] = drawing(_reduced(label_picture(matched(truth, found))))
     if one.weights is not None:
         layers["weight map"] = drawing(_reduced(heat_picture(one.weights())))
     layers["differences"] = drawing(_reduced(difference_picture(truth, found)))
     return layers
-
-
-def _matched(comparison: Comparison) -> NDArray[np.int32]:
-    """Numbers predicted cells like the true ones that they match, for colors to be the same."""
-    truth, found = comparison.reference[0], comparison.result[0]
-    overlaps, numbers = comparison.overlaps[0], np.unique(found[found > 0])
-    matched = overlaps.iou > 0.5
-    new = truth.max(initial=0) + 1 + np.arange(len(numbers))
-    new[overlaps.result[matched]] = np.unique(truth[truth > 0])[overlaps.reference[matched]]
-    table = np.zeros(found.max(initial=0) + 1, np.int32)
-    table[numbers] = new
-    return np.asarray(table[found])
 
 
 def _reduced(picture: Picture) -> Picture:

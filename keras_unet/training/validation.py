@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.console import track
+from keras_unet.evaluation.figures import matched
 from keras_unet.instances.label import cell_probability, label_instances
 from keras_unet.instances.selection import Choice, choose_rule, spread
 from keras_unet.metrics import iou, seg
@@ -139,10 +140,11 @@ class Watch:
         return [middle(picture, _MIDDLE) for picture in row]
 
     def _row(self, view: View) -> list[Picture]:
+        truth = view.target.sample.instances
         return [
             grey_picture(view.target.sample.image),
-            label_picture(view.target.sample.instances),
-            label_picture(self.instances(view)),
+            label_picture(truth),
+            label_picture(matched(truth, self.instances(view))),
             difference_picture(view.target.classes > 0, view.classes > 0),
         ]
 

@@ -10,6 +10,7 @@ from keras_unet.evaluation.figures import (
     MOST_IMAGES,
     Shown,
     cells,
+    matched,
     planes_of,
     scored,
     slider,
@@ -91,6 +92,13 @@ def test_cells_that_match_have_one_color_in_truth_and_prediction():
     (image,) = slider(images, scored(images, METRICS)[0])
     before, after = (image.layers[name][10, 6:80:20] for name in ("truth", "prediction"))
     assert (before == after).all(axis=1).tolist() == [True, True, False, True]
+
+
+def test_cells_without_a_match_get_numbers_that_the_truth_does_not_have():
+    truth, found = np.array([[3, 3, 9, 0, 0]]), np.array([[7, 7, 0, 5, 3]], np.uint16)
+    assert matched(truth, found).tolist() == [[3, 3, 0, 11, 10]]
+    assert matched(truth * 0, found).tolist() == [[3, 3, 0, 2, 1]]
+    assert matched(truth, found * 0).tolist() == [[0] * 5]
 
 
 @pytest.mark.usefixtures("plain")
