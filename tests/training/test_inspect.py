@@ -9,14 +9,13 @@ from logs import logged
 from PIL import Image
 
 from keras_unet.cli import main
-from keras_unet.data.samples import read_samples
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.report.pictures import ONLY_REFERENCE
+from keras_unet.runs import ModelInfo
 from keras_unet.training import inspect as inspecting
-from keras_unet.training.dataset import Parts, training_batches, training_image, weight_maps
+from keras_unet.training.dataset import TrainingData, weight_maps
 from keras_unet.training.inspect import inspect_folder
 from keras_unet.training.options import TrainingOptions
-from keras_unet.training.targets import Target
 from keras_unet.training.train import train_folder
 
 OPTIONS = TrainingOptions(
@@ -84,12 +83,15 @@ def test_it_sees_what_train_sees(inspected, cells, tmp_path):
 
 def test_the_tiles_are_those_that_a_training_begins_with(cells, tmp_path, montages):
     found = inspect_folder(cells, tmp_path / "out", OPTIONS)
-    samples = read_samples(cells)
-    targets = [Target.of(one, samples.scheme) for one in Parts.of(samples, OPTIONS).training]
+    read = TrainingData.of(cells, None, OPTIONS)
+    targets = read.targets(read.split(OPTIONS).training)
+    info = ModelInfo(
+        architecture=found.network,
+        scheme=read.samples.scheme,
+        standardisation=Standardisation.of([one.sample.image for one in targets], "image"),
+    )
     weights = weight_maps(tmp_path, targets, 2, found.options)
-    mean = Standardisation.of([one.sample.image for one in targets], "image")
-    images = [training_image(one, mean, weights) for one in targets]
-    batches = training_batches(images, found.network, found.options)
+    batches = read.batches(info, targets, weights, found.options)(0)
     for row, (image, y_true) in zip(montages["tile"], batches.take(6), strict=True):
         tile = inspecting._framed(inspecting.grey_picture(image[0].numpy()), 8)
         np.testing.assert_array_equal(row[0], tile)
