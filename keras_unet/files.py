@@ -335,17 +335,18 @@ _NAMES = {
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Keeps a folder for one training while the body runs.
+def claimed(folder: Path, work: str = "training") -> Iterator[None]:
+    """Keeps a folder for one piece of work while the body runs.
 
     The system holds the lock for the process and drops it with the process, however that ends, so
     none is ever stale. Where a file system has no locks, filelock puts a file in their place.
 
     Args:
         folder: The folder, which exists.
+        work: What is done there, for the message.
 
     Raises:
-        BlockingIOError: Another training has claimed it.
+        BlockingIOError: Another process has claimed it.
     """
     from filelock import FileLock, Timeout
 
@@ -354,8 +355,8 @@ def claimed(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise BlockingIOError(
-            f"{folder}: expected a folder for this training alone. Received one that another "
-            "training is writing to at this moment; choose another folder, or wait for its end"
+            f"{folder}: expected a folder for this {work} alone. Received one that another "
+            f"{work} is writing to at this moment; choose another folder, or wait for its end"
         ) from error
     try:
         yield
