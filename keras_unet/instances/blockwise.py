@@ -14,7 +14,7 @@ is done; every pixel and every number is that of the one piece.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
@@ -43,6 +43,50 @@ BAND = 2**22
 
 LARGEST_PIECE = 2**24
 """Pixels of the largest window in which a piece of foreground is cut into cells."""
+
+
+_Joined = tuple[NDArray[np.intp], Window]
+"""Numbers of pieces that are one, and their window."""
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A window of an image in memory, read and written by windows of the image that lie in it.
+
+    Attributes:
+        shape: Shape of the image.
+        window: Rows and columns.
+        pixels: The pixels of the window.
+
+    Example:
+        >>> held = Held.of(np.arange(12).reshape(3, 4), (slice(1, 3), slice(2, 4)))
+        >>> held[2:3, 2:4].tolist()
+        [[10, 11]]
+    """
+
+    shape: tuple[int, ...]
+    window: Window
+    pixels: NDArray[Any]
+
+    @classmethod
+    def of(cls, image: Any, window: Window) -> Held:
+        """Reads a window of an array, or of what is read by windows as one is."""
+        return cls(image.shape, window, np.array(image[window]))
+
+    def __getitem__(self, window: Window) -> NDArray[Any]:
+        """Returns a window of the image that lies in this one."""
+        return self.pixels[self._within(window)]
+
+    def __setitem__(self, window: Window, values: NDArray[Any]) -> None:
+        """Replaces pixels in memory."""
+        self.pixels[self._within(window)] = values
+
+    def _within(self, window: Window) -> Window:
+        rows, columns = (
+            slice(part.start - held.start, part.stop - held.start)
+            for part, held in zip(window, self.window, strict=True)
+        )
+        return rows, columns
 
 
 @dataclass(frozen=True)
@@ -111,13 +155,23 @@ class Stitcher:
         drafts = _Drafts(image, self.rule)
         for rows in track(list(_bands(probability.shape, self.band)), "cutting cells"):
             drafts.add_band(rows, np.asarray(probability[rows, :]))
-        for members, window in track(drafts.joined_pieces(), "parting cells"):
-            if self.rule.seeds == "components":
+        pieces = track(drafts.joined_pieces(), "parting cells")
+        if self.rule.seeds == "components":
+            for members, _ in pieces:
                 drafts.add_whole(members)
-            else:
-                self._check_piece(window)
-                drafts.add_piece(members, window, probability)
+        else:
+            self._cut(pieces, drafts, probability)
         return drafts
+
+    def _cut(self, pieces: Iterable[_Joined], drafts: _Drafts, probability: Any) -> None:
+        """Cuts pieces into cells, many in one window: each read from disk takes its time."""
+        for around, together in _gathered(pieces, self.band):
+            for _, window in together:
+                self._check_piece(window)
+            held, image = Held.of(probability, around), Held.of(drafts.image, around)
+            for members, window in together:
+                drafts.add_piece(members, window, held, image)
+            drafts.image[around] = image.pixels
 
     def _check_piece(self, window: Window) -> None:
         height, width = (axis.stop - axis.start for axis in window)
@@ -198,7 +252,7 @@ class _Drafts:
             self.meetings.append(-pairs[:, (pairs < 0).all(axis=0)])
         self._edge = drafts[-1].copy()
 
-    def joined_pieces(self) -> Iterator[tuple[NDArray[np.intp], Window]]:
+    def joined_pieces(self) -> Iterator[_Joined]:
         """Yields the numbers of pieces that are one, and their window with a pixel around."""
         boxes = np.array([piece.box for piece in self.pieces], np.intp).reshape(-1, 4)
         for members in _joined(len(self.pieces), self.meetings):
@@ -215,9 +269,11 @@ class _Drafts:
             self.places.append(min(piece.place for piece in pieces))
             self.owner |= dict.fromkeys(members.tolist(), len(self.places))
 
-    def add_piece(self, members: NDArray[np.intp], window: Window, probability: Any) -> None:
+    def add_piece(
+        self, members: NDArray[np.intp], window: Window, probability: Held, image: Held
+    ) -> None:
         """Cuts pieces that are one into cells, in their window."""
-        drafts = np.array(self.image[window])
+        drafts = np.array(image[window])
         inside = np.isin(-drafts, members)
         rows, columns = window
         (_, width), across = self.image.shape, columns.stop - columns.start
@@ -227,7 +283,7 @@ class _Drafts:
             return np.asarray((down + rows.start) * width + right + columns.start, np.intp)
 
         cells = self._cells(np.where(inside, probability[window], 0), place)
-        self.image[window] = np.where(inside, cells, drafts)
+        image[window] = np.where(inside, cells, drafts)
 
     def numbers(self) -> NDArray[np.int32]:
         """Returns the final numbers of pieces, from the last to the first, of 0, and of cells."""
@@ -340,3 +396,30 @@ def _joined(number: int, meetings: Sequence[NDArray[np.int64]]) -> Iterator[NDAr
     for members in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
         if len(members):
             yield members + 1
+
+
+def _gathered(pieces: Iterable[_Joined], most: int) -> Iterator[tuple[Window, list[_Joined]]]:
+    """Gathers pieces in windows of so many pixels; one that is larger has its window alone."""
+    around, together = None, []
+    for piece in pieces:
+        wider = piece[1] if around is None else _around(around, piece[1])
+        if around is not None and _pixels(wider) > most:
+            yield around, together
+            wider, together = piece[1], []
+        around = wider
+        together.append(piece)
+    if around is not None:
+        yield around, together
+
+
+def _around(*windows: Window) -> Window:
+    rows, columns = (
+        slice(min(part.start for part in parts), max(part.stop for part in parts))
+        for parts in zip(*windows, strict=True)
+    )
+    return rows, columns
+
+
+def _pixels(window: Window) -> int:
+    height, width = (part.stop - part.start for part in window)
+    return int(height * width)
