@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def main() -> None:
         print(json.dumps(predict(given.alone, given.depth, given.filters, given.seeds)))
         return
     network = ["--depth", str(given.depth), "--filters", str(given.filters)]
-    measured = [measure(side, [*network, "--seeds", given.seeds]) for side in given.sides]
+    measured = [measured_alone(side, [*network, "--seeds", given.seeds]) for side in given.sides]
     result = {
         "benchmark": f"python -m benchmarks.large {' '.join(sys.argv[1:])}",
         **origin(),
@@ -62,7 +63,7 @@ def main() -> None:
     print(json.dumps(result, indent=2))
 
 
-def measure(side: int, options: Sequence[str]) -> dict[str, Any]:
+def measured_alone(side: int, options: Sequence[str]) -> dict[str, Any]:
     """Writes an image and has it predicted in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         write_image(Path(folder) / "large.tif", side)
@@ -96,10 +97,8 @@ def write_image(path: Path, side: int) -> None:
 
 def predict(folder: Path, depth: int, filters: int, seeds: Any) -> dict[str, Any]:
     """Predicts the image of a folder, and returns what that took."""
+    from keras_unet.prediction.blockwise import Blockwise, Plan, measure, predict_here
     from keras_unet.prediction.labelling import Order
-    from keras_unet.prediction.streaming import Streaming
-    from keras_unet.prediction.streaming import measure as measure_image
-    from keras_unet.prediction.sweeps import Here
 
     run = Run(
         folder=folder,
@@ -112,9 +111,10 @@ def predict(folder: Path, depth: int, filters: int, seeds: Any) -> dict[str, Any
     )
     path, out = folder / "large.tif", make_folder(folder / "out")
     order = Order.of(run, [path], out, [], None)
-    streaming = Streaming(order, Here([(run, drawn(run))]))
+    plan = Plan((run,), ((None, None),))
+    blockwise = Blockwise(order, plan, partial(predict_here, [drawn(run)]))
     before, started = resident(), time.perf_counter()
-    made = streaming.make(path, measure_image(run, path))
+    made = blockwise.make(path, measure(run, path))
     return {
         "seconds": round(time.perf_counter() - started, 1),
         "megabytes_before": before,

@@ -352,8 +352,7 @@ def predict_command(
             if dask is not None or workers is not None:
                 _refuse({"--in-memory": stream is False or None}, "Dask predicts by parts")
                 with quiet_tensorflow():
-                    from keras_unet.prediction.clusters import Cluster
-                    from keras_unet.prediction.distributed import spread_files
+                    from keras_unet.prediction.distributed import Cluster, spread_files
 
                 predict = partial(
                     spread_files, paths[0], paths[1:], cluster=Cluster(dask, workers), form=form

@@ -1,49 +1,139 @@
-"""Prediction on more machines: Dask's workers predict, and this process makes images of that.
+"""Prediction on more machines: Dask's workers predict tiles, and this process writes the outputs.
 
-The image is measured here. Workers write what they predict, part by part, to a hidden folder among
-the outputs, which all of them must see; this process then averages, labels and writes as
-`Streaming` does of its own predictions. Networks are given the very same tiles, so the outputs are
-the same. The folder goes when an image is done; after an interruption it is gone on from.
+The image is measured here. Workers write the probabilities of tiles to the store that this process
+reads, a hidden folder among the outputs, which all of them must see; this process labels and writes
+as it does of its own predictions. Networks are given the very same tiles, so the outputs are the
+same.
 """
 
 from __future__ import annotations
 
 import logging
-import math
+import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from hashlib import sha256
-from itertools import product
+from functools import lru_cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from keras_unet import console
-from keras_unet.data.images import stem_of
-from keras_unet.data.large import open_large
-from keras_unet.data.standardisation import Moments
-from keras_unet.files import printable
-from keras_unet.precision import choose_precision
-from keras_unet.prediction.clusters import Cluster
+from keras_unet.console import quiet_tensorflow, status, track
+from keras_unet.data.large import LargePlane, open_large
+from keras_unet.instances.blockwise import Held
+from keras_unet.prediction.blockwise import (
+    Blockwise,
+    Measured,
+    Normalized,
+    Plan,
+    measure,
+)
 from keras_unet.prediction.labelling import Order, unread
-from keras_unet.prediction.ledger import Ledger
-from keras_unet.prediction.networks import load_runs, tile_size_of_run, weights_of
+from keras_unet.prediction.load import TFLITE, load
 from keras_unet.prediction.outputs import Form
-from keras_unet.prediction.predict import SYMMETRIES
-from keras_unet.prediction.streaming import Streaming, measure
-from keras_unet.prediction.sweeps import Predict, Predicted, Sweep
-from keras_unet.prediction.worker import Networks, Task, checksum_of_file, predict_part
-from keras_unet.runs import Run
-from keras_unet.system import DISTRIBUTION, installed_version, require
+from keras_unet.prediction.predict import tile_size_of
+from keras_unet.prediction.segmenter import Segmenter
+from keras_unet.prediction.store import Task
+from keras_unet.system import require
 
 _log = logging.getLogger(__name__)
 
 TILES = 8
 """Tiles that a worker predicts at a time, at most; they lie in the same rows."""
+
+SECONDS = 60
+"""Seconds that a scheduler, and after it the first of its workers, may take to answer."""
+
+_LOOPBACK = "127.0.0.1"
+
+_ONE_AT_A_TIME = Lock()
+"""Keras does not promise that a network can be called by several threads."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Address of the workers, or their number.
+
+    Attributes:
+        address: Of a Dask scheduler that runs, such as tcp://HOST:8786.
+        workers: Processes to start on this machine instead. They listen on its loopback alone.
+
+    Raises:
+        ValueError: If not exactly one is given, or there is to be no worker.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        """Checks that it is one of the two."""
+        if (self.address is None) == (self.workers is None):
+            raise ValueError(
+                "dask and workers: expected one of them, the address of a scheduler or a number of "
+                f"processes. Received: dask={self.address}, workers={self.workers}"
+            )
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers must be at least 1. Received: {self.workers}")
+
+    @contextmanager
+    def connected(self) -> Iterator[Any]:
+        """Starts workers, if none are there, and yields a `distributed.Client`.
+
+        Raises:
+            ModuleNotFoundError: If Dask is missing.
+            OSError: If no scheduler or no worker answers.
+        """
+        require("dask", "distributed")
+        with ExitStack() as stack:
+            with status("waiting for workers"):
+                address = self.address or stack.enter_context(_started(self.workers or 1))
+                client = stack.enter_context(_client(address))
+            _log.info(f"Dask dashboard: {client.dashboard_link}")
+            yield client
+
+
+@contextmanager
+def _started(workers: int) -> Iterator[str]:
+    """Starts workers here. Each computes with its share of the cores, and may take all memory."""
+    from distributed import LocalCluster
+
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    with LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        host=_LOOPBACK,
+        dashboard_address=f"{_LOOPBACK}:0",
+        memory_limit=0,
+        preload=["keras_unet.prediction.distributed"],
+        env={"TF_CPP_MIN_LOG_LEVEL": "3", "TF_NUM_INTRAOP_THREADS": str(threads)},
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+@contextmanager
+def _client(address: str) -> Iterator[Any]:
+    from distributed import Client
+
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # the error itself says it
+    try:
+        client = Client(address, timeout=SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"{address}: expected the address of a Dask scheduler, such as tcp://HOST:8786. "
+            f"Received no answer from one ({error}); start one by: dask scheduler"
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=SECONDS)
+        except TimeoutError as error:
+            raise OSError(
+                f"{address}: expected a Dask scheduler with workers. Received one without any for "
+                f"{SECONDS} seconds; start some by: dask worker {address} --nthreads 1"
+            ) from error
+        yield client
 
 
 def spread_files(  # noqa: PLR0913 - as predict_files
@@ -65,7 +155,7 @@ def spread_files(  # noqa: PLR0913 - as predict_files
 
     TIFF and Zarr alone. All workers must have this package and see the run, the files and the
     folder of the outputs, at the same paths. A worker that is lost is replaced by the others. After
-    an interruption the same call goes on, and makes anew what is missing or damaged.
+    an interruption the same call goes on, and predicts anew what is missing or damaged.
 
     A script that calls this with workers on this machine must do so under `if __name__ ==
     "__main__":`, as Python asks of all that starts processes.
@@ -95,217 +185,103 @@ def spread_files(  # noqa: PLR0913 - as predict_files
     """
     require("dask", "distributed")
     require("large", "zarr")
-    runs = load_runs(run_folder.absolute())
+    segmenter = load(run_folder.absolute(), precision=precision)
     paths = [path.absolute() for path in files]
-    order = Order.of(runs[0], paths, out.absolute(), save, instances, form, overwrite=overwrite)
+    order = Order.of(
+        segmenter.info, paths, out.absolute(), save, instances, form, overwrite=overwrite
+    )
     for line in unread(paths):
         _log.warning(line)
-    precision = choose_precision(precision) if precision == "auto" else precision
-    plan = _Plan.of(runs, run_folder.absolute(), precision, tile_size, tta, axes)
-    images = console.track(order.images, "checking images")
-    measured = {path: plan.measure(path) for path in images}
+    plan, networks = _plan(segmenter, run_folder.absolute(), precision, tile_size, tta, axes)
+    images = track(order.images, "checking images")
+    measured = {path: _measure(plan, path) for path in images}
     with cluster.connected() as client:
-        spread = Spread(plan, client, order.out, measured)
-        streaming = Streaming(order, spread)
-        return order.fulfil(lambda path: streaming.make(path, measured[path].moments))
+        predict = partial(predict_on_workers, client, networks)
+        blockwise = Blockwise(order, plan, predict, tiles_a_task=TILES, planes_together=True)
+        return order.fulfil(lambda path: blockwise.make(path, measured[path]))
 
 
-@dataclass(frozen=True, eq=False)
-class _Measured:
-    """Measurements of an image: planes, height, width, channels; moments; its SHA-256."""
+def _plan(
+    segmenter: Segmenter,
+    folder: Path,
+    precision: str | None,
+    tile_size: int | None,
+    tta: bool,
+    axes: str | None,
+) -> tuple[Plan, Networks]:
+    """Describes the networks, which the workers load, and how they predict."""
+    with quiet_tensorflow():
+        from keras_unet.precision import choose_precision
 
-    shape: tuple[int, int, int, int]
-    moments: list[Moments]
-    checksum: str
-
-
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """Runs that predict, and their options; `tile_sizes` are those of each of the networks.
-
-    `axes` are those of images that state none, or others.
-    """
-
-    runs: tuple[Run, ...]
-    networks: Networks
-    tile_sizes: tuple[tuple[int | None, int | None], ...]
-    symmetries: bool
-    axes: str | None = None
-
-    @classmethod
-    def of(
-        cls,
-        runs: tuple[Run, ...],
-        folder: Path,
-        precision: str | None,
-        tile_size: int | None,
-        symmetries: bool,
-        axes: str | None = None,
-    ) -> _Plan:
-        checksums = tuple(checksum_of_file(weights_of(run)) for run in runs)
-        sizes = tuple(tile_size_of_run(run, tile_size) for run in runs)
-        return cls(runs, Networks(folder, precision, checksums), sizes, symmetries, axes)
-
-    @property
-    def versions(self) -> int:
-        return len(SYMMETRIES) if self.symmetries else 1
-
-    def measure(self, path: Path) -> _Measured:
-        """Makes sure that an image suits the networks, and measures it."""
-        with open_large(path, self.axes) as image:
-            shape = image.shape
-        for member in range(len(self.runs)):
-            _ = self.sweep(shape, member, 0).tiling
-        digest = sha256()
-
-        def see(pixels: NDArray[np.float32]) -> None:
-            digest.update(pixels.tobytes())
-
-        moments = measure(self.runs[0], path, see, self.axes)
-        return _Measured(shape, moments, digest.hexdigest())
-
-    def sweep(self, shape: tuple[int, int, int, int], member: int, version: int) -> Sweep:
-        network = self.runs[member].architecture
-        return Sweep(shape[1:3], network, self.tile_sizes[member], version)
-
-    def described(self, image: _Measured) -> dict[str, Any]:
-        """Lists all that the parts of an image depend on."""
-        runs = [
-            run.architecture.to_dict()
-            | {"standardisation": run.standardisation.to_dict(), "precision": run.precision}
-            for run in self.runs
-        ]
-        return {
-            "image": {"axes": self.axes, "shape": image.shape, "sha256": image.checksum},
-            "networks": {"sha256": self.networks.checksums, "runs": runs},
-            "precision": self.networks.precision,
-            "tile_sizes": self.tile_sizes,
-            "tiles": TILES,
-            "versions": self.versions,
-            "packages": {name: installed_version(name) for name in (DISTRIBUTION, "tensorflow")},
-        }
+    chosen = choose_precision(precision) if precision == "auto" else precision
+    members = segmenter.members
+    is_exported = folder.suffix == TFLITE
+    sizes = [tile_size_of(member.network if is_exported else None, tile_size) for member in members]
+    infos, checksums = zip(*((member.info, member.checksum) for member in members), strict=True)
+    plan = Plan(infos, tuple(sizes), tta, axes, chosen, checksums)
+    return plan, Networks(folder, chosen, checksums)
 
 
-@dataclass(frozen=True, eq=False)
-class Spread:
-    """Networks in the processes of workers, see `Source`.
+def _measure(plan: Plan, path: Path) -> Measured:
+    """Checks that an image suits the networks, and measures it."""
+    with open_large(path, plan.axes) as image:
+        for stage in plan.stages(image.shape[1:3]):
+            _ = stage.tiles.tiling
+    return measure(plan.infos[0], path, plan.axes)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Networks for a worker to load.
 
     Attributes:
-        plan: What predicts, and how.
-        client: A `distributed.Client`.
-        out: Folder of the outputs.
-        images: What was measured of each image.
+        folder: The run, ensemble or .tflite file.
+        precision: Precision to predict in; None for those that they were trained in.
+        checksums: SHA-256 of each one's weights.
     """
 
-    plan: _Plan
-    client: Any
-    out: Path
-    images: Mapping[Path, _Measured]
-
-    @property
-    def members(self) -> int:
-        """Number of networks that predict together."""
-        return len(self.plan.runs)
-
-    @property
-    def versions(self) -> int:
-        """Number of versions of an image that each of them is given."""
-        return self.plan.versions
-
-    @property
-    def axes(self) -> str | None:
-        """Axes of images that state none, or others."""
-        return self.plan.axes
-
-    @contextmanager
-    def opened(self, path: Path, moments: Sequence[Moments]) -> Iterator[Predict]:
-        """Has all parts of an image made that are missing, and removes them after the body."""
-        image = self.images[path]
-        ledger = Ledger.open(self.out, stem_of(path), self.plan.described(image))
-        tasks = list(self._tasks(path, image, moments, ledger.folder))
-        self._say_what_is_kept(path, ledger, len(tasks))
-        with _one_line(path):
-            self._make(path, tasks, ledger)
-
-        def predict(plane: int, member: int, version: int) -> Predicted:
-            sweep = self.plan.sweep(image.shape, member, version)
-            classes = self.plan.runs[member].architecture.classes
-            for numbers in sweep.parts(TILES):
-                content = ledger.read(_name(plane, member, version, numbers))
-                yield from _windows(sweep, numbers, content, classes)
-
-        yield predict
-        ledger.remove()
-
-    def _tasks(
-        self, path: Path, image: _Measured, moments: Sequence[Moments], folder: Path
-    ) -> Iterator[Task]:
-        """Yields all parts of an image."""
-        every = product(range(len(moments)), range(self.members), range(self.versions))
-        for plane, member, version in every:
-            standardisation = self.plan.runs[member].standardisation.settled(moments[plane])
-            sweep = self.plan.sweep(image.shape, member, version)
-            for numbers in sweep.parts(TILES):
-                yield Task(
-                    self.plan.networks,
-                    member,
-                    path,
-                    self.plan.axes,
-                    image.shape,
-                    plane,
-                    standardisation,
-                    replace(sweep),  # without its tiles, which the worker knows how to lay
-                    numbers,
-                    folder / _name(plane, member, version, numbers),
-                )
-
-    def _say_what_is_kept(self, path: Path, ledger: Ledger, total: int) -> None:
-        if ledger.checksums or ledger.damaged:
-            damaged = f", {len(ledger.damaged)} damaged" if ledger.damaged else ""
-            _log.info(
-                f"{printable(path.name)}: {len(ledger.checksums)} of {total} parts are kept of an "
-                f"earlier prediction{damaged}"
-            )
-
-    def _make(self, path: Path, tasks: Sequence[Task], ledger: Ledger) -> None:
-        """Has workers make what is missing; one that is lost is made anew by another."""
-        from distributed import as_completed
-
-        tiles = {task.part.name: len(task.numbers) for task in tasks}
-        total, done = sum(tiles.values()), sum(tiles[name] for name in ledger.checksums)
-        missing = [task for task in tasks if task.part.name not in ledger.checksums]
-        made = as_completed(
-            self.client.map(predict_part, missing, pure=False),
-            loop=self.client.loop,
-            with_results=True,
-        )
-        with console.Task(path.name, total, completed=done, counts="tile {:,} of {:,}") as task:
-            for future, result in made:
-                if isinstance(result, BaseException):  # given, not raised, of what was cancelled
-                    raise result
-                future.release()  # or it would be made anew, were its worker lost later
-                name, checksum = result
-                ledger.enter(name, checksum)
-                task.advance(tiles[name])
+    folder: Path
+    precision: str | None
+    checksums: tuple[str, ...]
 
 
-def _name(plane: int, member: int, version: int, numbers: range) -> str:
-    return f"plane{plane}-network{member}-version{version}-tile{numbers.start}.f32"
+def predict_on_workers(client: Any, networks: Networks, tasks: Sequence[Task]) -> Iterator[int]:
+    """Has workers predict tiles, see `Predict`; a task whose worker is lost goes to another.
+
+    Args:
+        client: A `distributed.Client`.
+        networks: The networks.
+        tasks: The tiles.
+
+    Raises:
+        ValueError: If a worker sees another image or other weights.
+        OSError: If workers die over the same task again and again, or the scheduler is lost.
+    """
+    if tasks:
+        with _worker_loss_in_one_line(tasks[0].image):
+            yield from _predict(client, networks, tasks)
 
 
-def _windows(sweep: Sweep, numbers: range, content: bytes, classes: int) -> Predicted:
-    """Cuts a part into the windows that its tiles fill."""
-    values = np.frombuffer(content, np.float32)
-    for number in numbers:
-        rows, columns = sweep.place(sweep.tiles[number])
-        shape = (rows.stop - rows.start, columns.stop - columns.start, classes)
-        window, values = np.split(values, [math.prod(shape)])
-        yield (rows, columns), window.reshape(shape)
+def _predict(client: Any, networks: Networks, tasks: Sequence[Task]) -> Iterator[int]:
+    from distributed import as_completed
+
+    sent = [_without_cache(task) for task in tasks]
+    futures = client.map(partial(predict_task, networks), sent, pure=False)
+    for future, result in as_completed(futures, loop=client.loop, with_results=True):
+        if isinstance(result, BaseException):  # given, not raised, of what was cancelled
+            raise result
+        future.release()  # or it would be predicted anew, were its worker lost later
+        yield result
+
+
+def _without_cache(task: Task) -> Task:
+    """Leaves out the tiles of a plan, which are many, and which a worker can lay."""
+    return replace(task, stage=replace(task.stage, tiles=replace(task.stage.tiles)))
 
 
 @contextmanager
-def _one_line(path: Path) -> Iterator[None]:
-    """Says what has become of workers, and that the work goes on."""
+def _worker_loss_in_one_line(path: Path) -> Iterator[None]:
+    """Says what has become of workers, and that the same command goes on."""
     from distributed import KilledWorker
 
     goes_on = "The same command goes on where this one ends"
@@ -313,12 +289,63 @@ def _one_line(path: Path) -> Iterator[None]:
         yield
     except KilledWorker as error:
         raise OSError(
-            f"{path}: expected workers that live through a part. Received several "
+            f"{path}: expected workers that live through a task. Received several "
             "that died over the same one, perhaps for want of memory; take a smaller --tile, "
             f"or fewer workers a machine. {goes_on}"
         ) from error
     except CancelledError as error:
         raise OSError(
-            f"{path}: expected a Dask scheduler until all parts are made. Received none any more; "
-            f"start it again. {goes_on}"
+            f"{path}: expected a Dask scheduler until all tiles are predicted. Received none any "
+            f"more; start it again. {goes_on}"
         ) from error
+
+
+def predict_task(networks: Networks, task: Task) -> int:
+    """Predicts tiles in a worker, which opens image, networks and store itself.
+
+    The networks stay loaded until others are asked for.
+
+    Args:
+        networks: The networks.
+        task: The tiles.
+
+    Returns:
+        The number of tiles.
+
+    Raises:
+        ValueError: If image or networks cannot be read, or differ from those of who asks.
+        OSError: If a chunk cannot be written.
+    """
+    with _ONE_AT_A_TIME, open_large(task.image, task.axes) as image:
+        if image.shape != task.shape:
+            raise ValueError(
+                f"{task.image}: expected the image of {task.shape} (planes, height, width, "
+                f"channels) that was measured. Received {image.shape}; all workers must see the "
+                "same files"
+            )
+        member = _loaded(networks).members[task.stage.member]
+        plane = LargePlane(image, task.plane)
+        network = member.info.architecture
+        pixels = Held.of(Normalized(network, task.standardisation, plane), task.reads)
+        return sum(1 for _ in task.predict(member.network, pixels))
+
+
+def dask_setup(worker: object) -> None:  # noqa: ARG001 - Dask calls it so in workers started here
+    """Leaves Ctrl-C, which a terminal sends to workers as well, to the process that started them.
+
+    Args:
+        worker: The worker.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@lru_cache(maxsize=1)
+def _loaded(networks: Networks) -> Segmenter:
+    """Loads networks, and keeps them until others are asked for."""
+    segmenter = load(networks.folder, precision=networks.precision)
+    if tuple(member.checksum for member in segmenter.members) != networks.checksums:
+        raise ValueError(
+            f"{networks.folder}: expected the weights that the prediction was started with. "
+            "Received others; all workers must see the same files, and nobody train meanwhile"
+        )
+    return segmenter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from keras_unet.data.images import as_channels, read_image
 from keras_unet.data.large import is_tiff, is_zarr
 from keras_unet.data.stacks import channels_in_doubt
 from keras_unet.files import PathLike, paths_of, printable
+from keras_unet.prediction.blockwise import Blockwise, Plan, measure, predict_here
 from keras_unet.prediction.labelling import Made, Order, unread
 from keras_unet.prediction.load import load
 from keras_unet.prediction.outputs import Storage
+from keras_unet.prediction.predict import tile_size_of
 from keras_unet.prediction.segmenter import Segmenter
-from keras_unet.prediction.streaming import Streaming, measure
-from keras_unet.prediction.sweeps import Here
 from keras_unet.system import require
 
 _log = logging.getLogger(__name__)
@@ -103,10 +104,14 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     segmenter.check_tile_size(tile_size)
     needs_probabilities = order.outputs != ("classes",)
 
+    @cache
+    def blockwise() -> Blockwise:
+        plan = _plan(segmenter, tile_size, tta, axes)
+        return Blockwise(order, plan, partial(predict_here, segmenter.networks))
+
     def make(path: Path) -> Made:
         if path in streamed:
-            streaming = Streaming(order, Here(segmenter.scorers, tile_size, tta, axes))
-            return streaming.make(path, measure(segmenter.info, path, axes=axes))
+            return blockwise().make(path, measure(segmenter.info, path, axes))
         image = read_image(path, palette="colours", axes=axes)
         _log_notes(path, image.notes)
         planes = segmenter.predict_planes(
@@ -127,6 +132,19 @@ def _is_streamed(order: Order, path: Path, header: Header, stream: bool | None) 
     if stream is None:
         return by_parts_alone or (is_tiff(path) and header.is_large)
     return stream
+
+
+def _plan(segmenter: Segmenter, tile_size: int | None, tta: bool, axes: str | None) -> Plan:
+    """Describes the networks, and how they predict images larger than memory."""
+    members = segmenter.members
+    infos, checksums = zip(*((member.info, member.checksum) for member in members), strict=True)
+    sizes = tuple(tile_size_of(network, tile_size) for network in segmenter.networks)
+    precision = members[0].precision
+    if precision == "auto":
+        from keras_unet.precision import choose_precision
+
+        precision = choose_precision(precision)
+    return Plan(infos, sizes, tta, axes, precision, checksums)
 
 
 def _check_channels(path: Path, header: Header, channels: int, axes: str | None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from keras_unet.console import track
-from keras_unet.data.images import image_files
+from keras_unet.data.images import image_files, is_hidden
 from keras_unet.data.large import is_zarr
 from keras_unet.data.schemes import Kind
 from keras_unet.files import is_own, own_kind
@@ -133,6 +133,7 @@ def _images_beside(out: Path, folders: Collection[Path]) -> str:
 def _images_in(folder: Path, besides: Collection[str]) -> Iterator[Path]:
     """Yields the images of a folder, Zarr among them, apart from those of some names."""
     if folder.is_dir():
-        for path in (*image_files(folder), *filter(is_zarr, folder.iterdir())):
+        arrays = [path for path in folder.iterdir() if not is_hidden(path) and is_zarr(path)]
+        for path in (*image_files(folder), *arrays):
             if path.name not in besides:
                 yield path

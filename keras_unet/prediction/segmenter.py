@@ -309,6 +309,11 @@ class Segmenter:
             for member in track(self.members, "loading networks")
         ]
 
+    @property
+    def networks(self) -> list[Any]:
+        """Callables from tiles to logits, one a network, see `scorers`."""
+        return [network for _, network in self.scorers]
+
     def check_tile_size(self, tile_size: int | None) -> None:
         """Refuses a tile size that does not suit the networks.
 

@@ -4,7 +4,10 @@ import json
 import os
 import shutil
 import signal
+import time
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -12,17 +15,20 @@ import pytest
 import tifffile
 import zarr
 from click.testing import CliRunner
-from distributed import KilledWorker
+from distributed import KilledWorker, LocalCluster
 from logs import logged, watched
 
+from keras_unet import system as extras
 from keras_unet.cli import main
+from keras_unet.data.standardisation import Moments
 from keras_unet.prediction import distributed as spreading
-from keras_unet.prediction import worker
-from keras_unet.prediction.clusters import Cluster
-from keras_unet.prediction.distributed import spread_files
+from keras_unet.prediction.blockwise import Plan, checksum_of_file, measure
+from keras_unet.prediction.distributed import Cluster, Networks, predict_task, spread_files
 from keras_unet.prediction.folder import predict_files
-from keras_unet.prediction.ledger import MANIFEST, checksum_of
+from keras_unet.prediction.networks import load_network
 from keras_unet.prediction.outputs import Storage
+from keras_unet.prediction.predict import predict_image
+from keras_unet.prediction.store import Stage, Store, Task, TilePlan
 from keras_unet.runs import Ensemble, Run
 
 SAVE = ("instances", "probabilities")
@@ -84,16 +90,20 @@ def contents(paths):
     }
 
 
+def chunks_in(out):
+    """The chunks of the store of an image, and when they were written."""
+    files = [path for store in out.glob(".*.zarr") for path in store.rglob("c/*/*/0")]
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
 def test_a_worker_is_killed_and_nothing_is_lost(client, cluster, trained, image, tmp_path):
     before, killed, seen, times = client.run(os.getpid), [], [], []
     out = tmp_path / "out"
 
     def kill_one(name, done, total):
         seen.append((name, done, total))
-        if len(seen) == 2 or done == total:
-            folder, listed = parts_of(out)
-            first_two = list(listed)[:2]
-            times.append([(folder / name).stat().st_mtime_ns for name in first_two])
+        if len(seen) == 2 or done == 30:  # the end of the first version
+            times.append({path: at for path, at in chunks_in(out).items() if "stage0" in str(path)})
         busy = [address for address, tasks in client.processing().items() if tasks]
         if busy and len(seen) > 2 and not killed:
             killed.append(before[busy[0]])
@@ -102,7 +112,9 @@ def test_a_worker_is_killed_and_nothing_is_lost(client, cluster, trained, image,
     with watched(kill_one):
         written = spread(trained, [image], out, cluster, tta=True)
     assert killed
-    assert times[0] == times[1]  # what is listed is not made anew
+    assert len(times[1]) == 30
+    unchanged = [path for path, at in times[0].items() if times[1][path] == at]
+    assert len(unchanged) >= seen[1][1]  # what is said to be done is not predicted anew
     client.wait_for_workers(3, timeout=120)
     assert killed[0] not in client.run(os.getpid).values()
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
@@ -110,7 +122,7 @@ def test_a_worker_is_killed_and_nothing_is_lost(client, cluster, trained, image,
     whole = in_one_process(trained, [image], tmp_path / "whole", tta=True)
     assert contents(written) == contents(whole)
     assert tifffile.imread(written[0]).max() > 20
-    assert sorted(out.iterdir()) == sorted(written)  # the parts are gone
+    assert sorted(out.iterdir()) == sorted(written)  # the store is gone
 
 
 @contextmanager
@@ -127,54 +139,71 @@ def interrupted(after):
         yield
 
 
-def parts_of(out):
-    """The folder of the parts, and the lines of its manifest but for the first."""
-    (folder,) = out.iterdir()
-    lines = (folder / MANIFEST).read_text().splitlines()[1:]
-    return folder, {one["name"]: one["sha256"] for one in map(json.loads, lines)}
+def wait_for_workers_to_end(client):
+    """Waits until no worker is at a task that nobody waits for any more."""
+    while True:
+        at_work = client.run(lambda: spreading._ONE_AT_A_TIME.locked())  # noqa: PLW0108 - no lock is sent
+        if not any([*client.processing().values(), *at_work.values()]):
+            return
+        time.sleep(0.05)
 
 
-def test_what_was_interrupted_goes_on(cluster, trained, image, tmp_path, monkeypatch):
+def test_what_was_interrupted_goes_on(client, cluster, trained, image, tmp_path, monkeypatch):
     monkeypatch.setattr(spreading, "TILES", 2)
     out = tmp_path / "out"
     with interrupted(after=5):
         spread(trained, [image], out, cluster)
-    folder, listed = parts_of(out)
-    assert len(listed) == 5
-    for name, checksum in listed.items():
-        assert checksum_of((folder / name).read_bytes()) == checksum
-    damaged, *kept = listed
-    whole = (folder / damaged).read_bytes()
-    (folder / damaged).write_bytes(b"x" + whole[1:])
-    times = {name: (folder / name).stat().st_mtime_ns for name in kept}
+    wait_for_workers_to_end(client)
+    times = chunks_in(out)
+    assert 5 <= len(times) < 30
+    damaged = next(iter(times))
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"x" + whole[1:])
+    del times[damaged]
 
     with logged() as said, interrupted(after=99):
         spread(trained, [image], out, cluster)
-    assert "a.tif: 4 of 18 parts are kept of an earlier prediction, 1 damaged" in said
-    assert times == {name: (folder / name).stat().st_mtime_ns for name in kept}
-    assert (folder / damaged).read_bytes() == whole
+    kept = f"a.tif: {len(times)} of 30 tiles are kept of an earlier prediction, 1 damaged"
+    assert kept in said
+    again = chunks_in(out)
+    assert times == {path: again[path] for path in times}
+    assert damaged.read_bytes() == whole
 
     with logged() as said, watched(pytest.fail):
         written = spread(trained, [image], out, cluster)
-    assert "a.tif: 18 of 18 parts are kept of an earlier prediction" in said
+    assert "a.tif: 30 of 30 tiles are kept of an earlier prediction" in said
     in_one = in_one_process(trained, [image], tmp_path / "whole")
     assert contents(written) == contents(in_one)
     assert sorted(out.iterdir()) == sorted(written)
 
 
-@pytest.mark.parametrize("changed", ["image", "run", "symmetries", "axes"])
-def test_parts_of_another_prediction_are_not_taken(changed, trained, image, tmp_path):
-    plan = spreading._Plan.of((Run.load(trained),), trained, None, 60, symmetries=False)
-    before = plan.described(plan.measure(image))
+def test_one_process_goes_on_with_what_workers_have_left(cluster, trained, image, tmp_path):
+    out = tmp_path / "out"
+    with interrupted(after=99):
+        spread(trained, [image], out, cluster)
+    with logged() as said, watched(pytest.fail):
+        written = in_one_process(trained, [image], out)
+    assert "a.tif: 30 of 30 tiles are kept of an earlier prediction" in said
+    assert contents(written) == contents(in_one_process(trained, [image], tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("changed", ["image", "run", "symmetries", "axes", "precision", "tile"])
+def test_chunks_of_another_prediction_are_not_taken(changed, trained, image, tmp_path):
+    def described(run, symmetries=False, axes=None, precision=None, tile=60):
+        checksums = (checksum_of_file(run / "best.keras"),)
+        plan = Plan((Run.load(run),), ((tile, tile),), symmetries, axes, precision, checksums)
+        return plan.described(measure(plan.infos[0], image, axes))
+
+    before = described(trained)
+    assert before == described(trained)
     if changed == "image":
         tifffile.imwrite(image, tifffile.imread(image)[::-1])  # of the same moments
     run = shutil.copytree(trained, tmp_path / "run")
     if changed == "run":
         with (run / "best.keras").open("ab") as file:
             file.write(b"\0")
-    symmetries, axes = changed == "symmetries", "YX" if changed == "axes" else None
-    plan = spreading._Plan.of((Run.load(run),), run, None, 60, symmetries=symmetries, axes=axes)
-    assert plan.described(plan.measure(image)) != before
+    others = {"symmetries": True, "axes": "YX", "precision": "bfloat16", "tile": 68}
+    assert described(run, **{one: others[one] for one in {changed} & others.keys()}) != before
 
 
 def test_an_ensemble_a_stack_and_zarr(client, cluster, ensemble, cells, tmp_path):
@@ -186,11 +215,11 @@ def test_an_ensemble_a_stack_and_zarr(client, cluster, ensemble, cells, tmp_path
     assert contents(written) == contents(in_one_process(ensemble, [path], tmp_path / "whole"))
     assert [one.name for one in written] == ["a.ome.zarr", "a_probabilities.ome.zarr"]
     assert any(line.startswith("Dask dashboard: http://127.0.0.1:") for line in said)
-    loaded = client.run(worker._loaded.cache_info)
+    loaded = client.run(spreading._loaded.cache_info)
     assert all(one.currsize <= 1 for one in loaded.values())
     before = {address: one.misses for address, one in loaded.items()}
     spread(ensemble, [path], tmp_path / "again", cluster)
-    loaded = client.run(worker._loaded.cache_info)
+    loaded = client.run(spreading._loaded.cache_info)
     assert all(
         one.misses == before[address] for address, one in loaded.items() if before[address]
     )  # nobody loads twice what is loaded
@@ -279,8 +308,8 @@ class Died:
 
 
 LOST = {
-    "workers": (KilledWorker("part", Died(), 3), r"expected workers that live through a part"),
-    "scheduler": (spreading.CancelledError(), r"expected a Dask scheduler until all parts"),
+    "workers": (KilledWorker("part", Died(), 3), r"expected workers that live through a task"),
+    "scheduler": (spreading.CancelledError(), r"expected a Dask scheduler until all tiles"),
 }
 
 
@@ -288,7 +317,98 @@ LOST = {
 def test_what_is_lost_for_good_is_said_with_the_way_on(error, message, tmp_path):
     with (
         pytest.raises(OSError, match=rf"a\.tif: {message}.*The same command goes on") as caught,
-        spreading._one_line(tmp_path / "a.tif"),
+        spreading._worker_loss_in_one_line(tmp_path / "a.tif"),
     ):
         raise error
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def task(trained, cells, tmp_path):
+    path, run = cells / "images" / "c3.tif", Run.load(trained)
+    image = tifffile.imread(path)[..., None]
+    stage = Stage.of(0, TilePlan((96, 96), run.architecture, (60, 60)), 1, 1)
+    settled = run.standardisation.settled(Moments.of([image]))
+    with Store.opened(tmp_path, "c3", {}) as store:
+        store.make(0, stage)
+        yield Task(store.folder, path, None, (1, 96, 96, 1), 0, settled, stage, (2, 3))
+
+
+@pytest.fixture
+def networks(trained):
+    return Networks(trained, None, (checksum_of_file(trained / "best.keras"),))
+
+
+def test_a_worker_writes_tiles_of_the_whole_image(task, networks, trained):
+    assert predict_task(networks, task) == 2
+    run, tiles = Run.load(trained), task.stage.tiles
+    image = run.standardise(tifffile.imread(task.image)[..., None], task.image)
+    whole = predict_image(load_network(run), image, tile_size=60)
+    probabilities = Store(task.store).probabilities(0, task.stage)
+    for number in task.numbers:
+        place = tiles.place(tiles.tiles[number])
+        np.testing.assert_array_equal(probabilities[place], whole[place])
+    assert len(list(task.store.rglob("c/*/*/0"))) == 2
+
+
+OTHERS = {
+    "another image": (
+        {"shape": (1, 96, 95, 1)},
+        r"c3\.tif: expected the image of \(1, 96, 95, 1\)",
+    ),
+    "other weights": ({}, r"run: expected the weights that the prediction was"),
+    "no image": ({"image": Path("none.tif")}, r"no such file"),
+}
+
+
+@pytest.mark.parametrize(("changed", "message"), OTHERS.values(), ids=OTHERS)
+def test_other_files_than_those_of_who_asks_are_refused(changed, message, task, networks):
+    networks = networks if changed else replace(networks, checksums=("0",))
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        predict_task(networks, replace(task, **changed))
+    assert "\n" not in str(caught.value)
+    assert list(task.store.rglob("c/*/*/0")) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((None, None), r"dask and workers: expected one of them, .*dask=None, workers=None$"),
+        (("tcp://a:1", 2), r"expected one of them, .*dask=tcp://a:1, workers=2$"),
+        ((None, 0), r"workers must be at least 1\. Received: 0$"),
+    ],
+)
+def test_one_way_is_chosen(given, message):
+    with pytest.raises(ValueError, match=message):
+        Cluster(*given)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "no://127.0.0.1:1"])
+def test_no_scheduler(address, monkeypatch):
+    monkeypatch.setattr(spreading, "SECONDS", 0.5)
+    with (
+        pytest.raises(OSError, match=rf"^{address}: expected .*; start one by: dask") as caught,
+        Cluster(address).connected(),
+    ):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def test_no_worker(monkeypatch):
+    monkeypatch.setattr(spreading, "SECONDS", 1)
+    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster:
+        address = cluster.scheduler_address
+        with (
+            pytest.raises(OSError, match=rf"without any for 1 seconds; .*: dask worker {address}"),
+            Cluster(address).connected(),
+        ):
+            pass
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
+    with (
+        pytest.raises(ModuleNotFoundError, match=r'without distributed; pip install "\.\[dask\]"$'),
+        Cluster(workers=1).connected(),
+    ):
+        pass

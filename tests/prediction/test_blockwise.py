@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,11 +23,11 @@ from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
 from keras_unet.instances.blockwise import Stitcher
 from keras_unet.instances.label import InstanceRule
-from keras_unet.prediction import streaming
+from keras_unet.prediction import blockwise
+from keras_unet.prediction import store as stores
+from keras_unet.prediction.blockwise import Blockwise, Plan, measure, predict_here
 from keras_unet.prediction.labelling import Order, Plane
 from keras_unet.prediction.predict import predict_image
-from keras_unet.prediction.streaming import Streaming, measure
-from keras_unet.prediction.sweeps import Here
 from keras_unet.runs import Run
 
 NETWORK = Architecture(depth=1)
@@ -54,8 +59,8 @@ def a_run(folder, **changed):
 @pytest.fixture
 def by_small_parts(monkeypatch):
     """Reads bands of a few rows, so that a small image has many."""
-    monkeypatch.setattr(streaming, "_BAND", 5_000)
-    monkeypatch.setattr(streaming, "Stitcher", partial(Stitcher, band=3_000))
+    monkeypatch.setattr(blockwise, "_BAND", 5_000)
+    monkeypatch.setattr(blockwise, "Stitcher", partial(Stitcher, band=3_000))
 
 
 def grey(*shape):
@@ -64,12 +69,19 @@ def grey(*shape):
     return (smooth * 60_000).astype(np.uint16)
 
 
+def by_parts(out, members, path, *, form=None, symmetries=False, save=SAVE, checksums=None):
+    """Predicts a file by parts."""
+    runs, models = zip(*members, strict=True)
+    order = Order.of(runs[0], [path], out, save, None, form)
+    out.mkdir(exist_ok=True)
+    plan = Plan(runs, ((60, 60),) * len(runs), symmetries, checksums=checksums)
+    predict = partial(predict_here, models)
+    return Blockwise(order, plan, predict).make(path, measure(runs[0], path))
+
+
 def predicted(out, members, path, image, *, form=None, symmetries=False, save=SAVE):
     """Predicts a file by parts, and its planes, `(planes, height, width)`, in memory."""
-    order = Order.of(members[0][0], [path], out, save, None, form)
-    out.mkdir(exist_ok=True)
-    source = Here(members, 60, symmetries)
-    made = Streaming(order, source).make(path, measure(members[0][0], path))
+    made = by_parts(out, members, path, form=form, symmetries=symmetries, save=save)
     planes = []
     for plane in image:
         scores = [
@@ -175,11 +187,9 @@ def test_places_that_ome_zarr_has_no_room_for_are_said(tmp_path):
     run = a_run(tmp_path)
     said = {}
     for form in ("tiff", "ome-zarr"):
-        order = Order.of(run, [path], tmp_path / form, ["classes"], None, form)
-        (tmp_path / form).mkdir()
-        source = Here([(run, network(0.3))], 60, False)
+        members, options = [(run, network(0.3))], {"form": form, "save": ["classes"]}
         with logged() as said[form]:
-            (written,) = Streaming(order, source).make(path, measure(run, path)).files
+            (written,) = by_parts(tmp_path / form, members, path, **options).files
     (image,) = zarr.open_group(written).attrs["ome"]["multiscales"]
     assert image["datasets"][0]["coordinateTransformations"] == [
         {"type": "scale", "scale": [1.0, 0.5, 0.5]},
@@ -219,12 +229,12 @@ def test_an_image_that_does_not_suit_is_refused_before(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_what_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_what_fails_leaves_nothing_behind_that_nobody_goes_on_with(tmp_path, monkeypatch):
     path, out = tmp_path / "a.tif", tmp_path / "out"
     tifffile.imwrite(path, grey(90, 80))
-    monkeypatch.setattr(streaming, "Stitcher", partial(Stitcher, band=300))
-    monkeypatch.setattr(streaming, "LARGEST_PIECE", 800)
-    monkeypatch.setattr(streaming, "free_memory", lambda: 100_000)
+    monkeypatch.setattr(blockwise, "Stitcher", partial(Stitcher, band=300))
+    monkeypatch.setattr(blockwise, "LARGEST_PIECE", 800)
+    monkeypatch.setattr(blockwise, "free_memory", lambda: 100_000)
     with pytest.raises(ValueError, match="more than the 800 that memory holds"):
         predicted(out, [(a_run(tmp_path), network(0.3))], path, [])
     assert list(Path(out).iterdir()) == []
@@ -233,9 +243,158 @@ def test_what_fails_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_a_piece_of_foreground_is_cut_where_memory_holds_it(tmp_path, monkeypatch):
     path, image = tmp_path / "a.tif", grey(90, 80)
     tifffile.imwrite(path, image)
-    monkeypatch.setattr(streaming, "Stitcher", partial(Stitcher, band=300))
-    monkeypatch.setattr(streaming, "LARGEST_PIECE", 800)
-    monkeypatch.setattr(streaming, "free_memory", lambda: 1_000_000)
+    monkeypatch.setattr(blockwise, "Stitcher", partial(Stitcher, band=300))
+    monkeypatch.setattr(blockwise, "LARGEST_PIECE", 800)
+    monkeypatch.setattr(blockwise, "free_memory", lambda: 1_000_000)
     members = [(a_run(tmp_path), network(0.3))]
     made, whole = predicted(tmp_path / "out", members, path, [image], save=["instances"])
     np.testing.assert_array_equal(stored(made.files[0]), stored(whole.files[0]))
+
+
+def counting(model, limit=None):
+    """Counts the tiles that a network is given, and ends as if interrupted after so many."""
+    calls = []
+
+    def count(tile):
+        if len(calls) == limit:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return model(tile)
+
+    return count, calls
+
+
+TILES = 2 * 8 * 3 * 2  # of a plane: networks, versions, rows and columns
+
+
+def ensemble(folder, model=lambda network: network):
+    """Two networks, and the tiles that they are given."""
+    networks = [model(network(0.3)), model(network(0.5))]
+    return [(a_run(folder), one) for one in networks]
+
+
+def image_file(folder, planes=1):
+    """Planes of 3 x 2 tiles, or 2 x 3 where they are turned."""
+    tifffile.imwrite(folder / "a.tif", grey(planes, 100, 80), photometric="minisblack")
+    return folder / "a.tif"
+
+
+def files_of(made):
+    return {path.name: path.read_bytes() for path in made.files}
+
+
+ONCE = {"symmetries": True, "checksums": ("first", "second")}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    made = by_parts(folder / "out", ensemble(folder), image_file(folder), symmetries=True)
+    return files_of(made)
+
+
+@pytest.mark.parametrize("tiles", [1, 6, 7, 41, 48, 49, 55, 95])
+def test_a_prediction_goes_on_where_it_was_interrupted(tiles, uninterrupted, tmp_path):
+    path = image_file(tmp_path)
+    count, calls = counting(lambda *_: None, tiles)
+
+    def ending(model):
+        return lambda tile: (count(tile), model(tile))[1]
+
+    with logged() as said, pytest.raises(KeyboardInterrupt):
+        by_parts(tmp_path / "out", ensemble(tmp_path, ending), path, **ONCE)
+    assert len(calls) == tiles
+    (store,) = (tmp_path / "out").iterdir()
+    assert said[-1].startswith(f"{store}: keeps what was predicted; the same command goes on")
+    count, calls = counting(lambda *_: None)
+    seen = []
+    with logged() as said, watched(lambda *one: seen.append(one)):
+        made = by_parts(tmp_path / "out", ensemble(tmp_path, ending), path, **ONCE)
+    assert f"a.tif: {tiles} of {TILES} tiles are kept of an earlier prediction" in said
+    assert len(calls) == TILES - tiles
+    assert seen[0] == (path, tiles + 1, TILES)
+    assert files_of(made) == uninterrupted
+    assert sorted((tmp_path / "out").iterdir()) == sorted(made.files)
+
+
+def killed_after(folder, tiles):
+    """Predicts in a process that is killed by SIGKILL at a tile; called by the test below."""
+    count, calls = counting(lambda *_: None)
+
+    def ending(model):
+        def kill(tile):
+            count(tile)
+            if len(calls) == tiles:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return model(tile)
+
+        return kill
+
+    by_parts(folder / "out", ensemble(folder, ending), folder / "a.tif", **ONCE)
+
+
+def test_a_prediction_that_was_killed_goes_on(tmp_path):
+    path = image_file(tmp_path, planes=2)
+    program = (
+        f"import runpy; runpy.run_path({__file__!r})['killed_after'](Path({str(tmp_path)!r}), 120)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", f"from pathlib import Path; {program}"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL
+    whole = by_parts(tmp_path / "whole", ensemble(tmp_path), path, symmetries=True)
+    with logged() as said:
+        made = by_parts(tmp_path / "out", ensemble(tmp_path), path, **ONCE)
+    assert f"a.tif: 119 of {2 * TILES} tiles are kept of an earlier prediction" in said
+    assert files_of(made) == files_of(whole)
+    assert sorted((tmp_path / "out").iterdir()) == sorted(made.files)
+
+
+def test_what_was_predicted_is_kept_when_cells_cannot_be_cut(tmp_path, monkeypatch):
+    path, image = tmp_path / "a.tif", grey(90, 80)
+    tifffile.imwrite(path, image)
+    monkeypatch.setattr(blockwise, "Stitcher", partial(Stitcher, band=300))
+    monkeypatch.setattr(blockwise, "LARGEST_PIECE", 800)
+    monkeypatch.setattr(blockwise, "free_memory", lambda: 100_000)
+    options = {"save": ["instances"], "checksums": ("first",)}
+    with pytest.raises(ValueError, match="more than the 800 that memory holds"):
+        by_parts(tmp_path / "out", [(a_run(tmp_path), network(0.3))], path, **options)
+    run, (count, calls) = a_run(tmp_path, rule=InstanceRule()), counting(network(0.3))
+    made = by_parts(tmp_path / "out", [(run, count)], path, **options)
+    assert calls == []  # other numbers of the rule ask for no other probabilities
+    expected = by_parts(tmp_path / "new", [(run, network(0.3))], path, **options)
+    assert files_of(made) == files_of(expected)
+
+
+def test_a_disk_without_room_is_said_before_the_first_tile(tmp_path, monkeypatch):
+    path = image_file(tmp_path)
+    monkeypatch.setattr(stores.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**5))
+    count, calls = counting(network(0.3))
+    with pytest.raises(OSError, match=r"out: expected a disk with room for 0\.0 GB"):
+        by_parts(tmp_path / "out", [(a_run(tmp_path), count)], path, **ONCE)
+    assert calls == []
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_no_more_room_is_taken_than_is_checked(tmp_path, monkeypatch):
+    path, checked, sizes = image_file(tmp_path, planes=2), [], []
+    check = stores.Store.check_room
+
+    def checking(store, size):
+        checked.append(size)
+        check(store, size)
+
+    monkeypatch.setattr(stores.Store, "check_room", checking)
+
+    def look(*_):
+        (folder,) = (tmp_path / "out").glob(".a.*")
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        sizes.append(sum(file.stat().st_size for file in files if file.name != "zarr.json"))
+
+    monkeypatch.setattr(blockwise._Outputs, "write", lambda *_: (look() for _ in range(1)))
+    with watched(look):
+        by_parts(tmp_path / "out", ensemble(tmp_path), path, **ONCE)
+    checksums = 4 * 1000
+    assert 0.7 * checked[0] < max(sizes) <= checked[0] + checksums
