@@ -164,7 +164,7 @@ figure.savefig(folder / "areas.png")
 #
 # 1. Take your largest image, TIFF or OME-Zarr, and a run of yours. `keras-unet predict RUN SLIDE
 #    --out OUT --workers 2`; watch Dask's dashboard, whose address is printed.
-# 2. Interrupt it with Ctrl-C and type it again. What does it say of the parts that are kept?
+# 2. Interrupt it with Ctrl-C and type it again. What does it say of the tiles that are kept?
 # 3. Open the result in napari, QuPath or Fiji: an OME-Zarr has a pyramid, so it opens at once.
 #
 # Back to [all lessons](../docs/pages/tutorial/index.md).
