@@ -8,7 +8,8 @@ interrupted goes on with the chunks that are there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import file_digest, sha256
@@ -49,8 +50,11 @@ from keras_unet.system import DISTRIBUTION, free_memory, installed_version
 
 _log = logging.getLogger(__name__)
 
-Predict = Callable[[Sequence[Task]], Iterator[int]]
-"""Predicts the tiles of tasks of one image, and yields now and then how many more are done."""
+Predict = Callable[[Iterable[Sequence[Task]]], Iterator[int]]
+"""Predicts the tiles of tasks of one image, and yields now and then how many more are done.
+
+It asks for the next tasks when those before are done, on which they may depend.
+"""
 
 _BAND = 2**22
 """Pixels that are read at a time to measure an image, about."""
@@ -203,15 +207,17 @@ def grey_values(plane: LargePlane, window: Window, channels: int) -> NDArray[np.
     return pixels_of(as_channels(plane[window], channels, plane.image.path), where)
 
 
-def predict_here(models: Sequence[Any], tasks: Sequence[Task]) -> Iterator[int]:
+def predict_here(models: Sequence[Any], batches: Iterable[Sequence[Task]]) -> Iterator[int]:
     """Predicts tiles in this process, see `Predict`.
 
     Args:
         models: The networks.
-        tasks: The tiles.
+        batches: The tiles.
     """
-    if tasks:
-        with open_large(tasks[0].image, tasks[0].axes) as image:
+    image = None
+    with ExitStack() as stack:
+        for tasks in batches:
+            image = image or stack.enter_context(open_large(tasks[0].image, tasks[0].axes))
             for number, same in groupby(tasks, key=lambda task: task.plane):
                 plane = LargePlane(image, number)
                 for task in same:
@@ -300,13 +306,20 @@ class _Work:
         planes = range(self.image.shape[0])
         starts = {plane: self.store.next_stage(plane, self.stages) for plane in planes}
         total, done = self._say_what_is_kept(starts)
-        together = [planes] if self.blockwise.planes_together else [[plane] for plane in planes]
-        tiles = Progress(self.path.name, total, completed=done, counts="tile {:,} of {:,}")
-        with tiles:
-            for same, stage in product(together, self.stages):
+        counts = "tile {:,} of {:,}"
+        with Progress(self.path.name, total, completed=done, counts=counts) as progress:
+            for tiles in self.blockwise.predict(self._batches(starts)):
+                progress.advance(tiles)
+
+    def _batches(self, starts: Mapping[int, int]) -> Iterator[list[Task]]:
+        """Yields tasks, stage by stage, and removes what later stages do not need."""
+        planes = list(starts)
+        for same in [planes] if self.blockwise.planes_together else [[one] for one in planes]:
+            for stage in self.stages:
                 behind = [plane for plane in same if starts[plane] <= stage.number]
-                for predicted in self.blockwise.predict(self._tasks(behind, stage)):
-                    tiles.advance(predicted)
+                tasks = self._tasks(behind, stage)
+                if tasks:
+                    yield tasks
                 for plane in behind:
                     self.store.keep(plane, self._needed_after(stage))
 

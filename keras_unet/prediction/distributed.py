@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -245,19 +245,21 @@ class Networks:
     checksums: tuple[str, ...]
 
 
-def predict_on_workers(client: Any, networks: Networks, tasks: Sequence[Task]) -> Iterator[int]:
+def predict_on_workers(
+    client: Any, networks: Networks, batches: Iterable[Sequence[Task]]
+) -> Iterator[int]:
     """Has workers predict tiles, see `Predict`; a task whose worker is lost goes to another.
 
     Args:
         client: A `distributed.Client`.
         networks: The networks.
-        tasks: The tiles.
+        batches: The tiles.
 
     Raises:
         ValueError: If a worker sees another image or other weights.
         OSError: If workers die over the same task again and again, or the scheduler is lost.
     """
-    if tasks:
+    for tasks in batches:
         with _worker_loss_in_one_line(tasks[0].image):
             yield from _predict(client, networks, tasks)
 

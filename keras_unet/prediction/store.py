@@ -425,11 +425,11 @@ class Store:
 
     def remove_all(self, but: set[str]) -> None:
         """Removes arrays but those of some names, and without these the store itself."""
-        for name in self.names:
-            if name not in but:
-                shutil.rmtree(self.folder / name)
-        if not but:
-            shutil.rmtree(self.folder)
+        removed = [name for name in self.names if name not in but]
+        for name in removed:
+            self.found.pop(name, None)
+        for path in [self.folder / name for name in removed] if but else [self.folder]:
+            shutil.rmtree(path, ignore_errors=True)  # Zarr may still be writing after Ctrl-C
 
     def check_room(self, size: int) -> None:
         """Makes sure that the disk has room for a store of so many bytes.
@@ -525,6 +525,7 @@ def _written(path: Path, array: Any) -> Iterator[tuple[int, int]]:
 def _is_whole(path: Path, array: Any, place: tuple[int, int]) -> bool:
     """Tells whether a chunk has its checksum, and removes it where it has not."""
     with suppress(ValueError):
-        return not np.isnan(array.blocks[place]).any()
+        if not np.isnan(array.blocks[place]).any():
+            return True
     (path / array.metadata.encode_chunk_key((*place, 0))).unlink()
     return False

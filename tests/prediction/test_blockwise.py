@@ -317,6 +317,26 @@ def test_a_prediction_goes_on_where_it_was_interrupted(tiles, uninterrupted, tmp
     assert sorted((tmp_path / "out").iterdir()) == sorted(made.files)
 
 
+def test_versions_whose_sum_is_damaged_are_predicted_anew(uninterrupted, tmp_path):
+    path, out = image_file(tmp_path), tmp_path / "out"
+    count, calls = counting(lambda *_: None, 27)
+
+    def ending(model):
+        return lambda tile: (count(tile), model(tile))[1]
+
+    with pytest.raises(KeyboardInterrupt):
+        by_parts(out, ensemble(tmp_path, ending), path, **ONCE)
+    assert len(calls) == 27
+    (store,) = out.iterdir()
+    assert len(list((store / "plane0-stage4").rglob("c/*/*/0"))) == 3  # the sum of four and some
+    chunk = next((store / "plane0-stage3").rglob("c/*/*/0"))
+    chunk.write_bytes(bytes(chunk.stat().st_size))
+    with logged() as said:
+        made = by_parts(out, ensemble(tmp_path), path, **ONCE)
+    assert f"a.tif: 0 of {TILES} tiles are kept of an earlier prediction, 1 damaged" in said
+    assert files_of(made) == uninterrupted
+
+
 def killed_after(folder, tiles):
     """Predicts in a process that is killed by SIGKILL at a tile; called by the test below."""
     count, calls = counting(lambda *_: None)

@@ -71,6 +71,14 @@ def test_a_target_of_another_kind_is_refused(tmp_path):
         check(tmp_path / "out", "a.tif")
 
 
+def test_a_hidden_zarr_is_no_image(tmp_path):
+    """An interrupted prediction leaves one."""
+    store = tmp_path / "out" / ".a.0123456789ab.zarr"
+    store.mkdir(parents=True)
+    (store / "zarr.json").write_text("{}")
+    check(tmp_path / "out", "a.tif")
+
+
 def test_zarr_of_others_is_an_image(tmp_path):
     (tmp_path / "out" / "c.zarr").mkdir(parents=True)
     check(tmp_path / "out", "a.tif")
