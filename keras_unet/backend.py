@@ -11,6 +11,8 @@ import os
 import sys
 from importlib.util import find_spec
 
+from keras_unet.console import quiet_tensorflow
+
 _OTHERS = ("jax", "torch", "openvino")
 
 
@@ -50,7 +52,8 @@ _named = os.environ.get("KERAS_BACKEND") or "tensorflow"
 if _named != "tensorflow":
     raise _refusal(_named)
 try:
-    import keras
+    with quiet_tensorflow():
+        import keras
 except ModuleNotFoundError as error:
     if error.name not in _OTHERS:
         raise

@@ -299,6 +299,7 @@ def message_of(record: logging.LogRecord) -> str:
 
 _CHOSEN: ContextVar[Display | None] = ContextVar("display", default=None)
 _NONE = Display()
+_STARTING: ContextVar[bool] = ContextVar("starting TensorFlow", default=False)
 
 
 @contextmanager
@@ -484,17 +485,24 @@ def quiet_tensorflow() -> Iterator[None]:
     They are shown if the import fails. Later advice to programmers, on functions traced anew for
     images of another size, is turned off as well.
 
+    `keras_unet.backend` does it for whoever imports the package; the command line does it around
+    imports of modules that take as long.
+
     Example:
         >>> with quiet_tensorflow():
         ...     import keras
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    if "tensorflow" in sys.modules:
+    if "tensorflow" in sys.modules or _STARTING.get():
         yield
         return
-    with status("starting TensorFlow"), quiet_stderr():
-        yield
+    token = _STARTING.set(True)
+    try:
+        with status("starting TensorFlow"), quiet_stderr():
+            yield
+    finally:
+        _STARTING.reset(token)
 
 
 @contextmanager
