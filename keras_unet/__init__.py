@@ -12,13 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for tools; at run time `__getattr__` does it
+    from keras_unet import metrics
     from keras_unet.architecture import Architecture
     from keras_unet.console import show_progress
     from keras_unet.data.augmentation import Augmentation
     from keras_unet.data.distances import separate_touching
     from keras_unet.data.pipeline import build_dataset
     from keras_unet.data.samples import read_samples
-    from keras_unet.data.synthetic import draw_cells
+    from keras_unet.data.synthetic import draw_cells, draw_tissue
     from keras_unet.data.tiles import TrainingImage
     from keras_unet.data.weights import border_weight_map, class_weight_map, weight_map
     from keras_unet.evaluation.evaluate import evaluate_folders
@@ -56,10 +57,12 @@ _HOMES = {
     "class_weight_map": "data.weights",
     "cross_validate": "training.folds",
     "draw_cells": "data.synthetic",
+    "draw_tissue": "data.synthetic",
     "evaluate_folders": "evaluation.evaluate",
     "export_model": "export.export",
     "label_instances": "instances.label",
     "load": "prediction.load",
+    "metrics": "metrics",
     "predict_files": "prediction.folder",
     "predict_image": "prediction.predict",
     "read_samples": "data.samples",
@@ -88,10 +91,12 @@ __all__ = [
     "class_weight_map",
     "cross_validate",
     "draw_cells",
+    "draw_tissue",
     "evaluate_folders",
     "export_model",
     "label_instances",
     "load",
+    "metrics",
     "predict_files",
     "predict_image",
     "read_samples",
@@ -111,7 +116,8 @@ if not TYPE_CHECKING:  # or every name would be of type Any
         if name == "__version__":
             value = import_module("importlib.metadata").version("keras-unet-biomedical")
         elif name in _HOMES:
-            value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+            module = import_module(f"{__name__}.{_HOMES[name]}")
+            value = module if name == _HOMES[name] else getattr(module, name)
         else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         globals()[name] = value

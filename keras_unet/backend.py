@@ -74,4 +74,8 @@ keras.config.set_image_data_format("channels_last")
 
 import tensorflow as tf  # noqa: E402 - after Keras has been found to run on it
 
+# After the import, for TensorFlow logs more where Python is interactive, as in a notebook: where
+# files were written, and advice on functions that are traced anew for images of another size.
+tf.get_logger().setLevel("ERROR")
+
 __all__ = ["keras", "tf"]

@@ -482,8 +482,7 @@ def quiet_tensorflow() -> Iterator[None]:
     """Keeps TensorFlow from greeting while the body imports it.
 
     The greetings are written to standard error by compiled code, before it knows how much to say.
-    They are shown if the import fails. Later advice to programmers, on functions traced anew for
-    images of another size, is turned off as well.
+    They are shown if the import fails.
 
     `keras_unet.backend` does it for whoever imports the package; the command line does it around
     imports of modules that take as long.
@@ -493,7 +492,6 @@ def quiet_tensorflow() -> Iterator[None]:
         ...     import keras
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if "tensorflow" in sys.modules or _STARTING.get():
         yield
         return

@@ -49,3 +49,23 @@ def test_a_backend_named_by_the_settings_file(tmp_path, name):
 
 def test_an_empty_name_is_none_and_tensorflow_starts_quietly(tmp_path):
     assert int(build(tmp_path, {}, KERAS_BACKEND="")) > 0
+
+
+def test_tensorflow_logs_errors_alone_where_python_is_interactive():
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-ic",
+            "from keras_unet.backend import tf\n"
+            "for log in (tf.get_logger().info, tf.get_logger().warning, tf.get_logger().error):\n"
+            "    log(log.__name__.upper() + ' WRITTEN')\n",
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    written = result.stdout + result.stderr
+    assert "ERROR WRITTEN" in written
+    assert "INFO WRITTEN" not in written
+    assert "WARNING WRITTEN" not in written
