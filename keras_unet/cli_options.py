@@ -62,7 +62,10 @@ _OF_DATA = (
     click.option("--validation", help="Share of images held out (0.2), or their names: a,b,c."),
     click.option("--seed", type=int, help="Makes the run reproducible (0)."),
     click.option(
-        "--labels", type=click.Choice(["auto", "classes", "instances"]), help="What labels hold."
+        "--labels",
+        "kind",
+        type=click.Choice(["auto", "classes", "instances"]),
+        help="What labels hold.",
     ),
     click.option(
         "--axes", help="Axes of images whose files do not state them, such as YXC or CYX."

@@ -17,6 +17,11 @@ except ImportError as error:
 else:
     print(build_unet((None, None, 1), depth=1, base_filters=1).count_params())
 """
+INTERACTIVE = """
+from keras_unet.backend import tf
+for log in (tf.get_logger().info, tf.get_logger().warning, tf.get_logger().error):
+    log(log.__name__.upper() + " WRITTEN")
+"""
 REFUSAL = (
     "keras_unet needs Keras 3 on the TensorFlow backend. Received: backend='{name}'; unset "
     'KERAS_BACKEND or set KERAS_BACKEND=tensorflow, and look at "backend" in ~/.keras/keras.json\n'
@@ -56,9 +61,7 @@ def test_tensorflow_logs_errors_alone_where_python_is_interactive():
         [
             sys.executable,
             "-ic",
-            "from keras_unet.backend import tf\n"
-            "for log in (tf.get_logger().info, tf.get_logger().warning, tf.get_logger().error):\n"
-            "    log(log.__name__.upper() + ' WRITTEN')\n",
+            INTERACTIVE,
         ],
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -50,6 +50,6 @@ def test_train_and_inspect_share_the_options_of_data():
         {option.name: option.help for option in main.commands[name].params}
         for name in ("train", "inspect")
     )
-    shared = {"labels", "ignore", "allow_empty", "sigma", "border_weight", "tile", "amplitude"}
+    shared = {"kind", "ignore", "allow_empty", "sigma", "border_weight", "tile", "amplitude"}
     assert shared | {"zoom", "seed", "depth", "validation", "engine"} <= inspect.keys()
     assert all(train[name] == inspect[name] for name in inspect.keys() - {"data", "out", "quiet"})

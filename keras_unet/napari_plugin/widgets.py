@@ -92,7 +92,7 @@ class TrainWidget(Container[Any]):
     def _start(self) -> None:
         resume = bool(self.resume.value)
         pairs = [] if resume else self.pairs.snapshots()
-        options = self.numbers.given() | {"labels": self.kind.value}
+        options = self.numbers.given() | {"kind": self.kind.value}
         options |= {"max_minutes": self.minutes.value or None, "steps": self.steps.value or None}
         run = self.run.value
         work = partial(

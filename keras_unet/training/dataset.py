@@ -100,7 +100,7 @@ class TrainingData:
                 )
             samples = read_samples(
                 images,
-                labels=options.labels,
+                labels=options.kind,
                 ignore=options.ignore,
                 allow_empty=options.allow_empty,
                 axes=options.axes,
@@ -114,7 +114,7 @@ class TrainingData:
         samples = samples_of_arrays(
             images,
             labels,
-            kind=options.labels,
+            kind=options.kind,
             ignore=options.ignore,
             allow_empty=options.allow_empty,
         )

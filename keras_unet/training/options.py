@@ -26,7 +26,7 @@ from keras_unet.training.recipe import (
 from keras_unet.training.schedule import TrainingPlan
 
 _CHOICES = {
-    "labels": ("auto", *get_args(Kind)),
+    "kind": ("auto", *get_args(Kind)),
     "standardise": get_args(Mode),
     "engine": get_args(Engine),
 }
@@ -58,7 +58,7 @@ class TrainingOptions:
         validation: Share of the images held out, or their names.
         seed: Makes the run reproducible.
         precision: "auto", "float32", "bfloat16" or "float16".
-        labels: "auto", "classes" or "instances".
+        kind: What the labels hold: "classes", "instances", or "auto" to find out.
         axes: Axes of images whose files do not state them, such as "YXC", or None.
         ignore: Value in the labels of pixels that are not to count.
         allow_empty: Whether label files without any foreground are wanted.
@@ -95,7 +95,7 @@ class TrainingOptions:
     validation: float | Sequence[str] = 0.2
     seed: int = 0
     precision: str = "auto"
-    labels: Kind | Literal["auto"] = "auto"
+    kind: Kind | Literal["auto"] = "auto"
     axes: str | None = None
     ignore: int | None = None
     allow_empty: bool = False

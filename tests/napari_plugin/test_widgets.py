@@ -148,7 +148,7 @@ def test_what_is_typed_is_what_is_asked_for(viewer, until, child, tmp_path):
     until(lambda: train.panel.job is None)
     asked = json.loads((tmp_path / "asked.json").read_text())
     assert asked["options"] == {
-        "labels": "instances",
+        "kind": "instances",
         "max_minutes": 15,
         "steps": None,
         "validation": ["a", "b"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
 import shutil
 
@@ -91,7 +93,7 @@ def test_the_last_layer_is_drawn_anew_for_other_classes(trained, cells, tmp_path
     data = with_three_classes(cells, tmp_path / "data")
     with logged() as said:
         run = train_folder(
-            data, tmp_path / "run", TrainingOptions(labels="classes", **TINY), initial=trained
+            data, tmp_path / "run", TrainingOptions(kind="classes", **TINY), initial=trained
         )
     assert run.architecture.classes == 3
     check_same(load(tmp_path / "run").model, load(trained).model, but=["logits"])
@@ -283,6 +285,17 @@ class TestArrays:
             function(*drawn, options=TrainingOptions(), steps=2)
         with pytest.raises(TypeError, match="stride"):
             function(*drawn, stride=2)
+
+    @pytest.mark.parametrize("function", [train, cross_validate])
+    def test_every_option_can_be_given_by_name(self, function):
+        names = {field.name for field in dataclasses.fields(TrainingOptions)}
+        assert not names & inspect.signature(function).parameters.keys()
+
+    def test_the_kind_of_labels_is_an_option(self, drawn):
+        images, labels = drawn[0], [(cells > 0).astype(np.uint8) for cells in drawn[1]]
+        for kind in ("classes", "instances"):
+            trained = train(images, labels, kind=kind, steps=1, depth=1, base_filters=4)
+            assert trained.info.scheme.kind == kind
 
     def test_labels_belong_to_arrays(self, drawn, cells):
         with pytest.raises(ValueError, match="labels must be None where images is a folder"):

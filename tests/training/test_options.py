@@ -26,7 +26,7 @@ REFUSED = {
     "ignore": ({"ignore": -1}, "ignore must be a whole number of at least 0.*ignore=-1"),
     "validation": ({"validation": 1.5}, "validation must be a share.*less than 1.*1.5"),
     "precision": ({"precision": "float8"}, 'precision must be "auto".*float8'),
-    "labels": ({"labels": "cells"}, 'labels must be one of "auto", "classes".*cells'),
+    "kind": ({"kind": "cells"}, 'kind must be one of "auto", "classes".*cells'),
     "standardise": ({"standardise": "no"}, 'standardise must be one of "image", "dataset".*no'),
     "engine": ({"engine": "hand"}, 'engine must be one of "graph", "elasticdeform".*hand'),
     "border_weight": ({"border_weight": -1.0}, "border_weight must be at least 0.*-1.0"),
