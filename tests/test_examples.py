@@ -1,5 +1,6 @@
 """Every notebook runs, in short form, and holds the cells of the script beside it."""
 
+import ast
 import json
 import re
 import runpy
@@ -9,6 +10,8 @@ import matplotlib.pyplot as plt
 import nbformat
 import pytest
 from PIL import Image
+
+import keras_unet
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -121,8 +124,25 @@ def test_links_lead_somewhere(name):
         assert (EXAMPLES / target).exists(), target
 
 
-def test_the_first_takes_ten_cells_at_most():
+def imports(name):
+    """Yields the import statements of a script that are of this package."""
+    for node in ast.walk(ast.parse((EXAMPLES / f"{name}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import | ast.ImportFrom) and "keras_unet" in ast.unparse(node):
+            yield node
+
+
+def test_the_first_takes_ten_cells_at_most_and_one_import():
     assert sum(cell.cell_type == "code" for cell in committed("01_first_model").cells) <= 10
+    assert len(list(imports("01_first_model"))) == 1
+
+
+@each_notebook
+def test_it_takes_public_names_alone(name):
+    for node in imports(name):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        assert {getattr(node, "module", "keras_unet"), *modules} == {"keras_unet"}
+    used = re.findall(r"\bkeras_unet\.(\w+)\(", (EXAMPLES / f"{name}.py").read_text())
+    assert set(used) <= set(keras_unet.__all__)
 
 
 def test_a_script_runs_without_a_notebook(making, tmp_path, monkeypatch):
