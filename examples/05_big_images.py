@@ -1,11 +1,12 @@
 # %% [markdown]
 # # Big images
 #
-# A slide of 100,000 x 100,000 pixels does not fit into memory, and one process is slow with it.
-# Stored as OME-Zarr, it is read part by part, predicted by several processes, and the result, part
-# by part again, is that of one piece: to the bit, with no seams, and every cell has one number.
+# A slide of 100,000 x 100,000 pixels does not fit into memory, and is slow in one process. Stored
+# in chunks, as Zarr or OME-Zarr, it is read, predicted and written chunk by chunk, by one process
+# or by several with Dask. The result is equal to that of the whole image: no seams, and one number
+# a cell.
 #
-# `pip install ".[dask]"` brings what this needs. The image here is of a size that suits a notebook.
+# This notebook needs `pip install ".[dask]"`. Its image has a size that suits a notebook.
 
 # %%
 import subprocess
@@ -14,157 +15,148 @@ from pathlib import Path
 
 import dask.array as da
 import matplotlib.pyplot as plt
-import numpy as np
-import tifffile
+from skimage.color import label2rgb
 
-from keras_unet.console import quiet_tensorflow
-
-with quiet_tensorflow():
-    import keras  # noqa: F401 - TensorFlow, without its greetings
-
-from keras_unet import (
-    TrainingOptions,
-    predict_files,
-    train_folder,
-)
-from keras_unet.data.synthetic import draw_cells
-from keras_unet.report.pictures import grey_picture, label_picture
-from keras_unet.tiling import Tiling
+import keras_unet
 
 plt.rcParams.update({"figure.dpi": 80, "image.interpolation": "nearest", "image.cmap": "gray"})
 
-
 # %% tags=["parameters"]
-folder = Path("big_images")  # new, or removed before it is run again
-pictures = 10  # to learn from
-size = 128  # height and width of each, in pixels
-steps = 1500  # of the training
-side = 1024  # height and width of the big image
-chunk = 256  # height and width of what is stored in one piece
-workers = 2  # processes that predict
+folder = Path("big_images")  # output; must be new or empty
+pictures = 24  # number of training images
+size = 128  # their height and width in pixels
+steps = 1200  # number of weight updates
+side = 1024  # height and width of the big image in pixels
+chunk = 256  # height and width of its chunks in pixels
+workers = 2  # number of processes
 
 # %% [markdown]
-# ## A network
+# ## A model
 
 # %%
-for place in ("images", "labels"):
-    (folder / "data" / place).mkdir(parents=True, exist_ok=True)
-for seed in range(pictures):
-    image, cells = draw_cells(seed, size=(size, size), cells=10)
-    tifffile.imwrite(folder / "data" / "images" / f"cells{seed}.tif", image)
-    tifffile.imwrite(folder / "data" / "labels" / f"cells{seed}.tif", cells.astype(np.uint16))
-
-options = TrainingOptions(steps=steps, depth=3, base_filters=16, tile=220, precision="float32")
-run = train_folder(folder / "data", folder / "run", options)
-print(f"best score of images held out: {run.record['outcome']['best_score']:.3f}")
+folder.mkdir(exist_ok=True)
+pairs = [keras_unet.draw_cells(seed, size=(size, size), cells=10) for seed in range(pictures)]
+images, labels = zip(*pairs, strict=True)
+segmenter = keras_unet.train(
+    images, labels, run=folder / "run", steps=steps, depth=3, base_filters=16
+)
+outcome = segmenter.info.record["outcome"]
+print(f"{outcome['score_name']} of the validation images: {outcome['best_score']:.2f}")
 
 # %% [markdown]
-# ## A big image, in chunks
+# ## A big image in chunks
 #
-# Dask stores an array as Zarr: a folder with one file a chunk. `keras-unet predict` takes it as it
-# is; TIFF and OME-Zarr, too. Here it is drawn; yours would come from the microscope.
+# Dask stores an array as Zarr, a folder with one file a chunk. A slide of yours may also be
+# OME-Zarr or a tiled TIFF.
 
 # %%
-image, cells = draw_cells(300, size=(side, side), cells=round(side**2 / 2500))
+image, cells = keras_unet.draw_cells(300, size=(side, side), cells=round(side**2 / 2500))
 da.from_array(image, chunks=chunk).to_zarr(folder / "slide.zarr", overwrite=True)
 slide = da.from_zarr(folder / "slide.zarr")
 print(f"{slide.shape}, {slide.dtype}, in chunks of {slide.chunksize}")
 
 # %% [markdown]
-# ## Tiles on a lattice
+# ## Tiles on the pooling lattice
 #
-# A network with poolings gives the same answer for a shifted image only if the shift is a multiple
-# of 2^depth. So the tiles, cut from one image, start on a lattice of that step, and read a margin
-# that overlaps with their neighbours': what a tile writes is what the whole image would have given
-# there.
+# A network with max pooling commutes only with shifts by multiples of `2 ** depth`. The output of a
+# tile of 220 x 220 pixels is 132 pixels wide here, but tiles are laid 128 apart, a multiple of 8.
+# What a tile writes (white) is then what a prediction of the whole image gives there. It reads
+# (orange) a margin more on each side, mirrored at the border of the image.
 
 # %%
-tiling = Tiling.covering(image.shape, run.architecture, (220, 220))
+network = segmenter.info.architecture
+tile = 220
+stride = network.output_size(tile) // 2**network.depth * 2**network.depth
+origins = range(0, side, stride)
 figure, axis = plt.subplots(figsize=(4.5, 4.5), layout="constrained")
-axis.imshow(grey_picture(image))
-for number, tile in enumerate(tiling):
-    rows, columns = tile.write
-    corner = columns.start, rows.start
-    extent = columns.stop - columns.start, rows.stop - rows.start
-    axis.add_patch(plt.Rectangle(corner, *extent, fill=False, color="white", linewidth=0.6))
-    if number == 0:
-        corner = tile.read[1].start, tile.read[0].start
-        axis.add_patch(plt.Rectangle(corner, 220, 220, fill=False, color="orange", linewidth=2))
-axis.set(xlim=(-50, side), ylim=(side, -50), title="what tiles write; what the first of them reads")
+axis.imshow(image)
+for origin in origins:
+    axis.axhline(origin, color="white", linewidth=0.6)
+    axis.axvline(origin, color="white", linewidth=0.6)
+corner = origins[len(origins) // 2] - network.margin
+axis.add_patch(plt.Rectangle((corner, corner), tile, tile, fill=False, color="orange", linewidth=2))
+axis.set_title(f"tiles {stride} pixels apart, each reads {tile}", fontsize=10)
 axis.set_axis_off()
 figure.savefig(folder / "tiles.png")
 
 # %% [markdown]
-# ## Several processes
+# ## One process
 #
-# Typed into a terminal, it is
-#
-# ```
-# keras-unet predict big_images/run big_images/slide.zarr --out big_images/predictions --workers 2
-# ```
-#
-# Each worker predicts some tiles at a time, and this process makes cells of what they write. If it
-# is interrupted, the same command goes on. For workers on other machines, `--dask tcp://HOST:8786`
-# names a scheduler.
+# `predict_files` reads Zarr by tiles and writes OME-Zarr, an image with a pyramid. Memory holds a
+# few tiles at a time. TIFF of more than 2^26 pixels is read by tiles, too.
 
 # %%
-command = [sys.executable, "-m", "keras_unet", "predict", str(folder / "run")]
-command += [str(folder / "slide.zarr"), "--out", str(folder / "predictions")]
-command += ["--workers", str(workers), "--quiet"]
-subprocess.run(command, check=True)
-found = da.from_zarr(folder / "predictions" / "slide.ome.zarr" / "0")
-print(f"{found.shape}, {found.dtype}, in chunks of {found.chunksize}")
+(path,) = keras_unet.predict_files(segmenter, folder / "slide.zarr", folder / "one_process")
+found = da.from_zarr(path / "0")
+print(f"{path.name}: {found.shape}, {found.dtype}, in chunks of {found.chunksize}")
 print(f"{found.max().compute()} cells found, {cells.max()} drawn")
 
 # %%
-labels = found.compute()
-figure, axes = plt.subplots(1, 2, figsize=(8, 4.3), layout="constrained")
-axes[0].imshow(label_picture(labels))
+result = label2rgb(found.compute(), bg_label=0)
 middle = slice(side // 2 - 100, side // 2 + 100)
-axes[1].imshow(label_picture(labels)[middle, middle])
+figure, axes = plt.subplots(1, 2, figsize=(8, 4.3), layout="constrained")
+axes[0].imshow(result)
+axes[1].imshow(result[middle, middle])
 for line in range(chunk, side, chunk):
     axes[0].axhline(line, color="white", linewidth=0.6)
     axes[0].axvline(line, color="white", linewidth=0.6)
-for place in (axes[1].axhline, axes[1].axvline):
-    place(100, color="white", linewidth=0.6)
-for axis, title in zip(
-    axes, ("cells, and the chunks of the slide", "where four chunks meet"), strict=True
-):
+axes[1].axhline(100, color="white", linewidth=0.6)
+axes[1].axvline(100, color="white", linewidth=0.6)
+for axis, title in zip(axes, ("cells and chunks", "where four chunks meet"), strict=True):
     axis.set_title(title, fontsize=10)
     axis.set_axis_off()
 figure.savefig(folder / "cells.png")
 
 # %% [markdown]
-# ## The same as in one piece?
+# ## Several processes
 #
-# This slide is small enough to be predicted at once, in memory. The label images should be equal,
-# down to the numbers of the cells.
+# On the command line:
+#
+# ```
+# keras-unet predict big_images/run big_images/slide.zarr --out big_images/predictions --workers 2
+# ```
+#
+# The workers predict probabilities, tile by tile; this process makes cells of them. If it is
+# interrupted, the same command continues. `--dask tcp://HOST:8786` takes the workers of a Dask
+# cluster.
 
 # %%
-tifffile.imwrite(folder / "slide.tif", image)
-predict_files(folder / "run", [folder / "slide.tif"], folder / "at_once")
-at_once = tifffile.imread(folder / "at_once" / "slide.tif")
-print(f"{(at_once != labels).sum()} of {labels.size:,} pixels differ")
+command = [sys.executable, "-m", "keras_unet", "predict", folder / "run", folder / "slide.zarr"]
+command += ["--out", folder / "predictions", "--workers", str(workers), "--quiet"]
+subprocess.run(command, check=True)
+by_workers = da.from_zarr(folder / "predictions" / path.name / "0")
 
 # %% [markdown]
-# ## Measure without loading
+# ## Comparison with the whole image
 #
-# Dask computes chunk by chunk, so measurements of all cells need no more memory than prediction
+# This slide also fits into memory, where `segment` takes it as one array. The label images are
+# equal, including the numbers of the cells.
+
+# %%
+whole = segmenter.segment(image)
+for name, labels in {"one process": found, "workers": by_workers}.items():
+    different = int((labels != whole).sum().compute())
+    print(f"{name}: {different} of {whole.size:,} pixels differ from the whole image")
+
+# %% [markdown]
+# ## Measurements
+#
+# Dask computes chunk by chunk, so that the areas of all cells need no more memory than prediction
 # did.
 
 # %%
 areas = da.bincount(found.ravel(), minlength=int(found.max().compute()) + 1).compute()[1:]
 figure, axis = plt.subplots(figsize=(6, 2.5), layout="constrained")
 axis.hist(areas, bins=30)
-axis.set(xlabel="pixels of a cell", ylabel="cells")
+axis.set(xlabel="area of a cell in pixels", ylabel="cells")
 figure.savefig(folder / "areas.png")
 
 # %% [markdown]
 # ## Exercise: your own images
 #
-# 1. Take your largest image, TIFF or OME-Zarr, and a run of yours. `keras-unet predict RUN SLIDE
-#    --out OUT --workers 2`; watch Dask's dashboard, whose address is printed.
-# 2. Interrupt it with Ctrl-C and type it again. What does it say of the tiles that are kept?
-# 3. Open the result in napari, QuPath or Fiji: an OME-Zarr has a pyramid, so it opens at once.
+# 1. Predict your largest image, TIFF or OME-Zarr: `keras-unet predict RUN SLIDE --out OUT --workers
+#    2`. The address of Dask's dashboard is printed; what are the workers busy with?
+# 2. Interrupt it with Ctrl-C and repeat the command. Which tiles are predicted again?
+# 3. Open the result in napari, QuPath or Fiji.
 #
 # Back to [all lessons](../docs/pages/tutorial/index.md).
