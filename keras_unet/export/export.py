@@ -125,7 +125,15 @@ def options_of(format: Format) -> list[str]:  # noqa: A002
 
 
 def _check_network(segmenter: Segmenter) -> None:
-    """Refuses what has been exported already."""
+    """Refuses what has been exported already, and networks that cannot be joined to one."""
+    infos = [member.info for member in segmenter.members]
+    kinds = {(info.architecture, info.scheme, info.standardisation.mode) for info in infos}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"{segmenter.info.name}: expected an ensemble whose folds have one architecture, one "
+            "meaning of labels and one way of normalizing. Received "
+            f"{len(kinds)} kinds; train it anew"
+        )
     files = [member.weights for member in segmenter.members]
     if not files or any(file is not None and file.suffix == TFLITE for file in files):
         raise ValueError(

@@ -68,7 +68,6 @@ def _ensemble(folder: Path, precision: str | None) -> Segmenter:
             "of its folds"
         )
     runs = [replace(Run.load(fold), rule=ensemble.rule) for fold in ensemble.folds]
-    _check_alike(folder, runs)
     return Segmenter(_common(ensemble, runs), tuple(_member(run, precision) for run in runs))
 
 
@@ -111,12 +110,3 @@ def _common(ensemble: Ensemble, runs: Sequence[Run]) -> ModelInfo:
     last = data[-1].get("folder", "")  # where the images were when the ensemble was finished
     record = {"options": dict(ensemble.options), "data": {"folder": last, "training": seen}}
     return replace(runs[0], folder=ensemble.folder, record=record)
-
-
-def _check_alike(folder: Path, runs: Sequence[Run]) -> None:
-    kinds = {(run.architecture, run.scheme, run.standardisation.mode) for run in runs}
-    if len(kinds) > 1:
-        raise ValueError(
-            f"{folder}: expected an ensemble whose folds have one architecture, one meaning of "
-            f"labels and one way of standardising. Received {len(kinds)} kinds; train it anew"
-        )

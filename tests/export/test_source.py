@@ -238,4 +238,4 @@ def test_folds_that_do_not_go_together_are_refused(ensemble, tmp_path):
     values["normalization"] = Standardisation("image").to_dict()
     path.write_text(json.dumps(values))
     with pytest.raises(ValueError, match=r"copy: expected .* Received 2 kinds; train it anew"):
-        load(record.folder)
+        export_model(record.folder, tmp_path / "out")

@@ -312,7 +312,7 @@ def test_a_prediction_goes_on_where_it_was_interrupted(tiles, uninterrupted, tmp
         made = by_parts(tmp_path / "out", ensemble(tmp_path, ending), path, **ONCE)
     assert f"a.tif: {tiles} of {TILES} tiles are kept of an earlier prediction" in said
     assert len(calls) == TILES - tiles
-    assert seen[0] == (path, tiles + 1, TILES)
+    assert seen[0] == (path.name, tiles + 1, TILES)
     assert files_of(made) == uninterrupted
     assert sorted((tmp_path / "out").iterdir()) == sorted(made.files)
 

@@ -28,6 +28,7 @@ from keras_unet.prediction.folder import predict_files
 from keras_unet.prediction.networks import load_network
 from keras_unet.prediction.outputs import Storage
 from keras_unet.prediction.predict import predict_image
+from keras_unet.prediction.segmenter import Member
 from keras_unet.prediction.store import Stage, Store, Task, TilePlan
 from keras_unet.runs import Ensemble, Run
 
@@ -270,8 +271,8 @@ def test_nobody_else_can_reach_the_workers():
 
 
 def test_what_a_worker_refuses_ends_in_one_line(cluster, trained, image, tmp_path, monkeypatch):
-    described = spreading.checksum_of_file
-    monkeypatch.setattr(spreading, "checksum_of_file", lambda path: described(path)[::-1])
+    checksum = Member.checksum.fget
+    monkeypatch.setattr(Member, "checksum", property(lambda member: checksum(member)[::-1]))
     with pytest.raises(ValueError, match="run: expected the weights that the prediction was"):
         spread(trained, [image], tmp_path / "out", cluster)
 

@@ -323,7 +323,7 @@ def test_it_is_gone_on_with_the_last_stage_whose_summands_are_whole(tmp_path):
         assert store.next_stage(1, STAGES) == 0
         for stage in STAGES:
             predict(store, stage, store.missing(0, stage))
-        options = {"tile_size": 60, "architecture": NETWORK, "symmetries": True}
+        options = {"tile_size": 60, "architecture": NETWORK, "tta": True}
         expected = predict_image(network, image_of(PLAN.size), **options)
         np.testing.assert_array_equal(whole(store, STAGES[-1]), expected)
 

@@ -5,44 +5,81 @@ import pytest
 
 from keras_unet.architecture import Architecture
 from keras_unet.data.samples import read_samples
+from keras_unet.data.schemes import LabelScheme
 from keras_unet.data.standardisation import Standardisation
-from keras_unet.training.dataset import Parts, training_batches, training_image, weight_maps
+from keras_unet.runs import ModelInfo
+from keras_unet.training.dataset import TrainingData, weight_maps
 from keras_unet.training.options import SettledOptions
-from keras_unet.training.targets import Target
 
 OPTIONS = SettledOptions(steps=2, depth=1, tile=60, validation=("c1",), precision="float32")
 
 
-def test_parts_are_those_that_the_options_say(cells):
-    parts = Parts.of(read_samples(cells), OPTIONS)
+@pytest.fixture
+def data(cells):
+    return TrainingData.of(cells, None, OPTIONS)
+
+
+def test_the_split_is_that_which_the_options_say(data):
+    parts = data.split(OPTIONS)
     assert parts.names == {"training": ["c0", "c2", "c3"], "validation": ["c1"]}
     assert parts.pixels == 3 * 96**2
 
 
-def test_patience_needs_images_held_out(cells):
-    samples = read_samples(cells)
-    alone = replace(samples, samples=samples.samples[:1])
+def test_patience_needs_images_held_out(data):
+    alone = replace(data, samples=replace(data.samples, samples=data.samples.samples[:1]))
     with pytest.raises(ValueError, match=r"Received: 1 image in all, none of them held out"):
-        Parts.of(alone, replace(OPTIONS, validation=0.2, patience=3))
+        alone.split(replace(OPTIONS, validation=0.2, patience=3))
+
+
+def test_arrays_are_the_same_samples_as_their_files(data, cells):
+    samples = read_samples(cells).samples
+    arrays = TrainingData.of(
+        [sample.image for sample in samples], [sample.instances for sample in samples], OPTIONS
+    )
+    assert list(arrays.digests) == ["0", "1", "2", "3"]
+    for ours, theirs in zip(arrays.samples.samples, data.samples.samples, strict=True):
+        np.testing.assert_array_equal(ours.image, theirs.image)
+        np.testing.assert_array_equal(ours.instances, theirs.instances)
+
+
+def test_touching_cells_are_separated_once(data, monkeypatch):
+    first = data.targets(data.samples.samples[:2])
+    monkeypatch.setattr("keras_unet.training.targets.separate_touching", None)
+    again = data.targets(data.samples.samples[:2])
+    assert [ours is theirs for ours, theirs in zip(again, first, strict=True)] == [True, True]
 
 
 @pytest.mark.parametrize("balance", [True, False])
-def test_weights_follow_the_options(cells, tmp_path, balance):
-    samples = read_samples(cells)
-    targets = [Target.of(one, samples.scheme) for one in samples.samples]
+def test_weights_follow_the_options(data, tmp_path, balance):
+    targets = data.targets(data.samples.samples)
     options = replace(OPTIONS, class_balance=balance, border_weight=0.0)
     weights = weight_maps(tmp_path, targets, 2, options).of(targets[0])
     assert (len(np.unique(weights)) == 2) == balance
 
 
-def test_batches_go_on_where_they_are_asked_to(cells, tmp_path):
-    samples = read_samples(cells)
-    targets = [Target.of(one, samples.scheme) for one in samples.samples]
-    weights = weight_maps(tmp_path, targets, 2, OPTIONS)
-    images = [training_image(one, Standardisation("image"), weights) for one in targets]
-    assert images[0].image.mean() == pytest.approx(0, abs=1e-4)
-    network = Architecture(depth=1, base_filters=2)
-    third = list(training_batches(images, network, OPTIONS).take(3))[2]
-    (later,) = training_batches(images, network, OPTIONS, 2).take(1)
+def batches(data, folder, **options):
+    targets = data.targets(data.samples.samples)
+    weights = weight_maps(folder, targets, 2, OPTIONS)
+    info = ModelInfo(
+        architecture=Architecture(depth=1, base_filters=2),
+        scheme=LabelScheme("instances", (0, 1)),
+        standardisation=Standardisation("image"),
+    )
+    return data.batches(info, targets, weights, OPTIONS, **options)
+
+
+def test_batches_go_on_where_they_are_asked_to(data, tmp_path):
+    tiles = batches(data, tmp_path)
+    third = list(tiles(0).take(3))[2]
+    (later,) = tiles(2).take(1)
     np.testing.assert_array_equal(third[0], later[0])
     assert third[1].shape == (1, 44, 44, 2)
+
+
+def test_a_function_that_changes_nothing_gives_plain_tiles(data, tmp_path):
+    plain = batches(data, tmp_path, augmentation=None)(0).take(3)
+    same = batches(data, tmp_path, augmentation=lambda *pair: pair)(0).take(3)
+    for (image, y_true), (other, y_other) in zip(plain, same, strict=True):
+        np.testing.assert_allclose(image, other, atol=1e-5)
+        np.testing.assert_array_equal(y_true[..., 0], y_other[..., 0])
+        np.testing.assert_allclose(y_true[..., 1], y_other[..., 1], atol=0.2)
