@@ -198,6 +198,7 @@ def workplace(cells, trained, lite, tmp_path, monkeypatch):
     shutil.copytree(cells / "labels", "LABELS")
     shutil.copy(cells / "images" / "c0.tif", "image.tif")
     shutil.copy(lite, "cells.tflite")
+    shutil.copytree(trained, "OLD_RUN")
     keras_unet.predict_files(trained, "NEW_IMAGES", "PREDICTIONS")
 
 
