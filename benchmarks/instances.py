@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.record import RESULTS, origin
@@ -26,9 +25,8 @@ from keras_unet.data.samples import Sample, read_samples
 from keras_unet.files import make_folder, write_json
 from keras_unet.instances.label import InstanceRule, cell_probability, label_instances
 from keras_unet.metrics import matching, seg
-from keras_unet.prediction.networks import load_network, load_runs
-from keras_unet.prediction.predict import predict_image
-from keras_unet.runs import Run
+from keras_unet.prediction.load import load
+from keras_unet.prediction.segmenter import Segmenter
 
 _PATH = click.Path(path_type=Path)
 PLAIN = InstanceRule(gap=0, fill_holes=False)
@@ -48,64 +46,48 @@ STEPS = {
 @click.argument("data", type=_PATH)
 def main(name: str, run_folder: Path, data: Path) -> None:
     """Measures the steps and writes them down."""
-    runs = load_runs(run_folder)
-    samples = _unseen(runs, data)
+    segmenter = load(run_folder)
+    records = [member.info.record["data"] for member in segmenter.members]
+    samples = _unseen(segmenter, data)
     references = [sample.instances for sample in samples]
     result = {
         "benchmark": f"python -m benchmarks.instances {' '.join(sys.argv[1:])}",
         **origin(),
         "images": [sample.name for sample in samples],
-        "rule_chosen_on": sorted({one for run in runs for one in run.record["data"]["validation"]}),
-        "rule": runs[0].rule.to_dict(),
-        "prediction": _measured(runs, samples, references, symmetries=False),
-        "average_over_symmetries": _measured(runs, samples, references, symmetries=True),
+        "rule_chosen_on": sorted({name for one in records for name in one["validation"]}),
+        "rule": segmenter.info.rule.to_dict(),
+        "prediction": _measured(segmenter, samples, references, tta=False),
+        "average_over_symmetries": _measured(segmenter, samples, references, tta=True),
     }
     write_json(make_folder(RESULTS) / f"instances-{name}.json", result)
     print(json.dumps(result, indent=2))
 
 
-def _unseen(runs: Sequence[Run], data: Path) -> list[Sample]:
-    scheme = runs[0].scheme
-    seen = {name for run in runs for name in run.record["data"]["training"]}
+def _unseen(segmenter: Segmenter, data: Path) -> list[Sample]:
+    scheme = segmenter.info.scheme
+    records = [member.info.record["data"] for member in segmenter.members]
+    seen = {name for record in records for name in record["training"]}
     samples = read_samples(data, labels=scheme.kind, ignore=scheme.ignore).samples
-    return [one for one in samples if one.name not in seen]
+    return [sample for sample in samples if sample.name not in seen]
 
 
 def _measured(
-    runs: Sequence[Run],
+    segmenter: Segmenter,
     samples: Sequence[Sample],
     references: Sequence[NDArray[Any]],
-    symmetries: bool,
+    tta: bool,
 ) -> dict[str, Any]:
     started = time.monotonic()
-    probabilities = _probabilities(runs, samples, symmetries)
+    probabilities = [
+        cell_probability(segmenter.predict(sample.image, tta=tta)) * ~sample.ignored
+        for sample in samples
+    ]
     seconds = round(time.monotonic() - started, 1)
     steps = {
         step: _scores(references, [label_instances(one, rule) for one in probabilities])
-        for step, rule in _rules(runs[0].rule)
+        for step, rule in _rules(segmenter.info.rule)
     }
     return {"seconds_to_predict": seconds, "steps": steps}
-
-
-def _probabilities(
-    runs: Sequence[Run], samples: Sequence[Sample], symmetries: bool
-) -> list[NDArray[np.float32]]:
-    """Predicts the probability of being cell, the mean of the runs; 0 where pixels do not count."""
-    networks = [(run, load_network(run)) for run in runs]
-
-    def mean(sample: Sample) -> NDArray[np.float32]:
-        scores = [
-            predict_image(
-                model,
-                run.standardisation.apply(sample.image),
-                architecture=run.architecture,
-                tta=symmetries,
-            )
-            for run, model in networks
-        ]
-        return cell_probability(np.mean(scores, axis=0)) * ~sample.ignored
-
-    return [mean(sample) for sample in samples]
 
 
 def _rules(chosen: InstanceRule) -> Iterator[tuple[str, InstanceRule]]:

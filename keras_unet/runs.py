@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -213,6 +213,37 @@ class Ensemble:
     def folds(self) -> tuple[Path, ...]:
         """Folders of the runs, one a fold."""
         return tuple(self.folder / f"fold-{fold}" for fold in range(1, len(self.held_out) + 1))
+
+
+def weights_of(run: Run) -> Path:
+    """Returns the file of a run's weights.
+
+    Raises:
+        FileNotFoundError: If training has not written it yet.
+    """
+    path = run.folder / BEST
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{run.folder}: expected a run whose training has written {BEST}. Received one "
+            "without; train until the first validation"
+        )
+    return path
+
+
+def runs_of(ensemble: Ensemble) -> tuple[Run, ...]:
+    """Loads the folds of an ensemble, each with the ensemble's rule.
+
+    Raises:
+        FileNotFoundError: If a fold is not trained to its end.
+        ValueError: If a record cannot be read.
+    """
+    if ensemble.rule is None:
+        raise FileNotFoundError(
+            f"{ensemble.folder}: expected an ensemble of which all {len(ensemble.folds)} folds are "
+            "trained. Received one whose training was interrupted; go on with it by --resume, or "
+            "take one of its folds"
+        )
+    return tuple(replace(Run.load(fold), rule=ensemble.rule) for fold in ensemble.folds)
 
 
 def is_ensemble(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from keras_unet.files import PathLike
 from keras_unet.prediction.segmenter import Member, Segmenter
 from keras_unet.prediction.server import connect
 from keras_unet.prediction.tflite import load_tflite
-from keras_unet.runs import BEST, Ensemble, ModelInfo, Run, is_ensemble
+from keras_unet.runs import Ensemble, ModelInfo, Run, is_ensemble, runs_of, weights_of
 
 TFLITE = ".tflite"
 
@@ -61,24 +61,12 @@ def load(model: PathLike, *, precision: str | None = None, timeout: float = TIME
 
 def _ensemble(folder: Path, precision: str | None) -> Segmenter:
     ensemble = Ensemble.load(folder)
-    if ensemble.rule is None:
-        raise FileNotFoundError(
-            f"{folder}: expected an ensemble of which all {len(ensemble.folds)} folds are trained. "
-            "Received one whose training was interrupted; go on with it by --resume, or take one "
-            "of its folds"
-        )
-    runs = [replace(Run.load(fold), rule=ensemble.rule) for fold in ensemble.folds]
+    runs = runs_of(ensemble)
     return Segmenter(_common(ensemble, runs), tuple(_member(run, precision) for run in runs))
 
 
 def _member(run: Run, precision: str | None) -> Member:
-    path = run.folder / BEST
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{run.folder}: expected a run whose training has written {BEST}. Received one "
-            "without; train until the first validation"
-        )
-    return Member(run, partial(_of_run, run), path, precision)
+    return Member(run, partial(_of_run, run), weights_of(run), precision)
 
 
 def _of_run(run: Run, precision: str | None) -> Any:

@@ -1,11 +1,10 @@
-"""The network of a run, new, trained or exported, and the runs that predict together."""
+"""Keras networks of runs, new or trained, and of .keras files."""
 
 from __future__ import annotations
 
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +13,7 @@ from keras_unet.architecture import Architecture
 from keras_unet.backend import keras
 from keras_unet.model import unet_of
 from keras_unet.precision import choose_precision, precision_policy
-from keras_unet.prediction.predict import tile_size_of
-from keras_unet.prediction.tflite import load_tflite
-from keras_unet.runs import BEST, Ensemble, ModelInfo, Run, is_ensemble
-
-_TFLITE = ".tflite"
+from keras_unet.runs import ModelInfo, Run, weights_of
 
 
 def new_network(run: ModelInfo, seed: int) -> Any:
@@ -27,31 +22,8 @@ def new_network(run: ModelInfo, seed: int) -> Any:
     return _network(run.architecture, run.precision)
 
 
-def load_runs(folder: Path) -> tuple[Any, ...]:
-    """Loads what predicts: a run, or all of an ensemble, each with the ensemble's rule.
-
-    A .tflite file is a run as well: it holds the record of the one it was exported from.
-
-    Raises:
-        FileNotFoundError: If the folder is neither, or a fold is not trained to its end.
-        ValueError: If a record cannot be read.
-    """
-    if folder.suffix == _TFLITE:
-        return (load_tflite(folder).info,)
-    if not is_ensemble(folder):
-        return (Run.load(folder),)
-    ensemble = Ensemble.load(folder)
-    if ensemble.rule is None:
-        raise FileNotFoundError(
-            f"{folder}: expected an ensemble of which all {len(ensemble.folds)} folds are trained. "
-            "Received one whose training was interrupted; go on with it by --resume, or take one "
-            "of its folds"
-        )
-    return tuple(replace(Run.load(fold), rule=ensemble.rule) for fold in ensemble.folds)
-
-
 def load_network(run: Run, precision: str | None = None) -> Any:
-    """Loads the best model of a run, or what was exported of it.
+    """Loads the best model of a run.
 
     Args:
         run: The run.
@@ -59,14 +31,10 @@ def load_network(run: Run, precision: str | None = None) -> Any:
 
     Raises:
         FileNotFoundError: If training has not written a model yet.
-        ValueError: If the model cannot be read, or the precision is unknown or that of a .tflite
-            file, which has one of its own.
+        ValueError: If the model cannot be read, or the precision is unknown.
     """
-    if run.folder.suffix == _TFLITE:
-        return _exported(run, precision)
-    path = weights_of(run)
     model = _network(run.architecture, precision or run.precision)
-    _load_weights(model, path)
+    _load_weights(model, weights_of(run))
     return model
 
 
@@ -137,44 +105,6 @@ def in_precision(model: Any, info: ModelInfo, precision: str | None) -> Any:
     other = _network(info.architecture, precision)
     other.set_weights(model.get_weights())
     return other
-
-
-def weights_of(run: Run) -> Path:
-    """Returns the file that `load_network` reads.
-
-    Raises:
-        FileNotFoundError: If training has not written a model yet.
-    """
-    path = run.folder if run.folder.suffix == _TFLITE else run.folder / BEST
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{run.folder}: expected a run whose training has written {BEST}. Received one "
-            "without; train until the first validation"
-        )
-    return path
-
-
-def tile_size_of_run(run: Run, tile_size: int | None) -> tuple[int | None, int | None]:
-    """Returns what `tile_size_of` does of the network of a run, without building one.
-
-    Args:
-        run: The run.
-        tile_size: Height and width asked for, or None.
-
-    Raises:
-        ValueError: If the network is of another size, as that of a .tflite file may be.
-    """
-    model = load_tflite(run.folder) if run.folder.suffix == _TFLITE else None
-    return tile_size_of(model, tile_size)
-
-
-def _exported(run: Run, precision: str | None) -> Any:
-    if precision is not None:
-        raise ValueError(
-            f"precision is that of {run.folder}, chosen when it was exported. "
-            f"Received: {precision!r}; leave it out"
-        )
-    return load_tflite(run.folder)
 
 
 def _network(architecture: Architecture, precision: str) -> Any:

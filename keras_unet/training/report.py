@@ -18,10 +18,10 @@ from keras_unet.evaluation.comparison import DEFAULT_METRICS, Comparison
 from keras_unet.evaluation.figures import Shown, cells, scored, slider
 from keras_unet.evaluation.tables import score_tables
 from keras_unet.files import check_replaceable, check_writable, make_folder
-from keras_unet.prediction.networks import load_network, load_runs
+from keras_unet.prediction.networks import load_network
 from keras_unet.report.charts import Curve, curves_svg, network_svg
 from keras_unet.report.page import Page, write_page
-from keras_unet.runs import REPORT, Ensemble, Run, is_ensemble
+from keras_unet.runs import REPORT, Ensemble, Run, is_ensemble, runs_of
 from keras_unet.training.checkpoint import HISTORY
 from keras_unet.training.dataset import ARRAYS, TrainingData, weight_maps
 from keras_unet.training.options import SettledOptions, TrainingOptions
@@ -68,7 +68,8 @@ def report_run(
         OSError: If the run or `data` is missing or not trained yet, or the file cannot be written.
     """
     path = out or run_folder / REPORT
-    runs = load_runs(run_folder) if is_ensemble(run_folder) else (Run.load(run_folder),)
+    is_whole = is_ensemble(run_folder)
+    runs = runs_of(Ensemble.load(run_folder)) if is_whole else (Run.load(run_folder),)
     page = _page(run_folder, runs)
     check_writable(path.parent)
     check_replaceable(path, "html", overwrite=overwrite)

@@ -12,8 +12,7 @@ from keras.callbacks import Callback, LambdaCallback
 
 from keras_unet.cli import main
 from keras_unet.prediction.folder import predict_files
-from keras_unet.prediction.networks import load_runs
-from keras_unet.runs import Ensemble, Run
+from keras_unet.runs import Ensemble, Run, runs_of
 from keras_unet.training.folds import draw_folds, resume_folds, train_folds
 from keras_unet.training.options import TrainingOptions
 
@@ -83,7 +82,7 @@ def test_interrupted_folds_are_gone_on_with(cells, ensemble, tmp_path):
 def test_the_rule_is_chosen_when_all_folds_are_trained(ensemble):
     record = Ensemble.load(ensemble)
     assert record.rule is not None
-    assert [run.rule for run in load_runs(ensemble)] == [record.rule] * 2
+    assert [run.rule for run in runs_of(record)] == [record.rule] * 2
 
 
 def test_an_ensemble_predicts_the_mean_of_its_folds(cells, ensemble, tmp_path):
