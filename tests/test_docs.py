@@ -6,6 +6,7 @@ import shlex
 import shutil
 import tomllib
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -169,7 +170,10 @@ def imported(tree):
 def parameters(function):
     """Returns the names of a function's parameters."""
     arguments = function.args
-    return {one.arg for one in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
+    names = {one.arg for one in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
+    if arguments.kwarg and arguments.kwarg.arg == "choices":
+        names |= {field.name for field in fields(keras_unet.TrainingOptions)}
+    return names
 
 
 @each_page
