@@ -1,199 +1,165 @@
 # %% [markdown]
 # # Membranes in electron microscopy
 #
-# In tissue, cells fill the image and membranes part them. The ISBI 2012 challenge, which made the
-# U-Net known, asked for the membranes of a fly's nerve cord, and found that counting wrong pixels
-# is the wrong score. This notebook shows why, trains, and computes the challenge's scores.
+# In tissue, cells fill the image and membranes separate them. The ISBI 2012 challenge, for which
+# the U-Net was made, asked for the membranes of a fly's nerve cord, and ranked by scores of the
+# cells rather than of the pixels. This notebook shows why, trains, and computes these scores.
 #
-# It draws its own tissue, so that it runs without a download. For the challenge's slices, type
-# `keras-unet data isbi2012` and set `data` to `Path("isbi2012/train")`.
+# It draws its own tissue and needs no download. For the challenge's slices, type `keras-unet data
+# isbi2012` and set `data` to `Path("isbi2012/train")`.
 
 # %%
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import tifffile
 from scipy import ndimage
+from skimage.color import label2rgb
 
-from keras_unet.console import quiet_tensorflow
-
-with quiet_tensorflow():
-    import keras  # without TensorFlow's greetings
-
-from keras_unet import (
-    Architecture,
-    TrainingImage,
-    TrainingPlan,
-    build_dataset,
-    build_unet,
-    predict_image,
-    read_samples,
-    train,
-    weight_map,
-)
-from keras_unet.data.standardisation import Standardisation
-from keras_unet.data.synthetic import draw_tissue
-from keras_unet.metrics import isbi2012
-from keras_unet.report.pictures import difference_picture, grey_picture, heat_picture, label_picture
+import keras_unet
 
 plt.rcParams.update({"figure.dpi": 80, "image.interpolation": "nearest", "image.cmap": "gray"})
 
+# %% tags=["parameters"]
+folder = Path("em_membranes")  # for the figures
+data = None  # folder with images/volume.tif and labels/volume.tif; None draws slices
+slices = 16  # number of slices to draw
+size = 192  # their height and width in pixels
+held_out = 4  # number of test slices, the last ones
+steps = 800  # number of weight updates
 
-def show(name, pictures):
-    """Draws pictures in a row, each under its title, here and into a file."""
-    figure, axes = plt.subplots(1, len(pictures), figsize=(2.4 * len(pictures), 2.7))
-    for axis, (title, picture) in zip(axes, pictures.items(), strict=True):
-        axis.imshow(picture)
+# %%
+folder.mkdir(exist_ok=True)
+
+
+def show(name, panels):
+    """Plots arrays side by side, and saves the figure."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(2.4 * len(panels), 2.7))
+    for axis, (title, array) in zip(axes, panels.items(), strict=True):
+        axis.imshow(array)
         axis.set_title(title, fontsize=10)
         axis.set_axis_off()
     figure.tight_layout()
     figure.savefig(folder / f"{name}.png")
 
 
-# %% tags=["parameters"]
-folder = Path("em_membranes")
-data = None  # folder with images/ and labels/; None draws slices
-slices = 16  # to draw
-size = 192  # height and width of each, in pixels
-held_out = 4  # the last slices, to score on
-steps = 1000  # of the training
+def colored(classes):
+    """Gives each cell, a connected component of class 1, a color; membranes are black."""
+    return label2rgb(ndimage.label(classes)[0], bg_label=0)
+
 
 # %% [markdown]
-# ## The slices
+# ## Slices
 #
-# Labels hold two classes: 1 in cells, 0 on membranes. Other things in the cells are dark, too.
+# The labels hold two classes: 1 in cells, 0 on membranes. Organelles in the cells are dark as well,
+# and are not to be found. An opening erases parts of cells that are narrower than three pixels.
 
 # %%
-folder.mkdir(exist_ok=True)
 if data is None:
-    drawn = [draw_tissue(seed, size=(size, size)) for seed in range(slices)]
-    images = [image[..., np.newaxis] for image, _ in drawn]
-    labels = [classes for _, classes in drawn]
+    pairs = [keras_unet.draw_tissue(seed, size=(size, size)) for seed in range(slices)]
+    images = np.stack([image for image, _ in pairs])
+    labels = np.stack([ndimage.binary_opening(classes) for _, classes in pairs])
 else:
-    samples = read_samples(data).samples
-    images = [sample.image for sample in samples]
-    labels = [sample.classes for sample in samples]
-numbered = ndimage.label(labels[0])[0]  # a cell is what membranes enclose
-show(
-    "slice",
-    {"slice": grey_picture(images[0]), "labels": labels[0], "cells": label_picture(numbered)},
-)
+    images, labels = (tifffile.imread(data / name / "volume.tif") for name in ("images", "labels"))
+labels = (labels > 0).astype(np.uint8)
+show("slice", {"slice": images[0], "labels": labels[0], "cells": colored(labels[0])})
 
 # %% [markdown]
-# ## Why not count pixels?
+# ## Pixel error and cell scores
 #
-# Two ways to be wrong. *Thick*: every membrane is a pixel wider on each side; no cell is lost or
-# merged, and a biologist would not mind. *Leaky*: every membrane is right, but for a hole in a few
-# places; cells run into one another, and every measurement of them is wrong.
+# Two segmentations with errors. *Thick*: every membrane is one pixel wider on each side; no cell is
+# lost or merged. *Leaky*: the membranes are right but for a few holes; cells are merged through
+# them, and every measurement of these cells is wrong.
 
 # %%
 truth = labels[0].astype(bool)
 rng = np.random.default_rng(0)
 holes = np.zeros(truth.shape)
 holes[tuple(rng.permutation(np.argwhere(~truth))[:36].T)] = 1
-proposals = {
+wrong = {
     "thick": ndimage.binary_erosion(truth),
     "leaky": truth | ndimage.binary_dilation(holes, iterations=3),
 }
 print("        pixel error   V_Rand   V_Info")
-for name, proposal in proposals.items():
-    scores = isbi2012(truth, proposal.astype(np.float32))
-    shown = (scores[key] for key in ("pixel_error", "v_rand", "v_info"))
-    print(f"{name:6}  {{:11.3f}}   {{:6.3f}}   {{:6.3f}}".format(*shown))
+for name, result in wrong.items():
+    scores = keras_unet.metrics.isbi2012(truth, result.astype(np.float32))
+    print(f"{name:6} {scores['pixel_error']:12.3f} {scores['v_rand']:8.3f} {scores['v_info']:8.3f}")
 show(
     "wrong",
-    {
-        "labels": label_picture(numbered),
-        "thick": label_picture(ndimage.label(proposals["thick"])[0]),
-        "leaky": label_picture(ndimage.label(proposals["leaky"])[0]),
-    },
+    {"labels": colored(truth), "thick": colored(wrong["thick"]), "leaky": colored(wrong["leaky"])},
 )
 
 # %% [markdown]
-# The pixel error prefers the leaky one. V_Rand asks whether two pixels that share a cell in the
-# labels share one in the proposal, and the other way round; V_Info asks how much the cells of one
-# tell of the cells of the other. Both are best at 1, and the challenge ranks by them.
+# By the pixel error the leaky one is better. V_Rand is the share of pixel pairs of one cell in the
+# one that are of one cell in the other, both ways; V_Info is the information that the cells of the
+# one have of the cells of the other. Both are 1 at best, and the challenge ranks by them.
 #
 # ## Training
 #
-# Neighbouring slices of a stack are alike, so the slices held out lie together, at its end.
-
+# Neighbouring slices of a stack are alike, so the test slices lie together, at its end. Between
+# membranes there is no gap to emphasize: with classes for labels, the weights only balance the
+# frequencies of the two classes.
 
 # %%
-def training_image(image, classes):
-    """Standardises a slice; between membranes there is no gap to weigh, so w_c alone counts."""
-    cells = ndimage.label(classes)[0]
-    weights = weight_map(classes.astype(np.uint8), cells, w0=0)
-    return TrainingImage(Standardisation("image").apply(image), classes.astype(np.uint8), weights)
-
-
-keras.utils.set_random_seed(0)
-model = build_unet((None, None, 1), classes=2, depth=3, base_filters=16)
-architecture = Architecture.of(model)
-tile_size = architecture.fitting_size(128 + 2 * architecture.margin)
-learned = [
-    training_image(image, classes)
-    for image, classes in zip(images[:-held_out], labels[:-held_out], strict=True)
-]
-losses = []
-watch = keras.callbacks.LambdaCallback(
-    on_train_batch_end=lambda _, logs: losses.append(logs["loss"])
+segmenter = keras_unet.train(
+    list(images[:-held_out]),
+    list(labels[:-held_out]),
+    kind="classes",
+    steps=steps,
+    depth=3,
+    base_filters=16,
 )
-_ = train(
-    model,
-    lambda step: build_dataset(learned, architecture, tile_size=tile_size, first=step),
-    TrainingPlan(steps=steps),
-    folder=folder,
-    callbacks=[watch],
-)
-print(
-    f"loss of the first steps {np.mean(losses[:50]):.2f}, of the last {np.mean(losses[-50:]):.2f}"
-)
+outcome = segmenter.info.record["outcome"]
+print(f"{outcome['score_name']} of the validation slices: {outcome['best_score']:.3f}")
 
 # %% [markdown]
-# ## Scores on slices it has not seen
+# ## Scores of the test slices
 #
-# The paper averages over rotated versions of a slice, and so does `symmetries=True`, over all
-# eight. The network gives probabilities; each score is taken at the threshold that serves it best,
-# as the challenge does.
+# The paper averages the probabilities over rotated versions of a slice; `tta=True`, test-time
+# augmentation, averages over the eight rotations and reflections. Each score is taken at its best
+# threshold on the probabilities, as in the challenge.
 
 # %%
-truth = np.stack(labels[-held_out:])
-seen = [Standardisation("image").apply(image) for image in images[-held_out:]]
-once = np.stack([predict_image(model, image)[..., 1] for image in seen])
-averaged = np.stack([predict_image(model, image, tta=True)[..., 1] for image in seen])
-scores = {"once": isbi2012(truth, once), "averaged over 8": isbi2012(truth, averaged)}
+tests, truth = images[-held_out:], labels[-held_out:]
+probabilities = {
+    "single": np.stack([segmenter.predict(image)[..., 1] for image in tests]),
+    "tta=True": np.stack([segmenter.predict(image, tta=True)[..., 1] for image in tests]),
+}
+scores = {
+    name: keras_unet.metrics.isbi2012(truth, result) for name, result in probabilities.items()
+}
 names = "pixel_error", "rand_error", "v_rand", "v_info", "warping_error"
-print(" " * 15, *(f"{name:>14}" for name in names))
+print(" " * 9, *(f"{name:>14}" for name in names))
 for title, values in scores.items():
-    print(f"{title:15}", *(f"{values[name]:14.4f}" for name in names))
+    print(f"{title:9}", *(f"{values[name]:14.4f}" for name in names))
 
 # %%
-best = scores["averaged over 8"]["v_rand_threshold"]
+result = probabilities["tta=True"][-1] > scores["tta=True"]["v_rand_threshold"]
 show(
     "scored",
     {
-        "slice": grey_picture(images[-1]),
-        "probability of cell": heat_picture(averaged[-1]),
-        "cells": label_picture(ndimage.label(averaged[-1] > best)[0]),
-        "wrong pixels": difference_picture(truth[-1], averaged[-1] > best),
+        "slice": tests[-1],
+        "probability of cell": probabilities["tta=True"][-1],
+        "cells": colored(result),
+        "wrong pixels": label2rgb(truth[-1] != result, tests[-1], bg_label=0, alpha=0.5),
     },
 )
 
 # %% [markdown]
 # Drawn tissue is easier than a fly's. On the challenge's test slices, whose labels were kept
 # secret, the paper reports a warping error of 0.000353, a Rand error of 0.0382 and a pixel error of
-# 0.0611. What this package reaches on slices held out of the training stack, with the command for
-# it, stands in the [results](../docs/pages/results.md).
+# 0.0611. The [results](../docs/pages/results.md) list what this package reaches on slices held out
+# of the training stack, with the command for each.
 #
 # ## Exercise: your own images
 #
-# 1. Take a stack with membranes labelled: 255 in cells, 0 on membranes. Set `data`, and `held_out`
-#    to slices that lie together.
-# 2. Where are cells merged? Look at the slices there. Membranes that are cut obliquely are hard for
+# 1. Take a stack with labelled membranes: 255 in cells, 0 on membranes. Set `data`, and `held_out`
+#    to the number of test slices.
+# 2. Where are cells merged? Compare with the slice: membranes that are cut obliquely are hard for
 #    people, too.
-# 3. `keras-unet train DATA --run RUN`, `predict --save classes,probabilities` and `evaluate
-#    --metrics pixels,isbi2012` do the same for whole folders
-#    ([how](../docs/pages/how-to/membranes.md)).
+# 3. `keras_unet.cross_validate(images, labels, folds=4)` trains four networks whose probabilities
+#    are averaged. Is V_Rand higher? For whole folders, type the
+#    [commands](../docs/pages/how-to/membranes.md).
 #
-# Next: [give the network to others](04_serve_it.ipynb).
+# Next: [export and serving](04_serve_it.ipynb).
