@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Serve it
 #
-# A trained network is of use to others when they need neither this package nor its author: a
-# microscope's software, a colleague's script, a web page. This notebook trains, exports, and asks
-# the export, as a server does. With the address of a server, it asks that, too.
+# An exported model runs without this package: in a microscope's software, a colleague's script, a
+# web service. This notebook trains, exports a TensorFlow SavedModel, and calls its signatures as
+# TensorFlow Serving does. With the address of a server, it asks that as well.
 
 # %%
 from pathlib import Path
@@ -12,166 +12,153 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tifffile
 from PIL import Image
+from skimage.color import label2rgb
 
-from keras_unet.console import quiet_tensorflow
-
-with quiet_tensorflow():
-    import tensorflow as tf  # without its greetings
-tf.get_logger().setLevel("ERROR")
-
-from keras_unet import (
-    TrainingOptions,
-    export_model,
-    predict_files,
-    train_folder,
-)
-from keras_unet.data.synthetic import draw_cells
-from keras_unet.report.pictures import difference_picture, grey_picture, heat_picture, label_picture
+import keras_unet
 
 plt.rcParams.update({"figure.dpi": 80, "image.interpolation": "nearest", "image.cmap": "gray"})
 
+# %% tags=["parameters"]
+folder = Path("serve_it")  # output; must be new or empty
+pictures = 24  # number of training images
+size = 128  # their height and width in pixels
+steps = 1200  # number of weight updates
+server = None  # such as "http://localhost:8501/v1/models/cells" or "grpc://localhost:8500/cells"
 
-def show(name, pictures):
-    """Draws pictures in a row, each under its title, here and into a file."""
-    figure, axes = plt.subplots(1, len(pictures), figsize=(2.4 * len(pictures), 2.7))
-    for axis, (title, picture) in zip(axes, pictures.items(), strict=True):
-        axis.imshow(picture)
+# %%
+folder.mkdir(exist_ok=True)
+
+
+def show(name, panels):
+    """Plots arrays side by side, and saves the figure."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(3 * len(panels), 2.6))
+    for axis, (title, array) in zip(axes, panels.items(), strict=True):
+        axis.imshow(array)
         axis.set_title(title, fontsize=10)
         axis.set_axis_off()
     figure.tight_layout()
     figure.savefig(folder / f"{name}.png")
 
 
-# %% tags=["parameters"]
-folder = Path("serve_it")  # new, or removed before it is run again
-pictures = 10  # to learn from
-size = 128  # height and width of each, in pixels
-steps = 1500  # of the training
-server = None  # such as "http://localhost:8501/v1/models/cells"
-
 # %% [markdown]
-# ## Something to serve
-#
-# Images and labels go into a folder, `train_folder` does what `keras-unet train` does.
+# ## A model
 
 # %%
-for place in ("images", "labels"):
-    (folder / "data" / place).mkdir(parents=True, exist_ok=True)
-for seed in range(pictures):
-    image, cells = draw_cells(seed, size=(size, size), cells=10)
-    tifffile.imwrite(folder / "data" / "images" / f"cells{seed}.tif", image)
-    tifffile.imwrite(folder / "data" / "labels" / f"cells{seed}.tif", cells.astype(np.uint16))
-
-options = TrainingOptions(steps=steps, depth=3, base_filters=16, tile=220, precision="float32")
-run = train_folder(folder / "data", folder / "run", options)
-print(f"best score of images held out: {run.record['outcome']['best_score']:.3f}")
+pairs = [keras_unet.draw_cells(seed, size=(size, size), cells=10) for seed in range(pictures)]
+images, labels = zip(*pairs, strict=True)
+segmenter = keras_unet.train(
+    images, labels, run=folder / "run", steps=steps, depth=3, base_filters=16, precision="float32"
+)
+outcome = segmenter.info.record["outcome"]
+print(f"{outcome['score_name']} of the validation images: {outcome['best_score']:.2f}")
 
 # %% [markdown]
 # ## Export
 #
-# `keras-unet export RUN models/cells --format saved_model` does the same. What is written is loaded
-# by a fresh process and compared with the run before it gets its name: a difference beyond rounding
-# is refused.
+# On the command line: `keras-unet export RUN models/cells --format saved_model`. A fresh process
+# loads what was written and compares its output with the model's; a difference beyond rounding is
+# an error, and nothing is left behind.
 
 # %%
-version = export_model(folder / "run", folder / "models" / "cells")
+version = keras_unet.export_model(segmenter, folder / "models" / "cells")
 for path in sorted(version.rglob("*")):
     if path.is_file():
         print(path.relative_to(folder).as_posix())
 
 # %% [markdown]
-# The folder `1` is a version, as TensorFlow Serving wants it. Standardisation, mirrored borders,
-# tiles and stitching are inside the graph: raw grey values of any size go in, classes of that size
-# come out.
+# The folder `1` is the version, in the layout of TensorFlow Serving. Normalization, mirrored
+# borders, tiling and stitching are part of the graph: the input are grey values as measured, of any
+# height and width, and the outputs have the same height and width.
 #
-# ## Ask it, as a server does
+# ## Signatures
 #
-# Nothing of `keras_unet` from here on: TensorFlow's loader is all that a client in Python needs.
+# TensorFlow alone loads the SavedModel; nothing of `keras_unet` is needed but to draw an image.
+# `serving_default` maps arrays to probabilities and classes.
 
 # %%
+import tensorflow as tf
+
 served = tf.saved_model.load(str(version))
-image, cells = draw_cells(
-    200, size=(size + 35, size + 70), cells=14
-)  # another size than in training
-ask = served.signatures["serving_default"]
-answer = ask(image=tf.constant(image[np.newaxis, ..., np.newaxis], tf.float32))
-probabilities = answer["probabilities"].numpy()[0, ..., 1]
-print({name: tuple(value.shape) for name, value in answer.items()})
+image, _ = keras_unet.draw_cells(200, size=(size + 35, size + 70), cells=20)
+outputs = served.signatures["serving_default"](
+    image=tf.constant(image[np.newaxis, ..., np.newaxis], tf.float32)
+)
+probabilities = outputs["probabilities"].numpy()[0, ..., 1]
+print({name: tuple(value.shape) for name, value in outputs.items()})
 
 # %% [markdown]
-# Clients that have no arrays send a PNG, and get one back. This is what travels over the wire.
+# `classify_bytes` maps the bytes of a PNG file to those of another, for clients without arrays.
 
 # %%
 Image.fromarray(image).save(folder / "new.png")
-ask = served.signatures["classify_bytes"]
-answer = ask(image_bytes=tf.constant([(folder / "new.png").read_bytes()]))
-classes = tf.io.decode_png(answer["classes_bytes"][0]).numpy()[..., 0]
+outputs = served.signatures["classify_bytes"](
+    image_bytes=tf.constant([(folder / "new.png").read_bytes()])
+)
+classes = tf.io.decode_png(outputs["classes_bytes"][0]).numpy()[..., 0]
 print(f"{classes.shape[0]} x {classes.shape[1]} pixels, {(classes > 0).mean():.0%} of them cell")
 
 # %% [markdown]
-# The run itself says the same:
+# ## Comparison
+#
+# `predict_files` writes the same classes, and numbered cells, with the model that was exported.
 
 # %%
-predict_files(
-    folder / "run",
-    [folder / "new.png"],
-    folder / "predictions",
-    save=["instances", "classes"],
+keras_unet.predict_files(
+    segmenter, folder / "new.png", folder / "predictions", save=["instances", "classes"]
 )
+cells = tifffile.imread(folder / "predictions" / "new.tif")
 same = tifffile.imread(folder / "predictions" / "new_classes.tif") == classes
-print(f"{same.mean():.2%} of the pixels alike")
+print(f"{same.mean():.2%} of the classes are equal")
 show(
     "served",
     {
-        "image": grey_picture(image),
-        "probability, served": heat_picture(probabilities),
+        "image": image,
+        "probability of cell, served": probabilities,
         "classes, served": classes,
-        "cells": label_picture(tifffile.imread(folder / "predictions" / "new.tif")),
+        "cells": label2rgb(cells, bg_label=0),
     },
 )
 
 # %% [markdown]
-# ## A real server
+# ## TensorFlow Serving
 #
-# In the folder `export` of the checkout lies all that TensorFlow Serving needs but the model;
-# Docker is the one thing to install ([more](../export/README.md)).
+# The folder `export` of the checkout has all that TensorFlow Serving needs but the model; Docker
+# has to be installed ([more](../export/README.md)).
 #
 # ```
 # cd export
-# keras-unet export ../run models/cells --format saved_model
+# keras-unet export ../RUN models/cells --format saved_model
 # docker compose up --detach --wait
 # python client.py http://localhost:8501/v1/models/cells image.png --out results
 # ```
 #
-# or, with cells numbered by the rule that training has chosen:
+# `client.py` needs nothing of this package. Those who have it use a server as they use a run:
+# `keras_unet.load("grpc://localhost:8500/cells")`, `predict_files("grpc://localhost:8500/cells",
+# "NEW_IMAGES", "PREDICTIONS")`, or
 #
 # ```
-# keras-unet predict --server http://localhost:8501/v1/models/cells NEW_IMAGES --out PREDICTIONS
+# keras-unet predict --server grpc://localhost:8500/cells NEW_IMAGES --out PREDICTIONS
 # ```
 #
-# Set `server` above, and the next cell asks it.
+# `grpc://` takes `pip install ".[serving]"`; `http://` takes nothing. Set `server` above to call
+# yours.
 
 # %%
 if server is None:
-    print("no server was named")
+    print("server=None: skipped")
 else:
-    predict_files(server, [folder / "new.png"], folder / "from_server")
-    here, there = (
-        tifffile.imread(folder / place / "new.tif") for place in ("predictions", "from_server")
-    )
-    show(
-        "compared",
-        {"cells, served": label_picture(there), "other": difference_picture(here, there)},
-    )
+    keras_unet.predict_files(server, folder / "new.png", folder / "from_server")
+    from_server = tifffile.imread(folder / "from_server" / "new.tif")
+    print(f"{(from_server == cells).mean():.2%} of the labels are equal")
 
 # %% [markdown]
 # ## Exercise: your own images
 #
-# 1. Export a run of your own, `keras-unet export RUN models/mine --format saved_model`, load it as
-#    above, and ask it for an image larger than any that it was trained on.
-# 2. Which image does it refuse? Send one with another number of channels, or with a value that is
-#    not a number, and read the error: it names the rule.
-# 3. `--format tflite`, `bioimageio` and `onnx` are for a small device, for Fiji, and for other
-#    languages ([how](../export/README.md)).
+# 1. Export a run of yours: `keras_unet.export_model("RUN", "models/mine")`. Load it as above, and
+#    segment an image that is larger than all training images.
+# 2. Send an image with another number of channels, or with a value that is not a number, and read
+#    the error message.
+# 3. `export_model("RUN", "cells.tflite")` is for small devices, `"cells.zip"` for Fiji and the
+#    BioImage Model Zoo, `"cells.onnx"` for other languages ([how](../export/README.md)).
 #
 # Next: [images larger than memory](05_big_images.ipynb).

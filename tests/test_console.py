@@ -27,6 +27,7 @@ from keras_unet.console import (
     is_out_of_memory,
     one_line_errors,
     quiet_stderr,
+    quiet_tensorflow,
     show_progress,
     status,
     track,
@@ -618,6 +619,16 @@ def test_what_an_import_says_is_shown_only_if_it_fails(tmp_path):
     assert said["chatty"] == "after\n"
     assert said["broken"].startswith("greetings\n")
     assert said["broken"].endswith("ImportError: no such library\n")
+
+
+def test_tensorflow_is_started_once_by_imports_within_imports(heard, monkeypatch):
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    with quiet_tensorflow(), quiet_tensorflow():
+        pass
+    with quiet_tensorflow():
+        pass
+    ends = [ended for _, _, _, ended in heard]
+    assert (ends.count(False), ends.count(True)) == (2, 2)
 
 
 def greet():
