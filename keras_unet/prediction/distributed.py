@@ -190,7 +190,7 @@ def spread_files(  # noqa: PLR0913 - as predict_files
     order = Order.of(
         segmenter.info, paths, out.absolute(), save, instances, form, overwrite=overwrite
     )
-    for line in unread(paths):
+    for line in unread(paths, order.repeated):
         _log.warning(line)
     plan, networks = _plan(segmenter, run_folder.absolute(), precision, tile_size, tta, axes)
     images = track(order.images, "checking images")

@@ -85,7 +85,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         segmenter = model.with_precision(precision)
     files, out, storage = paths_of(files), Path(out), storage or Storage()
     order = Order.of(segmenter.info, files, out, save, instances, storage.form, overwrite=overwrite)
-    for line in unread(files):
+    for line in unread(files, order.repeated):
         _log.warning(line)
     headers = {
         path: read_header(path, axes=axes) for path in track(order.images, "reading headers")

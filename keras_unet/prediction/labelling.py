@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -86,6 +86,7 @@ class Order:
         out: Folder to write to.
         outputs: Of "instances", "classes" and "probabilities".
         form: "tiff" or "ome-zarr"; None for OME-Zarr of what is Zarr, and TIFF of all else.
+        repeated: Files that are parts of an image that another begins, which is predicted once.
     """
 
     info: ModelInfo
@@ -93,6 +94,7 @@ class Order:
     out: Path
     outputs: tuple[str, ...]
     form: Form | None = None
+    repeated: Mapping[Path, Path] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -129,7 +131,7 @@ class Order:
         images = list(_image_files(files))
         repeated = repeated_in(images)
         images = [path for path in images if path not in repeated]
-        order = cls(info, tuple(images), out, outputs, form)
+        order = cls(info, tuple(images), out, outputs, form, repeated)
         _refuse_same_names(order.images)
         check_writable(out)
         order.refuse_to_replace_images()
@@ -209,10 +211,17 @@ class Order:
             yield target
 
 
-def unread(paths: Sequence[Path]) -> Iterator[str]:
-    """Says of each folder of images what of it is not read, and why; hidden files aside."""
+def unread(paths: Sequence[Path], repeated: Mapping[Path, Path] | None = None) -> Iterator[str]:
+    """Says of each folder of images what of it is not read, and why; hidden files aside.
+
+    Args:
+        paths: Image files, or folders of them.
+        repeated: Parts of an image that another of the files begins; None to look for them.
+    """
     parts: dict[str, list[str]] = defaultdict(list)
-    for path, first in repeated_in(_image_files(list(paths))).items():
+    if repeated is None:
+        repeated = repeated_in(_image_files(list(paths)))
+    for path, first in repeated.items():
         parts[first.name].append(path.name)
     for name, names in parts.items():
         yield f"{some(names)}: parts of the image that {name} begins, which is predicted once"
