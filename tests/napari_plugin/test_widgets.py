@@ -79,7 +79,7 @@ def test_from_training_to_labels(viewer, until, notified, tmp_path):
         train.numbers.lines[name].value = text
     train.panel.start.native.click()
     assert not train.panel.start.enabled
-    held_up = until(lambda: train.panel.text.value.startswith("step "))
+    held_up = until(lambda: train.panel.text.value.startswith("training: step "))
     assert train.panel.bar.max > 0
     train.panel.stop.native.click()
     held_up = max(held_up, until(lambda: train.panel.job is None))
