@@ -340,9 +340,9 @@ def predict_command(
             of_no_effect = {"--as": form, "--stream or --in-memory": stream} | spread
             _refuse(of_no_effect, "of no effect with --server")
             from keras_unet.prediction.folder import predict_files
-            from keras_unet.prediction.load import load
+            from keras_unet.prediction.server import connect
 
-            served = load(server) if timeout is None else load(server, timeout=timeout)
+            served = connect(server) if timeout is None else connect(server, timeout)
             predict = partial(predict_files, served, paths)
         else:
             _refuse({"--timeout": timeout}, "of no effect without --server")

@@ -279,7 +279,7 @@ def images(cells, tmp_path):
 PREDICTIONS = {
     "cut": ("{run} {i}/c0.tif {i}/cut.tif {i}/c1.tif", "cut.tif: cannot be read as an image"),
     "text": ("{run} {i}/c0.tif {i}/text.tif", "text.tif: cannot be read as an image"),
-    "NaN": ("{run} {i}/c0.tif {i}/nan.tif", "nan.tif: 1 of 9,216 pixels are NaN"),
+    "NaN": ("{run} {i}/nan.tif", "nan.tif: 1 of 9,216 pixels are NaN"),
     "channels": ("{run} {i}/c0.tif {i}/rgb.tif", "rgb.tif: expected 1 channel.*received 3"),
     "missing": ("{run} {i}/c0.tif {i}/nowhere.tif", "nowhere.tif: no such file"),
     "empty folder": ("{run} {tmp}/empty", "empty: expected a folder of images"),

@@ -114,8 +114,8 @@ def test_it_is_valid_and_says_what_it_is(read):
     assert [axis["halo"] for axis in given["axes"][1:3]] == [8, 8]
     assert given["axes"][3]["channel_names"] == ["background", "cell"]
     assert "zero_mean_unit_variance" in [one["id"] for one in taken["preprocessing"]]
-    provenance = found["config"]["keras_unet"]["provenance"]
-    assert provenance["record"]["data"] == {"training": ["a", "b"], "folder": "cells"}
+    metadata = found["config"]["keras_unet"]
+    assert metadata["record"]["data"] == {"training": ["a", "b"], "folder": "cells"}
 
 
 @pytest.mark.parametrize("n", ["0", "1", "7"])

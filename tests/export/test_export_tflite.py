@@ -156,7 +156,7 @@ def test_the_file_says_all_that_tiling_needs(by_mode):
         context = architecture.context
         assert metadata["quantize"] == mode
         assert metadata["network"] == {
-            "architecture": architecture.to_dict(),
+            "frozen": True,
             "margin": margin,
             "context": context,
             "step": 4,
@@ -170,9 +170,10 @@ def test_the_file_says_all_that_tiling_needs(by_mode):
         assert metadata["input"] == {"name": "tile", "shape": [1, 64, 64, 1], "dtype": "float32"}
         assert metadata["output"] == {"name": "logits", "shape": output, "dtype": "float32"}
         assert metadata["classes"][1] == {"class": 1, "value": 6, "name": "label 6"}
-        assert metadata["provenance"]["record"]["data"]["folder"] == "cells"
+        assert metadata["architecture"] == architecture.to_dict()
+        assert metadata["record"]["data"]["folder"] == "cells"
         assert len(metadata["provenance"]["sha256"]) == 64
-        run = exported.loaded.run
+        run = exported.loaded.info
         assert (run.architecture, run.scheme) == (architecture, exported.run.scheme)
         assert (run.standardisation, run.rule) == (exported.run.standardisation, exported.run.rule)
 

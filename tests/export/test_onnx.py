@@ -52,7 +52,7 @@ def test_it_says_what_it_is(written, trained):
     assert [one["name"] for one in about["classes"]] == ["background", "cell"]
     assert about["instances"] == Run.load(trained).rule.to_dict()
     assert about["network"]["tile_size"] == 60
-    assert about["provenance"]["record"]["options"]["steps"] == 40
+    assert about["record"]["options"]["steps"] == 40
 
 
 def test_a_file_that_answers_otherwise_is_not_kept(trained, tmp_path, monkeypatch):

@@ -51,7 +51,7 @@ def test_a_tile_that_memory_does_not_hold_is_halved_until_it_does(
     model, network, image, symmetries
 ):
     device, halving = Device(model, largest=60), Halving()
-    given = {"architecture": network, "symmetries": symmetries}
+    given = {"architecture": network, "tta": symmetries}
     with logged() as said:
         found = predict_image(halving.around(device, network), image, **given)
     small = predict_image(model, image, tile_size=halving.largest, **given)
