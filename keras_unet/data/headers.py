@@ -13,6 +13,7 @@ from keras_unet.data import large, pngs
 from keras_unet.data.images import (
     PILLOW_FORMATS,
     check_some_pixels,
+    first_bytes,
     large_images_allowed,
     readable,
 )
@@ -77,12 +78,7 @@ def _of_large(image: LargeImage) -> Header:
 
 
 def _of_picture(path: Path) -> Header:
-    if path.is_dir():
-        raise ValueError("it is a folder; of Zarr, which predict reads, save the image as TIFF")
-    with path.open("rb") as file:
-        start = file.read(pngs.HEADER)
-    if not start:
-        raise ValueError("the file is empty")
+    start = first_bytes(path)
     if start.startswith(pngs.SIGNATURE) and len(start) == pngs.HEADER:
         pngs.check_size(start)
         width, height = int.from_bytes(start[16:20]), int.from_bytes(start[20:24])

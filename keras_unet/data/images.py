@@ -324,17 +324,27 @@ def _begins_as_image(path: Path) -> bool:
 
 
 def _decode(path: Path, palette: Palette, axes: str | None) -> ImageFile:
+    start = first_bytes(path)
+    if start.startswith(_TIFF_SIGNATURES):
+        return _decode_tiff(path, axes, palette)
+    if start.startswith(pngs.SIGNATURE) and pngs.has_whole_samples(start):
+        return _decode_png(path, start)
+    return _decode_with_pillow(path, start, palette)
+
+
+def first_bytes(path: Path) -> bytes:
+    """Reads the bytes that tell what an image file is.
+
+    Raises:
+        ValueError: It is a folder, or empty.
+    """
     if path.is_dir():
         raise ValueError("it is a folder; of Zarr, which predict reads, save the image as TIFF")
     with path.open("rb") as file:
         start = file.read(pngs.HEADER)
     if not start:
         raise ValueError("the file is empty")
-    if start.startswith(_TIFF_SIGNATURES):
-        return _decode_tiff(path, axes, palette)
-    if start.startswith(pngs.SIGNATURE) and pngs.has_whole_samples(start):
-        return _decode_png(path, start)
-    return _decode_with_pillow(path, start, palette)
+    return start
 
 
 def _decode_png(path: Path, start: bytes) -> ImageFile:
