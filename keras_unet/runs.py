@@ -43,6 +43,7 @@ ENSEMBLE = "ensemble.json"
 REPORT = "report.html"
 BEST = "best.keras"
 FORMAT = 2
+ARRAYS, DATASET = "(arrays)", "(dataset)"  # in the place of a data folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +108,12 @@ class ModelInfo:
             "name": str(values["name"]),
         }
         return cls(**known | more)
+
+    @property
+    def data_folder(self) -> Path | None:
+        """Folder of the training images; None where they came from none, or it is unknown."""
+        folder = self.record.get("data", {}).get("folder")
+        return None if folder in (None, ARRAYS, DATASET) else Path(folder)
 
     def standardise(self, image: NDArray[Any], path: Path) -> NDArray[np.float32]:
         """Prepares raw pixels `(height, width, channels)` for the network, as in training.

@@ -281,22 +281,22 @@ def _representative_tiles(
 
 
 def _training_images(info: ModelInfo, data: Path | None) -> list[NDArray[np.float32]]:
-    """Reads the images that the run was trained on, standardised."""
-    record = info.record.get("data", {})
-    folder = data or Path(record.get("folder", ""))
-    if not folder.is_dir():
+    """Reads the training images, standardised; all in `data`, if they came from no folder."""
+    folder, recorded = data or info.data_folder, info.record.get("options", {})
+    if folder is None or not folder.is_dir():
         raise FileNotFoundError(
-            f"{folder}: no such folder. Expected the data that the run was trained on, by whose "
-            "images the ranges of int8 are found; say where they are by data (--data)"
+            f"{folder or info.name}: no such folder. Expected the data that the run was trained "
+            "on, by whose images the ranges of int8 are found; say where they are by data (--data)"
         )
     found = read_samples(
         folder,
         labels=info.scheme.kind,
         ignore=info.scheme.ignore,
         allow_empty=True,
-        axes=info.record["options"].get("axes"),
+        axes=recorded.get("axes"),
     ).samples
-    images = [one.image for one in found if one.name in record.get("training", ())]
+    names = info.record["data"]["training"] if info.data_folder else [one.name for one in found]
+    images = [one.image for one in found if one.name in names]
     if not images:
         raise ValueError(
             f"{folder}: expected images that the run was trained on. Received none of them; say "

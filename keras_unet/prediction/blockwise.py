@@ -378,7 +378,7 @@ class _Work:
 
 @dataclass(frozen=True, eq=False)
 class _Outputs:
-    """What is written of an image."""
+    """Outputs of an image."""
 
     order: Order
     path: Path

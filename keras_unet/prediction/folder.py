@@ -93,7 +93,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     streamed = {
         path
         for path, header in headers.items()
-        if segmenter.predicts_tiles and _is_streamed(order, path, header, storage.stream)
+        if _is_streamed(order, path, header, storage.stream, segmenter)
     }
     if streamed:
         require("large", "zarr")
@@ -122,16 +122,23 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     return order.fulfil(make)
 
 
-def _is_streamed(order: Order, path: Path, header: Header, stream: bool | None) -> bool:
+def _is_streamed(
+    order: Order, path: Path, header: Header, stream: bool | None, segmenter: Segmenter
+) -> bool:
     by_parts_alone = is_zarr(path) or order.form_of(path) == "ome-zarr"
     if by_parts_alone and stream is False:
         raise ValueError(
             f"{path}: stream must not be off for Zarr, which is read and written by parts. "
             f"Received: stream={stream}; leave it out"
         )
-    if stream is None:
+    if not segmenter.predicts_tiles and (by_parts_alone or stream):
+        raise ValueError(
+            f"{path}: Zarr and stream need a model in this process. Received {segmenter.info.name} "
+            "on a server; save the image as TIFF, and leave form and stream out"
+        )
+    if stream is None and segmenter.predicts_tiles:
         return by_parts_alone or (is_tiff(path) and header.is_large)
-    return stream
+    return bool(stream)
 
 
 def _plan(segmenter: Segmenter, tile_size: int | None, tta: bool, axes: str | None) -> Plan:

@@ -91,7 +91,7 @@ class Segmenter:
     members: tuple[Member, ...]
 
     predicts_tiles: ClassVar[bool] = True
-    """Whether it predicts tiles of images that memory does not hold."""
+    """False where only whole images are predicted, which memory must hold."""
 
     @classmethod
     def from_model(

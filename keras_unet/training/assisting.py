@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 from keras_unet.files import make_folder
 from keras_unet.prediction.networks import new_network
 from keras_unet.runs import RECORD, Run
-from keras_unet.training.dataset import Images, TrainingData, weight_maps
+from keras_unet.training.dataset import Images, TrainingData, Variation, weight_maps
 from keras_unet.training.distribute import Cluster
 from keras_unet.training.loop import fit
-from keras_unet.training.resume import check_same_data, options_of
+from keras_unet.training.resume import check_same_augmentation, check_same_data, options_of
 
 
 def tell_workers(cluster: Cluster, run: Run) -> None:
@@ -20,24 +20,31 @@ def tell_workers(cluster: Cluster, run: Run) -> None:
     cluster.told_text((run.folder / RECORD).read_text(encoding="utf-8"))
 
 
-def assist(data: Images | TrainingData, run_folder: Path, cluster: Cluster) -> Run:
+def assist(
+    data: Images | TrainingData,
+    run_folder: Path,
+    cluster: Cluster,
+    augmentation: Variation = "options",
+) -> Run:
     """Trains with the chief, as it says; nothing is written but to a temporary folder.
 
     Args:
         data: This worker's copy of the samples, or the folder that all share.
         run_folder: The run's folder, for messages.
         cluster: What trains together.
+        augmentation: How tiles are varied, as on the chief.
 
     Returns:
         The run, as the chief has begun or gone on with it.
 
     Raises:
-        ValueError: If the samples are not those of the chief.
+        ValueError: If the samples or the augmentation are not those of the chief.
         ConnectionError: If another worker is gone.
     """
     with TemporaryDirectory() as scratch:
         run = _told_run(Path(scratch), cluster)
-        _train(run, data, run_folder, cluster)
+        check_same_augmentation(replace(run, folder=run_folder), augmentation)
+        _train(run, data, run_folder, cluster, augmentation)
         return replace(run, folder=run_folder)
 
 
@@ -46,7 +53,13 @@ def _told_run(folder: Path, cluster: Cluster) -> Run:
     return Run.load(folder)
 
 
-def _train(run: Run, data: Images | TrainingData, run_folder: Path, cluster: Cluster) -> None:
+def _train(
+    run: Run,
+    data: Images | TrainingData,
+    run_folder: Path,
+    cluster: Cluster,
+    augmentation: Variation,
+) -> None:
     options, network = options_of(run), run.architecture
     data = data if isinstance(data, TrainingData) else TrainingData.of(data, None, options)
     check_same_data(replace(run, folder=run_folder), data.digests, data.source)
@@ -57,7 +70,7 @@ def _train(run: Run, data: Images | TrainingData, run_folder: Path, cluster: Clu
     part = (cluster.worker, cluster.workers)
     fit(
         new_network(run, options.seed),
-        data.batches(run, targets, weights, options, part=part),
+        data.batches(run, targets, weights, options, part=part, augmentation=augmentation),
         options.plan(parts.pixels / network.output_size(options.tile) ** 2),
         folder=run.folder,
         cluster=cluster,

@@ -27,14 +27,12 @@ from keras_unet.data.schemes import Kind, LabelScheme
 from keras_unet.data.standardisation import Mode, Standardisation
 from keras_unet.data.tiles import TrainingImage
 from keras_unet.files import PathLike
-from keras_unet.runs import ModelInfo
+from keras_unet.runs import ARRAYS, ModelInfo
 from keras_unet.training.options import SettledOptions, TrainingOptions
 from keras_unet.training.targets import Target, WeightMaps, sample_digest
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-ARRAYS = "(arrays)"
 
 Images = PathLike | Sequence[NDArray[Any]]
 """Folder of images and labels, or images as arrays."""
@@ -42,7 +40,7 @@ Images = PathLike | Sequence[NDArray[Any]]
 Labels = Sequence[NDArray[Any]] | None
 
 Variation = Augmentation | AugmentationFunction | Literal["options"] | None
-"""How tiles are varied: an `Augmentation`, a function, None for plain tiles, or as options say."""
+"""Variation of tiles: an `Augmentation`, a function, None for none, or that of the options."""
 
 
 @dataclass(frozen=True, eq=False)

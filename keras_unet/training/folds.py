@@ -38,7 +38,7 @@ from keras_unet.training.resume import (
     options_of,
     warn_of_differences,
 )
-from keras_unet.training.train import train_folder
+from keras_unet.training.train import options_of_call, train_folder
 from keras_unet.training.validation import Watch
 
 _log = logging.getLogger(__name__)
@@ -79,12 +79,7 @@ def cross_validate(
         OSError: As `keras_unet.train`.
         FileNotFoundError: If the training was interrupted.
     """
-    if options is not None and choices:
-        raise ValueError(
-            "options must be None where they are given by name. Received: options and "
-            f"{', '.join(choices)}"
-        )
-    asked = options or TrainingOptions(**choices)
+    asked = options_of_call(options, choices)
     with ExitStack() as exits:
         folder = Path(run or Path(exits.enter_context(TemporaryDirectory())) / "model")
         data = TrainingData.of(images, labels, asked)

@@ -21,9 +21,9 @@ from keras_unet.files import check_replaceable, check_writable, make_folder
 from keras_unet.prediction.networks import load_network
 from keras_unet.report.charts import Curve, curves_svg, network_svg
 from keras_unet.report.page import Page, write_page
-from keras_unet.runs import REPORT, Ensemble, Run, is_ensemble, runs_of
+from keras_unet.runs import ARRAYS, REPORT, Ensemble, Run, is_ensemble, runs_of
 from keras_unet.training.checkpoint import HISTORY
-from keras_unet.training.dataset import ARRAYS, TrainingData, weight_maps
+from keras_unet.training.dataset import TrainingData, weight_maps
 from keras_unet.training.options import SettledOptions, TrainingOptions
 from keras_unet.training.resume import options_of
 from keras_unet.training.targets import WeightMaps

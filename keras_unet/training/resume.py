@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from keras_unet.data.augmentation import Augmentation
 from keras_unet.files import check_new, check_writable, visible
 from keras_unet.runs import BEST, RECORD, Run
 from keras_unet.training.checkpoint import CHECKPOINT, LAST
+from keras_unet.training.dataset import Variation
 from keras_unet.training.options import SettledOptions
 from keras_unet.training.provenance import differences, provenance
 
@@ -159,3 +161,24 @@ def warn_of_differences(run: Run) -> None:
         _log.warning(
             f"{run.folder} was trained with {'; '.join(found)}: numbers may differ from its own"
         )
+
+
+def check_same_augmentation(run: Run, augmentation: Variation) -> None:
+    """Refuses to go on with a run, or to repeat it, with tiles that are varied otherwise.
+
+    Raises:
+        ValueError: They are.
+    """
+    recorded, given = run.record.get("augmentation", "options"), name_of(augmentation)
+    if recorded != given:
+        raise ValueError(
+            f"augmentation must be that which {run.folder} was started with, {recorded}. "
+            f"Received: {given}"
+        )
+
+
+def name_of(augmentation: Variation) -> str:
+    """Describes how tiles are varied, for the record."""
+    if augmentation is None or isinstance(augmentation, str | Augmentation):
+        return str(augmentation)
+    return f"function {getattr(augmentation, '__name__', type(augmentation).__name__)}"

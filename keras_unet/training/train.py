@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from keras_unet.backend import keras, tf
-from keras_unet.data.augmentation import Augmentation
 from keras_unet.data.findings import find_amiss
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.standardisation import Standardisation
@@ -24,7 +23,7 @@ from keras_unet.prediction.networks import load_network, new_network
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.report.page import write_page
 from keras_unet.report.pictures import write_png
-from keras_unet.runs import REPORT, ModelInfo, Run
+from keras_unet.runs import DATASET, REPORT, ModelInfo, Run
 from keras_unet.training.assisting import assist, tell_workers
 from keras_unet.training.autoconfig import settle
 from keras_unet.training.checkpoint import Logged
@@ -36,11 +35,13 @@ from keras_unet.training.options import SettledOptions, TrainingOptions
 from keras_unet.training.provenance import provenance
 from keras_unet.training.report import page_of_run
 from keras_unet.training.resume import (
+    check_same_augmentation,
     check_same_data,
     check_unused,
     is_complete,
     load_interrupted,
     load_pattern,
+    name_of,
     options_of,
     repeated_options,
     warn_of_differences,
@@ -85,7 +86,8 @@ def train(
         augmentation: How tiles are varied: "options" by the amplitude and zoom of the options; an
             `Augmentation`; None for plain tiles; or a function from a tile `(tile, tile,
             channels)`, normalized, and its labels `(tile, tile)` to both, of the same shapes.
-        resume: Whether to continue a training in the folder `run` that was interrupted.
+        resume: Whether to continue a training in the folder `run` that was interrupted, with the
+            options and from the weights that are recorded there; not of a data set.
         callbacks: Keras callbacks. A batch is a step, an epoch what lies between two validations.
         choices: Fields of `TrainingOptions`, by name, in place of `options`.
 
@@ -94,8 +96,8 @@ def train(
         `info.record["outcome"]` tells the score, and whether training was interrupted.
 
     Raises:
-        ValueError: If an option is out of range, the data cannot be learned from, or the initial
-            model is for other channels.
+        ValueError: If an option is out of range or of no effect, the data cannot be learned from,
+            or the initial model is for other channels.
         TypeError: If a choice is unknown.
         OSError: If a file cannot be read, or the run folder holds files or cannot be written.
 
@@ -103,18 +105,25 @@ def train(
         segmenter = keras_unet.train(images, labels, steps=2000)
         cells = segmenter.segment(new_image)
     """
-    if options is not None and choices:
+    if resume and (run is None or options is not None or choices or initial is not None):
         raise ValueError(
-            "options must be None where they are given by name. Received: options and "
-            f"{', '.join(choices)}"
+            "resume continues the training in the folder run as it was started, so options and "
+            f"initial must be left out. Received: run={run}, options={options or choices}, "
+            f"initial={initial}"
         )
-    asked = options or (None if resume else TrainingOptions(**choices))
+    asked = options_of_call(options, choices)
     with ExitStack() as exits:
         folder = Path(run or Path(exits.enter_context(TemporaryDirectory())) / "model")
         if isinstance(images, tf.data.Dataset):
+            if labels is not None or resume or augmentation != "options":
+                raise ValueError(
+                    "labels, resume and augmentation are not for a tf.data.Dataset, which holds "
+                    "labels and varies tiles itself. Received one of them; leave it out"
+                )
             train_on_dataset(images, folder, asked, initial, callbacks)
         else:
-            data = images if labels is None else TrainingData.of(images, labels, _reading(asked))
+            reading = options_of(load_interrupted(folder)) if resume else asked
+            data = images if labels is None else TrainingData.of(images, labels, reading)
             train_folder(
                 data,
                 folder,
@@ -128,8 +137,23 @@ def train(
         return segmenter if run is not None else segmenter.in_memory()
 
 
-def _reading(options: TrainingOptions | None) -> TrainingOptions:
-    return options or TrainingOptions()
+def options_of_call(options: TrainingOptions | None, choices: Mapping[str, Any]) -> TrainingOptions:
+    """Returns the options of a call, given whole or by name.
+
+    Args:
+        options: The options; None where they are given by name.
+        choices: Fields of `TrainingOptions`, by name.
+
+    Raises:
+        ValueError: If both are given, or an option is out of range.
+        TypeError: If a name is unknown.
+    """
+    if options is not None and choices:
+        raise ValueError(
+            "options must be None where they are given by name. Received: options and "
+            f"{', '.join(choices)}"
+        )
+    return options or TrainingOptions(**choices)
 
 
 def train_folder(
@@ -173,7 +197,7 @@ def train_folder(
     run_folder = Path(run_folder)
     cluster = cluster or ALONE
     if not cluster.is_chief:
-        return assist(data, run_folder, cluster)
+        return assist(data, run_folder, cluster, augmentation)
     before = load_interrupted(run_folder) if resume else None
     if before is None:
         check_unused(run_folder)
@@ -181,8 +205,10 @@ def train_folder(
         _log.info(f"{run_folder}: this run is complete; there is nothing to resume")
         return before
     else:
-        _check_same_augmentation(before, augmentation)
+        check_same_augmentation(before, augmentation)
     pattern = load_pattern(Path(like)) if like else None
+    if pattern is not None:
+        check_same_augmentation(pattern, augmentation)
     start = _initial(initial, pattern)
     asked = _asked(options, before, pattern, cluster)
     asked = start.options(asked) if start and before is None else asked
@@ -228,21 +254,6 @@ def _initial(initial: Initial | Segmenter | PathLike | None, pattern: Run | None
         return initial if isinstance(initial, Initial) else Initial.of(initial)
     recorded = pattern.record.get("initial") if pattern else None
     return Initial.of_record(recorded) if recorded else None
-
-
-def _check_same_augmentation(run: Run, augmentation: Variation) -> None:
-    if run.record.get("augmentation", "options") != _name_of(augmentation):
-        raise ValueError(
-            f"augmentation must be that which {run.folder} was started with, "
-            f"{run.record['augmentation']}. Received: {_name_of(augmentation)}"
-        )
-
-
-def _name_of(augmentation: Variation) -> str:
-    """Describes how tiles are varied, for the record."""
-    if augmentation is None or isinstance(augmentation, str | Augmentation):
-        return str(augmentation)
-    return f"function {getattr(augmentation, '__name__', type(augmentation).__name__)}"
 
 
 def _asked(
@@ -332,7 +343,7 @@ def _train_alone(
 def train_on_dataset(
     dataset: tf.data.Dataset,
     folder: Path,
-    options: TrainingOptions | None,
+    options: TrainingOptions,
     initial: Segmenter | PathLike | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> Run:
@@ -347,23 +358,25 @@ def train_on_dataset(
         callbacks: As `train`.
 
     Raises:
-        ValueError: If there is no initial model, no length, or the batches are of another form.
+        ValueError: If there is no initial model, no length, or an option contradicts the model.
         OSError: If the folder holds files or cannot be written.
     """
-    if initial is None or options is None or options.steps is options.max_minutes is None:
+    if initial is None or options.steps is options.max_minutes is None:
         raise ValueError(
             "a tf.data.Dataset needs initial, the model with its normalization, such as "
             "Segmenter.from_model(build_unet(...)), and a length, steps or max_minutes. Received: "
             f"initial={initial}, options={options}"
         )
-    start, plan = Initial.of(initial), options.plan_of_steps()
+    start = Initial.of(initial)
+    options = start.options(options)
+    plan = options.plan_of_steps()
     info = replace(start.segmenter.info, precision=choose_precision(options.precision), record={})
     check_unused(folder)
     with claimed(make_folder(folder)):
         known = {one.name: getattr(info, one.name) for one in fields(ModelInfo)}
         record: dict[str, Any] = {
             "options": options.to_dict(),
-            "data": {"folder": "(dataset)", "training": []},
+            "data": {"folder": DATASET, "training": [], "validation": []},
         }
         record |= {**provenance(), "initial": start.to_dict(), "started": _now()}
         run = Run(**known | {"record": record}, folder=folder)
@@ -398,7 +411,7 @@ def _new_run(
         **provenance(),
         "like": None if like is None else str(like),
         "initial": initial and initial.to_dict(),
-        "augmentation": _name_of(training.augmentation),
+        "augmentation": name_of(training.augmentation),
         "started": _now(),
     }
     images = [sample.image for sample in training.split.training]

@@ -17,8 +17,10 @@ from keras_unet.export.graph import GraphTiling
 from keras_unet.export.parity import MEAN
 from keras_unet.export.tflite import write_tflite
 from keras_unet.prediction.folder import predict_files
+from keras_unet.prediction.load import load
 from keras_unet.prediction.networks import load_network
 from keras_unet.prediction.predict import predict_image
+from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.prediction.tflite import load_tflite
 from keras_unet.runs import Run
 from keras_unet.tiling import Tiling, mirrored_window
@@ -213,3 +215,15 @@ def test_a_file_has_its_own_tile_and_precision(lite, cells, tmp_path, options, m
     with pytest.raises(ValueError, match=message):
         predict_files(lite, [cells / "images"], tmp_path / "out", **options)
     assert not files(tmp_path)
+
+
+def test_a_notebooks_model_is_measured_on_images_that_are_named(
+    trained, cells, tmp_path, monkeypatch
+):
+    """It has recorded no data, and the current folder is not taken for it."""
+    segmenter = Segmenter.from_model(load(trained).model)
+    monkeypatch.chdir(cells)
+    options = {"tile_size": 60, "quantize": "int8"}
+    with pytest.raises(FileNotFoundError, match=r"model: no such folder. Expected the data"):
+        export_model(segmenter, tmp_path / "a.tflite", **options)
+    assert export_model(segmenter, tmp_path / "a.tflite", data=cells, **options).is_file()

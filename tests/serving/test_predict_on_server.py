@@ -17,6 +17,7 @@ from PIL import Image
 from keras_unet.cli import main
 from keras_unet.client import Client
 from keras_unet.prediction.folder import predict_files
+from keras_unet.prediction.outputs import Storage
 
 SAVE = ("instances", "classes", "probabilities")
 
@@ -99,6 +100,15 @@ def test_files_that_are_too_large_go_as_pixels(served, images, tmp_path, monkeyp
     files = [images / "png.png", images / "jpeg.jpg"]
     written = quiet(predict_files, served.address("grpc", "1"), files, tmp_path / "out")
     assert [path.name for path in written] == ["png.tif", "jpeg.tif"]
+
+
+@pytest.mark.parametrize("storage", [Storage("ome-zarr"), Storage(stream=True)])
+def test_images_are_whole_for_a_server(served, cells, tmp_path, storage):
+    with pytest.raises(ValueError, match="Zarr and stream need a model in this process"):
+        predict_files(
+            served.address("grpc", "1"), cells / "images", tmp_path / "out", storage=storage
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_model_that_does_not_say_what_it_is(served, images, tmp_path, monkeypatch):

@@ -204,6 +204,10 @@ def drawn():
     return [image for image, _ in pairs], [labels for _, labels in pairs]
 
 
+def stop(*_, **__):
+    raise KeyboardInterrupt
+
+
 class TestArrays:
     def test_a_training_keeps_nothing_on_disk_unless_asked(self, drawn, tmp_path, monkeypatch):
         monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -241,9 +245,6 @@ class TestArrays:
         assert segmenter.info.record["augmentation"] == "function mirror"
 
     def test_plain_tiles_are_recorded_and_asked_for_again(self, drawn, tmp_path):
-        def stop(*_, **__):
-            raise KeyboardInterrupt
-
         interrupt = keras.callbacks.LambdaCallback(on_train_batch_end=stop)
         options = TrainingOptions(steps=4, depth=1, base_filters=4)
         how = {"run": tmp_path / "run", "augmentation": None}
@@ -251,6 +252,34 @@ class TestArrays:
         with pytest.raises(ValueError, match=r"must be that .* None. Received: options"):
             train(*drawn, run=tmp_path / "run", resume=True)
         assert train(*drawn, resume=True, **how).info.record["outcome"]["complete"]
+
+    def test_arrays_are_read_again_as_the_run_recorded(self, drawn, tmp_path):
+        """The value to ignore is among the options of the run, which resuming does not repeat."""
+        images, labels = drawn
+        ignored = [np.where(one == 1, 99, one) for one in labels]
+        interrupt = keras.callbacks.LambdaCallback(on_train_batch_end=stop)
+        options = TrainingOptions(steps=4, depth=1, base_filters=4, ignore=99)
+        run = tmp_path / "run"
+        train(images, ignored, run=run, options=options, callbacks=[interrupt])
+        resumed = train(images, ignored, run=run, resume=True)
+        assert resumed.info.record["outcome"]["complete"]
+        assert resumed.info.scheme.ignore == 99
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [{"steps": 9}, {"options": TrainingOptions()}, {"initial": "model"}, {"run": None}],
+        ids=str,
+    )
+    def test_resuming_takes_nothing_but_the_run(self, drawn, tmp_path, arguments):
+        with pytest.raises(ValueError, match="resume continues the training in the folder run"):
+            train(*drawn, **{"run": tmp_path, "resume": True, **arguments})
+
+    def test_a_repetition_varies_its_tiles_alike(self, cells, tmp_path):
+        options = TrainingOptions(steps=1, depth=1, base_filters=4)
+        train_folder(cells, tmp_path / "plain", options, augmentation=None)
+        with pytest.raises(ValueError, match=r"plain was started with, None. Received: options"):
+            train_folder(cells, tmp_path / "new", like=tmp_path / "plain")
+        assert not (tmp_path / "new").exists()
 
     def test_a_data_set_of_ones_own_trains_a_model(self, drawn):
         keras.utils.set_random_seed(0)
@@ -273,6 +302,20 @@ class TestArrays:
     def test_a_data_set_needs_a_model_and_a_length(self, drawn, arguments):
         with pytest.raises(ValueError, match=r"a tf.data.Dataset needs initial, .* and a length"):
             train(tile_dataset(*drawn), **arguments)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"labels": []}, "are not for a tf.data.Dataset"),
+            ({"augmentation": None}, "are not for a tf.data.Dataset"),
+            ({"depth": 3}, "depth must be that of model"),
+        ],
+    )
+    def test_what_a_data_set_decides_is_not_given(self, drawn, arguments, message):
+        initial = Segmenter.from_model(build_unet((None, None, 1), depth=1, base_filters=4))
+        dataset = tile_dataset(*drawn, architecture=initial.info.architecture, tile_size=60)
+        with pytest.raises(ValueError, match=message):
+            train(dataset, initial=initial, steps=1, **arguments)
 
     def test_folds_of_arrays_predict_together(self, drawn):
         segmenter = cross_validate(*drawn, folds=2, steps=1, depth=1, base_filters=4)
