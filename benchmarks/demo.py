@@ -52,7 +52,7 @@ def demo(seed: int, border_weight: float) -> dict[str, Any]:
 
 def _components(demo: Path) -> Mapping[str, float]:
     """Scores the connected components of the probabilities: what the border weights are for."""
-    plain = {"threshold": 0.5, "seeds": "components", "minimum_size": 0}
+    plain = {"threshold": 0.5, "markers": "components", "minimum_size": 0}
     predict_files(demo / "run", demo / "held_out" / "images", demo / "components", instances=plain)
     return evaluate_folders(demo / "components", demo / "held_out" / "labels").overall.values
 

@@ -53,7 +53,7 @@ EACH = TrainingOptions(  # by a rate so high that scores go up and down
     learning_rate=0.3,
     momentum=0.9,
 )
-ALONE = replace(EACH, steps=80, validation=("c3",))
+SINGLE = replace(EACH, steps=80, validation=("c3",))
 AROUND_FOLDS = ("ensemble.json", "fold-1/report.html", "fold-2", "fold-2/best.keras")
 IN_A_ROW = 3  # kills of one training, at most
 SHARE_AROUND, SHARE_EARLY, SHARE_WRITING = 0.5, 0.2, 0.6  # of moments, each of those left
@@ -109,7 +109,7 @@ def draw_data(folder: Path) -> None:
 def train_alone(data: Path, folder: Path) -> None:
     """Trains the network, or goes on with it."""
     resume = is_resumable(folder)
-    train_folder(data, folder, None if resume else ALONE, resume=resume)
+    train_folder(data, folder, None if resume else SINGLE, resume=resume)
 
 
 def train_both(data: Path, folder: Path) -> None:
@@ -202,7 +202,7 @@ class Bench:
         for _ in range(self.rng.integers(1, IN_A_ROW, endpoint=True)):
             coming = [path for path in around if not (folder / path).exists()]
             if coming and self.rng.random() < SHARE_AROUND:
-                yield Moment(0, early=True, path=str(self.rng.choice(coming)))
+                yield Moment(0, early=True, path=str(self.rng.selection(coming)))
             elif self.rng.random() < SHARE_EARLY:
                 yield Moment(self.rng.uniform(0, usual.seconds), early=True)
             else:

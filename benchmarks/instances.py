@@ -23,18 +23,18 @@ from numpy.typing import NDArray
 from benchmarks.record import RESULTS, origin
 from keras_unet.data.samples import Sample, read_samples
 from keras_unet.files import make_folder, write_json
-from keras_unet.instances.label import InstanceRule, cell_probability, label_instances
+from keras_unet.instances.label import InstanceOptions, cell_probability, label_instances
 from keras_unet.metrics import matching, seg
 from keras_unet.prediction.load import load
 from keras_unet.prediction.segmenter import Segmenter
 
 _PATH = click.Path(path_type=Path)
-PLAIN = InstanceRule(gap=0, fill_holes=False)
+PLAIN = InstanceOptions(gap=0, fill_holes=False)
 STEPS = {
     "plain connected components": (),
     "+ threshold": ("threshold",),
     "+ minimum size": ("minimum_size",),
-    "+ seeds and watershed": ("seeds", "neck"),
+    "+ markers and watershed": ("markers", "merge_threshold"),
     "+ gap closed": ("gap",),
     "+ holes filled": ("fill_holes",),
 }
@@ -55,19 +55,19 @@ def main(name: str, run_folder: Path, data: Path) -> None:
         **origin(),
         "images": [sample.name for sample in samples],
         "rule_chosen_on": sorted({name for one in records for name in one["validation"]}),
-        "rule": segmenter.info.rule.to_dict(),
+        "rule": segmenter.info.instances.to_dict(),
         "prediction": _measured(segmenter, samples, references, tta=False),
-        "average_over_symmetries": _measured(segmenter, samples, references, tta=True),
+        "average_over_views": _measured(segmenter, samples, references, tta=True),
     }
     write_json(make_folder(RESULTS) / f"instances-{name}.json", result)
     print(json.dumps(result, indent=2))
 
 
 def _unseen(segmenter: Segmenter, data: Path) -> list[Sample]:
-    scheme = segmenter.info.scheme
+    encoding = segmenter.info.encoding
     records = [member.info.record["data"] for member in segmenter.members]
     seen = {name for record in records for name in record["training"]}
-    samples = read_samples(data, labels=scheme.kind, ignore=scheme.ignore).samples
+    samples = read_samples(data, labels=encoding.kind, ignore=encoding.ignore).samples
     return [sample for sample in samples if sample.name not in seen]
 
 
@@ -85,12 +85,12 @@ def _measured(
     seconds = round(time.monotonic() - started, 1)
     steps = {
         step: _scores(references, [label_instances(one, rule) for one in probabilities])
-        for step, rule in _rules(segmenter.info.rule)
+        for step, rule in _rules(segmenter.info.instances)
     }
     return {"seconds_to_predict": seconds, "steps": steps}
 
 
-def _rules(chosen: InstanceRule) -> Iterator[tuple[str, InstanceRule]]:
+def _rules(chosen: InstanceOptions) -> Iterator[tuple[str, InstanceOptions]]:
     rule = PLAIN
     for step, names in STEPS.items():
         numbers: dict[str, Any] = {name: getattr(chosen, name) for name in names}

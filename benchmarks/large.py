@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 
 from benchmarks.record import RESULTS, ROOT, origin
 from keras_unet.architecture import Architecture
-from keras_unet.data.schemes import LabelScheme
-from keras_unet.data.standardisation import Standardisation
+from keras_unet.data.encoding import LabelEncoding
+from keras_unet.data.normalization import Normalization
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.files import make_folder, write_json
-from keras_unet.instances.label import InstanceRule
+from keras_unet.instances.label import InstanceOptions
 from keras_unet.runs import Run
 
 PICTURE, CELLS = 512, 40  # side of a drawn picture, which is repeated, and its cells
@@ -45,14 +45,16 @@ def main() -> None:
     parser.add_argument("sides", type=int, nargs="+", help="of the images, in pixels")
     parser.add_argument("--depth", type=int, default=4, help="poolings")
     parser.add_argument("--filters", type=int, default=2, help="features of the first level")
-    parser.add_argument("--seeds", default="distance", help="how touching cells are told apart")
+    parser.add_argument("--markers", default="distance", help="how touching cells are told apart")
     parser.add_argument("--alone", type=Path, help="a folder: predict it and say what it took")
     given = parser.parse_args()
     if given.alone:
-        print(json.dumps(predict(given.alone, given.depth, given.filters, given.seeds)))
+        print(json.dumps(predict(given.alone, given.depth, given.filters, given.markers)))
         return
     network = ["--depth", str(given.depth), "--filters", str(given.filters)]
-    measured = [measured_alone(side, [*network, "--seeds", given.seeds]) for side in given.sides]
+    measured = [
+        measured_alone(side, [*network, "--markers", given.markers]) for side in given.sides
+    ]
     result = {
         "benchmark": f"python -m benchmarks.large {' '.join(sys.argv[1:])}",
         **origin(),
@@ -95,22 +97,22 @@ def write_image(path: Path, side: int) -> None:
         )
 
 
-def predict(folder: Path, depth: int, filters: int, seeds: Any) -> dict[str, Any]:
+def predict(folder: Path, depth: int, filters: int, markers: Any) -> dict[str, Any]:
     """Predicts the image of a folder, and returns what that took."""
     from keras_unet.prediction.blockwise import Blockwise, Plan, measure, predict_here
-    from keras_unet.prediction.labelling import Order
+    from keras_unet.prediction.outputs import OutputPlan
 
     run = Run(
         folder=folder,
         architecture=Architecture(depth=depth, base_filters=filters),
-        scheme=LabelScheme("instances", (0, 1)),
-        standardisation=Standardisation("image"),
+        encoding=LabelEncoding("instances", (0, 1)),
+        normalization=Normalization("image"),
         precision="float32",
         record={},
-        rule=InstanceRule(seeds=seeds),
+        instances=InstanceOptions(markers=markers),
     )
     path, out = folder / "large.tif", make_folder(folder / "out")
-    order = Order.of(run, [path], out, [], None)
+    order = OutputPlan.of(run, [path], out, [], None)
     plan = Plan((run,), ((None, None),))
     blockwise = Blockwise(order, plan, partial(predict_here, [drawn(run)]))
     before, started = resident(), time.perf_counter()

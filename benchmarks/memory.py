@@ -53,7 +53,7 @@ class Training:
 
     def __str__(self) -> str:
         network = self.network
-        kind = f" {network.normalization}" if network.normalization else ""
+        kind = f" {network.norm_layer}" if network.norm_layer else ""
         return (
             f"depth {network.depth}, {network.base_filters} features, {network.padding}{kind}, "
             f"{self.batch_size} x {self.tile}, {self.precision}"
@@ -76,8 +76,8 @@ def trainings() -> list[Training]:
         ({"depth": 5, "base_filters": 24}, 444, 1),
         ({"padding": "same", "base_filters": 24}, 320, 1),
         ({"padding": "same", "depth": 2, "base_filters": 32}, 448, 1),
-        ({"base_filters": 24, "normalization": "batch"}, 508, 1),
-        ({"base_filters": 24, "normalization": "group"}, 508, 1),
+        ({"base_filters": 24, "norm_layer": "batch"}, 508, 1),
+        ({"base_filters": 24, "norm_layer": "group"}, 508, 1),
         ({"base_filters": 24, "channels": 3, "classes": 4}, 444, 1),
     ]
     return [
@@ -137,13 +137,12 @@ def _in_a_process_of_its_own(one: Training) -> int:
 def _taken(one: Training) -> int:
     """Trains, and returns the bytes that were resident at most above those at the start."""
     with quiet_stderr():
-        from keras_unet.backend import tf
+        from keras_unet.backend import choose_precision, precision_policy, tf
         from keras_unet.data.pipeline import build_dataset
         from keras_unet.data.tiles import TrainingImage
         from keras_unet.model import unet_of
-        from keras_unet.precision import choose_precision, precision_policy
         from keras_unet.training.loop import fit
-        from keras_unet.training.schedule import TrainingPlan
+        from keras_unet.training.schedule import Schedule
 
         tf.constant(1.0) + 1
     network, random = one.network, np.random.default_rng(0)
@@ -160,6 +159,6 @@ def _taken(one: Training) -> int:
     with tempfile.TemporaryDirectory() as folder:
         with precision_policy(choose_precision(one.precision)):
             model = unet_of(network)
-        plan = TrainingPlan(steps=one.steps, validations=2)
+        plan = Schedule(steps=one.steps, validations=2)
         fit(model, batches, plan, folder=Path(folder))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before

@@ -36,8 +36,8 @@ from benchmarks.timing import compare
 from keras_unet.architecture import Architecture
 from keras_unet.backend import keras
 from keras_unet.client import Client, Tensor
-from keras_unet.data.schemes import LabelScheme
-from keras_unet.data.standardisation import Standardisation
+from keras_unet.data.encoding import LabelEncoding
+from keras_unet.data.normalization import Normalization
 from keras_unet.export.graph import GraphTiling
 from keras_unet.export.saved_model import write_graph
 from keras_unet.files import make_folder, write_json
@@ -93,12 +93,12 @@ def main() -> None:
 def export(folder: Path, network: Architecture, tiling: GraphTiling) -> None:
     """Exports a network with drawn weights."""
     keras.utils.set_random_seed(0)
-    scheme = LabelScheme("instances", (0, 1))
+    encoding = LabelEncoding("instances", (0, 1))
     run = Run(
         folder=folder,
         architecture=network,
-        scheme=scheme,
-        standardisation=Standardisation("image"),
+        encoding=encoding,
+        normalization=Normalization("image"),
         precision="float32",
         record={},
     )
@@ -178,7 +178,7 @@ def compare_tiling(server: Server, network: Architecture, tiling: GraphTiling) -
             return answer
 
         def by_client() -> NDArray[Any]:
-            image = Standardisation("image").apply(imagecodecs.png_decode(file)[..., None])
+            image = Normalization("image").apply(imagecodecs.png_decode(file)[..., None])
             return predict_image(score, image, tile_size=tiling.tile_size, architecture=network)
 
         def in_graph() -> NDArray[Any]:

@@ -1,7 +1,7 @@
 """Cells of a large image by bands, and in one piece: `python -m benchmarks.stitched 10000`.
 
 Probabilities are drawn for a square image: cells, repeated and moved about so that no two rows of
-pictures are alike, under noise. `Stitcher` numbers the cells by bands, as `predict` does of an
+pictures are alike, under noise. `BlockwiseLabeler` numbers the cells by bands, as `predict` does of an
 image larger than memory, and `label_instances` in one piece, with each way of telling touching
 cells apart. The two label images are to be equal, pixel by pixel and number by number. Figures are
 printed and written to `benchmarks/results/stitched.json`; a side of 10000 takes some 15 GB.
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from benchmarks.record import RESULTS, origin
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.files import make_folder, write_json
-from keras_unet.instances.blockwise import BAND, Stitcher
-from keras_unet.instances.label import InstanceRule, Seeds, label_instances
+from keras_unet.instances.blockwise import BAND, BlockwiseLabeler
+from keras_unet.instances.label import InstanceOptions, Markers, label_instances
 
 PICTURE, CELLS = 512, 40  # side of a drawn picture, which is repeated, and its cells
 NOISE = 0.05  # standard deviation, of probabilities
@@ -40,7 +40,9 @@ def main() -> None:
         "benchmark": f"python -m benchmarks.stitched {' '.join(sys.argv[1:])}",
         **origin(),
         "pixels_of_a_band": given.band,
-        "seeds": {seeds: compare(probability, seeds, given.band) for seeds in get_args(Seeds)},
+        "markers": {
+            markers: compare(probability, markers, given.band) for markers in get_args(Markers)
+        },
     }
     write_json(make_folder(RESULTS) / "stitched.json", result)
     print(json.dumps(result, indent=2))
@@ -61,11 +63,13 @@ def drawn(side: int) -> NDArray[np.float32]:
     return probability
 
 
-def compare(probability: NDArray[np.float32], seeds: Seeds, band: int) -> dict[str, Any]:
+def compare(probability: NDArray[np.float32], markers: Markers, band: int) -> dict[str, Any]:
     """Labels an image in one piece and by bands."""
-    rule = InstanceRule(seeds=seeds, minimum_size=20)
+    rule = InstanceOptions(markers=markers, minimum_size=20)
     labels, drafts = np.zeros((2, *probability.shape), np.int32)
-    by_bands, _ = timed(lambda: Stitcher(rule, band=band).label(probability, labels, drafts))
+    by_bands, _ = timed(
+        lambda: BlockwiseLabeler(rule, band=band).label(probability, labels, drafts)
+    )
     at_once, whole = timed(lambda: label_instances(probability, rule))
     return {
         "cells": int(whole.max()),

@@ -136,17 +136,19 @@ class Comparison:
 
         def by_tflite() -> None:
             for image in self.timed:
-                standardised = self.run.standardise(image, path)
-                predict_image(network, standardised, architecture=network.architecture)
+                normalized = self.run.normalize(image, path)
+                predict_image(network, normalized, architecture=network.architecture)
 
         return compare(by_tflite, self._by_saved_model, calls=len(self.timed))
 
     def _scores(self, source: Path, **options: Any) -> dict[str, float]:
         """Predicts all images as a user does, and scores them."""
-        out, kind = self._out(source), self.run.scheme.kind
+        out, kind = self._out(source), self.run.encoding.kind
         saved = (kind, "probabilities")
         predict_files(source, self.images, out, save=saved, **options)
-        overall = evaluate_folders(out, self.data, kind=kind, ignore=self.run.scheme.ignore).overall
+        overall = evaluate_folders(
+            out, self.data, kind=kind, ignore=self.run.encoding.ignore
+        ).overall
         cells = [one for one in overall.matching if one.threshold == MATCHING]
         scores = {**overall.values, **{f"ap_{MATCHING}": one.ap for one in cells}}
         return {score: round(value, 4) for score, value in scores.items()}
@@ -165,7 +167,7 @@ class Comparison:
         }
 
     def _probabilities(self, source: Path) -> list[NDArray[np.float32]]:
-        out, kind = self._out(source), self.run.scheme.kind
+        out, kind = self._out(source), self.run.encoding.kind
         paths = [output_path(out, stem_of(path), "probabilities", kind) for path in self.images]
         return [plane for path in paths for plane in read_planes(path)]
 

@@ -82,7 +82,7 @@ def _contents(folder: Path) -> dict[str, Any]:
     for path in sorted(folder.rglob(RECORD)):
         run, name = Run.load(path.parent), path.parent.relative_to(folder)
         parts = {
-            "rule": run.rule.to_dict(),
+            "rule": run.instances.to_dict(),
             **_without_clock(run.record["outcome"]),
             **_checkpoint(run.folder / CHECKPOINT),
             **_columns(_history(run.folder / HISTORY)),
@@ -90,7 +90,7 @@ def _contents(folder: Path) -> dict[str, Any]:
             **_weights(run.folder / LAST),
         }
         found |= {f"{name}/{part}": value for part, value in parts.items()}
-    rule = Ensemble.load(folder).rule if is_ensemble(folder) else None
+    rule = Ensemble.load(folder).instances if is_ensemble(folder) else None
     return found | {"rule": rule and rule.to_dict()}
 
 

@@ -1,6 +1,6 @@
 """`python -m benchmarks.without_mirroring ARGUMENTS`: keras-unet with zeros beyond the border.
 
-What the paper mirrors is here 0, the mean of the standardised grey values, in training as in
+What the paper mirrors is here 0, the mean of the normalized grey values, in training as in
 prediction; training pixels beyond the border weigh nothing. For the ablation, to measure what
 mirroring is worth.
 """

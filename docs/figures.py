@@ -24,12 +24,12 @@ from keras_unet.architecture import Architecture
 from keras_unet.console import quiet_tensorflow
 from keras_unet.data.distances import separate_touching
 from keras_unet.data.synthetic import draw_cells
-from keras_unet.data.weights import border_weight_map
-from keras_unet.instances.label import InstanceRule, label_instances
+from keras_unet.data.weight_maps import border_weight_map
+from keras_unet.instances.label import InstanceOptions, label_instances
 from keras_unet.metrics.objects import Overlaps
 from keras_unet.report.pictures import grey_picture, heat_picture, label_picture, outline_picture
 from keras_unet.tiling import Tiling, mirrored_window
-from keras_unet.training.schedule import TrainingPlan
+from keras_unet.training.schedule import Schedule
 
 INKS = {"light": "#24292f", "dark": "#d7dbe2"}  # of lines and letters on light and dark pages
 BLUE, ORANGE, GREEN = "#3f8fd2", "#e07b1f", "#3a9d5d"  # told apart on both
@@ -155,7 +155,7 @@ def instances() -> Figure:
     _, cells = _cells()
     probability = _probability_with_gaps_missed(cells)
     components = label_instances(probability)
-    parted = label_instances(probability, InstanceRule(seeds="distance", minimum_size=20))
+    parted = label_instances(probability, InstanceOptions(markers="distance", minimum_size=20))
     figure, axes = _row(3, 3.2)
     _show(axes[0], heat_picture(probability), "probability of cell")
     _show(axes[1], label_picture(components), f"connected components: {components.max()}")
@@ -177,7 +177,7 @@ def overlap() -> Figure:
 
 def learning_rate() -> Figure:
     """The learning rate over a training."""
-    plan = TrainingPlan(steps=2500)
+    plan = Schedule(steps=2500)
     steps = np.arange(2501)
     figure = Figure(figsize=(6, 2.4))
     axis = figure.subplots()

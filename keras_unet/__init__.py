@@ -17,14 +17,14 @@ if TYPE_CHECKING:  # for tools; at run time `__getattr__` does it
     from keras_unet.console import show_progress
     from keras_unet.data.augmentation import Augmentation
     from keras_unet.data.distances import separate_touching
-    from keras_unet.data.pipeline import build_dataset
-    from keras_unet.data.samples import read_samples
+    from keras_unet.data.download import download
+    from keras_unet.data.encoding import LabelEncoding
+    from keras_unet.data.normalization import Normalization
     from keras_unet.data.synthetic import draw_cells, draw_tissue
-    from keras_unet.data.tiles import TrainingImage
-    from keras_unet.data.weights import border_weight_map, class_weight_map, weight_map
+    from keras_unet.data.weight_maps import border_weight_map, class_weight_map, weight_map
     from keras_unet.evaluation.evaluate import evaluate_folders
     from keras_unet.export.export import export_model
-    from keras_unet.instances.label import InstanceRule, label_instances
+    from keras_unet.instances.label import InstanceOptions, label_instances
     from keras_unet.losses import MeanIoU, PixelAccuracy, WeightedCrossEntropy
     from keras_unet.model import build_unet
     from keras_unet.prediction.folder import predict_files
@@ -35,7 +35,6 @@ if TYPE_CHECKING:  # for tools; at run time `__getattr__` does it
     from keras_unet.training.folds import cross_validate
     from keras_unet.training.gradients import with_fast_gradients
     from keras_unet.training.options import TrainingOptions
-    from keras_unet.training.schedule import TrainingPlan
     from keras_unet.training.train import train
 
     __version__: str
@@ -43,19 +42,19 @@ if TYPE_CHECKING:  # for tools; at run time `__getattr__` does it
 _HOMES = {
     "Architecture": "architecture",
     "Augmentation": "data.augmentation",
-    "InstanceRule": "instances.label",
+    "InstanceOptions": "instances.label",
+    "LabelEncoding": "data.encoding",
     "MeanIoU": "losses",
+    "Normalization": "data.normalization",
     "PixelAccuracy": "losses",
     "Segmenter": "prediction.segmenter",
-    "TrainingImage": "data.tiles",
     "TrainingOptions": "training.options",
-    "TrainingPlan": "training.schedule",
     "WeightedCrossEntropy": "losses",
-    "border_weight_map": "data.weights",
-    "build_dataset": "data.pipeline",
+    "border_weight_map": "data.weight_maps",
     "build_unet": "model",
-    "class_weight_map": "data.weights",
+    "class_weight_map": "data.weight_maps",
     "cross_validate": "training.folds",
+    "download": "data.download",
     "draw_cells": "data.synthetic",
     "draw_tissue": "data.synthetic",
     "evaluate_folders": "evaluation.evaluate",
@@ -65,31 +64,30 @@ _HOMES = {
     "metrics": "metrics",
     "predict_files": "prediction.folder",
     "predict_image": "prediction.predict",
-    "read_samples": "data.samples",
     "separate_touching": "data.distances",
     "show_progress": "console",
     "tile_dataset": "training.dataset",
     "train": "training.train",
-    "weight_map": "data.weights",
+    "weight_map": "data.weight_maps",
     "with_fast_gradients": "training.gradients",
 }
 
 __all__ = [
     "Architecture",
     "Augmentation",
-    "InstanceRule",
+    "InstanceOptions",
+    "LabelEncoding",
     "MeanIoU",
+    "Normalization",
     "PixelAccuracy",
     "Segmenter",
-    "TrainingImage",
     "TrainingOptions",
-    "TrainingPlan",
     "WeightedCrossEntropy",
     "border_weight_map",
-    "build_dataset",
     "build_unet",
     "class_weight_map",
     "cross_validate",
+    "download",
     "draw_cells",
     "draw_tissue",
     "evaluate_folders",
@@ -99,7 +97,6 @@ __all__ = [
     "metrics",
     "predict_files",
     "predict_image",
-    "read_samples",
     "separate_touching",
     "show_progress",
     "tile_dataset",

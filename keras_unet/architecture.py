@@ -11,7 +11,7 @@ from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple, Self
 
 Padding = Literal["valid", "same"]
-Normalization = Literal["batch", "group"]
+NormLayer = Literal["batch", "group"]
 
 
 class _Bytes(NamedTuple):
@@ -26,8 +26,8 @@ class _Bytes(NamedTuple):
         pixel: For each pixel of a tile, to read and deform it and the next ones.
         kept: For each number that is kept for the gradient.
         widest: For each number of the largest of them, for the gradients in the making.
-        batch: For each number that is kept besides by a batch normalisation.
-        group: The same of a group normalisation.
+        batch: For each number that is kept besides by a batch normalization.
+        group: The same of a group normalization.
     """
 
     once: float
@@ -56,7 +56,7 @@ class Architecture:
         base_filters: Features of the first level, doubled by each pooling. The paper takes 64.
         dropout: Rate at the end of the contracting path.
         padding: "valid" as in the paper, or "same".
-        normalization: None as in the paper, "batch" or "group".
+        norm_layer: None as in the paper, "batch" or "group".
 
     Example:
         >>> figure1 = Architecture()
@@ -70,7 +70,7 @@ class Architecture:
     base_filters: int = 64
     dropout: float = 0.5
     padding: Padding = "valid"
-    normalization: Normalization | None = None
+    norm_layer: NormLayer | None = None
 
     def __post_init__(self) -> None:
         """Refuses numbers of which no network can be built.
@@ -85,10 +85,10 @@ class Architecture:
             raise ValueError(
                 f'padding must be "valid" or "same". Received: padding={self.padding!r}'
             )
-        if self.normalization not in (None, "batch", "group"):
+        if self.norm_layer not in (None, "batch", "group"):
             raise ValueError(
-                'normalization must be None, "batch" or "group". '
-                f"Received: normalization={self.normalization!r}"
+                'norm_layer must be None, "batch" or "group". '
+                f"Received: norm_layer={self.norm_layer!r}"
             )
 
     @property
@@ -184,7 +184,7 @@ class Architecture:
             convolutions = 9 * (incoming + features) + 2
             if level < self.depth:
                 convolutions += 4 * 2 * features + 1 + 9 * (2 * features + features) + 2
-            scales = 2 * (2 if level == self.depth else 4) if self.normalization else 0
+            scales = 2 * (2 if level == self.depth else 4) if self.norm_layer else 0
             found += features * (convolutions + scales)
             incoming = features
         return found
@@ -212,7 +212,7 @@ class Architecture:
         self.check_size(tile_size, "tile_size")
         each = _BYTES["float32" if precision == "float32" else "bfloat16"]
         kept = self._kept(tile_size)
-        a_kept_one = each.kept + (getattr(each, self.normalization) if self.normalization else 0)
+        a_kept_one = each.kept + (getattr(each, self.norm_layer) if self.norm_layer else 0)
         in_a_tile = a_kept_one * sum(kept) + each.widest * max(kept)
         of_weights, of_pixels = each.weight * self.parameters, each.pixel * tile_size**2
         return round(each.once + of_weights + of_pixels + batch_size * in_a_tile)
@@ -294,7 +294,7 @@ class Architecture:
             base_filters=int(first.filters),
             dropout=float(dropout.rate) if dropout is not None else 0.0,
             padding=first.padding,
-            normalization=_normalization(layers.get("level0_down_norm1")),
+            norm_layer=_norm_layer(layers.get("level0_down_norm1")),
         )
 
 
@@ -315,7 +315,7 @@ def _rate(value: Any) -> float:
     return float(value)
 
 
-def _normalization(layer: Any) -> Normalization | None:
+def _norm_layer(layer: Any) -> NormLayer | None:
     if layer is None:
         return None
     return "batch" if type(layer).__name__ == "BatchNormalization" else "group"

@@ -85,7 +85,7 @@ def main(context: click.Context) -> None:
     "--histograms", is_flag=True, default=None, help="Log histograms of weights for TensorBoard."
 )
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run, as it was started.")
-@click.option("--like", type=PATH, help="Repeat a run: its options, seed, length and data.")
+@click.option("--repeat", type=PATH, help="Repeat a run: its options, seed, length and data.")
 @click.option(
     "--from",
     "initial",
@@ -102,7 +102,7 @@ def train_command(
     data: Path,
     run_folder: Path,
     resume: bool,
-    like: Path | None,
+    repeat: Path | None,
     initial: Path | None,
     distribute: Any,
     quiet: bool,
@@ -110,9 +110,9 @@ def train_command(
 ) -> None:
     """Train on DATA: a folder with images/ and labels/, or a Cell Tracking Challenge data set."""
     given = given_of(choices)
-    _check_contradictions(resume, like, given | ({"from": initial} if initial else {}))
+    _check_contradictions(resume, repeat, given | ({"from": initial} if initial else {}))
     with show_progress(quiet=quiet):
-        runs = _train(data, run_folder, resume, like, initial, distribute, given)
+        runs = _train(data, run_folder, resume, repeat, initial, distribute, given)
     if not runs:
         return
     for run in runs:
@@ -120,14 +120,14 @@ def train_command(
     _print_next(run_folder, data, complete=all(run.record["outcome"]["complete"] for run in runs))
 
 
-def _check_contradictions(resume: bool, like: Path | None, given: dict[str, Any]) -> None:
+def _check_contradictions(resume: bool, repeat: Path | None, given: dict[str, Any]) -> None:
     names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-    if resume and like is not None:
-        raise ValueError("--resume goes on with a run, --like begins one. Received both")
+    if resume and repeat is not None:
+        raise ValueError("--resume goes on with a run, --repeat begins one. Received both")
     if resume and given:
         raise ValueError(f"--resume goes on as the run was started. Received also {names}")
-    if like is not None and given:
-        raise ValueError(f"--like repeats a run as it was. Received also {names}")
+    if repeat is not None and given:
+        raise ValueError(f"--repeat repeats a run as it was. Received also {names}")
     if "folds" in given and "validation" in given:
         raise ValueError(
             "--folds holds every image out once, so --validation has nothing to say. Received both"
@@ -138,7 +138,7 @@ def _train(
     data: Path,
     folder: Path,
     resume: bool,
-    like: Path | None,
+    repeat: Path | None,
     initial: Path | None,
     distribute: Any,
     given: dict[str, Any],
@@ -146,7 +146,7 @@ def _train(
     """Returns the runs to tell of; none where another worker, the chief, tells of them."""
     from keras_unet.runs import is_ensemble
 
-    followed = folder if resume else like
+    followed = folder if resume else repeat
     if "folds" not in given and not (followed and is_ensemble(followed)):
         with quiet_tensorflow():
             from keras_unet.training.distribute import join
@@ -155,7 +155,7 @@ def _train(
 
         cluster = join(distribute)
         options = None if followed else TrainingOptions(**given)
-        how: dict[str, Any] = {"resume": resume, "like": like, "initial": initial}
+        how: dict[str, Any] = {"resume": resume, "repeat": repeat, "initial": initial}
         run = train_folder(data, folder, options, cluster=cluster, **how)
         return [run] if cluster.is_chief else []
     if distribute is not None:
@@ -169,8 +169,8 @@ def _train(
 
     if resume:
         return folds.resume_folds(data, folder)
-    if like is not None:
-        return folds.repeat_folds(data, folder, like)
+    if repeat is not None:
+        return folds.repeat_folds(data, folder, repeat)
     number = given.pop("folds")
     return folds.train_folds(data, folder, TrainingOptions(**given), number, initial=initial)
 
@@ -360,9 +360,9 @@ def predict_command(
             else:
                 with quiet_tensorflow():
                     from keras_unet.prediction.folder import predict_files
-                    from keras_unet.prediction.outputs import Storage
+                    from keras_unet.prediction.outputs import OutputOptions
 
-                storage = Storage(form, stream)
+                storage = OutputOptions(form, stream)
                 predict = partial(predict_files, paths[0], paths[1:], storage=storage)
         written = predict(**asked)
         _log.info(f"{len(written)} files written to {printable(asked['out'])}")
@@ -498,10 +498,10 @@ def data_command(name: str, out: Path | None, quiet: bool) -> None:
 
     The archive is kept in a cache, so a second time needs no network.
     """  # noqa: D301 - click takes this backspace for lines to be left as they are
-    from keras_unet.data.download import fetch_dataset
+    from keras_unet.data.download import download
 
     with show_progress(quiet=quiet):
-        folder = fetch_dataset(name, out or Path(name))
+        folder = download(name, out)
         _log.info(f"next: keras-unet inspect {shlex.quote(str(folder))}")
 
 

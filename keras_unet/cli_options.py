@@ -39,11 +39,13 @@ _OF_LENGTH = (
 _OF_CELLS = (
     click.option("--threshold", type=float, help=f"Probability that cells are above {AS_CHOSEN}"),
     click.option(
-        "--seeds",
+        "--markers",
         type=click.Choice(["components", "probability", "distance"]),
         help=f"By what cells are told apart that touch {AS_CHOSEN}",
     ),
-    click.option("--neck", type=float, help=f"Share of the width to part them at {AS_CHOSEN}"),
+    click.option(
+        "--merge-threshold", type=float, help=f"Share of the width to part them at {AS_CHOSEN}"
+    ),
     click.option("--minimum-size", type=int, help=f"Pixels of the smallest cell {AS_CHOSEN}"),
     click.option("--gap", type=float, help=f"Width in pixels of gaps to close {AS_CHOSEN}"),
     click.option("--fill-holes/--keep-holes", default=None, help=f"In cells {AS_CHOSEN}"),
@@ -53,7 +55,7 @@ _OF_DATA = (
     click.option("--padding", type=click.Choice(["valid", "same"]), help='Paper: "valid".'),
     click.option("--tile", type=int, help=f"Input tile in pixels (paper: 572) {FROM_DATA}"),
     click.option("--base-filters", type=int, help="Features of the first level (32; paper: 64)."),
-    click.option("--normalization", type=click.Choice(["batch", "group"]), help="Paper: none."),
+    click.option("--norm-layer", type=click.Choice(["batch", "group"]), help="Paper: none."),
     click.option(
         "--batch-size", type=int, help="Tiles a batch, of each replica (1, as in the paper)."
     ),
@@ -74,7 +76,9 @@ _OF_DATA = (
     click.option(
         "--allow-empty", is_flag=True, default=None, help="Keep labels without foreground."
     ),
-    click.option("--standardise", type=click.Choice(["image", "dataset"]), help="Grey values by."),
+    click.option(
+        "--normalization", type=click.Choice(["image", "dataset"]), help="Grey values by."
+    ),
     click.option("--border-weight", type=float, help="w0 of equation 2 (10, as in the paper)."),
     click.option(
         "--sigma", type=float, help=f"sigma of equation 2 in pixels (paper: 5) {FROM_DATA}"

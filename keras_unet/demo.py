@@ -12,7 +12,7 @@ from keras_unet.console import track
 from keras_unet.data.distances import separate_touching
 from keras_unet.data.images import read_planes, write_tiff
 from keras_unet.data.synthetic import draw_cells
-from keras_unet.data.weights import weight_map
+from keras_unet.data.weight_maps import weight_map
 from keras_unet.evaluation.evaluate import Evaluation, evaluate_folders
 from keras_unet.evaluation.figures import matched
 from keras_unet.files import check_new, make_folder
@@ -25,7 +25,7 @@ from keras_unet.report.pictures import (
     montage,
     write_png,
 )
-from keras_unet.training.options import SettledOptions
+from keras_unet.training.options import ResolvedOptions
 from keras_unet.training.train import train_folder
 
 _log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def run_demo(
         OSError: If the folder holds files, or cannot be written.
         ValueError: If a number is out of range.
     """
-    options = SettledOptions(
+    options = ResolvedOptions(
         steps=steps,
         depth=3,
         tile=_TILE,

@@ -52,8 +52,8 @@ class GpuFacts:
     said: str = ""
 
 
-class Verdict(NamedTuple):
-    """Verdict on the use of a GPU.
+class GpuStatus(NamedTuple):
+    """GpuStatus on the use of a GPU.
 
     Attributes:
         words: Which, or why none is.
@@ -64,7 +64,7 @@ class Verdict(NamedTuple):
     problem: str | None = None
 
 
-def verdict(facts: GpuFacts) -> Verdict:
+def verdict(facts: GpuFacts) -> GpuStatus:
     """Says why a GPU is used or is not.
 
     Example:
@@ -73,14 +73,14 @@ def verdict(facts: GpuFacts) -> Verdict:
         'not used: there is no driver of NVIDIA here (no nvidia-smi), so no GPU that TensorFlow...'
     """
     if facts.used:
-        return Verdict(f"used: {', '.join(facts.used)}")
+        return GpuStatus(f"used: {', '.join(facts.used)}")
     if facts.listed is None:
-        return Verdict(
+        return GpuStatus(
             f"not used: there is no driver of NVIDIA here (no {_NVIDIA}), so no GPU that "
             "TensorFlow could use"
         )
-    why, way_out = _hindrance(facts, facts.listed)
-    return Verdict(f"not used: {why}", f"no GPU is used: {why}; {way_out}")
+    why, way_out = _reason_not_on_gpu(facts, facts.listed)
+    return GpuStatus(f"not used: {why}", f"no GPU is used: {why}; {way_out}")
 
 
 def listed_gpus() -> list[str] | None:
@@ -103,7 +103,7 @@ def missing_libraries() -> list[str]:
     return [one.name for one in of_cuda if one.version is None]
 
 
-def _hindrance(facts: GpuFacts, listed: Sequence[str]) -> tuple[str, str]:
+def _reason_not_on_gpu(facts: GpuFacts, listed: Sequence[str]) -> tuple[str, str]:
     """Returns the first thing that stands in the way, and the way out."""
     if not listed:
         return f"{_NVIDIA} fails or lists none", "look at what it says, reboot, renew the driver"
@@ -277,7 +277,7 @@ def _stages(output: str) -> dict[str, Any]:
     return {name: found for line in lines for name, found in json.loads(line).items()}
 
 
-def _gpu(probed: Probed) -> Verdict | None:
+def _gpu(probed: Probed) -> GpuStatus | None:
     devices = probed.found.get("devices")
     if devices is None:
         return None
@@ -363,7 +363,7 @@ def _is_there(one: Package) -> bool:
     return one.extra is not None and one.version is not None
 
 
-def _of_tensorflow(probed: Probed, gpu: Verdict | None) -> dict[str, str]:
+def _of_tensorflow(probed: Probed, gpu: GpuStatus | None) -> dict[str, str]:
     devices, precision = probed.found.get("devices"), probed.found.get("precision")
     if devices is None or gpu is None:
         return {"TensorFlow": "does not start"}

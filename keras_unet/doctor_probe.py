@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from keras_unet.architecture import Architecture
-from keras_unet.backend import keras, tf
+from keras_unet.backend import Precision, fast_precision, keras, precision_policy, tf
 from keras_unet.model import unet_of
-from keras_unet.precision import Precision, fast_precision, precision_policy
 from keras_unet.prediction.predict import predict_image
 from keras_unet.training.loop import training_step
-from keras_unet.training.schedule import TrainingPlan
+from keras_unet.training.schedule import Schedule
 
 NETWORK = Architecture(depth=3, base_filters=16)
 TILE = 348
@@ -53,7 +52,7 @@ def benchmark(
     image = random.standard_normal((1, tile_size, tile_size, 1)).astype(np.float32)
     classes = random.integers(0, network.classes, (1, useful, useful))
     y_true = np.stack([classes, np.ones_like(classes)], axis=-1).astype(np.float32)
-    step, tensors = training_step(model, TrainingPlan()), (tf.constant(image), tf.constant(y_true))
+    step, tensors = training_step(model, Schedule()), (tf.constant(image), tf.constant(y_true))
     whole = image[0, :useful, :useful]
     seen: list[float] = []
     training = _calls_a_second(lambda: seen.append(step(*tensors, 1e-3)[0]), seconds)

@@ -132,7 +132,7 @@ def atomic_folder(path: Path, *, replaces: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def drafted(path: Path) -> Iterator[Path]:
+def write_then_move(path: Path) -> Iterator[Path]:
     """Yields a path of the same name in a temporary folder, and copies what was written there.
 
     For a file that takes minutes and is looked at before it gets its name. Where the body raises,
@@ -228,7 +228,7 @@ def make_folder(path: Path) -> Path:
 
 
 @contextmanager
-def made_folder(path: Path) -> Iterator[Path]:
+def created_folder(path: Path) -> Iterator[Path]:
     """Makes a folder; if the body fails before it has put anything there, takes it away again.
 
     Args:
@@ -322,7 +322,7 @@ def _plain(value: Any) -> Any:
 
 
 LOCK = ".lock"
-"""File in a folder that is claimed; it stays there, and says nothing of itself."""
+"""File in a folder that is locked; it stays there, and says nothing of itself."""
 
 _LISTED = 3
 _NAMES = {
@@ -335,7 +335,7 @@ _NAMES = {
 
 
 @contextmanager
-def claimed(folder: Path, work: str = "training") -> Iterator[None]:
+def locked(folder: Path, work: str = "training") -> Iterator[None]:
     """Keeps a folder for one piece of work while the body runs.
 
     The system holds the lock for the process and drops it with the process, however that ends, so
@@ -346,7 +346,7 @@ def claimed(folder: Path, work: str = "training") -> Iterator[None]:
         work: What is done there, for the message.
 
     Raises:
-        BlockingIOError: Another process has claimed it.
+        BlockingIOError: Another process has locked it.
     """
     from filelock import FileLock, Timeout
 

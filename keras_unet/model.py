@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import gcd, sqrt
 from typing import Any
 
-from keras_unet.architecture import Architecture, Normalization, Padding
+from keras_unet.architecture import Architecture, NormLayer, Padding
 from keras_unet.backend import keras
 
 layers = keras.layers
@@ -20,7 +20,7 @@ _FORMAT = "channels_last"
 """Stated, so that ~/.keras/keras.json has no say."""
 
 _GROUPS = 32
-"""Groups of a group normalisation, as Wu and He (2018) take; fewer where features are fewer."""
+"""Groups of a group normalization, as Wu and He (2018) take; fewer where features are fewer."""
 
 
 def build_unet(
@@ -31,7 +31,7 @@ def build_unet(
     base_filters: int = 64,
     dropout: float = 0.5,
     padding: Padding = "valid",
-    normalization: Normalization | None = None,
+    norm_layer: NormLayer | None = None,
 ) -> keras.Model:
     """Builds the U-Net of Ronneberger, Fischer and Brox (2015), figure 1.
 
@@ -47,7 +47,7 @@ def build_unet(
         base_filters: Features of the first level, doubled by each pooling.
         dropout: Rate of the two dropouts at the end of the contracting path.
         padding: "valid" as in the paper, or "same": output as large as the input.
-        normalization: None as in the paper; "batch" or "group" between convolution and ReLU. With
+        norm_layer: None as in the paper; "batch" or "group" between convolution and ReLU. With
             "group" the statistics, and so the scores, depend on the tile.
 
     Returns:
@@ -71,7 +71,7 @@ def build_unet(
         base_filters=base_filters,
         dropout=dropout,
         padding=padding,
-        normalization=normalization,
+        norm_layer=norm_layer,
     )
     for size in input_shape[:2]:
         if size is not None:
@@ -138,18 +138,18 @@ def _convolve_twice(features: Any, network: Architecture, level: int, name: str)
             3,
             padding=network.padding,
             data_format=_FORMAT,
-            activation=None if network.normalization else "relu",
+            activation=None if network.norm_layer else "relu",
             kernel_initializer=_gaussian(features, window=9),
             name=f"{name}_conv{number}",
         )(features)
-        if network.normalization:
-            features = _normalise(features, network, f"{name}_norm{number}")
+        if network.norm_layer:
+            features = _norm(features, network, f"{name}_norm{number}")
             features = layers.ReLU(name=f"{name}_relu{number}")(features)
     return features
 
 
-def _normalise(features: Any, network: Architecture, name: str) -> Any:
-    if network.normalization == "batch":
+def _norm(features: Any, network: Architecture, name: str) -> Any:
+    if network.norm_layer == "batch":
         return layers.BatchNormalization(name=name)(features)
     groups = gcd(_GROUPS, features.shape[-1])
     return layers.GroupNormalization(groups, name=name)(features)

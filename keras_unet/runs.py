@@ -32,11 +32,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
+from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.images import as_channels, pixels_of
-from keras_unet.data.schemes import LabelScheme
-from keras_unet.data.standardisation import Standardisation
+from keras_unet.data.normalization import Normalization
 from keras_unet.files import PathLike, write_json
-from keras_unet.instances.label import InstanceRule
+from keras_unet.instances.label import InstanceOptions
 
 RECORD = "run.json"
 ENSEMBLE = "ensemble.json"
@@ -52,19 +52,19 @@ class ModelInfo:
 
     Attributes:
         architecture: The network.
-        scheme: What the numbers in the label files mean.
-        standardisation: How grey values are standardised, in training as in prediction.
+        encoding: What the numbers in the label files mean.
+        normalization: How grey values are normalized, in training as in prediction.
         precision: Precision the network was trained in.
-        rule: How cells are made of probabilities, chosen when training ends.
+        instances: How cells are made of probabilities, chosen when training ends.
         record: Provenance, as plain values: options, data and outcome of the training.
         name: Name of the model, for messages and model cards.
     """
 
     architecture: Architecture
-    scheme: LabelScheme
-    standardisation: Standardisation
+    encoding: LabelEncoding
+    normalization: Normalization
     precision: str = "float32"
-    rule: InstanceRule = field(default_factory=InstanceRule)
+    instances: InstanceOptions = field(default_factory=InstanceOptions)
     record: Mapping[str, Any] = field(default_factory=dict)
     name: str = field(default="model", compare=False)
 
@@ -74,10 +74,10 @@ class ModelInfo:
             "format": FORMAT,
             "name": self.name,
             "architecture": self.architecture.to_dict(),
-            "labels": self.scheme.to_dict(),
-            "normalization": self.standardisation.to_dict(),
+            "labels": self.encoding.to_dict(),
+            "normalization": self.normalization.to_dict(),
             "precision": self.precision,
-            "instances": self.rule.to_dict(),
+            "instances": self.instances.to_dict(),
             "record": dict(self.record),
         }
 
@@ -100,10 +100,10 @@ class ModelInfo:
             raise TypeError("record is no dictionary")
         known = {
             "architecture": Architecture.from_dict(values["architecture"]),
-            "scheme": LabelScheme.from_dict(values["labels"]),
-            "standardisation": Standardisation.from_dict(values["normalization"]),
+            "encoding": LabelEncoding.from_dict(values["labels"]),
+            "normalization": Normalization.from_dict(values["normalization"]),
             "precision": values["precision"],
-            "rule": InstanceRule.from_dict(values["instances"]),
+            "instances": InstanceOptions.from_dict(values["instances"]),
             "record": values.get("record", {}),
             "name": str(values["name"]),
         }
@@ -115,7 +115,7 @@ class ModelInfo:
         folder = self.record.get("data", {}).get("folder")
         return None if folder in (None, ARRAYS, DATASET) else Path(folder)
 
-    def standardise(self, image: NDArray[Any], path: Path) -> NDArray[np.float32]:
+    def normalize(self, image: NDArray[Any], path: Path) -> NDArray[np.float32]:
         """Prepares raw pixels `(height, width, channels)` for the network, as in training.
 
         Args:
@@ -126,7 +126,7 @@ class ModelInfo:
             ValueError: If the channels do not suit the model or a pixel is not finite.
         """
         suited = as_channels(image, self.architecture.channels, path)
-        return self.standardisation.apply(pixels_of(suited, path))
+        return self.normalization.apply(pixels_of(suited, path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +172,7 @@ class Ensemble:
         folder: The ensemble's folder.
         held_out: Names of the images that each fold was trained without.
         options: Options of the training, as plain values; those of every fold but for the images.
-        rule: How cells are made of probabilities, chosen on all images by the folds that were
+        instances: How cells are made of probabilities, chosen on all images by the folds that were
             trained without them; None before all folds are trained.
         initial: The model that each fold starts from, its name, path and SHA-256; None for none.
     """
@@ -180,7 +180,7 @@ class Ensemble:
     folder: Path
     held_out: tuple[tuple[str, ...], ...]
     options: Mapping[str, Any]
-    rule: InstanceRule | None = None
+    instances: InstanceOptions | None = None
     initial: Mapping[str, Any] | None = None
 
     @classmethod
@@ -202,7 +202,7 @@ class Ensemble:
         if values["format"] != FORMAT:
             raise ValueError(f"format {values['format']}")
         held_out = tuple(tuple(names) for names in values["held_out"])
-        rule = values["instances"] and InstanceRule.from_dict(values["instances"])
+        rule = values["instances"] and InstanceOptions.from_dict(values["instances"])
         return cls(folder, held_out, dict(values["options"]), rule, values.get("initial"))
 
     def save(self) -> None:
@@ -211,7 +211,7 @@ class Ensemble:
             "format": FORMAT,
             "held_out": self.held_out,
             "options": dict(self.options),
-            "instances": self.rule and self.rule.to_dict(),
+            "instances": self.instances and self.instances.to_dict(),
             "initial": self.initial,
         }
         write_json(self.folder / ENSEMBLE, values)
@@ -244,13 +244,13 @@ def runs_of(ensemble: Ensemble) -> tuple[Run, ...]:
         FileNotFoundError: If a fold is not trained to its end.
         ValueError: If a record cannot be read.
     """
-    if ensemble.rule is None:
+    if ensemble.instances is None:
         raise FileNotFoundError(
             f"{ensemble.folder}: expected an ensemble of which all {len(ensemble.folds)} folds are "
             "trained. Received one whose training was interrupted; go on with it by --resume, or "
             "take one of its folds"
         )
-    return tuple(replace(Run.load(fold), rule=ensemble.rule) for fold in ensemble.folds)
+    return tuple(replace(Run.load(fold), instances=ensemble.instances) for fold in ensemble.folds)
 
 
 def is_ensemble(folder: Path) -> bool:

@@ -48,7 +48,7 @@ def test_the_defaults_are_figure_1():
             base_filters=64,
             dropout=0.5,
             padding="valid",
-            normalization=None,
+            norm_layer=None,
         )
         == FIGURE_1
     )
@@ -169,8 +169,8 @@ def test_the_message_names_the_argument_it_is_told():
             'padding must be "valid" or "same". Received: padding=\'full\'',
         ),
         (
-            {"normalization": "layer"},
-            'normalization must be None, "batch" or "group". Received: normalization=\'layer\'',
+            {"norm_layer": "layer"},
+            'norm_layer must be None, "batch" or "group". Received: norm_layer=\'layer\'',
         ),
     ],
     ids=str,
@@ -182,7 +182,7 @@ def test_numbers_of_which_no_network_can_be_built(values, message):
 
 
 def test_json_holds_an_architecture():
-    architecture = Architecture(channels=3, classes=4, depth=2, dropout=0, normalization="group")
+    architecture = Architecture(channels=3, classes=4, depth=2, dropout=0, norm_layer="group")
     assert Architecture.from_dict(json.loads(json.dumps(architecture.to_dict()))) == architecture
 
 
@@ -199,8 +199,8 @@ def test_of_refuses_what_build_unet_has_not_made(model):
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
-@pytest.mark.parametrize("normalization", [None, "batch", "group"])
-def test_weights_and_kept_numbers_are_those_of_the_layers(padding, normalization):
+@pytest.mark.parametrize("norm_layer", [None, "batch", "group"])
+def test_weights_and_kept_numbers_are_those_of_the_layers(padding, norm_layer):
     from keras_unet.model import unet_of
 
     network = Architecture(
@@ -209,7 +209,7 @@ def test_weights_and_kept_numbers_are_those_of_the_layers(padding, normalization
         depth=2,
         base_filters=3,
         padding=padding,
-        normalization=normalization,
+        norm_layer=norm_layer,
         dropout=0.0,
     )
     size = network.fitting_size(70)

@@ -17,7 +17,7 @@ from keras_unet.losses import WeightedCrossEntropy
 from keras_unet.model import build_unet, unet_of
 from keras_unet.prediction.predict import predict_image
 
-HEAD = ("depth", "channels", "classes", "padding", "normalization", "dropout", "base_filters")
+HEAD = ("depth", "channels", "classes", "padding", "norm_layer", "dropout", "base_filters")
 TABLE = {
     "-".join(map(str, row)): Architecture(**dict(zip(HEAD, row, strict=True)))
     for row in [
@@ -117,7 +117,7 @@ def test_the_table_has_every_value():
         {None, "batch", "group"},
         {0.0, 0.5},
     ]
-    assert len({(one.padding, one.normalization) for one in TABLE.values()}) == 6
+    assert len({(one.padding, one.norm_layer) for one in TABLE.values()}) == 6
 
 
 def test_its_numbers_are_read_back(trained):
@@ -142,7 +142,7 @@ def test_stitched_prediction_is_one_shot(trained):
     architecture = trained.architecture
     pixels = trained.image[0, :40, :33]
     tile = architecture.fitting_size(2 * architecture.context + architecture.step)
-    if architecture.normalization == "group":  # whose statistics are those of the tile: one tile
+    if architecture.norm_layer == "group":  # whose statistics are those of the tile: one tile
         tile = None
     stitched = predict_image(trained.model, pixels, tile_size=tile)
     expected = one_shot(trained.model, pixels, architecture)

@@ -157,7 +157,7 @@ OPTIONS = {
     "--base-filters 0": "base_filters must be a whole number",
     "--depth 0": "depth must be a whole number",
     "--padding some": "'--padding': 'some' is not one of 'valid', 'same'",
-    "--normalization layer": "'--normalization': 'layer' is not one of",
+    "--norm-layer layer": "'--norm-layer': 'layer' is not one of",
     "--dropout 1": "dropout must be a rate",
     "--tile 570": "tile must be 16k.*Received: 570.*556 and 572",
     "--batch-size 0": "batch_size must be a whole number",
@@ -169,7 +169,7 @@ OPTIONS = {
     "--precision float16": 'precision="float16" needs a GPU',
     "--labels cells": "'--labels': 'cells' is not one of",
     "--ignore -1": "ignore must be a whole number",
-    "--standardise no": "'--standardise': 'no' is not one of",
+    "--normalization no": "'--normalization': 'no' is not one of",
     "--border-weight -1": "border_weight must be at least 0",
     "--sigma -5": "sigma must be more than 0 pixels",
     "--amplitude -1": "amplitude must be",
@@ -179,8 +179,8 @@ OPTIONS = {
     "--distribute all": "'--distribute': 'all' is not one of",
     "--distribute mirrored": "--distribute mirrored needs at least two GPUs",
     "--resume --steps 5 --base-filters 4": "--resume goes on.*also --steps, --base-filters",
-    "--like there --steps 5": "--like repeats a run as it was. Received also --steps",
-    "--like there --resume": "--resume goes on with a run, --like begins one. Received both",
+    "--repeat there --steps 5": "--repeat repeats a run as it was. Received also --steps",
+    "--repeat there --resume": "--resume goes on with a run, --repeat begins one. Received both",
     "--colour red": "No such option",
 }
 
@@ -295,8 +295,11 @@ PREDICTIONS = {
     "tile": ("{run} {i}/c0.tif --tile 47", "tile_size must be"),
     "precision": ("{run} {i}/c0.tif --precision half", "precision must be"),
     "threshold": ("{run} {i}/c0.tif --threshold 1.5", "threshold must be a probability.*1.5"),
-    "seeds": ("{run} {i}/c0.tif --seeds maxima", "'maxima' is not one of 'components'"),
-    "neck": ("{run} {i}/c0.tif --neck 2", "neck must be a share.*2"),
+    "markers": ("{run} {i}/c0.tif --markers maxima", "'maxima' is not one of 'components'"),
+    "merge_threshold": (
+        "{run} {i}/c0.tif --merge-threshold 2",
+        "merge_threshold must be a share.*2",
+    ),
     "minimum size": ("{run} {i}/c0.tif --minimum-size -1", "minimum_size must be a whole.*-1"),
     "gap": ("{run} {i}/c0.tif --gap -1", "gap must be 0 pixels or more.*-1"),
     "no effect": (
@@ -485,17 +488,17 @@ def test_options_of_dask_that_contradict(options, message, trained, cells, tmp_p
 
 def test_predicting_says_by_what_rule_and_takes_another(trained, cells, tmp_path):
     image = cells / "images" / "c0.tif"
-    rule = Run.load(trained).rule
+    rule = Run.load(trained).instances
     result = run("predict", trained, image, "--out", tmp_path / "out")
     assert rule.describe() in result.stdout
-    options = "--threshold .3 --seeds probability --neck .7 --minimum-size 7 --gap 1 --keep-holes"
+    options = "--threshold .3 --markers probability --merge-threshold .7 --minimum-size 7 --gap 1 --keep-holes"
     result = run("predict", trained, image, "--out", tmp_path / "out", *options.split(), "--tta")
     assert result.exit_code == 0, result.output
     assert (
         "cells: probability above 0.3, parted where it falls below 0.7 of what it is on both "
         "sides, of at least 7 pixels, gaps of 1 pixels closed, holes kept" in result.stdout
     )
-    assert Run.load(trained).rule == rule
+    assert Run.load(trained).instances == rule
 
 
 def test_scores_are_printed_and_written(trained, cells, tmp_path):
@@ -688,7 +691,7 @@ def test_every_command_can_be_quiet_but_the_one_that_only_reports():
 
 def test_quiet_leaves_warnings_and_the_result(cells, trained, tmp_path, monkeypatch):
     def export(*_, **__):
-        logging.getLogger("keras_unet.export.draft").info("the largest difference")
+        logging.getLogger("keras_unet.export.parity").info("the largest difference")
         return tmp_path
 
     monkeypatch.setattr("keras_unet.export.export.export_model", export)

@@ -13,21 +13,21 @@ import tifffile
 from PIL import Image
 
 from keras_unet.data.images import write_tiff
-from keras_unet.data.parts import Parts, write_ome_zarr, write_tiled_tiff
+from keras_unet.data.tiled import Parts, write_ome_zarr, write_tiled_tiff
 from keras_unet.evaluation.comparison import Scores
 from keras_unet.evaluation.evaluate import Evaluation
 from keras_unet.files import (
     atomic,
     atomic_folder,
     check_name,
-    drafted,
+    created_folder,
     is_own,
     leftovers,
-    made_folder,
     make_folder,
     own_kind,
     remove_leftovers,
     write_json,
+    write_then_move,
 )
 from keras_unet.report.page import Page, write_page
 from keras_unet.report.pictures import write_png
@@ -205,7 +205,7 @@ def test_make_folder_names_a_folder_that_cannot_be_written(
 
 def test_drafted_gives_the_name_when_all_is_well(tmp_path: Path) -> None:
     path = tmp_path / "models" / "cells.onnx"
-    with drafted(path) as draft:
+    with write_then_move(path) as draft:
         assert draft.name == path.name
         draft.write_text("whole")
         assert not path.parent.exists()
@@ -216,7 +216,7 @@ def test_drafted_gives_the_name_when_all_is_well(tmp_path: Path) -> None:
 
 def test_drafted_leaves_nothing_on_error(tmp_path: Path) -> None:
     def write(drafts: list[Path]) -> None:
-        with drafted(tmp_path / "models" / "cells.onnx") as draft:
+        with write_then_move(tmp_path / "models" / "cells.onnx") as draft:
             drafts.append(draft)
             draft.write_text("half")
             raise RuntimeError
@@ -285,17 +285,17 @@ def _write_twice(folder):
 
 class TestMadeFolder:
     def test_it_goes_where_nothing_came_of_it(self, tmp_path):
-        with pytest.raises(KeyboardInterrupt), made_folder(tmp_path / "new"):
+        with pytest.raises(KeyboardInterrupt), created_folder(tmp_path / "new"):
             raise KeyboardInterrupt
         assert list(tmp_path.iterdir()) == []
 
     def test_it_stays_with_what_is_in_it(self, tmp_path):
-        with pytest.raises(OSError, match="twice"), made_folder(tmp_path / "new") as folder:
+        with pytest.raises(OSError, match="twice"), created_folder(tmp_path / "new") as folder:
             _write_twice(folder)
         assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.tif"]
 
     def test_one_that_was_there_stays(self, tmp_path):
-        with pytest.raises(ValueError, match="late"), made_folder(tmp_path):
+        with pytest.raises(ValueError, match="late"), created_folder(tmp_path):
             raise ValueError("late")
         assert tmp_path.is_dir()
 

@@ -8,7 +8,7 @@ from keras_unet.files import (
     check_new_file,
     check_replaceable,
     check_writable,
-    claimed,
+    locked,
     visible,
     write_json,
 )
@@ -65,9 +65,9 @@ def test_a_new_file_of_the_right_ending(tmp_path):
 CLAIM = """
 import sys
 from pathlib import Path
-from keras_unet.files import claimed
-with claimed(Path(sys.argv[1])):
-    print("claimed", flush=True)
+from keras_unet.files import locked
+with locked(Path(sys.argv[1])):
+    print("locked", flush=True)
     sys.stdin.read()
 """
 
@@ -76,19 +76,19 @@ def test_a_folder_is_for_one_process_until_that_ends_however_it_does(tmp_path):
     command = [sys.executable, "-c", CLAIM, str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as other:
-        assert other.stdout.readline() == "claimed\n"
+        assert other.stdout.readline() == "locked\n"
         message = r"another training is writing to.*; choose another folder, or wait"
-        with pytest.raises(BlockingIOError, match=message), claimed(tmp_path):
+        with pytest.raises(BlockingIOError, match=message), locked(tmp_path):
             pass
         other.kill()
-    with claimed(tmp_path):  # no lock is left by a process that was killed
+    with locked(tmp_path):  # no lock is left by a process that was killed
         pass
     check_new(tmp_path, "the run")
 
 
 def test_a_claim_ends_with_its_block(tmp_path):
     for _ in range(2):
-        with pytest.raises(ValueError, match="broken"), claimed(tmp_path):
+        with pytest.raises(ValueError, match="broken"), locked(tmp_path):
             raise ValueError("broken")
 
 

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from keras_unet.architecture import Architecture
-from keras_unet.backend import keras
+from keras_unet.backend import keras, precision_policy
 from keras_unet.model import build_unet, unet_of
-from keras_unet.precision import precision_policy
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -55,12 +54,10 @@ def test_defaults_of_the_function_are_those_of_the_architecture():
     assert defaults.items() <= Architecture().to_dict().items()
 
 
-@pytest.mark.parametrize("normalization", [None, "batch", "group"])
+@pytest.mark.parametrize("norm_layer", [None, "batch", "group"])
 @pytest.mark.parametrize("padding", ["valid", "same"])
-def test_every_layer_is_keras_own(padding, normalization):
-    model = build_unet(
-        (None, None, 1), base_filters=2, padding=padding, normalization=normalization
-    )
+def test_every_layer_is_keras_own(padding, norm_layer):
+    model = build_unet((None, None, 1), base_filters=2, padding=padding, norm_layer=norm_layer)
     assert type(model).__module__.startswith("keras.src.models.")
     for layer in model.layers:
         assert type(layer).__module__.startswith("keras.src.layers.")
@@ -122,10 +119,10 @@ def test_a_seed_makes_a_network_reproducible():
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("normalization", [None, "batch", "group"])
-def test_logits_are_float32_in_every_precision(precision, normalization):
+@pytest.mark.parametrize("norm_layer", [None, "batch", "group"])
+def test_logits_are_float32_in_every_precision(precision, norm_layer):
     with precision_policy(precision):
-        model = build_unet((20, 20, 1), depth=1, base_filters=2, normalization=normalization)
+        model = build_unet((20, 20, 1), depth=1, base_filters=2, norm_layer=norm_layer)
     assert model.output.dtype == "float32"
     assert model(np.ones((1, 20, 20, 1))).dtype == "float32"
     assert model.get_layer("level0_up_conv2").compute_dtype == precision

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from keras_unet import precision
-from keras_unet.backend import keras, tf
-from keras_unet.precision import choose_precision, fast_precision, precision_policy
+from keras_unet import backend
+from keras_unet.backend import choose_precision, fast_precision, keras, precision_policy, tf
 
 
 @pytest.fixture
 def processor(monkeypatch, tmp_path):
     """Returns a function that lends the machine a processor with the given flags and no GPU."""
     listing = tmp_path / "cpuinfo"
-    monkeypatch.setattr(precision, "_PROCESSORS", listing)
+    monkeypatch.setattr(backend, "_PROCESSORS", listing)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
 
     def lend(*flags):

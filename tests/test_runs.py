@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from keras_unet.architecture import Architecture
-from keras_unet.data.schemes import LabelScheme
-from keras_unet.data.standardisation import Standardisation
-from keras_unet.instances.label import InstanceRule
+from keras_unet.data.encoding import LabelEncoding
+from keras_unet.data.normalization import Normalization
+from keras_unet.instances.label import InstanceOptions
 from keras_unet.runs import RECORD, Ensemble, Run, is_ensemble
 
 
@@ -16,11 +16,13 @@ def run(tmp_path):
     return Run(
         folder=tmp_path,
         architecture=Architecture(channels=2, classes=3, depth=1, base_filters=4, padding="same"),
-        scheme=LabelScheme("classes", (0, 7, 255), ignore=9),
-        standardisation=Standardisation("dataset", mean=(10.0, 20.0), std=(2.0, 4.0)),
+        encoding=LabelEncoding("classes", (0, 7, 255), ignore=9),
+        normalization=Normalization("dataset", mean=(10.0, 20.0), std=(2.0, 4.0)),
         precision="bfloat16",
         record={"options": {"steps": 5, "validation": ["a", "b"]}, "outcome": {"best_score": None}},
-        rule=InstanceRule(threshold=0.7, seeds="distance", neck=0.5, minimum_size=12),
+        instances=InstanceOptions(
+            threshold=0.7, markers="distance", merge_threshold=0.5, minimum_size=12
+        ),
     )
 
 
@@ -39,19 +41,19 @@ def test_saving_leaves_the_record_alone(run):
     assert [path.name for path in run.folder.iterdir()] == [RECORD]
 
 
-def test_images_are_standardised_as_in_training(run):
+def test_images_are_normalized_as_in_training(run):
     image = np.array([[[12.0, 16.0], [10.0, 20.0]]])
-    assert run.standardise(image, Path("a.tif")).tolist() == [[[1.0, -1.0], [0.0, 0.0]]]
+    assert run.normalize(image, Path("a.tif")).tolist() == [[[1.0, -1.0], [0.0, 0.0]]]
 
 
 def test_an_image_of_other_channels_is_refused_by_name(run):
     with pytest.raises(ValueError, match=r"a\.tif: expected 2 channels, received 3"):
-        run.standardise(np.zeros((4, 4, 3)), Path("a.tif"))
+        run.normalize(np.zeros((4, 4, 3)), Path("a.tif"))
 
 
 def test_an_image_with_nan_is_refused_by_name(run):
     with pytest.raises(ValueError, match=r"a\.tif: 1 of 8 pixels are NaN"):
-        run.standardise(np.array([[[np.nan, 0]] + [[0, 0]] * 3]), Path("a.tif"))
+        run.normalize(np.array([[[np.nan, 0]] + [[0, 0]] * 3]), Path("a.tif"))
 
 
 def test_what_is_no_run_is_refused(tmp_path):
@@ -103,7 +105,7 @@ def test_a_record_that_is_no_text_is_refused(run):
         Run.load(run.folder)
 
 
-@pytest.mark.parametrize("rule", [None, InstanceRule(threshold=0.7)])
+@pytest.mark.parametrize("rule", [None, InstanceOptions(threshold=0.7)])
 def test_the_record_is_read_as_it_was_written(tmp_path, rule):
     ensemble = Ensemble(tmp_path, (("a", "b"), ("c",)), {"seed": 3}, rule)
     assert not is_ensemble(tmp_path)

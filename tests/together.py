@@ -22,7 +22,7 @@ SPOILT = 3
 def devices():
     """Trains alone and on two devices, which see the same tiles."""
     from keras_unet.backend import tf
-    from keras_unet.training.distribute import ALONE, join
+    from keras_unet.training.distribute import SINGLE, join
 
     (processor,) = tf.config.list_physical_devices("CPU")
     two = [tf.config.LogicalDeviceConfiguration()] * 2
@@ -32,9 +32,9 @@ def devices():
     return {
         "said": said,
         "cluster": cluster.to_dict(),
-        "alone": trained(ALONE),
+        "alone": trained(SINGLE),
         "together": trained(cluster),
-        "begun together": trained(cluster, ALONE),
+        "begun together": trained(cluster, SINGLE),
         "dropouts": dropouts(cluster),
         "statistics": statistics(cluster),
     }
@@ -44,9 +44,9 @@ def trained(first, second=None):
     """Trains on a cluster, or until half-way and then on another: losses and weights."""
     from keras_unet.backend import keras
     from keras_unet.training.loop import fit
-    from keras_unet.training.schedule import TrainingPlan
+    from keras_unet.training.schedule import Schedule
 
-    plan = TrainingPlan(steps=STEPS, validations=STEPS, learning_rate=0.1, momentum=0.9)
+    plan = Schedule(steps=STEPS, validations=STEPS, learning_rate=0.1, momentum=0.9)
 
     def interrupt(batch, **_):
         if batch + 1 == STEPS // 2:
@@ -90,24 +90,24 @@ def batches(first):
 
 def dropouts(cluster):
     """What the replicas make of one tile, with dropout."""
-    from keras_unet.training.distribute import part_dropouts
+    from keras_unet.training.distribute import reseed_dropout
 
     model = cluster.replicated(network(dropout=0.5))
-    part_dropouts(cluster, model)
+    reseed_dropout(cluster, model)
     tile = next(batches(0))[0][:1]
     return on_each(cluster, lambda: model(tile, training=True))
 
 
 def statistics(cluster):
-    """The statistics of a batch normalisation after each replica has seen a tile of its own."""
+    """The statistics of a batch normalization after each replica has seen a tile of its own."""
     from keras_unet.backend import tf
 
-    model = cluster.replicated(network(normalization="batch"))
+    model = cluster.replicated(network(norm_layer="batch"))
     kept = model.non_trainable_weights
     tiles = tf.constant(next(batches(0))[0])
 
     def look(average):
-        model(cluster.part(tiles), training=True)
+        model(cluster.shard(tiles), training=True)
         if average:
             cluster.average(kept)
         return tf.convert_to_tensor(kept[0])
@@ -132,10 +132,10 @@ def worker(arguments):
     from keras_unet.console import quiet_tensorflow
 
     with quiet_tensorflow():
-        from keras_unet.training import assisting, train
+        from keras_unet.training import train, workers
 
     models = []
-    for module in (assisting, train):
+    for module in (workers, train):
         module.new_network = remembered(module.new_network, models)
     try:
         main(arguments)

@@ -13,7 +13,7 @@ from scipy import ndimage
 from benchmarks.contenders import Work
 from benchmarks.peers.inputs import lattice_cells
 from keras_unet.data.distances import separate_touching
-from keras_unet.data.weights import border_weight_map
+from keras_unet.data.weight_maps import border_weight_map
 
 W0, SIGMA = 10.0, 5.0
 REACH = 6 * SIGMA  # pixels beyond which the term is below 1e-6

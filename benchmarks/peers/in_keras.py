@@ -11,20 +11,19 @@ import onnx
 from benchmarks.contenders import Work
 from benchmarks.peers import inputs
 from keras_unet.architecture import Architecture
-from keras_unet.backend import tf
+from keras_unet.backend import Precision, precision_policy, tf
 from keras_unet.data.augmentation import displacement_field, warp
 from keras_unet.data.distances import separate_touching
 from keras_unet.data.pipeline import build_dataset
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.data.tiles import TrainingImage
-from keras_unet.data.weights import weight_map
-from keras_unet.export.onnx_graph import constant, converted
+from keras_unet.data.weight_maps import weight_map
+from keras_unet.export.onnx import constant, converted
 from keras_unet.model import unet_of
-from keras_unet.precision import Precision, precision_policy
 from keras_unet.prediction.predict import predict_image
 from keras_unet.tiling import mirrored_window
 from keras_unet.training.loop import training_step as step_of
-from keras_unet.training.schedule import TrainingPlan
+from keras_unet.training.schedule import Schedule
 
 _TYPES = {"float32": tf.float32, "bfloat16": tf.bfloat16}
 _WAITING = 2  # tiles that the pipeline makes ahead
@@ -34,7 +33,7 @@ def training_step(
     network: Architecture, tile: int, precision: Precision, rate: float, device: str
 ) -> Work:
     """A step on one batch."""
-    step = step_of(_model(network, precision, device), TrainingPlan())
+    step = step_of(_model(network, precision, device), Schedule())
     image, y_true = (tf.constant(part) for part in inputs.training_batch(network, tile))
     return lambda: [np.float32(step(image, y_true, rate)[0])]
 
@@ -53,7 +52,7 @@ def fed_steps(
     Tiles that the pipeline has made while others were measured are thrown away, so that it makes a
     tile a step.
     """
-    step = step_of(_model(network, precision, device), TrainingPlan())
+    step = step_of(_model(network, precision, device), Schedule())
     batches = iter(build_dataset(_training_images(tile), network, tile_size=tile))
     first = [next(batches) for _ in range(_WAITING + 1)][-1]
 
@@ -74,13 +73,13 @@ def prediction(
     network: Architecture, side: int, tile: int | None, precision: Precision, device: str
 ) -> Work:
     """A whole image by overlapping tiles."""
-    model, image = _model(network, precision, device), inputs.standardised_image(side)
+    model, image = _model(network, precision, device), inputs.normalized_image(side)
     return lambda: [predict_image(model, image, tile_size=tile)]
 
 
 def one_shot(network: Architecture, side: int, precision: Precision, device: str) -> Work:
     """A whole image, mirrored around, in one call of the network."""
-    model, image = _model(network, precision, device), inputs.standardised_image(side)
+    model, image = _model(network, precision, device), inputs.normalized_image(side)
     size = network.fitting_size(side + 2 * network.margin)
     window = slice(-network.margin, size - network.margin)
 

@@ -20,7 +20,7 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
 
 def prediction(network: Architecture, side: int, tile: int | None, device: str) -> Work:
     """A whole image by the same tiles."""
-    session, image = _session(network, device), inputs.standardised_image(side)
+    session, image = _session(network, device), inputs.normalized_image(side)
 
     def score(window: NDArray[np.float32]) -> NDArray[np.float32]:
         probabilities: NDArray[np.float32] = session.run(None, {"image": window})[0]

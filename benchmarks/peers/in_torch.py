@@ -14,7 +14,7 @@ from torch.nn import functional
 from benchmarks.contenders import Work
 from benchmarks.peers import inputs
 from keras_unet.architecture import Architecture
-from keras_unet.training.schedule import TrainingPlan
+from keras_unet.training.schedule import Schedule
 
 _DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -60,7 +60,7 @@ def training_step(
     model = UNet(network).to(place, memory_format=torch.channels_last)
     model.train()
     parameters = list(model.parameters())
-    plan = TrainingPlan()
+    plan = Schedule()
     optimizer = torch.optim.SGD(parameters, rate, momentum=plan.momentum, nesterov=True, fused=True)
     image, y_true = (_tensor(part).to(place) for part in inputs.training_batch(network, tile))
     labels, weights = y_true[:, 0].long(), y_true[:, 1].contiguous()
@@ -89,7 +89,7 @@ def prediction(
     if compiled:
         torch._inductor.config.freezing = True  # noqa: SLF001 - it is documented under this name
     apply = torch.compile(model) if compiled else model
-    image = inputs.standardised_image(side)
+    image = inputs.normalized_image(side)
 
     def score(window: NDArray[np.float32]) -> NDArray[np.float32]:
         logits = apply(_tensor(window).to(place, kind))

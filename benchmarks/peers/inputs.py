@@ -98,13 +98,13 @@ def training_batch(
     return image, np.stack([labels, weighed], axis=-1).astype(np.float32)
 
 
-def standardised_image(side: int) -> NDArray[np.float32]:
+def normalized_image(side: int) -> NDArray[np.float32]:
     """Draws cells, `(side, side, 1)`: a picture of at most 1,024 pixels a side, repeated."""
     part = min(max(side, 64), 1024)
     picture, _ = draw_cells(0, size=(part, part), cells=max(1, part**2 // 2500))
-    standardised = (picture - picture.mean()) / picture.std()
+    normalized = (picture - picture.mean()) / picture.std()
     copies = -(-side // part)
-    return np.tile(standardised.astype(np.float32), (copies, copies))[:side, :side, None]
+    return np.tile(normalized.astype(np.float32), (copies, copies))[:side, :side, None]
 
 
 def stitched(

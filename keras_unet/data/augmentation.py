@@ -34,7 +34,7 @@ class Augmentation:
         flip: Whether half of the tiles are mirrored.
         zoom: Standard deviation of the logarithm of a factor on lengths, which is drawn within two
             of them. The paper has none; a network meets cells smaller and larger than its training.
-        contrast: Standard deviation of the logarithm of a factor on the standardised grey values.
+        contrast: Standard deviation of the logarithm of a factor on the normalized grey values.
         brightness: Standard deviation of an offset, in units of the image's standard deviation.
     """
 
@@ -66,7 +66,7 @@ NO_AUGMENTATION = Augmentation(
 )
 
 
-class Draw(NamedTuple):
+class TileParameters(NamedTuple):
     """The random numbers of one tile.
 
     Attributes:
@@ -86,7 +86,7 @@ class Draw(NamedTuple):
     brightness: Any
 
 
-def draw_tile(number: Any, sizes: Any, augmentation: Augmentation, seed: int) -> Draw:
+def draw_tile(number: Any, sizes: Any, augmentation: Augmentation, seed: int) -> TileParameters:
     """Draws tile number `number`: which image, where, and how it is varied.
 
     Args:
@@ -107,7 +107,7 @@ def draw_tile(number: Any, sizes: Any, augmentation: Augmentation, seed: int) ->
     zoom = tf.exp(augmentation.zoom * tf.random.stateless_truncated_normal([], keys[6]))
     matrix = zoom * _rotation(keys[2], augmentation) @ _flip(keys[3], augmentation)
     centre = tf.stack([within // size[2], within % size[2]])
-    return Draw(size, centre, grid, matrix, contrast, brightness)
+    return TileParameters(size, centre, grid, matrix, contrast, brightness)
 
 
 def _rotation(key: Any, augmentation: Augmentation) -> Any:

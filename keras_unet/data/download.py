@@ -15,7 +15,7 @@ from zlib import error as ZlibError  # noqa: N812 - it is an exception
 
 from keras_unet.console import Task, counted, track
 from keras_unet.data.datasets import DATASETS, Dataset
-from keras_unet.files import atomic, atomic_folder, check_new, make_folder, write_json
+from keras_unet.files import PathLike, atomic, atomic_folder, check_new, make_folder, write_json
 from keras_unet.system import require
 
 _log = logging.getLogger(__name__)
@@ -29,38 +29,43 @@ RECORD = "dataset.json"
 _CHUNK = 2**16
 
 
-def fetch_dataset(
+def download(
     name: str,
-    out: Path,
+    out: PathLike | None = None,
     *,
-    cache: Path | None = None,
+    cache: PathLike | None = None,
 ) -> Path:
-    """Brings a public data set: downloads it, verifies its checksum, and unpacks it.
+    """Downloads a public data set, verifies its checksum, and unpacks it for `train`.
 
-    The archive is kept in a cache and downloaded once. Its SHA-256 must be the one that
-    `keras_unet.data.datasets` names. Where that names none, nobody vouches for the first download:
-    its SHA-256 is written beside it and said, and from then on the archive must be the same.
+    The archive is kept in a cache and downloaded once. Its SHA-256 must be the one in
+    `keras_unet.data.datasets`. Where none is known, the SHA-256 of the first download is recorded
+    beside the archive and logged, and later downloads must have the same.
 
-    Only the images and labels that are known of are unpacked. Whatever goes wrong, Ctrl-C among it,
-    leaves no folder, nor an archive that is not whole.
+    Only the images and labels of the data set are unpacked. After an error or Ctrl-C there is no
+    folder, and no incomplete archive.
 
     Args:
-        name: Of `keras_unet.data.datasets.DATASETS`.
-        out: Folder to write; new or empty.
-        cache: Folder to keep archives in; None for `keras-unet` where the system has its caches.
+        name: `"dsb2018"`, `"isbi2012"`, `"PhC-C2DH-U373"` or `"DIC-C2DH-HeLa"`.
+        out: Folder to write, new or empty; None for a folder called `name` in the current one.
+        cache: Folder of the archives; None for `keras-unet` in the user's cache folder.
 
     Returns:
-        The folder to train on: `out`, or one in it.
+        The folder to train on: `out`, or a folder in it.
 
     Raises:
         ModuleNotFoundError: If pooch is missing.
-        ValueError: If the name is unknown, or the archive is another than it was.
-        OSError: If the download fails, or a folder cannot be written or holds files.
+        ValueError: If the name is unknown, or the archive has another checksum.
+        OSError: If the download fails, or a folder cannot be written or is not empty.
+
+    Example:
+        >>> keras_unet.download("dsb2018")  # doctest: +SKIP
+        PosixPath('dsb2018/train')
     """
     require("data", "pooch")
     dataset = _dataset(name)
+    out = Path(name if out is None else out)
     _check_folder(out)
-    archive = _Archive(dataset, _cache() if cache is None else cache)
+    archive = _Archive(dataset, _cache() if cache is None else Path(cache))
     archive.download()
     make_folder(out.parent)
     with atomic_folder(out.resolve(), replaces=False) as folder, archive.opened() as file:

@@ -1,6 +1,6 @@
 """Statistics of the training images: sizes, classes, cells, the gaps between them, greys.
 
-`keras_unet.training.recipe` sets the numbers of a training by it. Labels that hold classes count
+`keras_unet.training.autoconfig` sets the numbers of a training by it. Labels that hold classes count
 too: their cells are the pieces of the foreground.
 """
 
@@ -17,8 +17,8 @@ from scipy import ndimage
 
 from keras_unet.console import counted, track
 from keras_unet.data.distances import separate_touching
+from keras_unet.data.encoding import MOST_CLASSES
 from keras_unet.data.samples import Sample
-from keras_unet.data.schemes import MOST_CLASSES
 
 _DIAMETERS = 10, 50, 90  # percentiles
 _GREYS = 1, 50, 99

@@ -9,7 +9,7 @@ from pathlib import Path
 import tifffile
 from PIL import Image
 
-from keras_unet.data import large, pngs
+from keras_unet.data import lazy, pngs
 from keras_unet.data.images import (
     PILLOW_FORMATS,
     check_some_pixels,
@@ -17,7 +17,7 @@ from keras_unet.data.images import (
     large_images_allowed,
     readable,
 )
-from keras_unet.data.large import LargeImage, described_tiff, is_tiff, is_zarr, open_large
+from keras_unet.data.lazy import OpenImage, described_tiff, is_tiff, is_zarr, open_large
 from keras_unet.data.stacks import Stack
 
 _CHANNELS_OF_PNG = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}  # by kind of colours, without alpha
@@ -47,7 +47,7 @@ class Header:
     @property
     def is_large(self) -> bool:
         """Tells whether the image is better read window by window, see `LARGE`."""
-        return self.numbers > large.LARGE
+        return self.numbers > lazy.LARGE
 
 
 def read_header(path: Path, *, axes: str | None = None) -> Header:
@@ -73,7 +73,7 @@ def read_header(path: Path, *, axes: str | None = None) -> Header:
     return header
 
 
-def _of_large(image: LargeImage) -> Header:
+def _of_large(image: OpenImage) -> Header:
     return Header(image.shape, image.stack, image.notes)
 
 

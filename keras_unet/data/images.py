@@ -26,7 +26,7 @@ from PIL import Image
 from keras_unet.console import counted, quiet_stderr
 from keras_unet.data import pngs
 from keras_unet.data.calibration import Spacing, tiff_options
-from keras_unet.data.colours import place_of_alpha
+from keras_unet.data.colors import place_of_alpha
 from keras_unet.data.ome import spacing_of_tiff
 from keras_unet.data.stacks import stack_of
 from keras_unet.data.tiffs import check_room, notes_of, tiff_image

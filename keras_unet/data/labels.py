@@ -1,7 +1,7 @@
 """Meaning of the numbers in label files.
 
 A label file holds *classes* (0 membrane, 255 cell) or *instances* (0 background, one number a
-cell). `detect_scheme` tells them apart by this rule, over all files together, after the value to
+cell). `detect_encoding` tells them apart by this rule, over all files together, after the value to
 ignore has been taken out. A *region* is the set of pixels of one value in one image, a *piece* a
 part of it that holds together over edges or corners.
 
@@ -27,7 +27,7 @@ with its nucleus, in layers, and in strokes; or one number covers most of every 
 background does. Also refused are files of two conventions, such as the same classes in two scales
 (0 and 1 in some and 0 and 255 in others, or 0, 1, 2 and 0, 127, 255), or cells numbered in some and
 marked alike in others; and 255 beside small numbers, which may be a class, a cell, or what is not
-to count. See `data.ambiguity`.
+to count. See `data.label_checks`.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.data.ambiguity import MOST_CLASSES_DETECTED, check_meaning, kind_of
+from keras_unet.data.encoding import MOST_CLASSES, Kind, LabelEncoding
 from keras_unet.data.images import is_grey, read_image, seen
+from keras_unet.data.label_checks import MOST_CLASSES_DETECTED, check_meaning, kind_of
 from keras_unet.data.regions import Regions
-from keras_unet.data.schemes import MOST_CLASSES, Kind, LabelScheme
 from keras_unet.data.tiffs import WHITE_IS_0
 
 _VALUES_IN_HISTOGRAM = 4
 _WHITE, _RGB = 255, 3
 
 
-def detect_scheme(
+def detect_encoding(
     labels: Sequence[tuple[str, NDArray[Any]]],
     *,
     kind: Kind | Literal["auto"] = "auto",
     ignore: int | None = None,
-) -> LabelScheme:
+) -> LabelEncoding:
     """Finds out what the numbers in a data set's label files mean, by the rule of this module.
 
     Args:
@@ -65,7 +65,7 @@ def detect_scheme(
         ignore: Value of pixels that are not to count, or None.
 
     Returns:
-        The scheme that fits all files.
+        The encoding that fits all files.
 
     Raises:
         ValueError: The files hold no labels: one value, smeared values, grey values.
@@ -73,10 +73,10 @@ def detect_scheme(
     Examples:
         >>> cells = np.zeros((9, 9), int)
         >>> cells[1:4, 1:4], cells[5:8, 5:8] = 1, 2
-        >>> detect_scheme([("a.png", cells)])
-        LabelScheme(kind='instances', values=(0, 1), ignore=None)
-        >>> detect_scheme([("a.png", 255 * (cells > 0))])
-        LabelScheme(kind='classes', values=(0, 255), ignore=None)
+        >>> detect_encoding([("a.png", cells)])
+        LabelEncoding(kind='instances', values=(0, 1), ignore=None)
+        >>> detect_encoding([("a.png", 255 * (cells > 0))])
+        LabelEncoding(kind='classes', values=(0, 255), ignore=None)
     """
     if kind not in ("auto", "classes", "instances"):
         raise ValueError(f"kind must be 'auto', 'classes' or 'instances'. Received {kind!r}.")
@@ -89,11 +89,11 @@ def detect_scheme(
         arrays = [array for _, array in labels]
         check_meaning(list(zip(files, arrays, strict=True)), values, ignore)
     if (kind_of(files, values) if kind == "auto" else kind) == "instances":
-        return _instance_scheme(files, values, ignore)
+        return _instance_encoding(files, values, ignore)
     most = MOST_CLASSES if kind == "classes" else MOST_CLASSES_DETECTED
     if len(values) > most:
         _refuse_grey_values(files, values, most)
-    return LabelScheme("classes", tuple(values), ignore)
+    return LabelEncoding("classes", tuple(values), ignore)
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,16 +218,16 @@ def histogram_line(labels: NDArray[Any]) -> str:
     return _histogram(values, counts)
 
 
-def _instance_scheme(
+def _instance_encoding(
     files: Sequence[Regions], values: Sequence[int], ignore: int | None
-) -> LabelScheme:
+) -> LabelEncoding:
     if values[0] != 0 or ignore == 0:
         raise ValueError(
             f"{files[0].name}: these look like instances, but no label file holds the value 0 for "
             f"background: nothing parts cells from background. Received values from {values[0]} "
             f"to {values[-1]}; label the background 0, or say that they are classes."
         )
-    return LabelScheme("instances", (0, 1), ignore)
+    return LabelEncoding("instances", (0, 1), ignore)
 
 
 def _refuse_single_value(files: Sequence[Regions], values: Sequence[int]) -> None:

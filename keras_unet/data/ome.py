@@ -11,9 +11,14 @@ from typing import Any, TypeVar
 import numpy as np
 import tifffile
 
-from keras_unet.data.calibration import Spacing, spacing_of_tags
+from keras_unet.data.calibration import (
+    REFERENCE_FRAME,
+    Spacing,
+    lengths_in,
+    of_ome,
+    spacing_of_tags,
+)
 from keras_unet.data.tiffs import TiffImage
-from keras_unet.data.units import REFERENCE_FRAME, lengths_in, of_ome
 
 _Value = TypeVar("_Value", bound=Hashable)
 _Place = tuple[float, str]  # a number and its unit

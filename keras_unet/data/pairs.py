@@ -16,7 +16,7 @@ from pathlib import Path
 
 from keras_unet.console import counted, some
 from keras_unet.data.images import image_files, is_hidden, stem_of
-from keras_unet.data.large import is_zarr
+from keras_unet.data.lazy import is_zarr
 from keras_unet.data.names import Ambiguous, image_of, labels_of, matched
 from keras_unet.files import check_name, printable
 

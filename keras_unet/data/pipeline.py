@@ -17,7 +17,7 @@ from keras_unet.architecture import Architecture
 from keras_unet.backend import tf
 from keras_unet.data.augmentation import NO_AUGMENTATION, Augmentation, draw_tile
 from keras_unet.data.tiles import (
-    Atlas,
+    PixelBuffer,
     TrainingImage,
     check_images,
     cut_by_elasticdeform,
@@ -94,7 +94,7 @@ def build_dataset(  # noqa: PLR0913 - all but two by name
     _check_part(part, batch_size)
     check_images(images, architecture)
     cut = cut_in_graph if engine == "graph" else cut_by_elasticdeform
-    atlas = Atlas.of(images)
+    atlas = PixelBuffer.of(images)
     render = cut(atlas, tile_size, architecture.output_size(tile_size))
     place = device or _fastest_device()
     variation = NO_AUGMENTATION if augmentation is None else augmentation

@@ -17,19 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.console import counted, some, track
-from keras_unet.data.claims import files_of_set, repeated_in
-from keras_unet.data.conventions import check_same_conventions, differing_conventions
+from keras_unet.data.encoding import Kind, LabelEncoding
 from keras_unet.data.images import as_channels, is_grey, pixels_of, read_image
+from keras_unet.data.label_consistency import check_same_conventions, differing_conventions
 from keras_unet.data.labels import (
     LabelFile,
     check_labels,
-    detect_scheme,
+    detect_encoding,
     histogram_line,
     read_labels,
 )
 from keras_unet.data.pairs import Pair, Pairs, Unused, find_pairs, plane_name
-from keras_unet.data.schemes import Kind, LabelScheme
 from keras_unet.data.stacks import axes_in_words, in_order_of
+from keras_unet.data.tiff_planes import files_of_set, repeated_in
 from keras_unet.files import PathLike
 
 _SIZES_LISTED = 3
@@ -65,7 +65,7 @@ class Samples:
 
     Attributes:
         samples: The annotated images, by name.
-        scheme: What the numbers in the label files mean.
+        encoding: What the numbers in the label files mean.
         channels: Number of channels of every image.
         dtype: What the image files hold, for example `"uint16"`.
         orphans: What of the folder is not used, and why.
@@ -73,7 +73,7 @@ class Samples:
     """
 
     samples: tuple[Sample, ...]
-    scheme: LabelScheme
+    encoding: LabelEncoding
     channels: int
     dtype: str
     orphans: tuple[Unused, ...]
@@ -100,13 +100,13 @@ class Samples:
         return f"{shown[0]} to {shown[-1]}"
 
     def _labels(self) -> str:
-        ignore = "" if self.scheme.ignore is None else f"; {self.scheme.ignore} is ignored"
-        if self.scheme.kind == "instances":
+        ignore = "" if self.encoding.ignore is None else f"; {self.encoding.ignore} is ignored"
+        if self.encoding.kind == "instances":
             return f"instances, one number a cell, 0 is background{ignore}"
-        return f"classes with values {', '.join(map(str, self.scheme.values))}{ignore}"
+        return f"classes with values {', '.join(map(str, self.encoding.values))}{ignore}"
 
     def _shares(self) -> str:
-        counts = np.zeros(self.scheme.classes, int)
+        counts = np.zeros(self.encoding.classes, int)
         for sample in self.samples:
             counts += np.bincount(sample.classes[~sample.ignored], minlength=counts.size)
         total = sum(sample.classes.size for sample in self.samples)
@@ -116,9 +116,9 @@ class Samples:
         return ", ".join(f"{name} {100 * n / total:.1f} %" for name, n in shares.items())
 
     def _names(self) -> list[str]:
-        if self.scheme.kind == "instances":
+        if self.encoding.kind == "instances":
             return ["background", "cells"]
-        return [f"value {value}" for value in self.scheme.values]
+        return [f"value {value}" for value in self.encoding.values]
 
     def _orphans(self) -> list[str]:
         usual = [f"not used: {one.reason}" for one in self.orphans if one.usual]
@@ -226,17 +226,17 @@ def _samples(
     notes: tuple[str, ...],
 ) -> Samples:
     channels = _common_channels(raw)
-    scheme = detect_scheme(
+    encoding = detect_encoding(
         [(str(plane.pair.labels), plane.labels) for plane in raw], kind=labels, ignore=ignore
     )
-    samples = tuple(_sample(plane, scheme, channels) for plane in track(raw, "checking labels"))
+    samples = tuple(_sample(plane, encoding, channels) for plane in track(raw, "checking labels"))
     if not allow_empty:
         for plane, sample in zip(raw, samples, strict=True):
             _refuse_empty(plane, sample)
         if labels == "auto":
-            _refuse_inverted(raw, samples, scheme)
+            _refuse_inverted(raw, samples, encoding)
     dtype = ", ".join(sorted({plane.image.dtype.name for plane in raw}))
-    return Samples(samples, scheme, channels, dtype, orphans, notes)
+    return Samples(samples, encoding, channels, dtype, orphans, notes)
 
 
 def split(
@@ -344,13 +344,15 @@ def _notes(raw: Sequence[_Plane]) -> tuple[str, ...]:
     return tuple(f"{some(list(names))}: {note}" for note, names in files.items())
 
 
-def _refuse_inverted(raw: Sequence[_Plane], samples: Sequence[Sample], scheme: LabelScheme) -> None:
+def _refuse_inverted(
+    raw: Sequence[_Plane], samples: Sequence[Sample], encoding: LabelEncoding
+) -> None:
     """Refuses masks of two values in some of which the values have changed places.
 
     That is so where what is marked covers less than half of some images and is brighter there, and
     more than half of others and is darker there, or the other way round.
     """
-    if scheme.kind != "classes" or scheme.classes != 2:
+    if encoding.kind != "classes" or encoding.classes != 2:
         return
     sides: dict[tuple[bool, bool], list[str]] = defaultdict(list)
     for plane, sample in zip(raw, samples, strict=True):
@@ -366,7 +368,7 @@ def _refuse_inverted(raw: Sequence[_Plane], samples: Sequence[Sample], scheme: L
     if first[0] != second[0] and first[1] != second[1]:
         few, many = sorted((names, others), key=len)
         raise ValueError(
-            f"{few[0]}: expected value {scheme.values[1]} to mark what it marks in {many[0]}. "
+            f"{few[0]}: expected value {encoding.values[1]} to mark what it marks in {many[0]}. "
             f"Received the opposite in {counted(len(few), 'mask')} of {len(few) + len(many)}: the "
             "larger and darker part there is the smaller and brighter here. Invert these masks, or "
             "say --labels classes if they are right"
@@ -398,14 +400,14 @@ def _common_channels(raw: Sequence[_Plane]) -> int:
     return expected
 
 
-def _sample(plane: _Plane, scheme: LabelScheme, channels: int) -> Sample:
+def _sample(plane: _Plane, encoding: LabelEncoding, channels: int) -> Sample:
     image = as_channels(plane.image, channels, plane.pair.image)
     return Sample(
         name=plane.name,
         image=pixels_of(image, plane.pair.image),
-        classes=scheme.to_classes(plane.labels),
-        instances=scheme.to_instances(plane.labels),
-        ignored=scheme.ignored(plane.labels),
+        classes=encoding.to_classes(plane.labels),
+        instances=encoding.to_instances(plane.labels),
+        ignored=encoding.ignored(plane.labels),
         stack=plane.stack,
     )
 

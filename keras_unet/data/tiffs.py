@@ -19,15 +19,14 @@ import tifffile
 from numpy.typing import NDArray
 from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
 
-from keras_unet.data.claims import (
+from keras_unet.data.colors import check_bits, check_colours, table_of
+from keras_unet.data.tiff_planes import (
     check_imagej,
     companion_of,
     has_more_pages,
     missing_files,
     own_series,
 )
-from keras_unet.data.colours import check_bits, check_colours
-from keras_unet.data.palettes import table_of
 from keras_unet.system import total_memory
 
 MOST_PLANES = 2**20

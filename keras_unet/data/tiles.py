@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
 from keras_unet.backend import tf
-from keras_unet.data.augmentation import Draw, displacement_field, warp
+from keras_unet.data.augmentation import TileParameters, displacement_field, warp
 from keras_unet.tiling import mirrored_window
 
 _MOST_PIXELS = 2**31 - 1  # they are counted in int32
@@ -26,7 +26,7 @@ class TrainingImage(NamedTuple):
     """Image with its classes and weights, as the pipeline takes it.
 
     Attributes:
-        image: Standardised grey values, float32, shape `(height, width, channels)`.
+        image: Normalized grey values, float32, shape `(height, width, channels)`.
         classes: Class of each pixel, shape `(height, width)`.
         weights: Weight map, float32, shape `(height, width)`; 0 where ignored.
     """
@@ -36,7 +36,7 @@ class TrainingImage(NamedTuple):
     weights: NDArray[np.float32]
 
 
-class Atlas(NamedTuple):
+class PixelBuffer(NamedTuple):
     """All images behind one another.
 
     Attributes:
@@ -51,7 +51,7 @@ class Atlas(NamedTuple):
     sizes: Any
 
     @classmethod
-    def of(cls, images: Sequence[TrainingImage]) -> Atlas:
+    def of(cls, images: Sequence[TrainingImage]) -> PixelBuffer:
         """Lays images behind one another."""
         size = np.array([one.classes.shape for one in images])
         first = np.cumsum(size.prod(axis=1)) - size.prod(axis=1)
@@ -110,9 +110,9 @@ def _check_classes(classes: NDArray[Any], name: str, number: int) -> None:
 
 
 def cut_in_graph(
-    atlas: Atlas, tile_size: int, output_size: int
-) -> Callable[[Draw], tuple[Any, Any]]:
-    """Makes the function that cuts the tile a Draw describes.
+    atlas: PixelBuffer, tile_size: int, output_size: int
+) -> Callable[[TileParameters], tuple[Any, Any]]:
+    """Makes the function that cuts the tile a TileParameters describes.
 
     Args:
         atlas: The images.
@@ -120,18 +120,18 @@ def cut_in_graph(
         output_size: Height and width of the network's output for it.
 
     Returns:
-        A function from a Draw to `(image, y_true)`: float32 tensors of shape
+        A function from a TileParameters to `(image, y_true)`: float32 tensors of shape
         `(tile, tile, channels)` and `(output, output, 2)`, label and weight of each pixel.
     """
     lost = (tile_size - output_size) // 2
     inner = slice(lost, lost + output_size)
 
     @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]  # TensorFlow is untyped
-    def place(draw: Draw) -> Any:
+    def place(draw: TileParameters) -> Any:
         return tile_coordinates(draw, tile_size)
 
     @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]  # TensorFlow is untyped
-    def read(image: Any, targets: Any, draw: Draw, places: Any) -> tuple[Any, Any]:
+    def read(image: Any, targets: Any, draw: TileParameters, places: Any) -> tuple[Any, Any]:
         size = tf.unstack(draw.size)
         tile = draw.contrast * warp(image, size, *tf.unstack(places)) + draw.brightness
         within = tf.unstack(places[:, inner, inner])
@@ -140,7 +140,7 @@ def cut_in_graph(
     return lambda draw: read(atlas.image, atlas.targets, draw, place(draw))
 
 
-def tile_coordinates(draw: Draw, tile_size: int) -> Any:
+def tile_coordinates(draw: TileParameters, tile_size: int) -> Any:
     """Computes where each pixel of a tile is read: centre + M (p - middle) + displacement(p).
 
     M (p - middle) is written out: in a matrix product some GPUs round to a quarter of a pixel.
@@ -156,8 +156,8 @@ def tile_coordinates(draw: Draw, tile_size: int) -> Any:
 
 
 def cut_by_elasticdeform(
-    atlas: Atlas, tile_size: int, output_size: int
-) -> Callable[[Draw], tuple[Any, Any]]:
+    atlas: PixelBuffer, tile_size: int, output_size: int
+) -> Callable[[TileParameters], tuple[Any, Any]]:
     """Makes the function that does what `cut_in_graph`'s does, by the same numbers.
 
     The library spans its grid over the array it deforms, so it gets a window of three tiles with
@@ -190,7 +190,7 @@ def cut_by_elasticdeform(
         y_true = np.stack([labels, weight], axis=-1)[inner, inner]
         return (contrast * tile + brightness).astype(np.float32), y_true.astype(np.float32)
 
-    def render(draw: Draw) -> tuple[Any, Any]:
+    def render(draw: TileParameters) -> tuple[Any, Any]:
         tile, y_true = tf.numpy_function(cut, list(draw), [tf.float32, tf.float32])
         return (
             tf.ensure_shape(tile, (tile_size, tile_size, image.shape[1])),

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.console import counted, track
+from keras_unet.data.encoding import Kind, LabelEncoding
 from keras_unet.data.images import read_image
 from keras_unet.data.labels import LabelFile, read_labels
-from keras_unet.data.schemes import Kind, LabelScheme
 from keras_unet.data.stacks import Stack, in_order_of
-from keras_unet.evaluation.pairing import Scored
+from keras_unet.evaluation.pairing import FilePair
 from keras_unet.metrics.isbi2012 import isbi2012
 from keras_unet.metrics.objects import (
     THRESHOLDS,
@@ -31,7 +31,7 @@ from keras_unet.metrics.pixels import dice, iou, pixel_error
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class LabelPair:
     """An image's reference and prediction; ignored pixels are background in both.
 
     All arrays are `(planes, height, width)`.
@@ -57,12 +57,12 @@ class Comparison:
 
 
 def compare(
-    pairs: Sequence[Scored],
+    pairs: Sequence[FilePair],
     truths: Sequence[LabelFile],
-    scheme: LabelScheme,
+    encoding: LabelEncoding,
     *,
     with_probabilities: bool,
-) -> list[Comparison]:
+) -> list[LabelPair]:
     """Reads the predictions of label files and puts both into the same terms.
 
     Predictions hold classes where they have no other values than the labels' classes, or a single
@@ -71,7 +71,7 @@ def compare(
     Args:
         pairs: The files.
         truths: What the label files hold.
-        scheme: What the numbers in them mean.
+        encoding: What the numbers in them mean.
         with_probabilities: Whether to read the probabilities, which every prediction has.
 
     Raises:
@@ -82,35 +82,35 @@ def compare(
         _result(one, truth)
         for one, truth in zip(track(pairs, "reading predictions"), truths, strict=True)
     ]
-    reading = _reading(results, scheme)
+    reading = _reading(results, encoding)
     return [
-        _comparison(one, truth, _instances(result, reading), scheme, with_probabilities)
+        _comparison(one, truth, _instances(result, reading), encoding, with_probabilities)
         for one, truth, result in zip(pairs, truths, results, strict=True)
     ]
 
 
 def _comparison(
-    one: Scored,
+    one: FilePair,
     truth: LabelFile,
     found: NDArray[np.int32],
-    scheme: LabelScheme,
+    encoding: LabelEncoding,
     with_probabilities: bool,
-) -> Comparison:
-    counted = ~scheme.ignored(truth.labels)
+) -> LabelPair:
+    counted = ~encoding.ignored(truth.labels)
     scores = (found > 0).astype(np.float32)
     if with_probabilities and one.probabilities is not None:
         scores = _foreground(one, one.probabilities, truth)
-    return Comparison(
-        one.reference.name, _instances(truth.labels, scheme), found * counted, scores, counted
+    return LabelPair(
+        one.reference.name, _instances(truth.labels, encoding), found * counted, scores, counted
     )
 
 
-def _result(one: Scored, truth: LabelFile) -> NDArray[np.int32]:
+def _result(one: FilePair, truth: LabelFile) -> NDArray[np.int32]:
     file = read_labels(one.result)
     return _planes_of(one, (one.result, file.stack), file.labels, truth)
 
 
-def _foreground(one: Scored, path: Path, truth: LabelFile) -> NDArray[np.float32]:
+def _foreground(one: FilePair, path: Path, truth: LabelFile) -> NDArray[np.float32]:
     """Reads probabilities and joins all classes but the background."""
     image = read_image(path)
     planes = _planes_of(one, (path, image.stack), image.planes, truth)
@@ -118,7 +118,7 @@ def _foreground(one: Scored, path: Path, truth: LabelFile) -> NDArray[np.float32
 
 
 def _planes_of(
-    one: Scored, file: tuple[Path, Stack], planes: NDArray[Any], truth: LabelFile
+    one: FilePair, file: tuple[Path, Stack], planes: NDArray[Any], truth: LabelFile
 ) -> NDArray[Any]:
     """Picks the planes of a file that the labels belong to, in their order and of their size."""
     plane = one.reference.plane
@@ -133,18 +133,18 @@ def _planes_of(
     return in_order_of((one.reference.labels, truth.stack), file, planes, "planes")
 
 
-def _reading(results: Sequence[NDArray[np.int32]], scheme: LabelScheme) -> LabelScheme:
+def _reading(results: Sequence[NDArray[np.int32]], encoding: LabelEncoding) -> LabelEncoding:
     """Finds out what the numbers in the predictions mean."""
     values = set().union(*(np.unique(result).tolist() for result in results))
-    if scheme.kind == "classes" and values <= set(scheme.values):
-        return LabelScheme("classes", scheme.values)
+    if encoding.kind == "classes" and values <= set(encoding.values):
+        return LabelEncoding("classes", encoding.values)
     cells = sorted(values - {0})
     if len(cells) == 1:
-        return LabelScheme("classes", (0, cells[0]))
-    return LabelScheme("instances", (0, 1))
+        return LabelEncoding("classes", (0, cells[0]))
+    return LabelEncoding("instances", (0, 1))
 
 
-def _instances(planes: NDArray[np.int32], reading: LabelScheme) -> NDArray[np.int32]:
+def _instances(planes: NDArray[np.int32], reading: LabelEncoding) -> NDArray[np.int32]:
     return np.stack([reading.to_instances(plane) for plane in planes])
 
 
@@ -194,7 +194,7 @@ def chosen_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
     return tuple(metric for metric in get_args(Metric) if metric in names)
 
 
-def score(images: Sequence[Comparison], metrics: Sequence[Metric]) -> Scores:
+def score(images: Sequence[LabelPair], metrics: Sequence[Metric]) -> Scores:
     """Scores images together.
 
     Args:
@@ -212,7 +212,7 @@ def score(images: Sequence[Comparison], metrics: Sequence[Metric]) -> Scores:
     )
 
 
-def _pixels(images: Sequence[Comparison]) -> dict[str, float]:
+def _pixels(images: Sequence[LabelPair]) -> dict[str, float]:
     masks = [(one.reference[one.counted] > 0, one.result[one.counted] > 0) for one in images]
     return {
         "iou": _mean([iou(*pair) for pair in masks]),
@@ -221,7 +221,7 @@ def _pixels(images: Sequence[Comparison]) -> dict[str, float]:
     }
 
 
-def _pixel_error(images: Sequence[Comparison]) -> dict[str, float]:
+def _pixel_error(images: Sequence[LabelPair]) -> dict[str, float]:
     scores = np.concatenate([one.scores[one.counted] for one in images])
     labels = np.concatenate([one.reference[one.counted] for one in images])
     if not scores.size:
@@ -230,7 +230,7 @@ def _pixel_error(images: Sequence[Comparison]) -> dict[str, float]:
     return {"pixel_error": found.value, "pixel_error_threshold": found.threshold}
 
 
-def _isbi2012(images: Sequence[Comparison]) -> dict[str, float]:
+def _isbi2012(images: Sequence[LabelPair]) -> dict[str, float]:
     _refuse_sizes_that_differ(images)
     _refuse_ignored_pixels(images)
     return isbi2012(
@@ -239,16 +239,16 @@ def _isbi2012(images: Sequence[Comparison]) -> dict[str, float]:
     )
 
 
-def _ctc(images: Sequence[Comparison]) -> dict[str, float]:
+def _ctc(images: Sequence[LabelPair]) -> dict[str, float]:
     return {"seg": seg_of_overlaps([plane for one in images for plane in one.overlaps])}
 
 
-def _matching(images: Sequence[Comparison]) -> list[Matching]:
+def _matching(images: Sequence[LabelPair]) -> list[Matching]:
     planes = [plane for one in images for plane in one.overlaps]
     return [matching_of_overlaps(planes, threshold) for threshold in THRESHOLDS]
 
 
-_COMPUTED: Mapping[Metric, Callable[[Sequence[Comparison]], dict[str, float]]] = {
+_COMPUTED: Mapping[Metric, Callable[[Sequence[LabelPair]], dict[str, float]]] = {
     "pixels": _pixels,
     "isbi2012": _isbi2012,
     "ctc": _ctc,
@@ -260,7 +260,7 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(defined)) if defined else nan
 
 
-def _refuse_sizes_that_differ(images: Sequence[Comparison]) -> None:
+def _refuse_sizes_that_differ(images: Sequence[LabelPair]) -> None:
     first = images[0]
     for one in images:
         if one.reference.shape[1:] != first.reference.shape[1:]:
@@ -271,11 +271,11 @@ def _refuse_sizes_that_differ(images: Sequence[Comparison]) -> None:
             )
 
 
-def _with_size(one: Comparison) -> str:
+def _with_size(one: LabelPair) -> str:
     return f"{one.name} of {one.reference.shape[1]} x {one.reference.shape[2]}"
 
 
-def _refuse_ignored_pixels(images: Sequence[Comparison]) -> None:
+def _refuse_ignored_pixels(images: Sequence[LabelPair]) -> None:
     for one in images:
         if not one.counted.all():
             raise ValueError(

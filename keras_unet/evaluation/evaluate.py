@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keras_unet.console import counted, some, status, track
-from keras_unet.data.conventions import check_same_conventions
-from keras_unet.data.labels import detect_scheme, read_labels
-from keras_unet.data.schemes import Kind
+from keras_unet.data.encoding import Kind
+from keras_unet.data.label_consistency import check_same_conventions
+from keras_unet.data.labels import detect_encoding, read_labels
 from keras_unet.evaluation.comparison import (
     DEFAULT_METRICS,
     OF_PROBABILITIES,
-    Comparison,
+    LabelPair,
     Metric,
     Scores,
     chosen_metrics,
@@ -23,7 +23,7 @@ from keras_unet.evaluation.comparison import (
     score,
 )
 from keras_unet.evaluation.figures import cells, planes_of, slider
-from keras_unet.evaluation.pairing import References, Scored, find_references, pair
+from keras_unet.evaluation.pairing import FilePair, LabelImages, find_label_images, pair
 from keras_unet.evaluation.tables import score_tables
 from keras_unet.files import (
     SOFTWARE,
@@ -129,7 +129,7 @@ def evaluate_folders(
     predictions, labels = Path(predictions), Path(labels)
     json, report = (None if path is None else Path(path) for path in (json, report))
     chosen = chosen_metrics(metrics)
-    references = find_references(labels)
+    references = find_label_images(labels)
     pairs = pair(references.files, predictions)
     if "isbi2012" in chosen:
         _refuse_without_probabilities(pairs, predictions)
@@ -158,21 +158,21 @@ def _refuse_one_file_for_two(json: Path | None, report: Path | None) -> None:
 
 
 def _evaluate(
-    references: References,
-    pairs: Sequence[Scored],
+    references: LabelImages,
+    pairs: Sequence[FilePair],
     chosen: Sequence[Metric],
     kind: Kind | Literal["auto"],
     ignore: int | None,
-) -> tuple[Evaluation, list[Comparison]]:
+) -> tuple[Evaluation, list[LabelPair]]:
     truths = [read_labels(one.reference.labels) for one in track(pairs, "reading labels")]
     files = [(one.reference.labels, truth) for one, truth in zip(pairs, truths, strict=True)]
     if kind != "instances":
         check_same_conventions(files)
     planes = [(str(path), plane) for path, truth in files for plane in truth.labels]
-    scheme = detect_scheme(planes, kind=kind, ignore=ignore)
-    metrics = chosen or DEFAULT_METRICS[scheme.kind]
+    encoding = detect_encoding(planes, kind=kind, ignore=ignore)
+    metrics = chosen or DEFAULT_METRICS[encoding.kind]
     soft = not OF_PROBABILITIES.isdisjoint(metrics) and all(one.probabilities for one in pairs)
-    images = compare(pairs, truths, scheme, with_probabilities=soft)
+    images = compare(pairs, truths, encoding, with_probabilities=soft)
     of_one = [metric for metric in metrics if metric != "isbi2012"]
     scored = {one.reference for one in pairs}
     rows = {one.name: score([one], of_one) for one in track(images, "scoring images")}
@@ -190,7 +190,7 @@ def _evaluate(
 
 
 def _page(
-    predictions: Path, labels: Path, evaluation: Evaluation, images: Sequence[Comparison]
+    predictions: Path, labels: Path, evaluation: Evaluation, images: Sequence[LabelPair]
 ) -> Page:
     """Makes a page of an evaluation; there are no images in it, only truth and prediction."""
     planes = planes_of(images)
@@ -209,7 +209,7 @@ def _page(
     )
 
 
-def _refuse_without_probabilities(pairs: Sequence[Scored], predictions: Path) -> None:
+def _refuse_without_probabilities(pairs: Sequence[FilePair], predictions: Path) -> None:
     without = [one.result.name for one in pairs if one.probabilities is None]
     if without:
         more = f" and {len(without) - 1} more" if len(without) > 1 else ""

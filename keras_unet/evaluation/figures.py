@@ -13,7 +13,7 @@ from skimage.measure import regionprops
 
 from keras_unet.console import shortened, track
 from keras_unet.data.pairs import plane_name
-from keras_unet.evaluation.comparison import Comparison, Metric, Scores, score
+from keras_unet.evaluation.comparison import LabelPair, Metric, Scores, score
 from keras_unet.evaluation.tables import caption
 from keras_unet.metrics.objects import Overlaps
 from keras_unet.report.page import ShownImage, drawing, photograph
@@ -35,7 +35,7 @@ _LINES = 70  # widths of an outline that a drawn cell's width has
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class ImagePair:
     """An image beside its truth and its prediction.
 
     Attributes:
@@ -44,7 +44,7 @@ class Shown:
         weights: Returns its weight map, `(height, width)`; None for no weight map.
     """
 
-    comparison: Comparison
+    comparison: LabelPair
     image: NDArray[np.float32] | None = None
     weights: Callable[[], NDArray[np.float32]] | None = None
 
@@ -53,11 +53,11 @@ class _Cell(NamedTuple):
     """A reference cell and how well it was found."""
 
     iou: float
-    shown: Shown
+    shown: ImagePair
     region: Any  # of skimage.measure.regionprops
 
 
-def slider(images: Sequence[Shown], scores: Mapping[str, Scores]) -> list[ShownImage]:
+def slider(images: Sequence[ImagePair], scores: Mapping[str, Scores]) -> list[ShownImage]:
     """Draws images for the slider, from the one found worst to the one found best.
 
     Args:
@@ -73,7 +73,7 @@ def slider(images: Sequence[Shown], scores: Mapping[str, Scores]) -> list[ShownI
     ]
 
 
-def cells(images: Sequence[Shown]) -> tuple[list[ShownImage], list[ShownImage]]:
+def cells(images: Sequence[ImagePair]) -> tuple[list[ShownImage], list[ShownImage]]:
     """Draws the cells found worst, then those found best, with what is predicted; none twice."""
     found = sorted((cell for one in images for cell in _cells(one)), key=_worst_first)
     most = min(MOST_CELLS, len(found) // 2) or len(found)
@@ -81,12 +81,14 @@ def cells(images: Sequence[Shown]) -> tuple[list[ShownImage], list[ShownImage]]:
     return [_drawn(cell) for cell in worst], [_drawn(cell) for cell in best]
 
 
-def planes_of(comparisons: Sequence[Comparison]) -> list[Shown]:
+def planes_of(comparisons: Sequence[LabelPair]) -> list[ImagePair]:
     """Takes stacks apart, so that every plane is shown."""
-    return [Shown(plane) for one in comparisons for plane in _planes(one)]
+    return [ImagePair(plane) for one in comparisons for plane in _planes(one)]
 
 
-def scored(images: Sequence[Shown], metrics: Sequence[Metric]) -> tuple[dict[str, Scores], Scores]:
+def scored(
+    images: Sequence[ImagePair], metrics: Sequence[Metric]
+) -> tuple[dict[str, Scores], Scores]:
     """Scores images, each alone and all together."""
     comparisons = [one.comparison for one in images]
     rows = {one.name: score([one], metrics) for one in track(comparisons, "scoring images")}
@@ -121,7 +123,7 @@ def _rank(scores: Scores) -> float:
     return 2.0 if isnan(value) else value
 
 
-def _layers(one: Shown) -> dict[str, str]:
+def _layers(one: ImagePair) -> dict[str, str]:
     """Draws the layers of an image; the first lies beneath the others."""
     truth, found = one.comparison.reference[0], one.comparison.result[0]
     layers: dict[str, str] = {}
@@ -140,7 +142,7 @@ def _reduced(picture: Picture) -> Picture:
     return picture[::step, ::step]
 
 
-def _cells(one: Shown) -> list[_Cell]:
+def _cells(one: ImagePair) -> list[_Cell]:
     overlaps = one.comparison.overlaps[0]
     best = np.zeros(len(overlaps.reference_sizes))
     np.maximum.at(best, overlaps.reference, overlaps.iou)
@@ -178,12 +180,12 @@ def _drawn(cell: _Cell) -> ShownImage:
     return ShownImage(name, caption_of_cell, {"outlines": drawing(_reduced(picture))})
 
 
-def _planes(one: Comparison) -> list[Comparison]:
+def _planes(one: LabelPair) -> list[LabelPair]:
     if len(one.reference) == 1:
         return [one]
     arrays = "reference", "result", "scores", "counted"
     return [
-        Comparison(
+        LabelPair(
             plane_name(one.name, plane), *(getattr(one, name)[plane, None] for name in arrays)
         )
         for plane in range(len(one.reference))

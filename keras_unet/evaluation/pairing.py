@@ -34,7 +34,7 @@ _LISTED = 3
 
 
 @dataclass(frozen=True)
-class Reference:
+class LabelImage:
     """A label file, and what its prediction may be called.
 
     Attributes:
@@ -52,20 +52,20 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class References:
-    """Result of `find_references`.
+class LabelImages:
+    """Result of `find_label_images`.
 
     Attributes:
         files: The label files.
         left_out: Images that lie among them and are no labels by their names, and why.
     """
 
-    files: tuple[Reference, ...]
+    files: tuple[LabelImage, ...]
     left_out: tuple[Unused, ...] = ()
 
 
 @dataclass(frozen=True)
-class Scored:
+class FilePair:
     """A label file with its prediction.
 
     Attributes:
@@ -74,12 +74,12 @@ class Scored:
         probabilities: File of the probabilities, or None where there is none.
     """
 
-    reference: Reference
+    reference: LabelImage
     result: Path
     probabilities: Path | None
 
 
-def find_references(folder: Path) -> References:
+def find_label_images(folder: Path) -> LabelImages:
     """Finds the label files in a folder, in its `labels/` or `masks/`, or of sequences in it.
 
     Args:
@@ -95,18 +95,18 @@ def find_references(folder: Path) -> References:
     sequences = [] if inner else _annotated(folder)
     frames = [one for path in sequences for one in _frames(path, alone=len(sequences) == 1)]
     if frames:
-        return References(tuple(frames))
+        return LabelImages(tuple(frames))
     files = files_by_stem(inner or folder)
     outputs = _outputs_in(files)
     others = {stem: path for stem, path in files.items() if stem not in outputs}
     left_out = outputs | ({} if inner else _images_in(others))
-    named = tuple(Reference(stem, files[stem]) for stem in files if stem not in left_out)
+    named = tuple(LabelImage(stem, files[stem]) for stem in files if stem not in left_out)
     if not named:
         raise ValueError(f"{folder}: expected a folder of label images. Received one without any")
-    return References(named, tuple(Unused(files[stem], why) for stem, why in left_out.items()))
+    return LabelImages(named, tuple(Unused(files[stem], why) for stem, why in left_out.items()))
 
 
-def pair(references: Sequence[Reference], predictions: Path) -> list[Scored]:
+def pair(references: Sequence[LabelImage], predictions: Path) -> list[FilePair]:
     """Finds the predictions of label files; those without one are left out.
 
     Args:
@@ -129,13 +129,15 @@ def pair(references: Sequence[Reference], predictions: Path) -> list[Scored]:
             f"Received {', '.join(sorted(results)[:_LISTED]) or 'no image file'}"
         )
     return [
-        Scored(one, results[found[one]], files.get(f"{found[one]}_probabilities"))
+        FilePair(one, results[found[one]], files.get(f"{found[one]}_probabilities"))
         for one in references
         if one in found
     ]
 
 
-def _by_frame(references: Iterable[Reference], results: Mapping[str, Path]) -> dict[Reference, str]:
+def _by_frame(
+    references: Iterable[LabelImage], results: Mapping[str, Path]
+) -> dict[LabelImage, str]:
     """Predictions of frames, by the number in their stems."""
     by_key: dict[str, list[str]] = {}
     for stem in results:
@@ -144,7 +146,7 @@ def _by_frame(references: Iterable[Reference], results: Mapping[str, Path]) -> d
     return {one: _only(stems[0], one, results) for one, stems in found.items() if stems}
 
 
-def _only(stems: Sequence[str], reference: Reference, results: Mapping[str, Path]) -> str:
+def _only(stems: Sequence[str], reference: LabelImage, results: Mapping[str, Path]) -> str:
     if len(stems) > 1:
         raise ValueError(
             f"{reference.labels}: expected one prediction of this frame. Received "
@@ -154,15 +156,15 @@ def _only(stems: Sequence[str], reference: Reference, results: Mapping[str, Path
 
 
 def _by_name(
-    references: Iterable[Reference], results: Mapping[str, Path], folder: Path
-) -> dict[Reference, str]:
+    references: Iterable[LabelImage], results: Mapping[str, Path], folder: Path
+) -> dict[LabelImage, str]:
     """Predictions of labels that go by their name, as training pairs images with these."""
     named = {one.name: one for one in references if not one.frame}
     labels = {stem: one.labels for stem, one in named.items()}
     return {named[label]: stem for stem, label in matched_files(folder, results, labels).items()}
 
 
-def _example(reference: Reference) -> str:
+def _example(reference: LabelImage) -> str:
     return (reference.frame or (labels_of(reference.name) or reference.name,))[-1]
 
 
@@ -199,7 +201,7 @@ def _has_annotations(folder: Path) -> bool:
     return any(annotated_frame(path) for path in image_files(folder))
 
 
-def _frames(folder: Path, *, alone: bool) -> list[Reference]:
+def _frames(folder: Path, *, alone: bool) -> list[LabelImage]:
     sequence = folder.resolve().parent.name.removesuffix("_GT")
     found = []
     for path in image_files(folder):
@@ -207,7 +209,7 @@ def _frames(folder: Path, *, alone: bool) -> list[Reference]:
             frame, plane = numbers
             stems = (f"{sequence}_t{frame}", *([f"t{frame}"] if alone else []))
             name = path.stem if alone else f"{sequence}_{path.stem}"
-            found.append(Reference(name, path, stems, plane))
+            found.append(LabelImage(name, path, stems, plane))
     return found
 
 

@@ -127,7 +127,7 @@ def options_of(format: Format) -> list[str]:  # noqa: A002
 def _check_network(segmenter: Segmenter) -> None:
     """Refuses what has been exported already, and networks that cannot be joined to one."""
     infos = [member.info for member in segmenter.members]
-    kinds = {(info.architecture, info.scheme, info.standardisation.mode) for info in infos}
+    kinds = {(info.architecture, info.encoding, info.normalization.mode) for info in infos}
     if len(kinds) > 1:
         raise ValueError(
             f"{segmenter.info.name}: expected an ensemble whose folds have one architecture, one "

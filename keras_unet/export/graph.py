@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
-from keras_unet.backend import keras, tf
-from keras_unet.data.standardisation import Standardisation
-from keras_unet.precision import precision_policy
+from keras_unet.backend import keras, precision_policy, tf
+from keras_unet.data.normalization import Normalization
 from keras_unet.tiling import Tiling, mirror
 
 USEFUL_PIXELS = 512
@@ -40,7 +39,7 @@ class GraphTiling:
         """Refuses a tile that does not fit the network or does not reach along the lattice.
 
         Raises:
-            ValueError: With the rule and the sizes that fit.
+            ValueError: With the normalization and the sizes that fit.
         """
         step = self.architecture.step
         Tiling((step, step), (self.tile_size, self.tile_size), self.architecture)
@@ -139,27 +138,29 @@ _ROWS = 256
 """Rows that are summed in double precision at a time, so that no such copy of an image is made."""
 
 
-def standardiser(rule: Standardisation, image: Any) -> Callable[[Any], Any]:
-    """Returns the function that standardises an image, or any part of it, in double precision.
+def normalizer(normalization: Normalization, image: Any) -> Callable[[Any], Any]:
+    """Returns the function that normalizes an image, or any part of it, in double precision.
 
     Args:
-        rule: What training has recorded.
+        normalization: What training has recorded.
         image: float32 tensor `(height, width, channels)` of at least one pixel, which is measured
             where every image is measured by itself.
 
     Returns:
         A map from grey values `(..., channels)` to float32 of the same shape.
     """
-    if rule.mode == "image":
+    if normalization.mode == "image":
         mean, std = _moments(image)
     else:
-        mean, std = (tf.constant(numbers, tf.float64) for numbers in (rule.mean, rule.std))
+        mean, std = (
+            tf.constant(numbers, tf.float64) for numbers in (normalization.mean, normalization.std)
+        )
     divisor = tf.where(std > 0, std, tf.ones_like(std))
 
-    def standardise(pixels: Any) -> Any:
+    def normalize(pixels: Any) -> Any:
         return tf.cast((tf.cast(pixels, tf.float64) - mean) / divisor, tf.float32)
 
-    return standardise
+    return normalize
 
 
 def _moments(image: Any) -> tuple[Any, Any]:
@@ -197,18 +198,18 @@ that went further down would leave few steps for the probabilities that matter.
 """
 
 
-def joined(networks: Sequence[Any], rules: Sequence[Standardisation]) -> Any:
+def average_ensemble(networks: Sequence[Any], normalizations: Sequence[Normalization]) -> Any:
     """Joins networks that predict together.
 
-    Mean, logarithm and what makes up for different standardisations are float32 in every precision.
+    Mean, logarithm and what makes up for different normalizations are float32 in every precision.
     All is of stock Keras operations.
 
     Args:
         networks: Keras networks of one architecture, at least one.
-        rules: How grey values are standardised for each, in one mode.
+        normalizations: How grey values are normalized for each, in one mode.
 
     Returns:
-        A `keras.Model` from what the first rule makes of grey values to logits, float32; of one
+        A `keras.Model` from what the first normalization makes of grey values to logits, float32; of one
         network, that network.
     """
     if len(networks) == 1:
@@ -216,8 +217,10 @@ def joined(networks: Sequence[Any], rules: Sequence[Standardisation]) -> Any:
     with precision_policy("float32"):
         tile = keras.Input(networks[0].input_shape[1:], name="image")
         each = [
-            _probabilities(network, _restandardised(tile, rules[0], rule), number)
-            for number, (network, rule) in enumerate(zip(networks, rules, strict=True), 1)
+            _probabilities(network, _renormalized(tile, normalizations[0], normalization), number)
+            for number, (network, normalization) in enumerate(
+                zip(networks, normalizations, strict=True), 1
+            )
         ]
         mean = layers.Average(name="mean")(each)
         return keras.Model(tile, ops.log(ops.maximum(mean, SMALLEST)), name="ensemble")
@@ -228,8 +231,8 @@ def _probabilities(network: Any, tile: Any, number: int) -> Any:
     return layers.Softmax(name=f"probabilities{number}")(named(tile))
 
 
-def _restandardised(tile: Any, given: Standardisation, wanted: Standardisation) -> Any:
-    """Turns grey values standardised by one rule into what another makes of them."""
+def _renormalized(tile: Any, given: Normalization, wanted: Normalization) -> Any:
+    """Turns grey values normalized by one normalization into what another makes of them."""
     if given == wanted:
         return tile
     scale = _divisor(given) / _divisor(wanted)
@@ -237,8 +240,8 @@ def _restandardised(tile: Any, given: Standardisation, wanted: Standardisation) 
     return layers.Rescaling(scale.tolist(), offset.tolist())(tile)
 
 
-def _divisor(rule: Standardisation) -> NDArray[np.float64]:
-    std = np.array(rule.std)
+def _divisor(normalization: Normalization) -> NDArray[np.float64]:
+    std = np.array(normalization.std)
     return np.where(std > 0, std, 1.0)
 
 
@@ -248,14 +251,14 @@ _AXES = (1, 2)
 """Height and width of `(batch, height, width, channels)`."""
 
 
-def any_size_model(network: Any, architecture: Architecture, rule: Standardisation) -> Any:
+def any_size_model(network: Any, architecture: Architecture, normalization: Normalization) -> Any:
     """Wraps a network.
 
     Args:
         network: The Keras network, in float32.
         architecture: Its numbers.
-        rule: How grey values are standardised. Numbers of the data set are part of the model; an
-            image that is measured by itself must come standardised, since a block of it would be
+        normalization: How grey values are normalized. Numbers of the data set are part of the model; an
+            image that is measured by itself must come normalized, since a block of it would be
             measured otherwise.
 
     Returns:
@@ -263,7 +266,7 @@ def any_size_model(network: Any, architecture: Architecture, rule: Standardisati
         probabilities `(batch, height, width, classes)`, float32.
     """
     image = keras.Input((None, None, architecture.channels), name=IMAGE)
-    pixels = _standardised(image, rule)
+    pixels = _normalized(image, normalization)
     for axis in _AXES:
         pixels = ops.take(pixels, _places(image, axis, architecture), axis=axis)
     logits = network(pixels)
@@ -290,12 +293,12 @@ def least_size(network: Architecture) -> int:
     return 2 * halo(network) + network.step
 
 
-def _standardised(image: Any, rule: Standardisation) -> Any:
-    """Standardises by the numbers of the data set, in double precision."""
-    if rule.mode == "image":
+def _normalized(image: Any, normalization: Normalization) -> Any:
+    """Normalizes by the numbers of the data set, in double precision."""
+    if normalization.mode == "image":
         return image
-    scale = 1 / np.where(np.array(rule.std) > 0, rule.std, 1.0)
-    offset = -np.array(rule.mean) * scale
+    scale = 1 / np.where(np.array(normalization.std) > 0, normalization.std, 1.0)
+    offset = -np.array(normalization.mean) * scale
     rescaled = layers.Rescaling(scale.tolist(), offset.tolist(), dtype="float64")(image)
     return ops.cast(rescaled, "float32")
 

@@ -8,29 +8,34 @@ processor, since a GPU rounds otherwise and is not shared.
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.backend import tf
+from keras_unet.backend import Precision, tf
 from keras_unet.console import status
 from keras_unet.data.images import as_channels, read_image
 from keras_unet.data.pairs import find_pairs
 from keras_unet.data.synthetic import draw_cells
-from keras_unet.export.graph import GraphTiling
-from keras_unet.precision import Precision
+from keras_unet.export.graph import GraphTiling, average_ensemble
+from keras_unet.export.metadata import ExportMetadata
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.runs import ModelInfo
 
 TOLERANCES: dict[Precision, float] = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 1e-2}
 """Largest difference of a probability; half precisions round where operations are joined."""
+
+_log = logging.getLogger(__name__)
 
 Answer = Callable[[NDArray[np.float32]], NDArray[Any]]
 
@@ -145,7 +150,12 @@ def answer_of_onnx(path: Path, image: NDArray[np.float32]) -> NDArray[Any]:
     Raises:
         ValueError: If it does not load or answer.
     """
-    command = ["keras_unet.export.ask_onnx", str(path.absolute()), "image.npy", "probabilities.npy"]
+    command = [
+        "keras_unet.export.check_onnx",
+        str(path.absolute()),
+        "image.npy",
+        "probabilities.npy",
+    ]
     return _asked(path, command, image)
 
 
@@ -155,7 +165,7 @@ def answer_of_bioimageio(path: Path, image: NDArray[np.float32]) -> NDArray[Any]
     Raises:
         ValueError: If it is not valid, its test fails, or it does not answer.
     """
-    module = "keras_unet.export.ask_bioimageio"
+    module = "keras_unet.export.check_bioimageio"
     return _asked(path, [module, str(path.absolute()), "image.npy", "probabilities.npy"], image)
 
 
@@ -204,3 +214,51 @@ def example_image(info: ModelInfo, largest: int) -> tuple[NDArray[Any], str]:
         drawn = [draw_cells(seed, size=size)[0] for seed in range(channels)]
         return np.stack(drawn, axis=-1), "a drawn image"
     return image[:largest, :largest], path.name
+
+
+Write = Callable[[Path, ExportMetadata, Any], None]
+"""Writes an export to a path: its metadata, and the one Keras network of all members."""
+
+AnswerByFile = Callable[[Path, NDArray[np.float32]], NDArray[Any]]
+"""Answers by an export, from raw pixels to probabilities."""
+
+
+def write_and_compare(
+    segmenter: Segmenter,
+    draft: AbstractContextManager[Path],
+    write: Write,
+    answer: AnswerByFile,
+    tolerance: float,
+    *,
+    tiling: GraphTiling,
+    precision: Precision = "float32",
+    frozen: bool = True,
+    measure: Measure = LARGEST,
+) -> None:
+    """Writes an export under a temporary name, and compares it with the segmenter.
+
+    Args:
+        segmenter: The model.
+        draft: Yields the temporary path, and moves what was written there when all has gone well.
+        write: Writes the export.
+        answer: Answers by it, in a fresh process.
+        tolerance: Difference of probabilities that is due to rounding.
+        tiling: How the graph tiles.
+        precision: Precision that the graph computes in.
+        frozen: Whether the weights are constants of the graph.
+        measure: Which difference is held against the tolerance.
+
+    Raises:
+        ValueError: If what was written does not answer, or differs by more than the tolerance.
+        OSError: If it cannot be written.
+    """
+    exact = segmenter.with_precision(precision)
+    with draft as path:
+        artefact = ExportMetadata(exact, tiling, precision, frozen)
+        network = average_ensemble(
+            [member.network for member in exact.members],
+            [member.info.normalization for member in exact.members],
+        )
+        with status("writing the graph"):
+            write(path, artefact, network)
+        _log.info(check_parity(exact, tiling, tolerance, partial(answer, path), measure=measure))

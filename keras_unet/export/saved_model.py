@@ -1,6 +1,6 @@
 """A SavedModel that takes raw pixels of any size and gives probabilities and classes of that size.
 
-Standardisation, mirroring, tiles and stitching are inside the graph, of stock operations only: no
+Normalization, mirroring, tiles and stitching are inside the graph, of stock operations only: no
 XLA, no Python. Its signatures:
 
 serving_default   image: float32 (batch, height, width, channels), raw grey values
@@ -10,10 +10,10 @@ classify_bytes    image_bytes: string (batch,), PNG or JPEG files, whose sizes m
                   -> classes_bytes: string (batch,), a grey PNG of the classes each
                      probabilities_bytes: string (batch,), a serialised TensorProto each,
                      float32 (height, width, classes)
-tile              tile: float32 (batch, height, width, channels), standardised
+tile              tile: float32 (batch, height, width, channels), normalized
                   -> logits: float32, smaller by the margin on each side
 about             query: string (batch,), of any content
-                  -> about: string (batch,), JSON: classes, labels, rule, network, standardisation
+                  -> about: string (batch,), JSON: classes, labels, rule, network, normalization
 
 A class is its position in the run's label values. What files give is in files again: images of
 different sizes have no common array, and a server that pads them to one would change their sizes.
@@ -33,15 +33,13 @@ from typing import Any
 import numpy as np
 from tensorflow.core.protobuf import saved_model_pb2
 
-from keras_unet.backend import tf
+from keras_unet.backend import choose_precision, tf
 from keras_unet.client import Tensor, Value, field, model_spec, predict_request
-from keras_unet.export.artefact import EXTRA, Artefact
-from keras_unet.export.draft import write_and_compare
-from keras_unet.export.graph import GraphTiling, standardiser
-from keras_unet.export.parity import TOLERANCES, answer_of_saved_model
-from keras_unet.export.requests import checked_files, checked_images, checked_tiles, decoded
+from keras_unet.export.graph import GraphTiling, normalizer
+from keras_unet.export.metadata import EXTRA, ExportMetadata
+from keras_unet.export.parity import TOLERANCES, answer_of_saved_model, write_and_compare
+from keras_unet.export.serving_inputs import checked_files, checked_images, checked_tiles, decoded
 from keras_unet.files import check_name, check_writable
-from keras_unet.precision import choose_precision
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.runs import ModelInfo
 
@@ -175,8 +173,8 @@ def _signatures(info: ModelInfo, score: Graph, tiling: GraphTiling) -> dict[str,
     channels = info.architecture.channels
 
     def predict(image: Any) -> Any:
-        standardise = standardiser(info.standardisation, image)
-        return tiling.probabilities(lambda window: score(standardise(window)), image)
+        normalize = normalizer(info.normalization, image)
+        return tiling.probabilities(lambda window: score(normalize(window)), image)
 
     def serving_default(image: Any) -> dict[str, Any]:
         probabilities = _each(
@@ -285,7 +283,7 @@ def export_saved_model(
     chosen = choose_precision(precision or segmenter.info.precision)
     check_writable(out)
 
-    def write(folder: Path, artefact: Artefact, network: Any) -> None:
+    def write(folder: Path, artefact: ExportMetadata, network: Any) -> None:
         write_graph(folder, segmenter.info, network, tiling, artefact.about, frozen=frozen)
         artefact.write(folder)
         write_warmup(folder / EXTRA / WARMUP, tiling)

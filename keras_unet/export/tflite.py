@@ -1,6 +1,6 @@
 """A .tflite file of one fixed tile, for phones and the computers of microscopes.
 
-In: `tile`, float32 (1, tile_size, tile_size, channels), standardised. Out: `logits`, float32
+In: `tile`, float32 (1, tile_size, tile_size, channels), normalized. Out: `logits`, float32
 (1, output_size, output_size, classes). Logits rather than probabilities: the class is their largest
 without any exponential, averages over tiles or symmetries start from them, and in int8 a softmax
 would round a second time, to steps of 1/256.
@@ -29,11 +29,10 @@ from numpy.typing import NDArray
 from keras_unet.backend import keras, tf
 from keras_unet.console import quiet_stderr
 from keras_unet.data.samples import read_samples
-from keras_unet.export.artefact import Artefact
-from keras_unet.export.draft import write_and_compare
 from keras_unet.export.graph import GraphTiling
-from keras_unet.export.parity import LARGEST, MEAN, Measure, answer_of_tflite
-from keras_unet.files import PathLike, check_new_file, drafted
+from keras_unet.export.metadata import ExportMetadata
+from keras_unet.export.parity import LARGEST, MEAN, Measure, answer_of_tflite, write_and_compare
+from keras_unet.files import PathLike, check_new_file, write_then_move
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.prediction.tflite import LOGITS, METADATA, TILE, schema
 from keras_unet.runs import ModelInfo
@@ -80,7 +79,7 @@ class Quantisation:
 
 def write_tflite(
     path: Path,
-    artefact: Artefact,
+    artefact: ExportMetadata,
     network: Any,
     quantisation: Quantisation,
     tiles: Sequence[NDArray[np.float32]] = (),
@@ -92,7 +91,7 @@ def write_tflite(
         artefact: What it says of itself, and the tile.
         network: The Keras network, in float32.
         quantisation: What numbers it holds.
-        tiles: Standardised tiles `(tile_size, tile_size, channels)` as the training has seen them,
+        tiles: Normalized tiles `(tile_size, tile_size, channels)` as the training has seen them,
             for int8 alone.
 
     Raises:
@@ -105,7 +104,7 @@ def write_tflite(
     path.write_bytes(_with_metadata(_converted(converter), artefact, quantisation))
 
 
-def _of_one_tile(network: Any, artefact: Artefact) -> Any:
+def _of_one_tile(network: Any, artefact: ExportMetadata) -> Any:
     size, channels = artefact.tiling.tile_size, artefact.info.architecture.channels
     tile = keras.Input(batch_shape=(1, size, size, channels), name=TILE)
     return keras.Model(tile, {LOGITS: network(tile)})
@@ -151,7 +150,7 @@ class _Builder(flatbuffers.Builder):  # type: ignore[misc]  # flatbuffers is unt
         return super().CreateNumpyVector(x)
 
 
-def _with_metadata(content: bytes, artefact: Artefact, quantisation: Quantisation) -> bytes:
+def _with_metadata(content: bytes, artefact: ExportMetadata, quantisation: Quantisation) -> bytes:
     parts = schema()
     model = parts.ModelT.InitFromPackedBuf(content)
     text = json.dumps(_metadata(model.subgraphs[0], artefact, quantisation), ensure_ascii=False)
@@ -165,7 +164,7 @@ def _with_metadata(content: bytes, artefact: Artefact, quantisation: Quantisatio
     return bytes(builder.Output())
 
 
-def _metadata(graph: Any, artefact: Artefact, quantisation: Quantisation) -> dict[str, Any]:
+def _metadata(graph: Any, artefact: ExportMetadata, quantisation: Quantisation) -> dict[str, Any]:
     network, tiling, metadata = artefact.info.architecture, artefact.tiling, artefact.metadata
     metadata["network"] |= {
         "output_size": network.output_size(tiling.tile_size),
@@ -250,7 +249,7 @@ def export_tflite(
     measure, tolerance = ALLOWED[quantize]
     write_and_compare(
         segmenter,
-        drafted(out),
+        write_then_move(out),
         partial(write_tflite, quantisation=quantisation, tiles=tiles),
         answer_of_tflite,
         tolerance,
@@ -263,9 +262,9 @@ def export_tflite(
 def _representative_tiles(
     info: ModelInfo, tiling: GraphTiling, data: Path | None
 ) -> list[NDArray[np.float32]]:
-    """Cuts usual tiles from the run's training images, standardised.
+    """Cuts usual tiles from the run's training images, normalized.
 
-    All tiles are ranked by their largest standardised grey value, and some are taken at even
+    All tiles are ranked by their largest normalized grey value, and some are taken at even
     distances of rank, the extremes left out.
     """
     size = (tiling.tile_size,) * 2
@@ -281,7 +280,7 @@ def _representative_tiles(
 
 
 def _training_images(info: ModelInfo, data: Path | None) -> list[NDArray[np.float32]]:
-    """Reads the training images, standardised; all in `data`, if they came from no folder."""
+    """Reads the training images, normalized; all in `data`, if they came from no folder."""
     folder, recorded = data or info.data_folder, info.record.get("options", {})
     if folder is None or not folder.is_dir():
         raise FileNotFoundError(
@@ -290,8 +289,8 @@ def _training_images(info: ModelInfo, data: Path | None) -> list[NDArray[np.floa
         )
     found = read_samples(
         folder,
-        labels=info.scheme.kind,
-        ignore=info.scheme.ignore,
+        labels=info.encoding.kind,
+        ignore=info.encoding.ignore,
         allow_empty=True,
         axes=recorded.get("axes"),
     ).samples
@@ -302,4 +301,4 @@ def _training_images(info: ModelInfo, data: Path | None) -> list[NDArray[np.floa
             f"{folder}: expected images that the run was trained on. Received none of them; say "
             "where they are by data (--data)"
         )
-    return [info.standardisation.apply(image) for image in images]
+    return [info.normalization.apply(image) for image in images]

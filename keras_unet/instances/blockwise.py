@@ -3,10 +3,10 @@
 The image is read in bands of rows, from wherever it lies. Which steps look how far decides how each
 is done; every pixel and every number is that of the one piece.
 
-- Foreground and landscape: a piece of the foreground does not know of the others. Pieces that end
+- Foreground and regions: a piece of the foreground does not know of the others. Pieces that end
   within a band are cut into cells there. Those that go on in the next are joined by what they have
   in common at its edge, and each is then cut in a window of its own.
-- Numbers: cells are in the order in which their first summits are read; these places are kept.
+- Numbers: cells are in the order in which their first summits are read; these positions are kept.
 - Gaps: known from the pixels a few rows around, so bands are read with as many rows more.
 - Holes: background that goes on in the next band is joined as the pieces are, together with what is
   known of the cells that it touches.
@@ -28,12 +28,12 @@ from scipy.sparse.csgraph import connected_components
 from keras_unet.console import track
 from keras_unet.instances.label import (
     OUTSIDE,
-    InstanceRule,
-    Pockets,
+    BackgroundComponents,
+    InstanceOptions,
     close_gaps,
-    landscape_of,
     owners,
     reach_of_gaps,
+    watershed_regions,
 )
 
 Window = tuple[slice, slice]
@@ -90,24 +90,24 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Stitcher:
+class BlockwiseLabeler:
     """Labels an image by bands.
 
     Attributes:
-        rule: How cells are made of probabilities.
+        options: How cells are made of probabilities.
         band: Pixels of a band, about.
         largest_piece: Pixels of the largest window in which foreground is cut into cells.
 
     Example:
         >>> cells = np.array([[0, 1, 1], [0, 0, 1], [1, 0, 0]], np.float32)
         >>> labels, drafts = np.zeros((2, 3, 3), np.int32)
-        >>> Stitcher(InstanceRule(gap=0), band=3).label(cells, labels, drafts)
+        >>> BlockwiseLabeler(InstanceOptions(gap=0), band=3).label(cells, labels, drafts)
         2
         >>> labels.tolist()
         [[0, 1, 1], [0, 0, 1], [2, 0, 0]]
     """
 
-    rule: InstanceRule
+    options: InstanceOptions
     band: int = BAND
     largest_piece: int = LARGEST_PIECE
 
@@ -128,7 +128,7 @@ class Stitcher:
             ValueError: If a piece of foreground, or a gap, is too wide for a window.
         """
         height, width = probability.shape
-        reach = reach_of_gaps(self.rule.gap)
+        reach = reach_of_gaps(self.options.gap)
         self._check_reach(reach, width)
         cells_of = self._drafts(probability, drafts)
         numbers = cells_of.numbers()
@@ -136,34 +136,34 @@ class Stitcher:
         for rows in track(bands, "numbering cells"):
             around = slice(max(rows.start - reach, 0), min(rows.stop + reach, height))
             cells = cells_of.named((around, slice(0, width)), numbers)
-            closed = close_gaps(cells, self.rule.gap) if self.rule.gap else cells
+            closed = close_gaps(cells, self.options.gap) if self.options.gap else cells
             labels[rows, :] = closed[rows.start - around.start :][: rows.stop - rows.start]
-        if self.rule.fill_holes:
+        if self.options.fill_holes:
             fill_holes(labels, self.band)
-        return len(cells_of.places)
+        return len(cells_of.positions)
 
     def _check_reach(self, reach: int, width: int) -> None:
         widest = 3 * reach * width
         if widest > max(2 * self.largest_piece, 3 * self.band):
             raise ValueError(
                 f"gap must be narrower for an image larger than memory of {width} columns. "
-                f"Received {self.rule.gap:g}; 2 is what training leaves"
+                f"Received {self.options.gap:g}; 2 is what training leaves"
             )
 
-    def _drafts(self, probability: Any, image: Any) -> _Drafts:
+    def _drafts(self, probability: Any, image: Any) -> _Provisional:
         """Cuts the foreground into cells, which get their numbers later."""
-        drafts = _Drafts(image, self.rule)
+        drafts = _Provisional(image, self.options)
         for rows in track(list(_bands(probability.shape, self.band)), "cutting cells"):
             drafts.add_band(rows, np.asarray(probability[rows, :]))
         pieces = track(drafts.joined_pieces(), "parting cells")
-        if self.rule.seeds == "components":
+        if self.options.markers == "components":
             for members, _ in pieces:
                 drafts.add_whole(members)
         else:
             self._cut(pieces, drafts, probability)
         return drafts
 
-    def _cut(self, pieces: Iterable[_Joined], drafts: _Drafts, probability: Any) -> None:
+    def _cut(self, pieces: Iterable[_Joined], drafts: _Provisional, probability: Any) -> None:
         """Cuts pieces into cells, many in one window: each read from disk takes its time."""
         for around, together in _gathered(pieces, self.band):
             for _, window in together:
@@ -177,31 +177,31 @@ class Stitcher:
         height, width = (axis.stop - axis.start for axis in window)
         if height * width > self.largest_piece:
             raise ValueError(
-                f"seeds must be components where a piece of foreground spans {height} x {width} "
+                f"markers must be components where a piece of foreground spans {height} x {width} "
                 f"pixels, more than the {self.largest_piece:,} that memory holds, from row "
-                f"{window[0].start} and column {window[1].start} on. Received seeds="
-                f"{self.rule.seeds}; or raise the threshold of {self.rule.threshold:g}, so that "
+                f"{window[0].start} and column {window[1].start} on. Received markers="
+                f"{self.options.markers}; or raise the threshold of {self.options.threshold:g}, so that "
                 "the piece falls apart, or take a machine with more memory"
             )
 
 
 @dataclass
-class _Drafts:
+class _Provisional:
     """Cells without their final numbers, and pieces of foreground that more than one band shares.
 
     Attributes:
         image: A cell's draft number, 1, 2, ..., or, below 0, that of a piece.
-        rule: How cells are made.
-        places: Where each cell's first summit begins, row by row; its draft number is one more.
+        options: How cells are made.
+        positions: Where each cell's first summit begins, row by row; its draft number is one more.
         pieces: Of each piece the place of its first pixel, its pixels, and its box.
         meetings: Pairs of pieces that touch across bands.
         owner: Draft number of the cell that each piece as a whole belongs to, 0 for none.
     """
 
     image: Any
-    rule: InstanceRule
-    places: list[int] = field(default_factory=list)
-    pieces: list[_Piece] = field(default_factory=list)
+    options: InstanceOptions
+    positions: list[int] = field(default_factory=list)
+    pieces: list[_OpenComponent] = field(default_factory=list)
     meetings: list[NDArray[np.int64]] = field(default_factory=list)
     owner: dict[int, int] = field(default_factory=dict)
     _edge: NDArray[np.int32] | None = None
@@ -209,7 +209,7 @@ class _Drafts:
     def add_band(self, rows: slice, probability: NDArray[np.floating]) -> None:
         """Takes in a band: cells of what ends in it, pieces of what does not."""
         height, width = self.image.shape
-        parts, number = ndimage.label(probability > self.rule.threshold)
+        parts, number = ndimage.label(probability > self.options.threshold)
         is_open = np.zeros(number + 1, bool)
         is_open[parts[0]] |= rows.start > 0
         is_open[parts[-1]] |= rows.stop < height
@@ -227,11 +227,11 @@ class _Drafts:
         self, probability: NDArray[np.floating], place: Callable[[NDArray[np.intp]], Any]
     ) -> NDArray[np.int32]:
         """Cuts foreground into cells of new draft numbers."""
-        landscape = landscape_of(probability, self.rule.threshold, self.rule.seeds)
-        cells = landscape.cells(self.rule.neck, self.rule.minimum_size)
-        offset = np.int32(len(self.places))
-        self.places += place(landscape.places_of(cells)[1:]).tolist()
-        return np.where(cells > 0, cells + offset, 0).astype(np.int32)[landscape.basins]
+        regions = watershed_regions(probability, self.options.threshold, self.options.markers)
+        cells = regions.cells(self.options.merge_threshold, self.options.minimum_size)
+        offset = np.int32(len(self.positions))
+        self.positions += place(regions.positions_of(cells)[1:]).tolist()
+        return np.where(cells > 0, cells + offset, 0).astype(np.int32)[regions.labels]
 
     def _add_pieces(
         self, parts: NDArray[np.integer], is_open: NDArray[np.bool_], top: int, width: int
@@ -243,7 +243,7 @@ class _Drafts:
         for number, place in zip(numbers.tolist(), flat[first].tolist(), strict=True):
             down, right = boxes[number - 1]
             box = (top + down.start, top + down.stop, right.start, right.stop)
-            self.pieces.append(_Piece(top * width + place, int(sizes[number]), box))
+            self.pieces.append(_OpenComponent(top * width + place, int(sizes[number]), box))
 
     def _meet(self, drafts: NDArray[np.int32]) -> None:
         """Pairs the pieces at the upper edge with those above them."""
@@ -265,9 +265,9 @@ class _Drafts:
     def add_whole(self, members: NDArray[np.intp]) -> None:
         """Takes pieces that are one as one cell, if it is large enough."""
         pieces = [self.pieces[member - 1] for member in members]
-        if sum(piece.size for piece in pieces) >= self.rule.minimum_size:
-            self.places.append(min(piece.place for piece in pieces))
-            self.owner |= dict.fromkeys(members.tolist(), len(self.places))
+        if sum(piece.size for piece in pieces) >= self.options.minimum_size:
+            self.positions.append(min(piece.place for piece in pieces))
+            self.owner |= dict.fromkeys(members.tolist(), len(self.positions))
 
     def add_piece(
         self, members: NDArray[np.intp], window: Window, probability: Held, image: Held
@@ -278,8 +278,8 @@ class _Drafts:
         rows, columns = window
         (_, width), across = self.image.shape, columns.stop - columns.start
 
-        def place(places: NDArray[np.intp]) -> NDArray[np.intp]:
-            down, right = np.divmod(places, across)
+        def place(positions: NDArray[np.intp]) -> NDArray[np.intp]:
+            down, right = np.divmod(positions, across)
             return np.asarray((down + rows.start) * width + right + columns.start, np.intp)
 
         cells = self._cells(np.where(inside, probability[window], 0), place)
@@ -287,8 +287,8 @@ class _Drafts:
 
     def numbers(self) -> NDArray[np.int32]:
         """Returns the final numbers of pieces, from the last to the first, of 0, and of cells."""
-        cells = np.zeros(len(self.places) + 1, np.int32)
-        cells[1 + np.argsort(self.places)] = np.arange(1, len(cells))
+        cells = np.zeros(len(self.positions) + 1, np.int32)
+        cells[1 + np.argsort(self.positions)] = np.arange(1, len(cells))
         pieces = [self.owner.get(number, 0) for number in range(len(self.pieces), 0, -1)]
         return np.concatenate([cells[np.array(pieces, np.intp)], cells])
 
@@ -299,7 +299,7 @@ class _Drafts:
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _OpenComponent:
     """Known facts of a piece: its first pixel, its pixels, its box in the image."""
 
     place: int
@@ -316,19 +316,19 @@ def fill_holes(labels: Any, band: int = BAND) -> None:
         band: Pixels of a band, about.
     """
     bands = list(_bands(labels.shape, band))
-    pockets = _PocketsOfBands()
+    pockets = _BackgroundOfBands()
     for rows in bands:
-        pockets.add(Pockets.of(_with_surroundings(labels, rows)))
+        pockets.add(BackgroundComponents.of(_with_surroundings(labels, rows)))
     owner = pockets.owners()
     for rows, first in zip(bands, pockets.firsts, strict=True):
         cells = np.asarray(labels[rows, :])
-        found = Pockets.of(np.pad(cells, 1))
+        found = BackgroundComponents.of(np.pad(cells, 1))
         of_band = owner[first : first + len(found.lowest)]
         labels[rows, :] = found.filled(cells, of_band)
 
 
 @dataclass
-class _PocketsOfBands:
+class _BackgroundOfBands:
     """The pockets of all bands, each band's after one of no number, and which of them are one."""
 
     firsts: list[int] = field(default_factory=list)
@@ -337,7 +337,7 @@ class _PocketsOfBands:
     meetings: list[NDArray[np.int64]] = field(default_factory=list)
     _edge: NDArray[np.int64] | None = None
 
-    def add(self, pockets: Pockets) -> None:
+    def add(self, pockets: BackgroundComponents) -> None:
         """Takes in a band."""
         first = self.firsts[-1] + len(self.lowest[-1]) if self.firsts else 0
         numbers = np.where(pockets.numbers > 0, pockets.numbers.astype(np.int64) + first, -1)

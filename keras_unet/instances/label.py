@@ -1,10 +1,10 @@
-"""From the probability of being cell to a label image, by a rule of a few numbers.
+"""From the probability of being cell to a label image, by a options of a few numbers.
 
 Training parts touching cells by a gap of background (`separate_touching`), so that the network
 learns to leave it out and each cell becomes a component of its own: the paper's way. Where the gap
 is not found all along, two cells stay one component. They can be told apart by their shape, being
-wide on both sides of a neck, or by a probability that falls between two summits; then the component
-is a landscape of two basins (`keras_unet.instances.watershed`). What the gap took is given back at
+wide on both sides of a merge_threshold, or by a probability that falls between two summits; then the component
+is a regions of two basins (`keras_unet.instances.watershed`). What the gap took is given back at
 the end.
 """
 
@@ -20,26 +20,26 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from keras_unet.data.distances import nearest_two
-from keras_unet.instances.watershed import Landscape
+from keras_unet.instances.watershed import WatershedRegions
 
-Seeds = Literal["components", "probability", "distance"]
+Markers = Literal["components", "probability", "distance"]
 
 OUTSIDE = -1
-"""Value that `Pockets` takes for pixels outside of the image."""
+"""Value that `BackgroundComponents` takes for pixels outside of the image."""
 
 _DIAGONAL = 1.415  # of a pixel; a little above sqrt(2), so that rounding does not decide
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstanceRule:
+class InstanceOptions:
     """Options for making cells of probabilities; the defaults are the paper's connected components.
 
     Attributes:
         threshold: A pixel is foreground if its probability of being cell is above it.
-        seeds: What tells cells apart that are one component. "components": nothing. "distance":
+        markers: What tells cells apart that are one component. "components": nothing. "distance":
             their shape, a cell is grown from where its distance to the background is largest.
             "probability": a cell is grown from where its probability is highest.
-        neck: Cells are parted if the distance, or the probability, falls between them to less than
+        merge_threshold: Cells are parted if the distance, or the probability, falls between them to less than
             this share of the lower of their two summits. The more, the more cells.
         minimum_size: A cell of fewer pixels is joined to the one it touches, or removed if it
             touches none.
@@ -48,12 +48,12 @@ class InstanceRule:
         fill_holes: Whether a cell gets the background that it alone surrounds.
 
     Raises:
-        ValueError: If a number is out of range, or `seeds` is unknown; the message names it.
+        ValueError: If a number is out of range, or `markers` is unknown; the message names it.
     """
 
     threshold: float = 0.5
-    seeds: Seeds = "components"
-    neck: float = 0.6
+    markers: Markers = "components"
+    merge_threshold: float = 0.6
     minimum_size: int = 0
     gap: float = 2.0
     fill_holes: bool = True
@@ -65,13 +65,13 @@ class InstanceRule:
                 "threshold must be a probability of at least 0 and less than 1. "
                 f"Received {self.threshold}; 0.5 is the middle."
             )
-        if self.seeds not in get_args(Seeds):
+        if self.markers not in get_args(Markers):
             raise ValueError(
-                f"seeds must be of {', '.join(get_args(Seeds))}. Received {self.seeds}"
+                f"markers must be of {', '.join(get_args(Markers))}. Received {self.markers}"
             )
-        if not 0 <= self.neck <= 1:
+        if not 0 <= self.merge_threshold <= 1:
             raise ValueError(
-                f"neck must be a share between 0 and 1. Received {self.neck}; 0 parts nothing."
+                f"merge_threshold must be a share between 0 and 1. Received {self.merge_threshold}; 0 parts nothing."
             )
         if not isinstance(self.minimum_size, int) or self.minimum_size < 0:
             raise ValueError(
@@ -84,30 +84,30 @@ class InstanceRule:
             )
 
     def describe(self) -> str:
-        """Describes the rule to a person, in one line.
+        """Describes the options to a person, in one line.
 
         Example:
-            >>> InstanceRule(seeds="distance", minimum_size=30).describe()
+            >>> InstanceOptions(markers="distance", minimum_size=30).describe()
             'cells: probability above 0.5, parted where they narrow to less than 0.6 of their width,
              of at least 30 pixels, gaps of 2 pixels closed, holes filled'
         """
         parted = {
             "components": "connected",
-            "distance": f"parted where they narrow to less than {self.neck:g} of their width",
-            "probability": f"parted where it falls below {self.neck:g} of what it is on both sides",
+            "distance": f"parted where they narrow to less than {self.merge_threshold:g} of their width",
+            "probability": f"parted where it falls below {self.merge_threshold:g} of what it is on both sides",
         }
         size = f"of at least {self.minimum_size} pixels" if self.minimum_size else "of any size"
         gap = f"gaps of {self.gap:g} pixels closed" if self.gap else "gaps left open"
         holes = "holes filled" if self.fill_holes else "holes kept"
         above = f"probability above {self.threshold:g}"
-        return f"cells: {', '.join((above, parted[self.seeds], size, gap, holes))}"
+        return f"cells: {', '.join((above, parted[self.markers], size, gap, holes))}"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the numbers as JSON knows them."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> InstanceRule:
+    def from_dict(cls, values: Mapping[str, Any]) -> InstanceOptions:
         """Returns what `to_dict` described."""
         return cls(**values)
 
@@ -125,11 +125,11 @@ def cell_probability(probabilities: NDArray[np.floating]) -> NDArray[np.float32]
 
 
 def label_instances(
-    probability: NDArray[np.floating | np.bool_], rule: InstanceRule | None = None
+    probability: NDArray[np.floating | np.bool_], options: InstanceOptions | None = None
 ) -> NDArray[np.int32]:
     """Numbers the cells.
 
-    In the order of the rule's numbers: the foreground is cut into cells, small ones are joined or
+    In the order of the options's numbers: the foreground is cut into cells, small ones are joined or
     removed, gaps are closed and holes filled. Cells at the image's border are cells. Pixels of a
     cell are neighbours over their edges. A hole is background that touches one cell and nothing
     else: no other cell, nor, over edges or corners, the image's border.
@@ -143,7 +143,7 @@ def label_instances(
     Args:
         probability: Probability of being cell, `(height, width)`, see `cell_probability`; or a
             mask, True in cells.
-        rule: How; None for the defaults.
+        options: How; None for the defaults.
 
     Returns:
         Integer label image, `(height, width)`, int32: 0 is background, cells are 1 ... n.
@@ -155,34 +155,34 @@ def label_instances(
         >>> label_instances(np.array([[1, 1, 0, 0, 1, 1, 0, 0, 0, 1]], dtype=bool)).tolist()
         [[1, 1, 1, 2, 2, 2, 0, 0, 0, 3]]
         >>> row = np.array([[0.9, 0.9, 0.6, 0.8, 0.8, 0.1, 0.7]])
-        >>> label_instances(row, InstanceRule(seeds="probability", neck=0.8, gap=0)).tolist()
+        >>> label_instances(row, InstanceOptions(markers="probability", merge_threshold=0.8, gap=0)).tolist()
         [[1, 1, 1, 2, 2, 0, 3]]
     """
     _check(probability)
-    rule = rule or InstanceRule()
-    landscape = landscape_of(probability, rule.threshold, rule.seeds)
-    cells = landscape.cells(rule.neck, rule.minimum_size)[landscape.basins]
-    closed = close_gaps(cells, rule.gap) if rule.gap else cells
-    return _without_holes(closed) if rule.fill_holes else closed
+    options = options or InstanceOptions()
+    regions = watershed_regions(probability, options.threshold, options.markers)
+    cells = regions.cells(options.merge_threshold, options.minimum_size)[regions.labels]
+    closed = close_gaps(cells, options.gap) if options.gap else cells
+    return _without_holes(closed) if options.fill_holes else closed
 
 
-def landscape_of(
-    probability: NDArray[np.floating | np.bool_], threshold: float, seeds: Seeds
-) -> Landscape:
-    """Returns the landscape whose basins are the cells or parts of them; see `InstanceRule`.
+def watershed_regions(
+    probability: NDArray[np.floating | np.bool_], threshold: float, markers: Markers
+) -> WatershedRegions:
+    """Returns the regions whose basins are the cells or parts of them; see `InstanceOptions`.
 
     Args:
         probability: Probability of being cell, `(height, width)`.
-        threshold: The landscape is where it is above this.
-        seeds: What its height is: the same everywhere, the probability, or the distance to the
+        threshold: The regions is where it is above this.
+        markers: What its height is: the same everywhere, the probability, or the distance to the
             background in pixels. The image's border is no background.
     """
     foreground = np.asarray(probability > threshold, np.bool_)
-    if seeds == "probability":
-        return Landscape.of(probability.astype(np.float32), foreground)
-    if seeds == "distance":
-        return Landscape.of(ndimage.distance_transform_edt(foreground), foreground)
-    return Landscape.of(np.ones(foreground.shape, np.float32), foreground)
+    if markers == "probability":
+        return WatershedRegions.of(probability.astype(np.float32), foreground)
+    if markers == "distance":
+        return WatershedRegions.of(ndimage.distance_transform_edt(foreground), foreground)
+    return WatershedRegions.of(np.ones(foreground.shape, np.float32), foreground)
 
 
 def close_gaps(cells: NDArray[np.int32], gap: float) -> NDArray[np.int32]:
@@ -217,12 +217,12 @@ def reach_of_gaps(gap: float) -> int:
 
 
 def _without_holes(cells: NDArray[np.int32]) -> NDArray[np.int32]:
-    pockets = Pockets.of(np.pad(cells, 1, constant_values=OUTSIDE))
+    pockets = BackgroundComponents.of(np.pad(cells, 1, constant_values=OUTSIDE))
     return pockets.filled(cells, owners(pockets.lowest, pockets.highest))
 
 
 @dataclass(frozen=True, eq=False)
-class Pockets:
+class BackgroundComponents:
     """The pieces of the background, joined over edges and corners, and which cells they touch.
 
     Attributes:
@@ -236,7 +236,7 @@ class Pockets:
     highest: NDArray[np.int32]
 
     @classmethod
-    def of(cls, cells: NDArray[np.int32]) -> Pockets:
+    def of(cls, cells: NDArray[np.int32]) -> BackgroundComponents:
         """Finds the pockets of a label image.
 
         Args:

@@ -1,11 +1,11 @@
-"""The rule by which cells are made of probabilities, chosen on images that training has not seen.
+"""The options by which cells are made of probabilities, chosen on images that training has not seen.
 
 What is sought is the highest mean of SEG and AP at an IoU of 0.5. SEG asks how well each cell is
 covered and lets cells that are none pass; AP counts those too, but cares little for outlines.
 
-The best rule of a few images is not the best of others. Measured on DSB 2018, the winner of 588 on
-2 images fell behind a rule fixed beforehand on the other 14, and on 8 images it was no better. So
-the choice starts from a rule that is good in general, and every step away from it, to the next
+The best options of a few images is not the best of others. Measured on DSB 2018, the winner of 588 on
+2 images fell behind a options fixed beforehand on the other 14, and on 8 images it was no better. So
+the selection starts from a options that is good in general, and every step away from it, to the next
 value of a number, has its price: 1 / (5 sqrt(n)) for n cells. The standard error of a mean of n
 numbers between 0 and 1 is at most 1 / (2 sqrt(n)).
 """
@@ -21,20 +21,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.console import counted, track
-from keras_unet.data.schemes import Kind
-from keras_unet.instances.label import InstanceRule, Seeds, label_instances, landscape_of
+from keras_unet.data.encoding import Kind
+from keras_unet.instances.label import InstanceOptions, Markers, label_instances, watershed_regions
 from keras_unet.metrics.objects import Overlaps, matching_of_overlaps, seg_of_overlaps
 
 MOST_PIXELS = 2**22
 """Pixels to choose by; of more, images spread evenly over all are taken."""
 
 _THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8)
-_NECKS: Mapping[Seeds, Sequence[float]] = {
+_MERGE_THRESHOLDS: Mapping[Markers, Sequence[float]] = {
     "components": (0.6,),  # of no effect
     "probability": (0.8, 0.85, 0.9, 0.95),
     "distance": (0.4, 0.5, 0.6, 0.7, 0.8),
 }
-_USUAL_NECK: Mapping[Seeds, float] = {"components": 0.6, "probability": 0.9, "distance": 0.6}
+_USUAL_MERGE_THRESHOLD: Mapping[Markers, float] = {
+    "components": 0.6,
+    "probability": 0.9,
+    "distance": 0.6,
+}
 _OTHER_SEEDS = 2  # steps that another way to part cells counts for
 _SIZES = (0, 1, 2)  # times the minimum size to start from; 4 would remove a tenth of the cells
 _GAPS = (0.0, 2.0, 4.0)
@@ -46,33 +50,33 @@ _Image = TypeVar("_Image")
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A rule and what it is worth.
+class Selection:
+    """A options and what it is worth.
 
     Attributes:
-        rule: The rule.
+        options: The options.
         cells: Reference cells that it was chosen by.
         score: Mean of SEG and AP at 0.5 with it.
-        score_before: The same with the rule that the choice started from.
+        score_before: The same with the options that the selection started from.
     """
 
-    rule: InstanceRule
+    options: InstanceOptions
     cells: int
     score: float
     score_before: float
 
     def describe(self) -> str:
-        """Describes the choice to a person, in one line."""
+        """Describes the selection to a person, in one line."""
         return (
-            f"{self.rule.describe()}; chosen by {counted(self.cells, 'cell')} held out: mean of "
+            f"{self.options.describe()}; chosen by {counted(self.cells, 'cell')} held out: mean of "
             f"SEG and AP {self.score:.4f}, before {self.score_before:.4f}"
         )
 
 
-def first_rule(kind: Kind, references: Iterable[NDArray[np.integer]]) -> InstanceRule:
-    """Returns the rule to start from, the best for networks whose cells were looked at before.
+def default_options(kind: Kind, references: Iterable[NDArray[np.integer]]) -> InstanceOptions:
+    """Returns the options to start from, the best for networks whose cells were looked at before.
 
-    Where labels hold instances, cells are parted at their necks. Classes are not: their pieces may
+    Where labels hold instances, cells are parted at their merge thresholds. Classes are not: their pieces may
     be of any shape. A quarter of a small cell, the 10th percentile, is the minimum size: other
     images may hold smaller cells.
 
@@ -81,53 +85,53 @@ def first_rule(kind: Kind, references: Iterable[NDArray[np.integer]]) -> Instanc
         references: The training images' instances, `(height, width)` each; 0 is background.
 
     Example:
-        >>> first_rule("instances", [np.repeat([[0, 1, 2]], 40, axis=0)])
-        InstanceRule(threshold=0.5, seeds='distance', neck=0.6, minimum_size=10, gap=2.0,
+        >>> default_options("instances", [np.repeat([[0, 1, 2]], 40, axis=0)])
+        InstanceOptions(threshold=0.5, markers='distance', merge_threshold=0.6, minimum_size=10, gap=2.0,
                      fill_holes=True)
     """
     sizes = np.concatenate([_sizes(reference) for reference in references])
     small = round(float(np.percentile(sizes, _SMALL_CELL)) / 4) if sizes.size else 0
     if kind == "classes":
-        return InstanceRule(minimum_size=small)
-    return InstanceRule(seeds="distance", neck=0.6, minimum_size=small)
+        return InstanceOptions(minimum_size=small)
+    return InstanceOptions(markers="distance", merge_threshold=0.6, minimum_size=small)
 
 
-def choose_rule(
-    start: InstanceRule,
+def select_options(
+    start: InstanceOptions,
     probabilities: Sequence[NDArray[np.floating]],
     references: Sequence[NDArray[np.integer]],
-) -> Choice | None:
-    """Chooses the rule that finds the cells of some images best.
+) -> Selection | None:
+    """Chooses the options that finds the cells of some images best.
 
-    First all thresholds, seeds, necks and sizes are tried together, then gaps and holes. The
-    landscapes of an image are computed once for each threshold and seeds, and what their basins
+    First all thresholds, markers, merge thresholds and sizes are tried together, then gaps and holes. The
+    watersheds of an image are computed once for each threshold and markers, and what their basins
     share with the reference cells is counted once: to join basins is then to add numbers.
 
     Args:
-        start: The rule to go from.
+        start: The options to go from.
         probabilities: Probability of being cell of each image, `(height, width)`; 0 where pixels
             are not to count.
         references: Instances of each image, `(height, width)`; 0 is background.
 
     Returns:
-        The rule with its score; None if there is no cell to choose by.
+        The options with its score; None if there is no cell to choose by.
     """
     cells = sum(len(_sizes(reference)) for reference in references)
     if not cells:
         return None
 
-    def score(rule: InstanceRule) -> float:
-        results = [label_instances(one, rule) for one in probabilities]
+    def score(options: InstanceOptions) -> float:
+        results = [label_instances(one, options) for one in probabilities]
         return _score([_overlaps(*pair) for pair in zip(references, results, strict=True)])
 
-    def best(scored: Iterable[tuple[InstanceRule, float]]) -> InstanceRule:
+    def best(scored: Iterable[tuple[InstanceOptions, float]]) -> InstanceOptions:
         price = _PRICE / cells**0.5
         return max(scored, key=lambda one: one[1] - price * _steps(start, one[0]))[0]
 
     parted = best(_grid(start, probabilities, references))
     finishes = track(list(_finishes(parted)), "choosing which gaps are closed")
-    finished = best((rule, score(rule)) for rule in finishes)
-    return Choice(finished, cells, score(finished), score(start))
+    finished = best((options, score(options)) for options in finishes)
+    return Selection(finished, cells, score(finished), score(start))
 
 
 def spread(images: Sequence[_Image], pixels: Sequence[int]) -> list[_Image]:
@@ -146,47 +150,49 @@ def spread(images: Sequence[_Image], pixels: Sequence[int]) -> list[_Image]:
 
 
 def _grid(
-    start: InstanceRule,
+    start: InstanceOptions,
     probabilities: Sequence[NDArray[np.floating]],
     references: Sequence[NDArray[np.integer]],
-) -> Iterator[tuple[InstanceRule, float]]:
-    """Yields rules and their scores, before gaps are closed and holes filled."""
+) -> Iterator[tuple[InstanceOptions, float]]:
+    """Yields options and their scores, before gaps are closed and holes filled."""
     sizes = sorted({round(share * start.minimum_size) for share in _SIZES})
-    ways = list(product(_THRESHOLDS, _NECKS))
-    for threshold, seeds in track(ways, "choosing how cells are made"):
-        finest = max(_NECKS[seeds])
-        landscapes = [landscape_of(one, threshold, seeds).coarser(finest) for one in probabilities]
-        shared = [
-            _overlaps(reference, landscape.basins)
-            for reference, landscape in zip(references, landscapes, strict=True)
+    ways = list(product(_THRESHOLDS, _MERGE_THRESHOLDS))
+    for threshold, markers in track(ways, "choosing how cells are made"):
+        finest = max(_MERGE_THRESHOLDS[markers])
+        watersheds = [
+            watershed_regions(one, threshold, markers).simplify(finest) for one in probabilities
         ]
-        for neck, size in product(_NECKS[seeds], sizes):
-            numbers: dict[str, Any] = {"neck": neck, "minimum_size": size}
-            rule = replace(start, threshold=threshold, seeds=seeds, **numbers)
+        shared = [
+            _overlaps(reference, regions.labels)
+            for reference, regions in zip(references, watersheds, strict=True)
+        ]
+        for merge_threshold, size in product(_MERGE_THRESHOLDS[markers], sizes):
+            numbers: dict[str, Any] = {"merge_threshold": merge_threshold, "minimum_size": size}
+            options = replace(start, threshold=threshold, markers=markers, **numbers)
             joined = [
-                _joined(overlaps, landscape.cells(neck, size))
-                for overlaps, landscape in zip(shared, landscapes, strict=True)
+                _joined(overlaps, regions.cells(merge_threshold, size))
+                for overlaps, regions in zip(shared, watersheds, strict=True)
             ]
-            yield rule, _score(joined)
+            yield options, _score(joined)
 
 
-def _finishes(rule: InstanceRule) -> Iterator[InstanceRule]:
+def _finishes(options: InstanceOptions) -> Iterator[InstanceOptions]:
     for gap, fill_holes in product(_GAPS, (True, False)):
-        yield replace(rule, gap=gap, fill_holes=fill_holes)
+        yield replace(options, gap=gap, fill_holes=fill_holes)
 
 
-def _steps(start: InstanceRule, rule: InstanceRule) -> int:
-    """Counts the steps from one rule to another."""
-    is_same = rule.seeds == start.seeds
-    usual = start.neck if is_same else _USUAL_NECK[rule.seeds]
+def _steps(start: InstanceOptions, options: InstanceOptions) -> int:
+    """Counts the steps from one options to another."""
+    is_same = options.markers == start.markers
+    usual = start.merge_threshold if is_same else _USUAL_MERGE_THRESHOLD[options.markers]
     sizes = [share * start.minimum_size for share in _SIZES]
     return (
-        _values_between(_THRESHOLDS, start.threshold, rule.threshold)
-        + _values_between(_NECKS[rule.seeds], usual, rule.neck)
+        _values_between(_THRESHOLDS, start.threshold, options.threshold)
+        + _values_between(_MERGE_THRESHOLDS[options.markers], usual, options.merge_threshold)
         + (0 if is_same else _OTHER_SEEDS)
-        + _values_between(sizes, start.minimum_size, rule.minimum_size)
-        + _values_between(_GAPS, start.gap, rule.gap)
-        + (start.fill_holes != rule.fill_holes)
+        + _values_between(sizes, start.minimum_size, options.minimum_size)
+        + _values_between(_GAPS, start.gap, options.gap)
+        + (start.fill_holes != options.fill_holes)
     )
 
 

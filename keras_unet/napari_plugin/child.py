@@ -108,27 +108,27 @@ def predict(
     image: str,
     out: str,
     probabilities: bool,
-    symmetries: bool,
-    rule: Mapping[str, Any],
+    tta: bool,
+    instances: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Predicts a file; the result names the files written and says what is in them."""
     with quiet_tensorflow():
         from keras_unet.prediction.folder import predict_files
         from keras_unet.prediction.load import load
-        from keras_unet.prediction.outputs import Storage
+        from keras_unet.prediction.outputs import OutputOptions
 
     segmenter = load(model)
-    scheme = segmenter.info.scheme
+    encoding = segmenter.info.encoding
     written = predict_files(
         segmenter,
         image,
         out,
-        save=[scheme.kind, *(["probabilities"] if probabilities else [])],
-        tta=symmetries,
-        instances=rule,
-        storage=Storage(stream=True),
+        save=[encoding.kind, *(["probabilities"] if probabilities else [])],
+        tta=tta,
+        instances=instances,
+        storage=OutputOptions(stream=True),
     )
-    return {"scheme": scheme.to_dict(), "files": [str(path) for path in written]}
+    return {"encoding": encoding.to_dict(), "files": [str(path) for path in written]}
 
 
 JOBS: Mapping[str, Callable[..., dict[str, Any]]] = {"train": train, "predict": predict}

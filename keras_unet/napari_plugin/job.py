@@ -96,7 +96,7 @@ class Job:
             process.wait()
             self.check()
             errors.seek(0)
-            raise OSError(_epitaph(process.returncode, errors.read().decode(errors="replace")))
+            raise OSError(_exit_message(process.returncode, errors.read().decode(errors="replace")))
 
     def _begin(self, process: subprocess.Popen[str], request: News) -> None:
         if process.stdin is None:
@@ -108,7 +108,7 @@ class Job:
             self.stop()
 
 
-def _epitaph(code: int, errors: str) -> str:
+def _exit_message(code: int, errors: str) -> str:
     """Says why a process has ended that has not said so itself."""
     if code < 0:
         return (

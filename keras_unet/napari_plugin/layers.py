@@ -15,9 +15,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.images import read_planes, smallest_unsigned, write_tiff
 from keras_unet.data.pairs import plane_name
-from keras_unet.data.schemes import LabelScheme
+from keras_unet.data.synthetic import draw_cells
 from keras_unet.files import make_folder
 
 LayerData = tuple[NDArray[Any], dict[str, Any], str]
@@ -144,12 +145,14 @@ def write_pairs(
     return written
 
 
-def result_layers(image: Snapshot, scheme: LabelScheme, files: Sequence[Path]) -> list[LayerData]:
+def result_layers(
+    image: Snapshot, encoding: LabelEncoding, files: Sequence[Path]
+) -> list[LayerData]:
     """Reads what a prediction has written, labels first, and makes layers of it.
 
     Args:
         image: The layer that was predicted, on which the others are to lie.
-        scheme: What the labels mean.
+        encoding: What the labels mean.
         files: Labels and, where they were asked for, probabilities.
 
     Returns:
@@ -159,9 +162,9 @@ def result_layers(image: Snapshot, scheme: LabelScheme, files: Sequence[Path]) -
     layers: list[LayerData] = [(labels, {"name": f"{image.name} labels", **image.place}, "labels")]
     for path in files[1:]:
         probabilities = read_planes(path)
-        for number in range(1, scheme.classes):
+        for number in range(1, encoding.classes):
             found = probabilities[..., number].reshape(image.shape)
-            name = f"{image.name} probability of {_class_name(scheme, number)}"
+            name = f"{image.name} probability of {_class_name(encoding, number)}"
             shown = {"contrast_limits": (0, 1), "colormap": "magma", "visible": False}
             layers.append((found, {"name": name, **shown, **image.place}, "image"))
     return layers
@@ -174,8 +177,8 @@ def _write_plane(path: Path, pixels: NDArray[Any]) -> None:
         write_tiff(path, np.moveaxis(pixels, -1, 0), axes="CYX", is_data=True)
 
 
-def _class_name(scheme: LabelScheme, number: int) -> str:
-    return "cells" if scheme.kind == "instances" else str(scheme.values[number])
+def _class_name(encoding: LabelEncoding, number: int) -> str:
+    return "cells" if encoding.kind == "instances" else str(encoding.values[number])
 
 
 def _check_pair(image: Snapshot, labels: Snapshot) -> None:
@@ -189,3 +192,13 @@ def _check_pair(image: Snapshot, labels: Snapshot) -> None:
             f"{labels.name}: expected labels of at least one cell. Received background alone; "
             "paint some first"
         )
+
+
+_PICTURES = 8
+
+
+def drawn_cells() -> list[LayerData]:
+    """Draws a stack of pictures of touching cells, and the labels of all of them."""
+    drawn = [draw_cells(seed) for seed in range(_PICTURES)]
+    images, labels = (np.stack(part) for part in zip(*drawn, strict=True))
+    return [(images, {"name": "cells"}, "image"), (labels, {"name": "cells truth"}, "labels")]

@@ -12,7 +12,6 @@ from napari.layers import Layer
 from napari.utils.notifications import show_info
 
 from keras_unet.cli_options import bytes_of, share_or_names
-from keras_unet.napari_plugin import works
 from keras_unet.napari_plugin.fields import (
     Numbers,
     Pairs,
@@ -45,7 +44,7 @@ _OPTIONS: _Kinds = {
 _RULE: _Kinds = {
     "threshold": (float, _AS_TRAINED),
     "minimum_size": (int, _AS_TRAINED),
-    "neck": (float, _AS_TRAINED),
+    "merge_threshold": (float, _AS_TRAINED),
 }
 
 
@@ -96,7 +95,7 @@ class TrainWidget(Container[Any]):
         options |= {"max_minutes": self.minutes.value or None, "steps": self.steps.value or None}
         run = self.run.value
         work = partial(
-            works.train,
+            tasks.train,
             pairs=pairs,
             run=run,
             options=options,
@@ -129,16 +128,16 @@ class PredictWidget(Container[Any]):
         self.image = image_choice(napari_viewer)
         self.model = PathField("run", "A run, ensemble or .tflite file", file="TFLite (*.tflite)")
         self.probabilities = CheckBox(text="Probabilities as image layers")
-        self.symmetries = CheckBox(text="Average over 8 rotated and mirrored versions (tta)")
-        self.symmetries.tooltip = "A little better, in eight times the time."
-        self.rule = Numbers("How cells are made", _RULE)
+        self.tta = CheckBox(text="Average over 8 rotated and mirrored versions (tta)")
+        self.tta.tooltip = "A little better, in eight times the time."
+        self.instances = Numbers("How cells are made", _RULE)
         self.panel = Panel("Predict", self._start)
         super().__init__(
             widgets=[
                 Container(widgets=[self.image, self.model.widget]),
                 self.probabilities,
-                self.symmetries,
-                self.rule.widget,
+                self.tta,
+                self.instances.widget,
                 self.panel.widget,
             ],
             labels=False,
@@ -148,12 +147,12 @@ class PredictWidget(Container[Any]):
 
     def _start(self) -> None:
         work = partial(
-            works.predict,
+            tasks.predict,
             image=snapshot(self.image),
             model=self.model.value,
             probabilities=bool(self.probabilities.value),
-            symmetries=bool(self.symmetries.value),
-            rule=self.rule.given(),
+            tta=bool(self.tta.value),
+            instances=self.instances.given(),
         )
         self.panel.run(work, partial(_show, self.viewer))
 
@@ -182,7 +181,7 @@ class WeightMapWidget(Container[Any]):
 
     def _start(self) -> None:
         work = partial(
-            works.weigh,
+            tasks.weigh,
             labels=snapshot(self.labels_layer),
             w0=self.w0.value,
             sigma=self.sigma.value,

@@ -26,14 +26,14 @@ from keras_unet.console import Task as Progress
 from keras_unet.console import track
 from keras_unet.data.calibration import Spacing
 from keras_unet.data.images import as_channels, pixels_of, smallest_unsigned, stem_of
-from keras_unet.data.large import LargePlane, open_large
-from keras_unet.data.parts import Parts, write_ome_zarr, write_tiled_tiff
+from keras_unet.data.lazy import OpenPlane, open_large
+from keras_unet.data.normalization import ROWS, Moments, Normalization
 from keras_unet.data.stacks import axes_of_stack
-from keras_unet.data.standardisation import ROWS, Moments, Standardisation
+from keras_unet.data.tiled import LazyImage, write_ome_zarr, write_tiled_tiff
 from keras_unet.files import printable
-from keras_unet.instances.blockwise import LARGEST_PIECE, Stitcher
+from keras_unet.instances.blockwise import LARGEST_PIECE, BlockwiseLabeler
 from keras_unet.instances.label import cell_probability
-from keras_unet.prediction.labelling import Made, Order, Plane
+from keras_unet.prediction.outputs import OutputPlan, Prediction, Result
 from keras_unet.prediction.predict import SYMMETRIES, checked_pixels
 from keras_unet.prediction.store import (
     Probabilities,
@@ -69,7 +69,7 @@ probability is smooth, more where it is noise."""
 _PIECE_SHARE = 0.75
 """Share of the free memory that a piece may take."""
 
-_WRITERS: Mapping[str, Callable[[Path, Parts], None]] = {
+_WRITERS: Mapping[str, Callable[[Path, LazyImage], None]] = {
     "tiff": write_tiled_tiff,
     "ome-zarr": write_ome_zarr,
 }
@@ -103,7 +103,7 @@ def measure(info: ModelInfo, path: Path, axes: str | None = None) -> Measured:
     """
     digest = sha256()
 
-    def rows_of(plane: LargePlane) -> Iterator[NDArray[np.float32]]:
+    def rows_of(plane: OpenPlane) -> Iterator[NDArray[np.float32]]:
         height, width, _ = plane.shape
         bands = list(_bands(height, width))
         for rows in track(bands, f"reading {path.name}"):
@@ -123,7 +123,7 @@ class Plan:
     Attributes:
         infos: Facts of the networks.
         tile_sizes: Height and width of the tiles of each, each None to choose.
-        symmetries: Whether each predicts the eight symmetric versions of an image.
+        tta: Whether each predicts the eight symmetric versions of an image.
         axes: Axes of images that state none, or others.
         precision: Precision to predict in; None for those that the networks were trained in.
         checksums: SHA-256 of each network's weights; None where they lie in no file, so that no
@@ -132,7 +132,7 @@ class Plan:
 
     infos: tuple[ModelInfo, ...]
     tile_sizes: tuple[tuple[int | None, int | None], ...]
-    symmetries: bool = False
+    tta: bool = False
     axes: str | None = None
     precision: str | None = None
     checksums: tuple[str, ...] | None = None
@@ -146,7 +146,7 @@ class Plan:
         Raises:
             ValueError: If a tile size does not fit.
         """
-        members, versions = len(self.infos), len(SYMMETRIES) if self.symmetries else 1
+        members, versions = len(self.infos), len(SYMMETRIES) if self.tta else 1
         stages = []
         for member, version in product(range(members), range(versions)):
             network, tile_size = self.infos[member].architecture, self.tile_sizes[member]
@@ -158,7 +158,7 @@ class Plan:
         """Lists all that the probabilities of an image depend on."""
         runs = [
             info.architecture.to_dict()
-            | {"normalization": info.standardisation.to_dict(), "precision": info.precision}
+            | {"normalization": info.normalization.to_dict(), "precision": info.precision}
             for info in self.infos
         ]
         return {
@@ -166,7 +166,7 @@ class Plan:
             "networks": {"sha256": self.checksums or uuid4().hex, "runs": runs},
             "precision": self.precision,
             "tile_sizes": self.tile_sizes,
-            "symmetries": self.symmetries,
+            "tta": self.tta,
             "packages": {name: installed_version(name) for name in (DISTRIBUTION, "tensorflow")},
         }
 
@@ -177,13 +177,13 @@ class Normalized:
 
     Attributes:
         architecture: The network.
-        standardisation: With the numbers that hold for this plane, see `Standardisation.settled`.
+        normalization: With the numbers that hold for this plane, see `Normalization.settled`.
         plane: The plane.
     """
 
     architecture: Architecture
-    standardisation: Standardisation
-    plane: LargePlane
+    normalization: Normalization
+    plane: OpenPlane
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -193,10 +193,10 @@ class Normalized:
     def __getitem__(self, window: Window) -> NDArray[np.float32]:
         """Reads a window."""
         raw = grey_values(self.plane, window, self.architecture.channels)
-        return checked_pixels(self.standardisation.apply(raw), self.architecture)
+        return checked_pixels(self.normalization.apply(raw), self.architecture)
 
 
-def grey_values(plane: LargePlane, window: Window, channels: int) -> NDArray[np.float32]:
+def grey_values(plane: OpenPlane, window: Window, channels: int) -> NDArray[np.float32]:
     """Reads a window, with as many channels as a network takes.
 
     Raises:
@@ -219,10 +219,10 @@ def predict_here(models: Sequence[Any], batches: Iterable[Sequence[Task]]) -> It
         for tasks in batches:
             image = image or stack.enter_context(open_large(tasks[0].image, tasks[0].axes))
             for number, same in groupby(tasks, key=lambda task: task.plane):
-                plane = LargePlane(image, number)
+                plane = OpenPlane(image, number)
                 for task in same:
                     network = task.stage.tiles.architecture
-                    pixels = Normalized(network, task.standardisation, plane)
+                    pixels = Normalized(network, task.normalization, plane)
                     for _ in task.predict(models[task.stage.member], pixels):
                         yield 1
 
@@ -238,7 +238,7 @@ class Blockwise:
     """Predicts images by windows.
 
     Attributes:
-        order: What is to be made.
+        output_plan: What is to be made.
         plan: What predicts.
         predict: Predicts tiles, in this process or in others.
         tiles_a_task: Tiles that are predicted together, at most; they lie in the same rows. None
@@ -247,13 +247,13 @@ class Blockwise:
             more room, but leaves no process without work.
     """
 
-    order: Order
+    output_plan: OutputPlan
     plan: Plan
     predict: Predict
     tiles_a_task: int | None = None
     planes_together: bool = False
 
-    def make(self, path: Path, image: Measured) -> Made:
+    def make(self, path: Path, image: Measured) -> Result:
         """Predicts an image and writes its outputs.
 
         Args:
@@ -266,16 +266,16 @@ class Blockwise:
         """
         _log.info(f"{printable(path.name)}: read, predicted and written by parts")
         with open_large(path, self.plan.axes) as opened:
-            written = _Outputs(self.order, path, opened.spacing, opened.stack)
+            written = _Outputs(self.output_plan, path, opened.spacing, opened.stack)
         written.say_what_has_no_place()
         basis, is_kept = self.plan.described(image), self.plan.checksums is not None
-        with Store.opened(self.order.out, stem_of(path), basis, is_kept=is_kept) as store:
+        with Store.opened(self.output_plan.out, stem_of(path), basis, is_kept=is_kept) as store:
             work = _Work(self, path, image, store)
             store.check_room(work.room)
             work.predict()
             planes = [work.probabilities(plane) for plane in range(image.shape[0])]
             found = {number for plane in planes for number in _classes(plane)}
-            return Made(tuple(written.write(planes, *work.label(planes))), frozenset(found))
+            return Result(tuple(written.write(planes, *work.label(planes))), frozenset(found))
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,7 +298,7 @@ class _Work:
         array = max(bytes_of(stage.tiles) for stage in self.stages)
         together = planes if self.blockwise.planes_together else 1
         earlier = max(len(stage.needs) for stage in self.stages)
-        labels = planes + 1 if "instances" in self.blockwise.order.outputs else 0
+        labels = planes + 1 if "instances" in self.blockwise.output_plan.outputs else 0
         return (planes + earlier * together) * array + labels * bytes_of_labels((height, width))
 
     def predict(self) -> None:
@@ -351,7 +351,7 @@ class _Work:
             self.store.make(plane, stage)
             missing = self.store.missing(plane, stage)
             most = self.blockwise.tiles_a_task
-            settled = plan.infos[stage.member].standardisation.settled(self.image.moments[plane])
+            settled = plan.infos[stage.member].normalization.settled(self.image.moments[plane])
             for numbers in stage.tiles.neighbors(missing, most) if most else [tuple(missing)]:
                 place = (self.path, plan.axes, self.image.shape, plane)
                 tasks.append(Task(self.store.folder, *place, settled, stage, numbers))
@@ -363,12 +363,14 @@ class _Work:
 
     def label(self, planes: Sequence[Probabilities]) -> tuple[list[Any], int]:
         """Numbers the cells of planes, if that is asked for; returns the largest number as well."""
-        if "instances" not in self.blockwise.order.outputs:
+        if "instances" not in self.blockwise.output_plan.outputs:
             return [], 0
         size = self.image.shape[1:3]
         draft = self.store.labels("draft", size)
         labels = [self.store.labels(f"cells{plane}", size) for plane in range(len(planes))]
-        stitcher = Stitcher(self.blockwise.order.info.rule, largest_piece=_largest_piece())
+        stitcher = BlockwiseLabeler(
+            self.blockwise.output_plan.info.instances, largest_piece=_largest_piece()
+        )
         numbers = [
             stitcher.label(_Cells(plane), image, draft)
             for plane, image in zip(planes, labels, strict=True)
@@ -380,7 +382,7 @@ class _Work:
 class _Outputs:
     """Outputs of an image."""
 
-    order: Order
+    output_plan: OutputPlan
     path: Path
     spacing: Spacing
     stack: Sequence[tuple[str, int]]
@@ -389,7 +391,7 @@ class _Outputs:
         """Says what of the image's place is not written."""
         letters, _ = axes_of_stack(self.stack)
         lost = self.spacing.not_in_zarr("YX" if "Q" in letters else f"{letters}YX")
-        if lost and self.order.form_of(self.path) == "ome-zarr":
+        if lost and self.output_plan.form_of(self.path) == "ome-zarr":
             _log.info(
                 f"{printable(self.path.name)}: where its planes lie along {', '.join(lost)} is not "
                 "written: OME-Zarr has one place for an image, in the unit of its pixels; TIFF "
@@ -400,25 +402,25 @@ class _Outputs:
         self, planes: Sequence[Probabilities], labels: Sequence[Any], cells: int
     ) -> Iterator[Path]:
         """Writes every output, and yields its path."""
-        for output in self.order.outputs:
-            target = self.order.target(self.path, output)
+        for output in self.output_plan.outputs:
+            target = self.output_plan.target(self.path, output)
             read = self._reader(output, planes, labels, cells)
             dtype = read(0, (slice(0, 1), slice(0, 1))).dtype
             parts = self._parts(output, len(planes), planes[0].shape[:2], dtype, read)
-            _WRITERS[self.order.form_of(self.path)](target, parts)
+            _WRITERS[self.output_plan.form_of(self.path)](target, parts)
             yield target
 
     def _reader(
         self, output: str, planes: Sequence[Probabilities], labels: Sequence[Any], cells: int
     ) -> Callable[[int, Window], NDArray[Any]]:
         """Returns what reads a window of a plane of an output."""
-        dtype, scheme = smallest_unsigned(np.array([cells])).dtype, self.order.info.scheme
+        dtype, encoding = smallest_unsigned(np.array([cells])).dtype, self.output_plan.info.encoding
 
         def numbered(plane: int, window: Window) -> NDArray[Any]:
             return np.asarray(labels[plane][window]).astype(dtype)
 
         def rendered(plane: int, window: Window) -> NDArray[Any]:
-            return Plane.of(planes[plane][window]).rendered(output, scheme)
+            return Prediction.of(planes[plane][window]).rendered(output, encoding)
 
         return numbered if output == "instances" else rendered
 
@@ -429,9 +431,13 @@ class _Outputs:
         size: tuple[int, ...],
         dtype: np.dtype[Any],
         read: Callable[[int, Window], NDArray[Any]],
-    ) -> Parts:
-        """Describes an output, with what TIFF and OME-Zarr want in another order."""
-        info, form, spacing = self.order.info, self.order.form_of(self.path), self.spacing
+    ) -> LazyImage:
+        """Describes an output, with what TIFF and OME-Zarr want in another output_plan."""
+        info, form, spacing = (
+            self.output_plan.info,
+            self.output_plan.form_of(self.path),
+            self.spacing,
+        )
         letters, lengths = axes_of_stack(self.stack)
         if form == "ome-zarr" and "Q" in letters:  # which OME-Zarr does not have
             letters, lengths, spacing = "Z", (planes,), spacing.of_axes("YX")
@@ -449,8 +455,8 @@ class _Outputs:
             return pixels[place[axes.index("C")]] if "C" in axes else pixels
 
         shape = (*(size for _, size in sizes), *size)
-        named = replace(spacing, channels=info.scheme.names)
-        return Parts(shape, dtype, f"{axes}YX", window, named)
+        named = replace(spacing, channels=info.encoding.names)
+        return LazyImage(shape, dtype, f"{axes}YX", window, named)
 
 
 @dataclass(frozen=True, eq=False)
@@ -481,7 +487,7 @@ def _classes(probabilities: Probabilities) -> set[int]:
     return {
         number
         for window in product(rows, columns)
-        for number in np.unique(Plane.of(probabilities[window]).classes).tolist()
+        for number in np.unique(Prediction.of(probabilities[window]).classes).tolist()
     }
 
 

@@ -21,7 +21,7 @@ from threading import Lock
 from typing import Any
 
 from keras_unet.console import quiet_tensorflow, status, track
-from keras_unet.data.large import LargePlane, open_large
+from keras_unet.data.lazy import OpenPlane, open_large
 from keras_unet.instances.blockwise import Held
 from keras_unet.prediction.blockwise import (
     Blockwise,
@@ -30,9 +30,8 @@ from keras_unet.prediction.blockwise import (
     Plan,
     measure,
 )
-from keras_unet.prediction.labelling import Order, unread
 from keras_unet.prediction.load import TFLITE, load
-from keras_unet.prediction.outputs import Form
+from keras_unet.prediction.outputs import Form, OutputPlan, unread
 from keras_unet.prediction.predict import tile_size_of
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.prediction.store import Task
@@ -187,18 +186,18 @@ def spread_files(  # noqa: PLR0913 - as predict_files
     require("large", "zarr")
     segmenter = load(run_folder.absolute(), precision=precision)
     paths = [path.absolute() for path in files]
-    order = Order.of(
+    output_plan = OutputPlan.of(
         segmenter.info, paths, out.absolute(), save, instances, form, overwrite=overwrite
     )
-    for line in unread(paths, order.repeated):
+    for line in unread(paths, output_plan.repeated):
         _log.warning(line)
     plan, networks = _plan(segmenter, run_folder.absolute(), precision, tile_size, tta, axes)
-    images = track(order.images, "checking images")
+    images = track(output_plan.images, "checking images")
     measured = {path: _measure(plan, path) for path in images}
     with cluster.connected() as client:
         predict = partial(predict_on_workers, client, networks)
-        blockwise = Blockwise(order, plan, predict, tiles_a_task=TILES, planes_together=True)
-        return order.fulfil(lambda path: blockwise.make(path, measured[path]))
+        blockwise = Blockwise(output_plan, plan, predict, tiles_a_task=TILES, planes_together=True)
+        return output_plan.write_all(lambda path: blockwise.make(path, measured[path]))
 
 
 def _plan(
@@ -211,7 +210,7 @@ def _plan(
 ) -> tuple[Plan, Networks]:
     """Describes the networks, which the workers load, and how they predict."""
     with quiet_tensorflow():
-        from keras_unet.precision import choose_precision
+        from keras_unet.backend import choose_precision
 
     chosen = choose_precision(precision) if precision == "auto" else precision
     members = segmenter.members
@@ -326,9 +325,9 @@ def predict_task(networks: Networks, task: Task) -> int:
                 "same files"
             )
         member = _loaded(networks).members[task.stage.member]
-        plane = LargePlane(image, task.plane)
+        plane = OpenPlane(image, task.plane)
         network = member.info.architecture
-        pixels = Held.of(Normalized(network, task.standardisation, plane), task.reads)
+        pixels = Held.of(Normalized(network, task.normalization, plane), task.reads)
         return sum(1 for _ in task.predict(member.network, pixels))
 
 

@@ -13,13 +13,12 @@ import numpy as np
 from keras_unet.console import track
 from keras_unet.data.headers import Header, read_header
 from keras_unet.data.images import as_channels, read_image
-from keras_unet.data.large import is_tiff, is_zarr
+from keras_unet.data.lazy import is_tiff, is_zarr
 from keras_unet.data.stacks import channels_in_doubt
 from keras_unet.files import PathLike, paths_of, printable
 from keras_unet.prediction.blockwise import Blockwise, Plan, measure, predict_here
-from keras_unet.prediction.labelling import Made, Order, unread
 from keras_unet.prediction.load import load
-from keras_unet.prediction.outputs import Storage
+from keras_unet.prediction.outputs import OutputOptions, OutputPlan, Result, unread
 from keras_unet.prediction.predict import tile_size_of
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.system import require
@@ -37,7 +36,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     precision: str | None = None,
     tta: bool = False,
     instances: Mapping[str, Any] | None = None,
-    storage: Storage | None = None,
+    storage: OutputOptions | None = None,
     axes: str | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
@@ -63,7 +62,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         precision: Precision to predict in; None for that of the model.
         tta: Test-time augmentation: whether to average over the eight rotated and mirrored versions
             of each image, in eight times the time.
-        instances: Fields of `InstanceRule` to take instead of the model's, by name.
+        instances: Fields of `InstanceOptions` to take instead of the model's, by name.
         storage: How outputs are stored and images held; None for what the images are.
         axes: Axes of images that state none, or others, such as "YXC".
         overwrite: Whether outputs may replace files that this program has not written, and be
@@ -83,17 +82,19 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     segmenter = model if isinstance(model, Segmenter) else load(model, precision=precision)
     if isinstance(model, Segmenter) and precision is not None:
         segmenter = model.with_precision(precision)
-    files, out, storage = paths_of(files), Path(out), storage or Storage()
-    order = Order.of(segmenter.info, files, out, save, instances, storage.form, overwrite=overwrite)
-    for line in unread(files, order.repeated):
+    files, out, storage = paths_of(files), Path(out), storage or OutputOptions()
+    output_plan = OutputPlan.of(
+        segmenter.info, files, out, save, instances, storage.form, overwrite=overwrite
+    )
+    for line in unread(files, output_plan.repeated):
         _log.warning(line)
     headers = {
-        path: read_header(path, axes=axes) for path in track(order.images, "reading headers")
+        path: read_header(path, axes=axes) for path in track(output_plan.images, "reading headers")
     }
     streamed = {
         path
         for path, header in headers.items()
-        if _is_streamed(order, path, header, storage.stream, segmenter)
+        if _is_streamed(output_plan, path, header, storage.stream, segmenter)
     }
     if streamed:
         require("large", "zarr")
@@ -102,14 +103,14 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         doubt = channels_in_doubt(header.stack) if axes is None else ""
         _log_notes(path, [*(header.notes if path in streamed else ()), *filter(None, [doubt])])
     segmenter.check_tile_size(tile_size)
-    needs_probabilities = order.outputs != ("classes",)
+    needs_probabilities = output_plan.outputs != ("classes",)
 
     @cache
     def blockwise() -> Blockwise:
         plan = _plan(segmenter, tile_size, tta, axes)
-        return Blockwise(order, plan, partial(predict_here, segmenter.networks))
+        return Blockwise(output_plan, plan, partial(predict_here, segmenter.networks))
 
-    def make(path: Path) -> Made:
+    def make(path: Path) -> Result:
         if path in streamed:
             return blockwise().make(path, measure(segmenter.info, path, axes))
         image = read_image(path, palette="colours", axes=axes)
@@ -117,15 +118,15 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         planes = segmenter.predict_planes(
             path, image, tile_size=tile_size, tta=tta, needs_probabilities=needs_probabilities
         )
-        return order.make(path, image, planes)
+        return output_plan.make(path, image, planes)
 
-    return order.fulfil(make)
+    return output_plan.write_all(make)
 
 
 def _is_streamed(
-    order: Order, path: Path, header: Header, stream: bool | None, segmenter: Segmenter
+    output_plan: OutputPlan, path: Path, header: Header, stream: bool | None, segmenter: Segmenter
 ) -> bool:
-    by_parts_alone = is_zarr(path) or order.form_of(path) == "ome-zarr"
+    by_parts_alone = is_zarr(path) or output_plan.form_of(path) == "ome-zarr"
     if by_parts_alone and stream is False:
         raise ValueError(
             f"{path}: stream must not be off for Zarr, which is read and written by parts. "
@@ -148,7 +149,7 @@ def _plan(segmenter: Segmenter, tile_size: int | None, tta: bool, axes: str | No
     sizes = tuple(tile_size_of(network, tile_size) for network in segmenter.networks)
     precision = members[0].precision
     if precision == "auto":
-        from keras_unet.precision import choose_precision
+        from keras_unet.backend import choose_precision
 
         precision = choose_precision(precision)
     return Plan(infos, sizes, tta, axes, precision, checksums)

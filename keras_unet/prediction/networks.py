@@ -10,9 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from keras_unet.architecture import Architecture
-from keras_unet.backend import keras
+from keras_unet.backend import choose_precision, keras, precision_policy
 from keras_unet.model import unet_of
-from keras_unet.precision import choose_precision, precision_policy
 from keras_unet.runs import ModelInfo, Run, weights_of
 
 

@@ -7,6 +7,7 @@ the paper does with rotations, costs eight times the time.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,15 +19,15 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from keras_unet.architecture import Architecture
-from keras_unet.console import track
-from keras_unet.data.standardisation import Mode, Standardisation
+from keras_unet.console import is_out_of_memory, track
+from keras_unet.data.normalization import Mode, Normalization
 from keras_unet.tiling import Tile, Tiling, mirrored_window
 
 SYMMETRIES = tuple(product((False, True), range(4)))
 """Symmetry of the square: whether the image is mirrored, and quarter turns after that."""
 
 
-def average_over_symmetries(
+def average_over_views(
     predict: Callable[[NDArray[Any]], NDArray[np.float32]], image: NDArray[Any]
 ) -> NDArray[np.float32]:
     """Predicts an image in its eight versions and averages what comes out, turned back.
@@ -45,7 +46,7 @@ def average_over_symmetries(
 
         >>> def first_pixel(image):
         ...     return image * [[1, 0], [0, 0]]
-        >>> average_over_symmetries(first_pixel, np.array([[8, 0], [0, 4]])).tolist()
+        >>> average_over_views(first_pixel, np.array([[8, 0], [0, 4]])).tolist()
         [[2.0, 0.0], [0.0, 1.0]]
     """
     versions = (turned_back(predict(_turned(image, *one)), *one) for one in SYMMETRIES)
@@ -54,7 +55,7 @@ def average_over_symmetries(
 
 
 @dataclass(frozen=True)
-class Turned:
+class TransformedView:
     """One of the eight versions of an image that is read by windows.
 
     Attributes:
@@ -63,7 +64,7 @@ class Turned:
         quarter_turns: By how many quarter turns it is rotated after that.
 
     Example:
-        >>> turned = Turned(np.array([[1, 2, 3], [4, 5, 6]]), mirrored=False, quarter_turns=1)
+        >>> turned = TransformedView(np.array([[1, 2, 3], [4, 5, 6]]), mirrored=False, quarter_turns=1)
         >>> turned.shape, turned[0:2, 1:2].tolist(), turned.place((slice(0, 2), slice(1, 2)))
         ((3, 2), [[6], [5]], (slice(1, 2, None), slice(1, 3, None)))
     """
@@ -113,7 +114,7 @@ def predict_image(
     model: keras.Model | Callable[[Any], Any],
     image: NDArray[Any],
     *,
-    normalization: Standardisation | Mode | None = None,
+    normalization: Normalization | Mode | None = None,
     tile_size: int | None = None,
     architecture: Architecture | None = None,
     tta: bool = False,
@@ -126,7 +127,7 @@ def predict_image(
         image: Normalized grey values, shape `(height, width)` or `(height, width, channels)`, at
             least one pixel; with `normalization`, grey values as measured.
         normalization: How the network's training images were normalized: "image" for zero mean
-            and unit variance of each image, or a `Standardisation` with the numbers of a data set;
+            and unit variance of each image, or a `Normalization` with the numbers of a data set;
             None if `image` is normalized already.
         tile_size: Height and width of the input tile in pixels; None for as large as the image
             needs, with an upper bound that keeps memory flat. A network built for a fixed input
@@ -148,10 +149,10 @@ def predict_image(
     pixels = checked_pixels(_normalized(np.asarray(image), normalization), network)
     tile = tile_size_of(model, tile_size)
     predict = partial(_stitched, model, network=network, tile_size=tile)
-    return average_over_symmetries(predict, pixels) if tta else predict(pixels)
+    return average_over_views(predict, pixels) if tta else predict(pixels)
 
 
-def _normalized(image: NDArray[Any], normalization: Standardisation | Mode | None) -> NDArray[Any]:
+def _normalized(image: NDArray[Any], normalization: Normalization | Mode | None) -> NDArray[Any]:
     """Normalizes an image, or refuses one that has not been."""
     if normalization is None:
         if image.dtype.kind != "f":
@@ -162,7 +163,7 @@ def _normalized(image: NDArray[Any], normalization: Standardisation | Mode | Non
             )
         return image
     if isinstance(normalization, str):
-        normalization = Standardisation(normalization)
+        normalization = Normalization(normalization)
     return normalization.apply(image[..., np.newaxis] if image.ndim == 2 else image)
 
 
@@ -210,7 +211,7 @@ def predict_tiles(
 
     Args:
         model: See `predict_image`.
-        pixels: Standardised grey values, float32 `(height, width, channels)`: an array, or what is
+        pixels: Normalized grey values, float32 `(height, width, channels)`: an array, or what is
             read by a window of rows and columns as one is.
         tiling: The tiles.
         tiles: Those of its tiles to predict, in any order; None for all, row by row.
@@ -229,7 +230,7 @@ def predict_tiles(
 
 
 def checked_pixels(image: NDArray[Any], network: Architecture) -> NDArray[np.float32]:
-    """Returns standardised pixels as a network takes them, see `predict_image`.
+    """Returns normalized pixels as a network takes them, see `predict_image`.
 
     Raises:
         ValueError: If they do not suit the network, or one is not finite.
@@ -273,3 +274,89 @@ def _check_logits(logits: NDArray[Any], tiling: Tiling) -> None:
             f"{np.count_nonzero(~np.isfinite(logits))} that are NaN or infinite, from a finite "
             "image; its weights are damaged, or its precision does not hold its numbers"
         )
+
+
+_log = logging.getLogger(__name__)
+
+
+class TileFallback:
+    """Halves tiles that memory does not hold; what it holds is kept for the tiles after them.
+
+    Attributes:
+        largest: Longest side in pixels of what is given to a network at a time; None for any.
+    """
+
+    def __init__(self) -> None:
+        """Starts without a limit."""
+        self.largest: int | None = None
+
+    def around(self, model: Any, network: Architecture) -> Any:
+        """Wraps what scores tiles, for `predict_image` to take.
+
+        Args:
+            model: A network, or any callable; one that takes a single size is returned as it is.
+            network: Its numbers.
+
+        Returns:
+            A callable from `(1, height, width, channels)` to logits, which are those of the model
+            wherever a tiling keeps them. It raises OSError where memory does not hold the smallest
+            tile either.
+        """
+        if tile_size_of(model, None) != (None, None):
+            return model
+        return partial(self._score, getattr(model, "predict_on_batch", model), network)
+
+    def _score(
+        self, score: Callable[[Any], Any], network: Architecture, tile: NDArray[np.float32]
+    ) -> NDArray[Any]:
+        while True:
+            height, width = (
+                side if self.largest is None else min(side, self.largest)
+                for side in tile.shape[1:3]
+            )
+            try:
+                return _by_parts(score, network, tile, (height, width))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._halve(network, height, width)  # out there, where no traceback holds arrays
+
+    def _halve(self, network: Architecture, height: int, width: int) -> None:
+        least = network.fitting_size(2 * network.context + network.step)
+        longest = max(height, width)
+        if longest <= least:
+            raise OSError(
+                f"memory must hold a tile of {height} x {width} pixels, than which none is "
+                "smaller. Received too little of it; close other programs, or train with fewer "
+                "--base-filters"
+            )
+        self.largest = max(least, network.fitting_size(longest // 2))
+        _log.info(
+            f"memory does not hold a tile of {height} x {width} pixels: going on with "
+            f"{self.largest} x {self.largest}"
+        )
+
+
+def _by_parts(
+    score: Callable[[Any], Any],
+    network: Architecture,
+    tile: NDArray[np.float32],
+    size: tuple[int, int],
+) -> NDArray[Any]:
+    """Scores a tile by parts of a size; logits closer to its border than its context are 0."""
+    sides = tile.shape[1:3]
+    if size == sides:
+        return np.asarray(score(tile))
+    context, skipped = network.context, network.context - network.margin
+    height, width = (network.output_size(side) for side in sides)
+    logits = np.zeros((1, height, width, network.classes), np.float32)
+    for part in Tiling((sides[0] - 2 * context, sides[1] - 2 * context), size, network):
+        read = (_moved(window, context) for window in part.read)
+        scores = np.asarray(score(mirrored_window(tile[0], *read)[None]))
+        rows, columns = (_moved(window, skipped) for window in part.write)
+        logits[0, rows, columns] = scores[0][part.keep]
+    return logits
+
+
+def _moved(window: slice, pixels: int) -> slice:
+    return slice(window.start + pixels, window.stop + pixels)

@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
 from keras_unet.console import track
+from keras_unet.data.encoding import Kind, LabelEncoding
 from keras_unet.data.images import ImageFile
-from keras_unet.data.schemes import Kind, LabelScheme
-from keras_unet.data.standardisation import Mode, Standardisation
+from keras_unet.data.normalization import Mode, Normalization
 from keras_unet.files import PathLike, atomic_folder, check_new, make_folder
-from keras_unet.instances.label import InstanceRule, cell_probability, label_instances
-from keras_unet.prediction.halving import Halving
-from keras_unet.prediction.labelling import Plane
-from keras_unet.prediction.predict import predict_image, tile_size_of
+from keras_unet.instances.label import InstanceOptions, cell_probability, label_instances
+from keras_unet.prediction.outputs import Prediction
+from keras_unet.prediction.predict import TileFallback, predict_image, tile_size_of
 from keras_unet.runs import BEST, Ensemble, ModelInfo, Run
 from keras_unet.tiling import Tiling
 
@@ -98,9 +97,9 @@ class Segmenter:
         cls,
         model: keras.Model,
         *,
-        normalization: Standardisation | Mode = "image",
-        labels: LabelScheme | Kind | None = None,
-        instances: InstanceRule | None = None,
+        normalization: Normalization | Mode = "image",
+        labels: LabelEncoding | Kind | None = None,
+        instances: InstanceOptions | None = None,
         architecture: Architecture | None = None,
         name: str = "model",
     ) -> Self:
@@ -110,9 +109,9 @@ class Segmenter:
             model: From normalized tiles `(batch, height, width, channels)` to logits
                 `(batch, height - 2 * margin, width - 2 * margin, classes)`.
             normalization: Normalization of its training images: "image" for zero mean and unit
-                variance of each image, or a `Standardisation` with the numbers of a data set.
+                variance of each image, or a `Normalization` with the numbers of a data set.
             labels: Meaning of its classes: "instances" for background and cells; "classes" for
-                values from 0 on; or a `LabelScheme`. None for instances where there are two.
+                values from 0 on; or a `LabelEncoding`. None for instances where there are two.
             instances: Options by which cells are made of probabilities; None for the defaults.
             architecture: The network's numbers, where it is not one of `build_unet`.
             name: Name of the model, for messages and model cards.
@@ -126,10 +125,10 @@ class Segmenter:
         network = architecture or Architecture.of(model)
         info = ModelInfo(
             architecture=network,
-            scheme=_scheme(labels, network.classes),
-            standardisation=_normalization(normalization),
+            encoding=_encoding(labels, network.classes),
+            normalization=_normalization(normalization),
             precision=precision_of(model),
-            rule=instances or InstanceRule(),
+            instances=instances or InstanceOptions(),
             name=name,
         )
         return cls(info, (Member(info, partial(in_precision, model, info)),))
@@ -150,12 +149,14 @@ class Segmenter:
         """Returns the same networks with other options for making cells of probabilities.
 
         Args:
-            options: Fields of `InstanceRule`, by name.
+            options: Fields of `InstanceOptions`, by name.
 
         Raises:
             ValueError: If a number is out of range.
         """
-        return replace(self, info=replace(self.info, rule=replace(self.info.rule, **options)))
+        return replace(
+            self, info=replace(self.info, instances=replace(self.info.instances, **options))
+        )
 
     def in_memory(self) -> Self:
         """Returns the same with all weights in memory, so that files are no longer needed."""
@@ -224,7 +225,7 @@ class Segmenter:
             image: As `predict`.
             tile_size: As `predict`.
             tta: As `predict`.
-            instances: Fields of `InstanceRule` to take instead of the model's, by name, such as
+            instances: Fields of `InstanceOptions` to take instead of the model's, by name, such as
                 `threshold=0.6`.
 
         Returns:
@@ -235,17 +236,17 @@ class Segmenter:
             ValueError: As `predict`, or if an option is out of range or of no effect.
             OSError: As `predict`.
         """
-        scheme = self.info.scheme
-        if instances and scheme.kind != "instances":
+        encoding = self.info.encoding
+        if instances and encoding.kind != "instances":
             raise ValueError(
                 f"{', '.join(sorted(instances))}: options for instances. Received for a model of "
                 "classes; leave out"
             )
-        rule = replace(self.info.rule, **instances)
+        rule = replace(self.info.instances, **instances)
         probabilities = self.predict(image, tile_size=tile_size, tta=tta)
-        if scheme.kind == "instances":
+        if encoding.kind == "instances":
             return label_instances(cell_probability(probabilities), rule)
-        return scheme.from_classes(probabilities.argmax(axis=-1))
+        return encoding.from_classes(probabilities.argmax(axis=-1))
 
     def predict_pixels(
         self,
@@ -266,7 +267,7 @@ class Segmenter:
         scores = [
             predict_image(
                 network,
-                info.standardise(pixels, path),
+                info.normalize(pixels, path),
                 tile_size=tile_size,
                 architecture=info.architecture,
                 tta=tta,
@@ -284,7 +285,7 @@ class Segmenter:
         tile_size: int | None = None,
         tta: bool = False,
         needs_probabilities: bool = True,  # noqa: ARG002 - a server is asked for less without
-    ) -> Iterator[Plane]:
+    ) -> Iterator[Prediction]:
         """Predicts the planes of an image file.
 
         Args:
@@ -295,7 +296,7 @@ class Segmenter:
             needs_probabilities: Whether more than the classes is made use of.
         """
         for plane in image.planes:
-            yield Plane.of(self.predict_pixels(plane, path, tile_size=tile_size, tta=tta))
+            yield Prediction.of(self.predict_pixels(plane, path, tile_size=tile_size, tta=tta))
 
     @cached_property
     def scorers(self) -> Sequence[tuple[ModelInfo, Any]]:
@@ -303,7 +304,7 @@ class Segmenter:
 
         A tile that memory does not hold is halved, and so are those after it.
         """
-        halving = Halving()
+        halving = TileFallback()
         return [
             (member.info, halving.around(member.network, member.info.architecture))
             for member in track(self.members, "loading networks")
@@ -357,7 +358,7 @@ class Segmenter:
         data = [member.info.record.get("data", {}) for member in self.members]
         held_out = tuple(tuple(one.get("validation", ())) for one in data)
         options = self.info.record.get("options", {})
-        ensemble = Ensemble(folder, held_out, options, self.info.rule)
+        ensemble = Ensemble(folder, held_out, options, self.info.instances)
         ensemble.save()
         for member, fold in zip(self.members, ensemble.folds, strict=True):
             _save(member, member.info, make_folder(fold))
@@ -378,16 +379,16 @@ def _facts(info: ModelInfo) -> ModelInfo:
     return ModelInfo(**{one.name: getattr(info, one.name) for one in fields(ModelInfo)})
 
 
-def _normalization(normalization: Standardisation | Mode) -> Standardisation:
-    if isinstance(normalization, Standardisation):
+def _normalization(normalization: Normalization | Mode) -> Normalization:
+    if isinstance(normalization, Normalization):
         return normalization
-    return Standardisation(normalization)
+    return Normalization(normalization)
 
 
-def _scheme(labels: LabelScheme | Kind | None, classes: int) -> LabelScheme:
-    if not isinstance(labels, LabelScheme):
+def _encoding(labels: LabelEncoding | Kind | None, classes: int) -> LabelEncoding:
+    if not isinstance(labels, LabelEncoding):
         kind: Kind = labels or ("instances" if classes == 2 else "classes")
-        labels = LabelScheme(kind, (0, 1) if kind == "instances" else tuple(range(classes)))
+        labels = LabelEncoding(kind, (0, 1) if kind == "instances" else tuple(range(classes)))
     if labels.classes != classes:
         raise ValueError(
             f"labels must have as many classes as the model, {classes}. Received: {labels.classes} "

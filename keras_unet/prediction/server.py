@@ -21,8 +21,8 @@ from PIL import Image
 
 from keras_unet.client import TIMEOUT, Client, Tensor
 from keras_unet.data.images import ImageFile, as_channels, orientation_of, pixels_of
-from keras_unet.prediction.labelling import Plane
-from keras_unet.prediction.predict import average_over_symmetries
+from keras_unet.prediction.outputs import Prediction
+from keras_unet.prediction.predict import average_over_views
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.runs import ModelInfo
 
@@ -73,7 +73,7 @@ class ServedSegmenter(Segmenter):
         self.check_tile_size(tile_size)
         sent = self._sent(pixels, path)
         ask = partial(self._asked, output="probabilities")
-        return average_over_symmetries(ask, sent) if tta else ask(sent)
+        return average_over_views(ask, sent) if tta else ask(sent)
 
     def predict_planes(
         self,
@@ -83,7 +83,7 @@ class ServedSegmenter(Segmenter):
         tile_size: int | None = None,
         tta: bool = False,
         needs_probabilities: bool = True,
-    ) -> Iterator[Plane]:
+    ) -> Iterator[Prediction]:
         """Predicts the planes of an image file, see `Segmenter`."""
         content = path.read_bytes()
         if not tta and _is_decoded_alike(path, content, self.most_pixels):
@@ -91,13 +91,13 @@ class ServedSegmenter(Segmenter):
             return
         for pixels in image.planes:
             if needs_probabilities or tta:
-                yield Plane.of(self.predict_pixels(pixels, path, tile_size=tile_size, tta=tta))
+                yield Prediction.of(self.predict_pixels(pixels, path, tile_size=tile_size, tta=tta))
             else:
                 yield _of_classes(self._asked(self._sent(pixels, path), "classes"))
 
-    def _of_file(self, content: bytes, needs_probabilities: bool) -> Plane:
+    def _of_file(self, content: bytes, needs_probabilities: bool) -> Prediction:
         if needs_probabilities:
-            return Plane.of(np.asarray(self.client.probabilities([content])[0]))
+            return Prediction.of(np.asarray(self.client.probabilities([content])[0]))
         return _of_classes(imagecodecs.png_decode(self.client.classify([content])[0]))
 
     def _sent(self, pixels: NDArray[Any], path: Path) -> NDArray[np.float32]:
@@ -135,8 +135,8 @@ def connect(server: str, timeout: float = TIMEOUT) -> ServedSegmenter:
         ) from error
 
 
-def _of_classes(classes: NDArray[np.integer]) -> Plane:
-    return Plane(classes, np.empty((*classes.shape, 0), np.float32))
+def _of_classes(classes: NDArray[np.integer]) -> Prediction:
+    return Prediction(classes, np.empty((*classes.shape, 0), np.float32))
 
 
 def _is_decoded_alike(path: Path, content: bytes, most_pixels: int) -> bool:

@@ -33,9 +33,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
-from keras_unet.data.standardisation import Standardisation
-from keras_unet.files import claimed, make_folder, printable
-from keras_unet.prediction.predict import SYMMETRIES, Turned, predict_tiles
+from keras_unet.data.normalization import Normalization
+from keras_unet.files import locked, make_folder, printable
+from keras_unet.prediction.predict import SYMMETRIES, TransformedView, predict_tiles
 from keras_unet.tiling import Tile, Tiling, mirror
 
 _log = logging.getLogger(__name__)
@@ -118,9 +118,9 @@ class TilePlan:
             for first in range(0, len(row), most):
                 yield row[first : first + most]
 
-    def turned(self, plane: Any) -> Turned:
+    def turned(self, plane: Any) -> TransformedView:
         """Returns the version of a plane, or of what is read by windows as one is."""
-        return Turned(plane, *SYMMETRIES[self.version])
+        return TransformedView(plane, *SYMMETRIES[self.version])
 
     def place(self, tile: Tile) -> Window:
         """Returns the window of the plane that a tile fills."""
@@ -201,7 +201,7 @@ class Task:
         axes: Its axes where it states none, or others.
         shape: Planes, height, width and channels of it.
         plane: Number of the plane.
-        standardisation: With the numbers that hold for this plane.
+        normalization: With the numbers that hold for this plane.
         stage: The stage.
         numbers: Which of its tiles.
     """
@@ -211,7 +211,7 @@ class Task:
     axes: str | None
     shape: tuple[int, int, int, int]
     plane: int
-    standardisation: Standardisation
+    normalization: Normalization
     stage: Stage
     numbers: tuple[int, ...]
 
@@ -226,7 +226,7 @@ class Task:
 
         Args:
             model: See `predict_image`.
-            pixels: The plane, standardised, read by windows as an array is.
+            pixels: The plane, normalized, read by windows as an array is.
 
         Raises:
             ValueError: See `predict_tiles`.
@@ -274,9 +274,9 @@ class Probabilities:
         return cls(path, _open(path, "r"))
 
     @cached_property
-    def _upright(self) -> Turned:
+    def _upright(self) -> TransformedView:
         mirrored, turns = SYMMETRIES[self.array.attrs["version"]]
-        return Turned(self.array, mirrored, turns if mirrored else -turns % 4)
+        return TransformedView(self.array, mirrored, turns if mirrored else -turns % 4)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -345,10 +345,10 @@ class Store:
         folder = out / f".{stem}.{digest}{_ENDING}"
         for other in _stores(out, stem):
             if other != folder:
-                with claimed(other, "prediction"):
+                with locked(other, "prediction"):
                     shutil.rmtree(other)
         make_folder(folder)
-        with claimed(folder, "prediction"), _one_chunk_at_a_time():
+        with locked(folder, "prediction"), _one_chunk_at_a_time():
             store = _reopened(folder, json.loads(text))
             try:
                 yield store

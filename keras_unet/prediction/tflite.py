@@ -4,7 +4,7 @@
 tiling and reading the answer need, so the file alone predicts whole images:
 
     network = load_tflite(path)
-    image = network.info.standardise(pixels, image_path)
+    image = network.info.normalize(pixels, image_path)
     probabilities = predict_image(network, image, architecture=network.architecture)
 
 It runs on `ai-edge-litert` without TensorFlow or, where that is not installed, on the interpreter
@@ -39,7 +39,7 @@ TILE, LOGITS = "tile", "logits"
 
 @dataclass(frozen=True, eq=False)
 class LiteNetwork:
-    """A network in a .tflite file; calling it maps standardised tiles to logits.
+    """A network in a .tflite file; calling it maps normalized tiles to logits.
 
     Attributes:
         info: Facts of the model: architecture, labels, normalization, instances, training.
@@ -63,7 +63,7 @@ class LiteNetwork:
         return 1, size, size, self.architecture.channels
 
     def __call__(self, tile: NDArray[Any]) -> NDArray[np.float32]:
-        """Maps a standardised tile of `input_shape` to logits, both float32.
+        """Maps a normalized tile of `input_shape` to logits, both float32.
 
         Where the file takes and gives int8, the numbers are scaled here.
         """
@@ -156,8 +156,8 @@ def main(arguments: Sequence[str]) -> None:
     """Predicts an array of raw pixels `(height, width, channels)` and writes the probabilities."""
     model, image, answer = map(Path, arguments)
     network = load_tflite(model)
-    standardised = network.info.standardise(np.load(image), image)
-    np.save(answer, predict_image(network, standardised, architecture=network.architecture))
+    normalized = network.info.normalize(np.load(image), image)
+    np.save(answer, predict_image(network, normalized, architecture=network.architecture))
 
 
 if __name__ == "__main__":

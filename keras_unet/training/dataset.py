@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from keras_unet.architecture import Architecture
 from keras_unet.console import track
 from keras_unet.data.augmentation import Augmentation
+from keras_unet.data.encoding import Kind, LabelEncoding
+from keras_unet.data.normalization import Mode, Normalization
 from keras_unet.data.pipeline import (
     AugmentationFunction,
     Engine,
@@ -23,12 +25,10 @@ from keras_unet.data.pipeline import (
     build_dataset_by_function,
 )
 from keras_unet.data.samples import Sample, Samples, read_samples, samples_of_arrays, split
-from keras_unet.data.schemes import Kind, LabelScheme
-from keras_unet.data.standardisation import Mode, Standardisation
 from keras_unet.data.tiles import TrainingImage
 from keras_unet.files import PathLike
 from keras_unet.runs import ARRAYS, ModelInfo
-from keras_unet.training.options import SettledOptions, TrainingOptions
+from keras_unet.training.options import ResolvedOptions, TrainingOptions
 from keras_unet.training.targets import Target, WeightMaps, sample_digest
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class TrainingData:
         """
         missing = [sample for sample in samples if sample.name not in self._targets]
         for sample in track(missing, "parting cells that touch"):
-            self._targets[sample.name] = Target.of(sample, self.samples.scheme)
+            self._targets[sample.name] = Target.of(sample, self.samples.encoding)
         return [self._targets[sample.name] for sample in samples]
 
     def split(self, options: TrainingOptions) -> Split:
@@ -158,7 +158,7 @@ class TrainingData:
         info: ModelInfo,
         targets: Sequence[Target],
         weights: WeightMaps,
-        options: SettledOptions,
+        options: ResolvedOptions,
         *,
         part: tuple[int, int] = (0, 1),
         augmentation: Variation = "options",
@@ -182,34 +182,34 @@ class TrainingData:
         }
         if callable(augmentation):
             arrays = [
-                (info.standardisation.apply(one.sample.image), _stored(one.sample, info.scheme))
+                (info.normalization.apply(one.sample.image), _stored(one.sample, info.encoding))
                 for one in targets
             ]
-            target = partial(weights.of_labels, scheme=info.scheme)
+            target = partial(weights.of_labels, encoding=info.encoding)
             return lambda first: build_dataset_by_function(
                 arrays, network, augmentation=augmentation, target=target, first=first, **tiles
             )
         weighing = track(targets, "computing weight maps")
-        images = [training_image(target, info.standardisation, weights) for target in weighing]
+        images = [training_image(target, info.normalization, weights) for target in weighing]
         varied = options.augmentation() if augmentation == "options" else augmentation
         return lambda first: build_dataset(
             images, network, augmentation=varied, engine=options.engine, first=first, **tiles
         )
 
 
-def _stored(sample: Sample, scheme: LabelScheme) -> NDArray[np.int32]:
+def _stored(sample: Sample, encoding: LabelEncoding) -> NDArray[np.int32]:
     """Returns the labels of a sample as their files hold them."""
-    if scheme.kind == "instances":
+    if encoding.kind == "instances":
         stored = sample.instances.copy()
     else:
-        stored = scheme.from_classes(sample.classes).astype(np.int32)
-    if scheme.ignore is not None:
-        stored[sample.ignored] = scheme.ignore
+        stored = encoding.from_classes(sample.classes).astype(np.int32)
+    if encoding.ignore is not None:
+        stored[sample.ignored] = encoding.ignore
     return stored
 
 
 def weight_maps(
-    folder: Path, targets: Sequence[Target], classes: int, options: SettledOptions
+    folder: Path, targets: Sequence[Target], classes: int, options: ResolvedOptions
 ) -> WeightMaps:
     """Makes ready for the weight maps of training images.
 
@@ -226,10 +226,10 @@ def weight_maps(
 
 
 def training_image(
-    target: Target, standardisation: Standardisation, weights: WeightMaps
+    target: Target, normalization: Normalization, weights: WeightMaps
 ) -> TrainingImage:
     """Brings an image into the form that the pipeline takes."""
-    image = standardisation.apply(target.sample.image)
+    image = normalization.apply(target.sample.image)
     return TrainingImage(image, target.classes, weights.of(target))
 
 
@@ -243,7 +243,7 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
     weight_maps: Sequence[NDArray[Any]] | None = None,
     border_weight: float = 10.0,
     sigma: float = 5.0,
-    normalization: Standardisation | Mode = "image",
+    normalization: Normalization | Mode = "image",
     kind: Kind | Literal["auto"] = "auto",
     ignore: int | None = None,
     augmentation: Augmentation | AugmentationFunction | None = Augmentation(),
@@ -277,7 +277,7 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
         border_weight: w0 of equation 2; 0 turns the border term off.
         sigma: sigma of equation 2 in pixels.
         normalization: "image" gives each image zero mean and unit variance, "dataset" all of them
-            together; or a `Standardisation`.
+            together; or a `Normalization`.
         kind: What the labels hold: "instances", "classes", or "auto" to find out.
         ignore: Value in the labels of pixels that are not to count.
         augmentation: How tiles are varied: an `Augmentation`; None for plain tiles; or a function
@@ -309,9 +309,9 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
         )
     samples = samples_of_arrays(images, labels, kind=kind, ignore=ignore, allow_empty=True)
     network = architecture or Architecture(
-        channels=samples.channels, classes=samples.scheme.classes
+        channels=samples.channels, classes=samples.encoding.classes
     )
-    targets = [Target.of(sample, samples.scheme) for sample in samples.samples]
+    targets = [Target.of(sample, samples.encoding) for sample in samples.samples]
     maps = WeightMaps.balanced(None, targets, network.classes, w0=border_weight, sigma=sigma)
     pixels = _normalized([sample.image for sample in samples.samples], normalization)
     tiles: dict[str, Any] = {"tile_size": tile_size, "seed": seed, "batch_size": batch_size}
@@ -321,7 +321,7 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
             list(zip(pixels, map(_label_image, labels), strict=True)),
             network,
             augmentation=augmentation,
-            target=partial(maps.of_labels, scheme=samples.scheme),
+            target=partial(maps.of_labels, encoding=samples.encoding),
             **tiles,
         )
     weighted = [maps.of(one) for one in targets] if weight_maps is None else weight_maps
@@ -337,10 +337,10 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
 
 
 def _normalized(
-    images: Sequence[NDArray[np.float32]], normalization: Standardisation | Mode
+    images: Sequence[NDArray[np.float32]], normalization: Normalization | Mode
 ) -> list[NDArray[np.float32]]:
-    if not isinstance(normalization, Standardisation):
-        normalization = Standardisation.of(images, normalization)
+    if not isinstance(normalization, Normalization):
+        normalization = Normalization.of(images, normalization)
     return [normalization.apply(image) for image in images]
 
 

@@ -2,7 +2,7 @@
 
 `tf.distribute` gives every replica, a GPU in general, its copy of the network and its tiles of each
 batch; the gradients are added up over all of them. The chief, the first worker, decides and writes;
-the others are told. It shows in nothing but time how many there are: `--resume` and `--like` may go
+the others are broadcast. It shows in nothing but time how many there are: `--resume` and `--repeat` may go
 on with more or fewer, as long as each takes as many tiles of a batch as the others.
 """
 
@@ -93,9 +93,9 @@ class Cluster:
         """Puts the chief's numbers into the variables of every worker."""
         if self.workers > 1:
             for variable in variables.values():
-                variable.assign(self.told(variable.numpy()))
+                variable.assign(self.broadcast(variable.numpy()))
 
-    def told(self, numbers: Any) -> Any:
+    def broadcast(self, numbers: Any) -> Any:
         """Returns the chief's numbers to every worker. All call it together, and wait here.
 
         Raises:
@@ -104,34 +104,34 @@ class Cluster:
         if self.workers == 1:
             return numbers
         mine = np.asarray(numbers, np.float64)
-        with self.listening():
+        with self.catch_worker_loss():
             of_chief = np.asarray(_of_chief(self.strategy, tf.constant(mine.ravel())))
         return of_chief.reshape(mine.shape)
 
-    def told_number(self, number: float) -> float:
-        """Returns the chief's number to every worker, as `told` does."""
-        return float(self.told(number))
+    def broadcast_number(self, number: float) -> float:
+        """Returns the chief's number to every worker, as `broadcast` does."""
+        return float(self.broadcast(number))
 
-    def told_text(self, text: str) -> str:
-        """Returns the chief's text to every worker, as `told` does."""
+    def broadcast_text(self, text: str) -> str:
+        """Returns the chief's text to every worker, as `broadcast` does."""
         if self.workers == 1:
             return text
         mine = np.frombuffer(text.encode(), np.uint8)
-        size = int(self.told(mine.size))
-        return bytes(self.told(np.resize(mine, size)).astype(np.uint8)).decode()
+        size = int(self.broadcast(mine.size))
+        return bytes(self.broadcast(np.resize(mine, size)).astype(np.uint8)).decode()
 
     def run(self, step: Callable[..., Any], *batch: Any) -> list[Any]:
         """Runs a function on every replica of this worker, within a graph.
 
         Args:
-            step: Returns numbers that are the same on every replica, as `summed` makes them.
-            batch: This worker's part of a batch, given to each.
+            step: Returns numbers that are the same on every replica, as `all_reduce` makes them.
+            batch: This worker's shard of a batch, given to each.
         """
         local = self.strategy.experimental_local_results
         return [local(one)[0] for one in self.strategy.run(step, args=batch)]
 
-    def part(self, tiles: Any) -> Any:
-        """Takes from this worker's part of a batch the tiles of the replica that asks."""
+    def shard(self, tiles: Any) -> Any:
+        """Takes from this worker's shard of a batch the tiles of the replica that asks."""
         local = self.replicas // self.workers
         if local == 1:
             return tiles
@@ -139,7 +139,7 @@ class Cluster:
         count = tf.shape(tiles)[0] // local
         return tiles[number * count : (number + 1) * count]
 
-    def summed(self, numbers: list[Any]) -> list[Any]:
+    def all_reduce(self, numbers: list[Any]) -> list[Any]:
         """Adds up over all replicas; asked by each, given to each.
 
         Keras divides a loss by the number of replicas, so that sums of losses and gradients are
@@ -149,14 +149,14 @@ class Cluster:
         return sums
 
     def average(self, statistics: list[Any]) -> None:
-        """Gives every replica the mean of the statistics that a batch normalisation has kept."""
+        """Gives every replica the mean of the statistics that a batch normalization has kept."""
         if self.replicas > 1 and statistics:
             values = [tf.convert_to_tensor(one) / self.replicas for one in statistics]
-            for one, mean in zip(statistics, self.summed(values), strict=True):
+            for one, mean in zip(statistics, self.all_reduce(values), strict=True):
                 one.assign(mean)
 
     @contextmanager
-    def listening(self, state: Sequence[Any] = ()) -> Iterator[None]:
+    def catch_worker_loss(self, state: Sequence[Any] = ()) -> Iterator[None]:
         """Lets the loss of another worker end the body in one line.
 
         Args:
@@ -181,7 +181,7 @@ class Cluster:
             ) from error
 
 
-ALONE = Cluster()
+SINGLE = Cluster()
 
 
 def join(distribution: Distribution | None) -> Cluster:
@@ -194,7 +194,7 @@ def join(distribution: Distribution | None) -> Cluster:
             TF_CONFIG names, "auto" for whichever there are, or None for one device.
 
     Raises:
-        ValueError: If there is only one device, or TF_CONFIG does not say who takes part.
+        ValueError: If there is only one device, or TF_CONFIG does not say who takes shard.
         ConnectionError: If the workers do not find each other.
     """
     if distribution not in (None, *get_args(Distribution)):
@@ -205,17 +205,17 @@ def join(distribution: Distribution | None) -> Cluster:
     chosen = _available() if distribution == "auto" else distribution
     if chosen == "multiworker":
         return _join_workers()
-    return _mirrored() if chosen == "mirrored" else ALONE
+    return _mirrored() if chosen == "mirrored" else SINGLE
 
 
-def copy_numbers(source: Any, target: Any) -> None:
+def copy_weights(source: Any, target: Any) -> None:
     """Copies every number of a model to a model of the same layers; to itself, nothing."""
     if source is not target:
         for one, other in zip(source.variables, target.variables, strict=True):
             other.assign(one.numpy())
 
 
-def part_dropouts(cluster: Cluster, model: Any) -> None:
+def reseed_dropout(cluster: Cluster, model: Any) -> None:
     """Lets the replicas but the first draw dropouts of their own, by the state of their seeds."""
     weights = {id(one) for one in model.weights}
     for seed in (one for one in model.variables if id(one) not in weights):

@@ -19,27 +19,27 @@ from numpy.typing import NDArray
 
 from keras_unet.backend import keras
 from keras_unet.data.fingerprint import Fingerprint
-from keras_unet.files import PathLike, check_new, claimed, make_folder, remove_leftovers
-from keras_unet.instances.selection import Choice, choose_rule, first_rule, spread
+from keras_unet.files import PathLike, check_new, locked, make_folder, remove_leftovers
+from keras_unet.instances.selection import Selection, default_options, select_options, spread
 from keras_unet.prediction.load import load
 from keras_unet.prediction.networks import load_network
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.runs import RECORD, Ensemble, Run, is_ensemble
-from keras_unet.training.autoconfig import settle
+from keras_unet.training.autoconfig import autoconfigure
 from keras_unet.training.dataset import Images, Labels, TrainingData
 from keras_unet.training.initial import Initial
-from keras_unet.training.options import SEEDS, SettledOptions, TrainingOptions
+from keras_unet.training.options import SEEDS, ResolvedOptions, TrainingOptions
 from keras_unet.training.report import report_run
 from keras_unet.training.resume import (
     check_same_data,
     is_complete,
     is_resumable,
-    load_pattern,
+    load_template,
     options_of,
     warn_of_differences,
 )
 from keras_unet.training.train import options_of_call, train_folder
-from keras_unet.training.validation import Watch
+from keras_unet.training.validation import Validator
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def cross_validate(
 
     Raises:
         ValueError: As `keras_unet.train`, or if the number of folds does not suit the images.
-        TypeError: If a choice is unknown.
+        TypeError: If a selection is unknown.
         OSError: As `keras_unet.train`.
         FileNotFoundError: If the training was interrupted.
     """
@@ -99,7 +99,7 @@ def train_folds(
 ) -> list[Run]:
     """Trains a network a fold, one after the other.
 
-    What is left to the data is settled once, from all images, so that the folds have one recipe.
+    What is left to the data is resolved once, from all images, so that the folds have one recipe.
     Each has a seed of its own, the options' seed plus the number of the fold.
 
     Args:
@@ -124,18 +124,18 @@ def train_folds(
     samples = data.samples.samples
     names, stacks = ([getattr(one, field) for one in samples] for field in ("name", "stack"))
     held_out = draw_folds(names, folds, options.seed, stacks)
-    settled = settle(options, Fingerprint.of(samples))
-    if settled.max_minutes is not None:
-        settled = replace(settled, max_minutes=settled.max_minutes / folds)
+    resolved = autoconfigure(options, Fingerprint.of(samples))
+    if resolved.max_minutes is not None:
+        resolved = replace(resolved, max_minutes=resolved.max_minutes / folds)
     recorded = None if start is None else start.to_dict()
-    ensemble = Ensemble(folder, held_out, settled.to_dict(), initial=recorded)
+    ensemble = Ensemble(folder, held_out, resolved.to_dict(), initial=recorded)
     return _begin(data, ensemble, start, callbacks)
 
 
 def repeat_folds(
     data: Images,
     folder: Path,
-    like: Path,
+    repeat: Path,
     *,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[Run]:
@@ -144,7 +144,7 @@ def repeat_folds(
     Args:
         data: Folder that the other was trained on.
         folder: Folder to write; a new one.
-        like: The other ensemble's folder.
+        repeat: The other ensemble's folder.
         callbacks: Keras callbacks, see `keras_unet.train`, of each fold in turn.
 
     Returns:
@@ -153,16 +153,16 @@ def repeat_folds(
     Raises:
         ValueError: If the other was not trained to its end, or by the clock, or the data are not
             the same.
-        OSError: As `train_folds`, or if `like` is no ensemble.
+        OSError: As `train_folds`, or if `repeat` is no ensemble.
     """
     _check_unused(folder)
-    other = Ensemble.load(like)
-    patterns = [load_pattern(fold) for fold in other.folds]
-    options = SettledOptions.from_dict(other.options)
+    other = Ensemble.load(repeat)
+    patterns = [load_template(fold) for fold in other.folds]
+    options = ResolvedOptions.from_dict(other.options)
     if options.max_minutes is not None:
         raise ValueError(
-            f"{like}: expected an ensemble whose length was given in steps or epochs, to be "
-            f"repeated. Received one of minutes; repeat its folds, --like {other.folds[0]}"
+            f"{repeat}: expected an ensemble whose length was given in steps or epochs, to be "
+            f"repeated. Received one of minutes; repeat its folds, --repeat {other.folds[0]}"
         )
     read = TrainingData.of(data, None, options)
     check_same_data(patterns[0], read.digests, read.source)
@@ -192,10 +192,10 @@ def resume_folds(
         ValueError: As `train_folder` with `resume`, or if the ensemble's record cannot be read.
         OSError: As `train_folder` with `resume`.
     """
-    with claimed(folder):
+    with locked(folder):
         remove_leftovers(folder)
         ensemble = Ensemble.load(folder)
-        read = TrainingData.of(data, None, SettledOptions.from_dict(ensemble.options))
+        read = TrainingData.of(data, None, ResolvedOptions.from_dict(ensemble.options))
         if (ensemble.folds[0] / RECORD).is_file():
             check_same_data(Run.load(ensemble.folds[0]), read.digests, read.source)
         return _train_missing(read, ensemble, _recorded(ensemble), callbacks)
@@ -212,7 +212,7 @@ def _begin(
     initial: Initial | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> list[Run]:
-    with claimed(make_folder(ensemble.folder)):
+    with locked(make_folder(ensemble.folder)):
         _check_unused(ensemble.folder)  # again: another training may have been quicker
         ensemble.save()
         return _train_missing(data, ensemble, initial, callbacks)
@@ -224,7 +224,7 @@ def _train_missing(
     initial: Initial | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> list[Run]:
-    options = SettledOptions.from_dict(ensemble.options)
+    options = ResolvedOptions.from_dict(ensemble.options)
     runs = []
     for number, (fold, names) in enumerate(zip(ensemble.folds, ensemble.held_out, strict=True), 1):
         _log.info(f"fold {number} of {len(ensemble.folds)}")
@@ -239,14 +239,14 @@ def _train_missing(
         runs.append(run)
         if not is_complete(run):
             return runs
-    choice = _chosen_rule(runs, data)
-    _log.info(choice.describe() if choice else runs[0].rule.describe())
-    replace(ensemble, rule=choice.rule if choice else runs[0].rule).save()
+    selection = _select_options(runs, data)
+    _log.info(selection.describe() if selection else runs[0].instances.describe())
+    replace(ensemble, instances=selection.options if selection else runs[0].instances).save()
     _log.info(f"report: {report_run(ensemble.folder, data=data)}")
     return runs
 
 
-def _chosen_rule(runs: Sequence[Run], data: TrainingData) -> Choice | None:
+def _select_options(runs: Sequence[Run], data: TrainingData) -> Selection | None:
     """Chooses the rule by images of all folds, each as the network sees it that has not before."""
     samples = data.samples.samples
     run_of = {name: run for run in runs for name in run.record["data"]["validation"]}
@@ -255,12 +255,12 @@ def _chosen_rule(runs: Sequence[Run], data: TrainingData) -> Choice | None:
     references: list[NDArray[np.int32]] = []
     for run in runs:
         unseen = [sample for sample in chosen if run_of[sample.name] is run]
-        watch = Watch(run, data.targets(unseen), tile=options_of(run).watch_tile)
-        seen, true = watch.cells(load_network(run))
+        validator = Validator(run, data.targets(unseen), tile=options_of(run).validation_tile)
+        seen, true = validator.cells(load_network(run))
         probabilities += seen
         references += true
-    start = first_rule(runs[0].scheme.kind, [sample.instances for sample in samples])
-    return choose_rule(start, probabilities, references)
+    start = default_options(runs[0].encoding.kind, [sample.instances for sample in samples])
+    return select_options(start, probabilities, references)
 
 
 def _check_unused(folder: Path) -> None:
@@ -277,7 +277,7 @@ def draw_folds(
 ) -> tuple[tuple[str, ...], ...]:
     """Parts images into folds of equal size, give or take one; stacks of planes are kept together.
 
-    Planes of a stack are neighbours that look alike. Where there are at least as many stacks and
+    Planes of a stack are neighbours that run_images alike. Where there are at least as many stacks and
     single images as folds, none is in two folds; else the images are cut in their order.
 
     Args:

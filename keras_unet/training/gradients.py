@@ -45,7 +45,7 @@ def with_fast_gradients(model: Model) -> Model:
     return keras.models.clone_model(model, clone_function=_quick)
 
 
-class Momentum(keras.optimizers.SGD):  # type: ignore[misc]  # Keras is untyped
+class FusedSGD(keras.optimizers.SGD):  # type: ignore[misc]  # Keras is untyped
     """SGD with Nesterov's momentum, in one pass over the weights rather than one an operation."""
 
     def __init__(self, momentum: float) -> None:

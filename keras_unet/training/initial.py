@@ -20,7 +20,7 @@ from keras_unet.training.options import TrainingOptions
 
 _log = logging.getLogger(__name__)
 
-_FROM_MODEL = ("base_filters", "padding", "normalization")
+_FROM_MODEL = ("base_filters", "padding", "norm_layer")
 _LAST = "logits"
 
 Options = TypeVar("Options", bound=TrainingOptions)
@@ -118,7 +118,7 @@ class Initial:
                     f"{name} must be that of {self._name}, which training starts from, {value}. "
                     f"Received: {name}={chosen}; leave it out"
                 )
-        decided["standardise"] = self.segmenter.info.standardisation.mode
+        decided["normalization"] = self.segmenter.info.normalization.mode
         return replace(options, **decided)
 
     def check_channels(self, channels: int) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
-from keras_unet.data.findings import find_amiss
+from keras_unet.data.findings import check_dataset
 from keras_unet.data.fingerprint import Fingerprint
-from keras_unet.data.standardisation import Standardisation
+from keras_unet.data.normalization import Normalization
 from keras_unet.files import check_new, check_writable, make_folder, own_kind, visible
 from keras_unet.report.pictures import (
     ONLY_REFERENCE,
@@ -28,9 +28,9 @@ from keras_unet.report.pictures import (
     write_png,
 )
 from keras_unet.runs import ModelInfo
-from keras_unet.training.autoconfig import settle
+from keras_unet.training.autoconfig import autoconfigure
 from keras_unet.training.dataset import TrainingData, weight_maps
-from keras_unet.training.options import SettledOptions, TrainingOptions
+from keras_unet.training.options import ResolvedOptions, TrainingOptions
 from keras_unet.training.targets import Target, WeightMaps
 
 _log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Inspection:
     """
 
     seen: Fingerprint
-    options: SettledOptions
+    options: ResolvedOptions
     network: Architecture
     warnings: Sequence[str]
     pictures: Sequence[Path]
@@ -89,32 +89,32 @@ def inspect_folder(
         f"training on {len(parts.training)}, held out for validation: {len(parts.validation)}"
     )
     seen = Fingerprint.of(parts.training)
-    settled = settle(asked, seen)
-    amiss = find_amiss(samples, seen, parts.names["validation"])
+    resolved = autoconfigure(asked, seen)
+    amiss = check_dataset(samples, seen, parts.names["validation"])
     for line in amiss:
         _log.warning(line)
-    network = settled.architecture(channels=samples.channels, classes=samples.scheme.classes)
+    network = resolved.architecture(channels=samples.channels, classes=samples.encoding.classes)
     images = [sample.image for sample in parts.training]
     info = ModelInfo(
         architecture=network,
-        scheme=samples.scheme,
-        standardisation=Standardisation.of(images, settled.standardise),
+        encoding=samples.encoding,
+        normalization=Normalization.of(images, resolved.normalization),
     )
     targets = read.targets(parts.training)
     with tempfile.TemporaryDirectory() as folder:
-        weights = weight_maps(Path(folder), targets, network.classes, settled)
+        weights = weight_maps(Path(folder), targets, network.classes, resolved)
         shown = _spread(targets)
         of_samples = _picture_of_samples(shown, weights)
-        of_tiles = _picture_of_tiles(read.batches(info, targets, weights, settled), network)
+        of_tiles = _picture_of_tiles(read.batches(info, targets, weights, resolved), network)
     make_folder(out)
     write_png(out / SAMPLES, of_samples)
     write_png(out / TILES, of_tiles)
     _log.info(f"{out / SAMPLES}: {', '.join(target.sample.name for target in shown)}")
     _log.info(
-        f"{out / TILES}: the first tiles of a training, {settled.tile} pixels a side; what lies "
+        f"{out / TILES}: the first tiles of a training, {resolved.tile} pixels a side; what lies "
         "outside the line is seen but not scored"
     )
-    return Inspection(seen, settled, network, amiss, (out / SAMPLES, out / TILES))
+    return Inspection(seen, resolved, network, amiss, (out / SAMPLES, out / TILES))
 
 
 def _check_folder(out: Path) -> None:

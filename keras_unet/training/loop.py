@@ -34,11 +34,11 @@ from keras_unet.console import Task
 from keras_unet.files import PathLike, make_folder
 from keras_unet.losses import WeightedCrossEntropy
 from keras_unet.training.checkpoint import PLAIN, Logged, RunFiles
-from keras_unet.training.distribute import ALONE, Cluster, copy_numbers, part_dropouts
-from keras_unet.training.gradients import Momentum, with_fast_gradients
+from keras_unet.training.distribute import SINGLE, Cluster, copy_weights, reseed_dropout
+from keras_unet.training.gradients import FusedSGD, with_fast_gradients
 from keras_unet.training.schedule import (
     Progress,
-    TrainingPlan,
+    Schedule,
     Validation,
     describe_progress,
     describe_validation,
@@ -52,7 +52,7 @@ _PERCENT = 100
 def fit(
     model: Any,
     batches: Callable[[int], Any],
-    plan: TrainingPlan,
+    plan: Schedule,
     *,
     folder: PathLike,
     validate: Callable[[Any], Validation] | None = None,
@@ -94,7 +94,7 @@ def fit(
         OSError: If the folder cannot be written.
         ValueError: If the checkpoint is damaged or of another network, or the data set ends.
     """
-    cluster = cluster or ALONE
+    cluster = cluster or SINGLE
     team = _Team.of(cluster, model, plan, Path(folder), logged)
     progress = team.begin(resume=resume)
     if not resume:
@@ -108,7 +108,7 @@ def fit(
             if plan.is_due(progress):
                 seen = team.look(validate or _no_validation, progress)
                 with _uninterrupted():
-                    seconds = cluster.told_number(time.monotonic() - started)
+                    seconds = cluster.broadcast_number(time.monotonic() - started)
                     progress = _after_validation(plan, progress, seen, seconds)
                     team.write(team.files.record, progress, seen.picture)
                     team.describe(progress, seen)
@@ -120,7 +120,7 @@ def fit(
                 with _uninterrupted():
                     loss, applied = update(image, y_true, rate)
                     progress = progress.after_step(loss, applied, rate, progress.seconds)
-                    seconds = cluster.told_number(time.monotonic() - started)
+                    seconds = cluster.broadcast_number(time.monotonic() - started)
                     progress = replace(progress, seconds=seconds)
                 told.on_train_batch_end(
                     progress.step - 1, {"loss": progress.loss, "learning_rate": rate}
@@ -170,7 +170,7 @@ class TrainingHistory(keras.callbacks.History):  # type: ignore[misc]  # Keras i
 
 def _history(
     model: Any,
-    plan: TrainingPlan,
+    plan: Schedule,
     progress: Progress,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> tuple[TrainingHistory, Any]:
@@ -183,19 +183,17 @@ def _history(
     return history, told
 
 
-def training_step(
-    model: Any, plan: TrainingPlan
-) -> Callable[[Any, Any, float], tuple[float, bool]]:
+def training_step(model: Any, plan: Schedule) -> Callable[[Any, Any, float], tuple[float, bool]]:
     """Makes the function of `fit` that takes one batch in, on its own, to be timed.
 
     Args:
         model: A network of `build_unet`.
-        plan: Momentum and bound of the gradient are taken from it.
+        plan: FusedSGD and bound of the gradient are taken from it.
 
     Returns:
         A function from image, `y_true` and learning rate to the loss and whether it was applied.
     """
-    return _update_function(model, _optimizer(model, plan), plan.clip_norm, ALONE)
+    return _update_function(model, _optimizer(model, plan), plan.clip_norm, SINGLE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,16 +202,14 @@ class _Team:
 
     cluster: Cluster
     model: Any
-    plan: TrainingPlan
+    plan: Schedule
     replicas: Any
     optimizer: Any
     files: RunFiles
     task: Task
 
     @classmethod
-    def of(
-        cls, cluster: Cluster, model: Any, plan: TrainingPlan, folder: Path, logged: Logged
-    ) -> Self:
+    def of(cls, cluster: Cluster, model: Any, plan: Schedule, folder: Path, logged: Logged) -> Self:
         replicas = cluster.replicated(model)
         with cluster.strategy.scope():
             optimizer = _optimizer(replicas, plan)
@@ -224,10 +220,10 @@ class _Team:
     def begin(self, *, resume: bool) -> Progress:
         """Brings all workers to where the chief begins."""
         progress = self.files.restore() if resume else Progress()
-        values = json.loads(self.cluster.told_text(json.dumps(asdict(progress))))
+        values = json.loads(self.cluster.broadcast_text(json.dumps(asdict(progress))))
         self.cluster.share(self.files.variables)
-        copy_numbers(self.model, self.replicas)
-        part_dropouts(self.cluster, self.replicas)
+        copy_weights(self.model, self.replicas)
+        reseed_dropout(self.cluster, self.replicas)
         progress = Progress(**{**values, "rows": tuple(values["rows"])})
         self.task.before = self.task.completed = self._percent(progress)
         if self.cluster.is_chief:
@@ -246,9 +242,9 @@ class _Team:
         if not progress.rows:  # so that no model is ever without a checkpoint
             with _uninterrupted():
                 self.write(self.files.save_checkpoint, progress)
-        copy_numbers(self.replicas, self.model)
+        copy_weights(self.replicas, self.model)
         seen = validate(self.model)
-        score = self.cluster.told_number(nan if seen.score is None else seen.score)
+        score = self.cluster.broadcast_number(nan if seen.score is None else seen.score)
         return replace(seen, score=None if isnan(score) else score)
 
     def describe(self, progress: Progress, seen: Validation) -> None:
@@ -271,12 +267,12 @@ class _Team:
     def write(self, what: Callable[..., None], *facts: Any) -> None:
         """Lets the chief write a file of what the replicas have come to."""
         if self.cluster.is_chief:
-            copy_numbers(self.replicas, self.model)
+            copy_weights(self.replicas, self.model)
             what(*facts)
 
 
 def _after_validation(
-    plan: TrainingPlan, progress: Progress, seen: Validation, seconds: float
+    plan: Schedule, progress: Progress, seen: Validation, seconds: float
 ) -> Progress:
     return progress.after_validation(seen.score, plan.progress(progress.step, seconds), seconds)
 
@@ -331,8 +327,8 @@ def _undelivered() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _optimizer(model: Any, plan: TrainingPlan) -> Any:
-    optimizer = Momentum(plan.momentum)
+def _optimizer(model: Any, plan: Schedule) -> Any:
+    optimizer = FusedSGD(plan.momentum)
     if any(layer.dtype_policy.name == "mixed_float16" for layer in model.layers):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(model.trainable_variables)
@@ -344,7 +340,7 @@ def _update_function(
 ) -> Callable[[Any, Any, float], tuple[float, bool]]:
     """Makes the function that takes one batch in and returns its loss and whether it was applied.
 
-    Where the gradient is not finite, weights, momentum and the statistics of a batch normalisation
+    Where the gradient is not finite, weights, momentum and the statistics of a batch normalization
     stay as they were; only the scale of the loss, where float16 has one, is halved.
     """
     loss, score = WeightedCrossEntropy(), with_fast_gradients(model)
@@ -353,10 +349,10 @@ def _update_function(
     def gradients_of(image: Any, y_true: Any) -> Any:
         """Runs on every replica: the loss, a mean over all pixels of the batch, and gradients."""
         with tf.GradientTape() as tape:
-            value = loss(cluster.part(y_true), score(cluster.part(image), training=True))
+            value = loss(cluster.shard(y_true), score(cluster.shard(image), training=True))
             scaled = optimizer.scale_loss(value)
         cluster.average(statistics)
-        return cluster.summed([value, *tape.gradient(scaled, variables)])
+        return cluster.all_reduce([value, *tape.gradient(scaled, variables)])
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]  # TensorFlow is untyped
     def compiled(image: Any, y_true: Any) -> tuple[Any, Any]:
@@ -382,7 +378,7 @@ def _update_function(
 
     def update(image: Any, y_true: Any, rate: float) -> tuple[float, bool]:
         optimizer.learning_rate.assign(rate)
-        with cluster.listening(model.non_trainable_variables):
+        with cluster.catch_worker_loss(model.non_trainable_variables):
             value, applied = compiled(image, y_true)
             return float(value), bool(applied)
 

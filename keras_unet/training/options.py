@@ -8,26 +8,22 @@ from importlib.util import find_spec
 from math import ceil, inf
 from typing import Any, Literal, get_args
 
-from keras_unet.architecture import Architecture, Normalization, Padding
+from keras_unet.architecture import Architecture, NormLayer, Padding
+from keras_unet.backend import choose_precision
 from keras_unet.data.augmentation import Augmentation
+from keras_unet.data.encoding import Kind
+from keras_unet.data.normalization import Mode
 from keras_unet.data.pipeline import Engine
 from keras_unet.data.samples import check_share
-from keras_unet.data.schemes import Kind
-from keras_unet.data.standardisation import Mode
-from keras_unet.precision import choose_precision
-from keras_unet.training.recipe import (
-    NUMBERS,
-    PAPER_AMPLITUDE,
-    PAPER_DEPTH,
-    PAPER_SIGMA,
-    PAPER_TILE,
-    deepest_for,
-)
-from keras_unet.training.schedule import TrainingPlan
+from keras_unet.training.schedule import Schedule
+
+PAPER_DEPTH, PAPER_TILE, PAPER_AMPLITUDE, PAPER_SIGMA = 4, 572, 10.0, 5.0
+DEPTHS = 3, 4, 5  # that the rule chooses from; a tile that fits one of them fits those before it
+NUMBERS = "depth", "tile", "amplitude", "sigma", "steps"  # each has its rule
 
 _CHOICES = {
     "kind": ("auto", *get_args(Kind)),
-    "standardise": get_args(Mode),
+    "normalization": get_args(Mode),
     "engine": get_args(Engine),
 }
 _WHOLE = {"batch_size": 1, "seed": 0, "ignore": 0, "memory_limit": 1}
@@ -38,7 +34,7 @@ SEEDS = 2**32  # that Keras and NumPy take, from 0
 class TrainingOptions:
     """Options of a training. What is None is left to the data.
 
-    `keras_unet.training.recipe` has the rules by which `keras_unet.training.autoconfig` sets those
+    `keras_unet.training.autoconfig` has the rules by which `keras_unet.training.autoconfig` sets those
     numbers.
 
     Attributes:
@@ -49,7 +45,7 @@ class TrainingOptions:
         base_filters: Features of the first level. The paper takes 64, in four times the time.
         depth: Number of poolings, or None. The paper takes 4.
         padding: "valid" as in the paper, or "same".
-        normalization: None as in the paper, "batch" or "group".
+        norm_layer: None as in the paper, "batch" or "group".
         dropout: Rate at the end of the contracting path.
         tile: Height and width of the input tile in pixels, or None. The paper takes 572.
         batch_size: Tiles a batch. The paper takes 1.
@@ -62,7 +58,7 @@ class TrainingOptions:
         axes: Axes of images whose files do not state them, such as "YXC", or None.
         ignore: Value in the labels of pixels that are not to count.
         allow_empty: Whether label files without any foreground are wanted.
-        standardise: Grey values by each "image" or by the whole "dataset".
+        normalization: Grey values by each "image" or by the whole "dataset".
         border_weight: w0 of equation 2. The paper takes 10; 0 turns the border term off.
         sigma: sigma of equation 2 in pixels, or None. The paper takes about 5.
         class_balance: Whether w_c of equation 2 balances the classes, as in the paper.
@@ -87,7 +83,7 @@ class TrainingOptions:
     base_filters: int = 32
     depth: int | None = None
     padding: Padding = "valid"
-    normalization: Normalization | None = None
+    norm_layer: NormLayer | None = None
     dropout: float = 0.5
     tile: int | None = None
     batch_size: int = 1
@@ -99,7 +95,7 @@ class TrainingOptions:
     axes: str | None = None
     ignore: int | None = None
     allow_empty: bool = False
-    standardise: Mode = "image"
+    normalization: Mode = "image"
     border_weight: float = 10.0
     sigma: float | None = None
     class_balance: bool = True
@@ -143,15 +139,15 @@ class TrainingOptions:
             base_filters=self.base_filters,
             dropout=self.dropout,
             padding=self.padding,
-            normalization=self.normalization,
+            norm_layer=self.norm_layer,
         )
 
-    def plan_of_steps(self) -> TrainingPlan:
+    def schedule_of_steps(self) -> Schedule:
         """Returns how long and how fast to train, by steps and minutes alone."""
         return self._plan(self.steps)
 
-    def _plan(self, steps: int | None) -> TrainingPlan:
-        return TrainingPlan(
+    def _plan(self, steps: int | None) -> Schedule:
+        return Schedule(
             steps=steps,
             max_minutes=self.max_minutes,
             patience=self.patience,
@@ -219,7 +215,7 @@ class TrainingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SettledOptions(TrainingOptions):
+class ResolvedOptions(TrainingOptions):
     """Options with nothing left to the data, as a run records them.
 
     Most defaults are the paper's. A length has none.
@@ -242,7 +238,7 @@ class SettledOptions(TrainingOptions):
                 raise TypeError(f"{name} must be given; it is None")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SettledOptions:
+    def from_dict(cls, values: Mapping[str, Any]) -> ResolvedOptions:
         """Returns the options that `to_dict` described, also after a way through JSON.
 
         Raises:
@@ -258,7 +254,7 @@ class SettledOptions(TrainingOptions):
         return self.network(self.depth, channels, classes)
 
     @property
-    def watch_tile(self) -> int | None:
+    def validation_tile(self) -> int | None:
         """The tile by which images are looked at, which a limit of memory binds; None for any."""
         return self.tile if self.memory_limit else None
 
@@ -275,7 +271,7 @@ class SettledOptions(TrainingOptions):
         """Returns how training tiles are varied."""
         return Augmentation(amplitude=self.amplitude, zoom=self.zoom)
 
-    def plan(self, tiles_an_epoch: float) -> TrainingPlan:
+    def plan(self, tiles_an_epoch: float) -> Schedule:
         """Returns how long and how fast to train.
 
         Args:
@@ -284,3 +280,18 @@ class SettledOptions(TrainingOptions):
         if self.epochs is None:
             return self._plan(self.steps)
         return self._plan(ceil(self.epochs * tiles_an_epoch / self.batch_size))
+
+
+def deepest_for(tile: int, padding: Padding) -> int:
+    """Returns the deepest of DEPTHS that a tile fits.
+
+    >>> deepest_for(572, "valid"), deepest_for(188, "valid")
+    (5, 4)
+
+    Raises:
+        ValueError: It fits none. The message names the sizes that fit the paper's depth.
+    """
+    fitting = [depth for depth in DEPTHS if Architecture(depth=depth, padding=padding).fits(tile)]
+    if not fitting:
+        Architecture(depth=PAPER_DEPTH, padding=padding).check_size(tile, "tile")
+    return max(fitting)

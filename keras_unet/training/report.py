@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from keras_unet.console import counted
 from keras_unet.data.fingerprint import Fingerprint
-from keras_unet.evaluation.comparison import DEFAULT_METRICS, Comparison
-from keras_unet.evaluation.figures import Shown, cells, scored, slider
+from keras_unet.evaluation.comparison import DEFAULT_METRICS, LabelPair
+from keras_unet.evaluation.figures import ImagePair, cells, scored, slider
 from keras_unet.evaluation.tables import score_tables
 from keras_unet.files import check_replaceable, check_writable, make_folder
 from keras_unet.prediction.networks import load_network
@@ -24,19 +24,19 @@ from keras_unet.report.page import Page, write_page
 from keras_unet.runs import ARRAYS, REPORT, Ensemble, Run, is_ensemble, runs_of
 from keras_unet.training.checkpoint import HISTORY
 from keras_unet.training.dataset import TrainingData, weight_maps
-from keras_unet.training.options import SettledOptions, TrainingOptions
+from keras_unet.training.options import ResolvedOptions, TrainingOptions
 from keras_unet.training.resume import options_of
 from keras_unet.training.targets import WeightMaps
-from keras_unet.training.validation import View, Watch
+from keras_unet.training.validation import ImagePrediction, Validator
 
 _log = logging.getLogger(__name__)
 
 
-class _Look(NamedTuple):
+class _RunImages(NamedTuple):
     """A run with its images held out, their predictions, and its weight maps."""
 
-    watch: Watch
-    views: Sequence[View]
+    validator: Validator
+    predictions: Sequence[ImagePrediction]
     weights: WeightMaps
 
 
@@ -81,31 +81,33 @@ def report_run(
         return write_page(path, replace(page, warnings=[*page.warnings, missing]))
     with tempfile.TemporaryDirectory() as folder:
         rooms = [make_folder(Path(folder) / f"{number}") for number, _ in enumerate(runs)]
-        looks = [_look(run, read, room) for run, room in zip(runs, rooms, strict=True)]
-        return write_page(path, _with_images(page, looks))
+        runs_images = [_look(run, read, room) for run, room in zip(runs, rooms, strict=True)]
+        return write_page(path, _with_images(page, runs_images))
 
 
-def page_of_run(watch: Watch, views: Sequence[View], weights: WeightMaps) -> Page:
+def page_of_run(
+    validator: Validator, predictions: Sequence[ImagePrediction], weights: WeightMaps
+) -> Page:
     """Returns the page of a run.
 
     Args:
-        watch: The run and its images held out; where none is, one of the training.
-        views: Predictions of these.
+        validator: The run and its images held out; where none is, one of the training.
+        predictions: Predictions of these.
         weights: The weight maps of the run.
     """
-    page = _page(watch.run.folder, [watch.run])
-    return _with_images(page, [_Look(watch, views, weights)])
+    page = _page(validator.run.folder, [validator.run])
+    return _with_images(page, [_RunImages(validator, predictions, weights)])
 
 
-def _look(run: Run, data: TrainingData, folder: Path) -> _Look:
+def _look(run: Run, data: TrainingData, folder: Path) -> _RunImages:
     """Predicts the images held out; the folder is for weight maps, as long as they are used."""
     names, held_out = run.record["data"]["training"], run.record["data"]["validation"]
     samples = data.samples.samples
     training = data.targets([sample for sample in samples if sample.name in names])
     watched = data.targets([sample for sample in samples if sample.name in held_out])
-    watch = Watch.of(run, training, watched)
+    validator = Validator.of(run, training, watched)
     weights = weight_maps(folder, training, run.architecture.classes, options_of(run))
-    return _Look(watch, watch.views(load_network(run)), weights)
+    return _RunImages(validator, validator.predictions(load_network(run)), weights)
 
 
 def _read(run: Run, data: Path | TrainingData | None) -> TrainingData | None:
@@ -164,7 +166,7 @@ def _summary(runs: Sequence[Run]) -> str:
 
 def _words_on_data(runs: Sequence[Run]) -> list[str]:
     data = runs[0].record["data"]
-    labels = "one number a cell" if runs[0].scheme.kind == "instances" else "classes"
+    labels = "one number a cell" if runs[0].encoding.kind == "instances" else "classes"
     images = counted(len(data["training"]) + len(data["validation"]), "image")
     held_out = f"{len(data['validation'])} held out"
     if len(runs) > 1:
@@ -208,13 +210,13 @@ def command_of(run: Run) -> str:
 
 
 def _command_of_ensemble(folder: Path, runs: Sequence[Run]) -> str:
-    options = SettledOptions.from_dict(Ensemble.load(folder).options)
+    options = ResolvedOptions.from_dict(Ensemble.load(folder).options)
     if options.max_minutes is not None:
         options = replace(options, max_minutes=options.max_minutes * len(runs))
     return _command(runs[0].record["data"]["folder"], options, len(runs))
 
 
-def _command(data: str, options: SettledOptions, folds: int | None = None) -> str:
+def _command(data: str, options: ResolvedOptions, folds: int | None = None) -> str:
     usual = TrainingOptions()
     chosen = {
         name: value
@@ -260,7 +262,7 @@ def _made(runs: Sequence[Run]) -> dict[str, str]:
         "precision": runs[0].precision,
         "started": record.get("started", "-"),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "rule for cells": runs[0].rule.describe(),
+        "rule for cells": runs[0].instances.describe(),
     }
 
 
@@ -286,46 +288,50 @@ def _further(trained: Path) -> dict[str, str]:
     }
 
 
-def _with_images(page: Page, looks: Sequence[_Look]) -> Page:
-    watch = looks[0].watch
-    images = [_shown(look, view) for look in looks for view in look.views]
-    kind = watch.run.scheme.kind
+def _with_images(page: Page, runs_images: Sequence[_RunImages]) -> Page:
+    validator = runs_images[0].validator
+    images = [
+        _shown(run_images, prediction)
+        for run_images in runs_images
+        for prediction in run_images.predictions
+    ]
+    kind = validator.run.encoding.kind
     rows, overall = scored(images, DEFAULT_METRICS[kind])
     drawn = slider(images, rows)
     worst, best = cells(images) if kind == "instances" else ([], [])
     return replace(
         page,
         images=drawn,
-        images_words=f"{counted(len(drawn), 'image')} of {len(images)}{_held_out(looks)}."
+        images_words=f"{counted(len(drawn), 'image')} of {len(images)}{_held_out(runs_images)}."
         f"{' The one found worst comes first.' if len(drawn) > 1 else ''}",
         worst=worst,
         best=best,
         tables=score_tables(rows, overall, from_probabilities=True),
-        scores_words=_words_on_scores(watch),
+        scores_words=_words_on_scores(validator),
     )
 
 
-def _shown(look: _Look, view: View) -> Shown:
+def _shown(run_images: _RunImages, prediction: ImagePrediction) -> ImagePair:
     """Puts an image, truth and prediction into the terms of scoring, one plane each."""
-    sample, counted_pixels = view.target.sample, view.target.counted
-    comparison = Comparison(
+    sample, counted_pixels = prediction.target.sample, prediction.target.counted
+    comparison = LabelPair(
         sample.name,
         sample.instances[None] * counted_pixels[None],
-        (look.watch.instances(view) * counted_pixels)[None],
-        view.probability[None],
+        (run_images.validator.instances(prediction) * counted_pixels)[None],
+        prediction.probability[None],
         counted_pixels[None],
     )
-    return Shown(comparison, sample.image, partial(look.weights.of, view.target))
+    return ImagePair(comparison, sample.image, partial(run_images.weights.of, prediction.target))
 
 
-def _held_out(looks: Sequence[_Look]) -> str:
-    if len(looks) > 1:
+def _held_out(runs_images: Sequence[_RunImages]) -> str:
+    if len(runs_images) > 1:
         return ", as the network sees each that was trained without it"
-    if looks[0].watch.held_out:
+    if runs_images[0].validator.held_out:
         return " held out: training has not learned from them"
     return " of the training itself, as none was held out: new images may come out worse"
 
 
-def _words_on_scores(watch: Watch) -> str:
+def _words_on_scores(validator: Validator) -> str:
     chosen = ", as chosen on these images: new ones may come out a little worse"
-    return f"Rule for {watch.run.rule.describe()}{chosen if watch.held_out else ''}."
+    return f"Rule for {validator.run.instances.describe()}{chosen if validator.held_out else ''}."

@@ -12,7 +12,7 @@ from keras_unet.files import check_new, check_writable, visible
 from keras_unet.runs import BEST, RECORD, Run
 from keras_unet.training.checkpoint import CHECKPOINT, LAST
 from keras_unet.training.dataset import Variation
-from keras_unet.training.options import SettledOptions
+from keras_unet.training.options import ResolvedOptions
 from keras_unet.training.provenance import differences, provenance
 
 
@@ -70,14 +70,14 @@ def is_complete(run: Run) -> bool:
     return bool(run.record.get("outcome", {}).get("complete"))
 
 
-def options_of(run: Run) -> SettledOptions:
+def options_of(run: Run) -> ResolvedOptions:
     """Reads the options that a run was started with.
 
     Raises:
         ValueError: The record lacks some of them.
     """
     try:
-        return SettledOptions.from_dict(run.record["options"])
+        return ResolvedOptions.from_dict(run.record["options"])
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{run.folder / RECORD}: expected the options that the run was started with. Received "
@@ -115,7 +115,7 @@ def check_same_data(run: Run, digests: Mapping[str, str], data: str) -> None:
 _log = logging.getLogger(__name__)
 
 
-def load_pattern(folder: Path) -> Run:
+def load_template(folder: Path) -> Run:
     """Loads a run to repeat.
 
     Raises:
@@ -131,7 +131,7 @@ def load_pattern(folder: Path) -> Run:
     return run
 
 
-def repeated_options(run: Run) -> SettledOptions:
+def repeated_options(run: Run) -> ResolvedOptions:
     """Returns the options by which a training goes as a run has gone.
 
     Nothing in them is left to the data, the clock or the machine.

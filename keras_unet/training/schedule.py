@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingPlan:
+class Schedule:
     """Length and learning rate of a training.
 
     Example:
-        >>> plan = TrainingPlan(steps=1000, learning_rate=0.01, warmup=0.1)
+        >>> plan = Schedule(steps=1000, learning_rate=0.01, warmup=0.1)
         >>> shares = [plan.progress(step, seconds=0) for step in (0, 50, 100, 550, 1000)]
         >>> [round(plan.rate(share), 4) for share in shares]
         [0.0, 0.005, 0.01, 0.005, 0.0]
@@ -99,7 +99,7 @@ class Validation:
 
     Attributes:
         score: The higher the better; None where there are no validation images.
-        warning: What a person should be told at once, such as a collapse to one class.
+        warning: What a person should be told at once, such as a single_class_warning to one class.
         picture: uint8 RGB picture of shape `(height, width, 3)` for TensorBoard, or None.
     """
 

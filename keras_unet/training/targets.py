@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.data.distances import separate_touching
+from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.images import read_planes, write_tiff
 from keras_unet.data.samples import Sample
-from keras_unet.data.schemes import LabelScheme
-from keras_unet.data.weights import class_balance, weight_map
+from keras_unet.data.weight_maps import class_balance, weight_map
 
 _DIGITS = 12  # of a digest in a file name
 _DIGITS_OF_SAMPLE = 16  # of a digest in the record of a run
@@ -35,13 +35,13 @@ class Target:
     classes: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, sample: Sample, scheme: LabelScheme) -> Target:
+    def of(cls, sample: Sample, encoding: LabelEncoding) -> Target:
         """Parts the touching cells of a sample by background.
 
         Section 3 of the paper: the network is to learn "a separation border" between them. Labels
         that hold classes are taken as they are.
         """
-        return cls(sample, _separated(sample.classes, sample.instances, scheme))
+        return cls(sample, _separated(sample.classes, sample.instances, encoding))
 
     @property
     def counted(self) -> NDArray[np.bool_]:
@@ -104,12 +104,12 @@ class WeightMaps:
         return weights
 
     def of_labels(
-        self, labels: NDArray[np.int32], scheme: LabelScheme
+        self, labels: NDArray[np.int32], encoding: LabelEncoding
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Computes classes and weights of labels as stored, all `(height, width)`."""
-        instances = scheme.to_instances(labels)
-        classes = _separated(scheme.to_classes(labels), instances, scheme)
-        return classes, self._computed(classes, instances, scheme.ignored(labels))
+        instances = encoding.to_instances(labels)
+        classes = _separated(encoding.to_classes(labels), instances, encoding)
+        return classes, self._computed(classes, instances, encoding.ignored(labels))
 
     def _computed(
         self,
@@ -135,10 +135,10 @@ class WeightMaps:
 
 
 def _separated(
-    classes: NDArray[np.uint8], instances: NDArray[np.int32], scheme: LabelScheme
+    classes: NDArray[np.uint8], instances: NDArray[np.int32], encoding: LabelEncoding
 ) -> NDArray[np.uint8]:
     """Puts background between touching cells; labels that hold classes are taken as they are."""
-    if scheme.kind == "classes":
+    if encoding.kind == "classes":
         return classes
     return (separate_touching(instances) > 0).astype(np.uint8)
 

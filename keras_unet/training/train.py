@@ -11,27 +11,25 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from keras_unet.backend import keras, tf
-from keras_unet.data.findings import find_amiss
+from keras_unet.backend import choose_precision, keras, tf
+from keras_unet.data.findings import check_dataset
 from keras_unet.data.fingerprint import Fingerprint
-from keras_unet.data.standardisation import Standardisation
-from keras_unet.files import PathLike, claimed, make_folder, remove_leftovers
-from keras_unet.instances.selection import first_rule
-from keras_unet.precision import choose_precision
+from keras_unet.data.normalization import Normalization
+from keras_unet.files import PathLike, locked, make_folder, remove_leftovers
+from keras_unet.instances.selection import default_options
 from keras_unet.prediction.load import load
 from keras_unet.prediction.networks import load_network, new_network
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.report.page import write_page
 from keras_unet.report.pictures import write_png
 from keras_unet.runs import DATASET, REPORT, ModelInfo, Run
-from keras_unet.training.assisting import assist, tell_workers
-from keras_unet.training.autoconfig import settle
+from keras_unet.training.autoconfig import autoconfigure
 from keras_unet.training.checkpoint import Logged
 from keras_unet.training.dataset import Images, Labels, Split, TrainingData, Variation, weight_maps
-from keras_unet.training.distribute import ALONE, Cluster
+from keras_unet.training.distribute import SINGLE, Cluster
 from keras_unet.training.initial import Initial
 from keras_unet.training.loop import fit
-from keras_unet.training.options import SettledOptions, TrainingOptions
+from keras_unet.training.options import ResolvedOptions, TrainingOptions
 from keras_unet.training.provenance import provenance
 from keras_unet.training.report import page_of_run
 from keras_unet.training.resume import (
@@ -40,14 +38,15 @@ from keras_unet.training.resume import (
     check_unused,
     is_complete,
     load_interrupted,
-    load_pattern,
+    load_template,
     name_of,
     options_of,
     repeated_options,
     warn_of_differences,
 )
-from keras_unet.training.schedule import Progress, TrainingPlan
-from keras_unet.training.validation import Watch
+from keras_unet.training.schedule import Progress, Schedule
+from keras_unet.training.validation import Validator
+from keras_unet.training.workers import assist, tell_workers
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +77,7 @@ def train(
             class.
         run: Folder to write, a new one unless `resume`; None keeps nothing on disk.
         options: Options of the training; what is not chosen is set by the data
-            (`keras_unet.training.recipe`) or is the paper's, `TrainingOptions` names the
+            (`keras_unet.training.autoconfig`) or is the paper's, `TrainingOptions` names the
             exceptions.
         initial: Model whose weights training starts from: a segmenter, the folder of a run, or a
             .keras file of a network of `build_unet`. Its network is taken; where the classes
@@ -98,7 +97,7 @@ def train(
     Raises:
         ValueError: If an option is out of range or of no effect, the data cannot be learned from,
             or the initial model is for other channels.
-        TypeError: If a choice is unknown.
+        TypeError: If a selection is unknown.
         OSError: If a file cannot be read, or the run folder holds files or cannot be written.
 
     Example:
@@ -162,7 +161,7 @@ def train_folder(
     options: TrainingOptions | None = None,
     *,
     resume: bool = False,
-    like: PathLike | None = None,
+    repeat: PathLike | None = None,
     initial: Initial | Segmenter | PathLike | None = None,
     augmentation: Variation = "options",
     cluster: Cluster | None = None,
@@ -176,7 +175,7 @@ def train_folder(
         options: As `train`.
         resume: Goes on with a run that was interrupted, with the options it has recorded instead
             of these.
-        like: A run to repeat, with the options it has recorded instead of these.
+        repeat: A run to repeat, with the options it has recorded instead of these.
         initial: As `train`.
         augmentation: As `train`.
         cluster: What trains together; None for this process alone.
@@ -195,7 +194,7 @@ def train_folder(
         OSError: As `train`, or if there is nothing to resume or to repeat.
     """
     run_folder = Path(run_folder)
-    cluster = cluster or ALONE
+    cluster = cluster or SINGLE
     if not cluster.is_chief:
         return assist(data, run_folder, cluster, augmentation)
     before = load_interrupted(run_folder) if resume else None
@@ -206,7 +205,7 @@ def train_folder(
         return before
     else:
         check_same_augmentation(before, augmentation)
-    pattern = load_pattern(Path(like)) if like else None
+    pattern = load_template(Path(repeat)) if repeat else None
     if pattern is not None:
         check_same_augmentation(pattern, augmentation)
     start = _initial(initial, pattern)
@@ -218,8 +217,8 @@ def train_folder(
     for known in filter(None, (before, pattern)):
         check_same_data(known, data.digests, data.source)
     if before is not None:
-        settled = options_of(before)
-        training = Training(data, data.split(settled), settled, augmentation, None)
+        resolved = options_of(before)
+        training = Training(data, data.split(resolved), resolved, augmentation, None)
         return _train(before, training, True, cluster, callbacks)
     if pattern is not None:
         warn_of_differences(pattern)
@@ -227,13 +226,13 @@ def train_folder(
         start.check_channels(data.samples.channels)
     parts = data.split(asked)
     seen = Fingerprint.of(parts.training)
-    settled = settle(asked, seen)
-    amiss = find_amiss(data.samples, seen, parts.names["validation"])
+    resolved = autoconfigure(asked, seen)
+    amiss = check_dataset(data.samples, seen, parts.names["validation"])
     for line in amiss:
         _log.warning(line)
-    training = Training(data, parts, settled, augmentation, start)
+    training = Training(data, parts, resolved, augmentation, start)
     facts = {"fingerprint": asdict(seen), "warnings": amiss, "notes": data.samples.notes}
-    run = _new_run(run_folder, training, facts, like)
+    run = _new_run(run_folder, training, facts, repeat)
     return _train(run, training, False, cluster, callbacks)
 
 
@@ -243,7 +242,7 @@ class Training:
 
     data: TrainingData
     split: Split
-    options: SettledOptions
+    options: ResolvedOptions
     augmentation: Variation
     initial: Initial | None
 
@@ -277,7 +276,7 @@ def _train(
     cluster: Cluster,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> Run:
-    with claimed(make_folder(run.folder)):
+    with locked(make_folder(run.folder)):
         if not resume:
             check_unused(run.folder)  # again: another training may have been quicker
         remove_leftovers(run.folder)
@@ -294,10 +293,12 @@ def _train_alone(
     network, options, parts = run.architecture, training.options, training.split
     plan = options.plan(parts.pixels / network.output_size(options.tile) ** 2)
     targets = training.data.targets(parts.training)
-    rule = first_rule(run.scheme.kind, [sample.instances for sample in parts.training])
-    run = replace(run, rule=rule, record={**run.record, "cluster": cluster.to_dict()})
-    watch = Watch.of(run, targets, training.data.targets(parts.validation), options.watch_tile)
-    _log.info(_description(run, parts, options.tile, watch.score_name))
+    rule = default_options(run.encoding.kind, [sample.instances for sample in parts.training])
+    run = replace(run, instances=rule, record={**run.record, "cluster": cluster.to_dict()})
+    validator = Validator.of(
+        run, targets, training.data.targets(parts.validation), options.validation_tile
+    )
+    _log.info(_description(run, parts, options.tile, validator.score_name))
     run.save()
     tell_workers(cluster, run)
     folder = make_folder(run.folder / "weight_maps")
@@ -318,24 +319,26 @@ def _train_alone(
         batches,
         plan,
         folder=run.folder,
-        validate=watch,
+        validate=validator,
         callbacks=callbacks,
         resume=resume,
         cluster=cluster,
         logged=Logged(options.histograms, options.hyperparameters | {"precision": run.precision}),
     )
     model = load_network(run)
-    choice = watch.chosen_rule(model)
-    _log.info(choice.describe() if choice else rule.describe())
-    outcome = _outcome(plan, history.progress, watch.score_name)
+    selection = validator.select_options(model)
+    _log.info(selection.describe() if selection else rule.describe())
+    outcome = _outcome(plan, history.progress, validator.score_name)
     finished = replace(
-        run, rule=choice.rule if choice else rule, record={**run.record, "outcome": outcome}
+        run,
+        instances=selection.options if selection else rule,
+        record={**run.record, "outcome": outcome},
     )
-    watch = replace(watch, run=finished)
-    views = watch.views(model)
-    picture = watch.pictures(views[:_MOST_PICTURES], weights)
+    validator = replace(validator, run=finished)
+    predictions = validator.predictions(model)
+    picture = validator.pictures(predictions[:_MOST_PICTURES], weights)
     write_png(make_folder(run.folder / "pictures") / "montage.png", picture)
-    write_page(run.folder / REPORT, page_of_run(watch, views, weights))
+    write_page(run.folder / REPORT, page_of_run(validator, predictions, weights))
     finished.save()  # last, for a run that is complete is not gone on with
     return finished
 
@@ -369,10 +372,10 @@ def train_on_dataset(
         )
     start = Initial.of(initial)
     options = start.options(options)
-    plan = options.plan_of_steps()
+    plan = options.schedule_of_steps()
     info = replace(start.segmenter.info, precision=choose_precision(options.precision), record={})
     check_unused(folder)
-    with claimed(make_folder(folder)):
+    with locked(make_folder(folder)):
         known = {one.name: getattr(info, one.name) for one in fields(ModelInfo)}
         record: dict[str, Any] = {
             "options": options.to_dict(),
@@ -400,7 +403,7 @@ def _with_channel_of_weights(image: Any, y_true: Any, weights: Any = None) -> tu
 
 
 def _new_run(
-    folder: Path, training: Training, facts: Mapping[str, Any], like: PathLike | None
+    folder: Path, training: Training, facts: Mapping[str, Any], repeat: PathLike | None
 ) -> Run:
     data, options, initial = training.data, training.options, training.initial
     samples = data.samples
@@ -409,7 +412,7 @@ def _new_run(
         "options": options.to_dict(),
         "data": {**found, "digests": data.digests, **facts},
         **provenance(),
-        "like": None if like is None else str(like),
+        "repeat": None if repeat is None else str(repeat),
         "initial": initial and initial.to_dict(),
         "augmentation": name_of(training.augmentation),
         "started": _now(),
@@ -418,10 +421,10 @@ def _new_run(
     return Run(
         folder=folder,
         architecture=options.architecture(
-            channels=samples.channels, classes=samples.scheme.classes
+            channels=samples.channels, classes=samples.encoding.classes
         ),
-        scheme=samples.scheme,
-        standardisation=Standardisation.of(images, options.standardise),
+        encoding=samples.encoding,
+        normalization=Normalization.of(images, options.normalization),
         precision=choose_precision(options.precision),
         record=record,
     )
@@ -444,7 +447,7 @@ def _device() -> str:
     return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
 
 
-def _outcome(plan: TrainingPlan, progress: Progress, score_name: str) -> dict[str, Any]:
+def _outcome(plan: Schedule, progress: Progress, score_name: str) -> dict[str, Any]:
     return {
         "complete": plan.is_over(progress),
         "steps": progress.step,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from keras_unet.console import track
 from keras_unet.evaluation.figures import matched
 from keras_unet.instances.label import cell_probability, label_instances
-from keras_unet.instances.selection import Choice, choose_rule, spread
+from keras_unet.instances.selection import Selection, select_options, spread
 from keras_unet.metrics import iou, seg
 from keras_unet.prediction.predict import predict_image
 from keras_unet.report.pictures import (
@@ -38,7 +38,7 @@ _MIDDLE = 512  # pixels of their height and width
 
 
 @dataclass(frozen=True, eq=False)
-class Watch:
+class Validator:
     """Looks at images that training does not see, and scores what the network makes of them.
 
     Instances are scored by SEG, which falls where cells merge; the pixels of a border that parts
@@ -49,7 +49,7 @@ class Watch:
         run: The run.
         targets: The images, at least one.
         held_out: Whether they are held out. Images of the training itself are looked at for a
-            collapse alone and get no score.
+            single_class_warning alone and get no score.
         tile: Height and width in pixels of the tiles to predict by, about; None chooses.
     """
 
@@ -65,20 +65,26 @@ class Watch:
         training: Sequence[Target],
         held_out: Sequence[Target],
         tile: int | None = None,
-    ) -> Watch:
+    ) -> Validator:
         """Watches the images held out or, where there is none, one of the training."""
         return cls(run, held_out or training[:1], bool(held_out), tile)
 
     def __call__(self, model: Any) -> Validation:
         """Looks at the model."""
-        views = self.views(model)
+        predictions = self.predictions(model)
         truth = np.concatenate([target.classes[target.counted] for target in self.targets])
-        found = np.concatenate([view.classes[view.target.counted] for view in views])
+        found = np.concatenate(
+            [prediction.classes[prediction.target.counted] for prediction in predictions]
+        )
         score = nan
         if self.held_out:
-            score = self._seg(views) if self._has_instances else _mean_iou(truth, found)
-        picture = montage([self._watched(view) for view in views[:_MOST_WATCHED]], _WATCHED)
-        return Validation(None if isnan(score) else score, collapse(truth, found), picture)
+            score = self._seg(predictions) if self._has_instances else _mean_iou(truth, found)
+        picture = montage(
+            [self._watched(prediction) for prediction in predictions[:_MOST_WATCHED]], _WATCHED
+        )
+        return Validation(
+            None if isnan(score) else score, single_class_warning(truth, found), picture
+        )
 
     @property
     def score_name(self) -> str:
@@ -87,70 +93,76 @@ class Watch:
 
     @property
     def _has_instances(self) -> bool:
-        return self.run.scheme.kind == "instances"
+        return self.run.encoding.kind == "instances"
 
-    def chosen_rule(self, model: Any) -> Choice | None:
+    def select_options(self, model: Any) -> Selection | None:
         """Chooses the rule by which cells are made; None without a cell that is held out."""
         if not self.held_out:
             return None
         targets = spread(self.targets, [target.classes.size for target in self.targets])
-        return choose_rule(self.run.rule, *replace(self, targets=targets).cells(model))
+        return select_options(self.run.instances, *replace(self, targets=targets).cells(model))
 
     def cells(self, model: Any) -> tuple[list[NDArray[np.float32]], list[NDArray[np.int32]]]:
         """Returns the probability of being cell, 0 where pixels do not count, and the instances."""
         return (
-            [view.probability * view.target.counted for view in self.views(model)],
+            [
+                prediction.probability * prediction.target.counted
+                for prediction in self.predictions(model)
+            ],
             [one.sample.instances for one in self.targets],
         )
 
-    def views(self, model: Any) -> list[View]:
+    def predictions(self, model: Any) -> list[ImagePrediction]:
         """Returns what the model makes of the images, one after the other."""
-        return [self._view(model, target) for target in track(self.targets, _LOOKING)]
+        return [self._predict(model, target) for target in track(self.targets, _LOOKING)]
 
-    def pictures(self, views: Sequence[View], weights: WeightMaps) -> Picture:
+    def pictures(self, predictions: Sequence[ImagePrediction], weights: WeightMaps) -> Picture:
         """Draws images with truth, prediction, difference and weight map, one a row."""
-        rows = [[*self._row(view), heat_picture(weights.of(view.target))] for view in views]
+        rows = [
+            [*self._row(prediction), heat_picture(weights.of(prediction.target))]
+            for prediction in predictions
+        ]
         return montage(rows, (*_TITLES, "weight map"))
 
-    def instances(self, view: View) -> NDArray[np.int32]:
+    def instances(self, prediction: ImagePrediction) -> NDArray[np.int32]:
         """Makes cells of what a model has made of an image, by the rule of the run."""
-        return label_instances(view.probability, self.run.rule)
+        return label_instances(prediction.probability, self.run.instances)
 
-    def _view(self, model: Any, target: Target) -> View:
-        image = self.run.standardisation.apply(target.sample.image)
+    def _predict(self, model: Any, target: Target) -> ImagePrediction:
+        image = self.run.normalization.apply(target.sample.image)
         network = self.run.architecture
         tile = None
         if self.tile is not None:
             tile = network.fitting_size(max(self.tile, 2 * network.context + network.step))
         probabilities = predict_image(model, image, tile_size=tile, architecture=network)
         classes = np.asarray(probabilities.argmax(axis=-1), np.uint8)
-        return View(target, classes, cell_probability(probabilities))
+        return ImagePrediction(target, classes, cell_probability(probabilities))
 
-    def _seg(self, views: Sequence[View]) -> float:
+    def _seg(self, predictions: Sequence[ImagePrediction]) -> float:
         return seg(
-            [view.target.sample.instances for view in views],
-            [self.instances(view) * view.target.counted for view in views],
+            [prediction.target.sample.instances for prediction in predictions],
+            [self.instances(prediction) * prediction.target.counted for prediction in predictions],
         )
 
-    def _watched(self, view: View) -> list[Picture]:
+    def _watched(self, prediction: ImagePrediction) -> list[Picture]:
         """Draws what TensorBoard shows at every validation; the middle of a large image."""
-        image, truth, found, difference = self._row(view)
-        probability = probability_picture(view.probability)
+        image, truth, found, difference = self._row(prediction)
+        probability = probability_picture(prediction.probability)
         row = [image, truth, probability, found, difference]
         return [middle(picture, _MIDDLE) for picture in row]
 
-    def _row(self, view: View) -> list[Picture]:
-        truth = view.target.sample.instances
+    def _row(self, prediction: ImagePrediction) -> list[Picture]:
+        truth = prediction.target.sample.instances
         return [
-            grey_picture(view.target.sample.image),
+            grey_picture(prediction.target.sample.image),
             label_picture(truth),
-            label_picture(matched(truth, self.instances(view))),
-            difference_picture(view.target.classes > 0, view.classes > 0),
+            label_picture(matched(truth, self.instances(prediction))),
+            difference_picture(prediction.target.classes > 0, prediction.classes > 0),
         ]
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class ImagePrediction:
     """Prediction of an image by a network.
 
     Attributes:
@@ -164,7 +176,7 @@ class View:
     probability: NDArray[np.float32]
 
 
-def collapse(truth: NDArray[np.uint8], result: NDArray[np.uint8]) -> str | None:
+def single_class_warning(truth: NDArray[np.uint8], result: NDArray[np.uint8]) -> str | None:
     """Says in words that a network predicts one class alone where there are several; else None.
 
     Args:
@@ -172,9 +184,9 @@ def collapse(truth: NDArray[np.uint8], result: NDArray[np.uint8]) -> str | None:
         result: Predicted classes.
 
     Example:
-        >>> collapse(np.array([0, 1, 2]), np.array([0, 0, 0]))
+        >>> single_class_warning(np.array([0, 1, 2]), np.array([0, 0, 0]))
         'the network has collapsed to one class: ... as class 0, but ... hold 3 classes...
-        >>> collapse(np.array([0, 1, 2]), np.array([0, 1, 1])) is None
+        >>> single_class_warning(np.array([0, 1, 2]), np.array([0, 1, 1])) is None
         True
     """
     found, expected = np.unique(result), np.unique(truth)

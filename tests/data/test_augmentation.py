@@ -10,15 +10,15 @@ import pytest
 from scipy import stats
 
 from keras_unet.backend import tf
-from keras_unet.data.augmentation import NO_AUGMENTATION, Augmentation, Draw, draw_tile
+from keras_unet.data.augmentation import NO_AUGMENTATION, Augmentation, TileParameters, draw_tile
 
 SHAPE_ALONE = Augmentation(contrast=0.0, brightness=0.0)
 
 
-def draws(count: int, augmentation: Augmentation, sizes: Any, seed: int = 0) -> Draw:
+def draws(count: int, augmentation: Augmentation, sizes: Any, seed: int = 0) -> TileParameters:
     numbers = tf.data.Dataset.range(count)
     drawn = numbers.map(lambda number: draw_tile(number, tf.constant(sizes), augmentation, seed))
-    return Draw(*(np.asarray(part) for part in next(iter(drawn.batch(count)))))
+    return TileParameters(*(np.asarray(part) for part in next(iter(drawn.batch(count)))))
 
 
 class TestDraw:

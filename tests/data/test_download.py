@@ -18,7 +18,7 @@ from logs import logged, watched
 from keras_unet.cli import main
 from keras_unet.data import download as fetching
 from keras_unet.data.datasets import DATASETS
-from keras_unet.data.download import RECORD, fetch_dataset
+from keras_unet.data.download import RECORD, download
 from keras_unet.data.samples import read_samples
 from keras_unet.data.synthetic import draw_cells
 
@@ -124,7 +124,7 @@ def cache(tmp_path):
 
 def fetch(name, out, cache, **how):
     with logged() as lines:
-        folder = fetch_dataset(name, out, cache=cache, **how)
+        folder = download(name, out, cache=cache, **how)
     return folder, lines
 
 
@@ -137,7 +137,7 @@ def files_in(folder):
 def refused(name, out, cache, error=ValueError):
     """The message of a refusal, which is one line and leaves nothing."""
     with pytest.raises(error) as caught:
-        fetch_dataset(name, out, cache=cache)
+        download(name, out, cache=cache)
     assert "\n" not in str(caught.value)
     assert not out.exists()
     assert not list(out.parent.glob(".*"))
@@ -312,7 +312,7 @@ def test_an_archive_that_is_huge_unpacked_is_refused(offered, cache, tmp_path, m
 def test_a_folder_with_files_is_left_alone(cache, tmp_path):
     (tmp_path / "mine.txt").touch()
     with pytest.raises(FileExistsError, match=r"new or empty folder for the data set.*mine\.txt"):
-        fetch_dataset("dsb2018", tmp_path, cache=cache)
+        download("dsb2018", tmp_path, cache=cache)
     assert files_in(tmp_path) == ["mine.txt"]
 
 
@@ -321,7 +321,7 @@ def test_hidden_files_are_left_alone(cache, tmp_path, offered):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".notes").touch()
     with pytest.raises(FileExistsError, match=r"data set. Received one with \.notes; choose"):
-        fetch_dataset("dsb2018", tmp_path / "out", cache=cache)
+        download("dsb2018", tmp_path / "out", cache=cache)
     assert files_in(tmp_path / "out") == [".notes"]
 
 
@@ -338,12 +338,12 @@ def test_a_folder_without_a_name_is_refused(cache):
     with pytest.raises(
         ValueError, match=r"out must be a folder that may be made anew. Received \."
     ):
-        fetch_dataset("dsb2018", Path(), cache=cache)
+        download("dsb2018", Path(), cache=cache)
 
 
 def test_an_unknown_name_is_refused(cache, tmp_path):
     with pytest.raises(ValueError, match=r"one of dsb2018, isbi2012, .* Received dbs2018\."):
-        fetch_dataset("dbs2018", tmp_path / "out", cache=cache)
+        download("dbs2018", tmp_path / "out", cache=cache)
 
 
 def test_the_command_says_what_is_next(offered, cache, tmp_path, monkeypatch):

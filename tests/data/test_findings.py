@@ -3,13 +3,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_unet.data.findings import find_amiss
+from keras_unet.data.encoding import LabelEncoding
+from keras_unet.data.findings import check_dataset
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.pairs import Unused
 from keras_unet.data.samples import Sample, Samples
-from keras_unet.data.schemes import LabelScheme
 
-INSTANCES, CLASSES = LabelScheme("instances", (0, 1), None), LabelScheme("classes", (0, 255), None)
+INSTANCES, CLASSES = (
+    LabelEncoding("instances", (0, 1), None),
+    LabelEncoding("classes", (0, 255), None),
+)
 
 
 def sample(name, seed=0, size=(40, 40), instances=None, image=None):
@@ -28,9 +31,9 @@ def sample(name, seed=0, size=(40, 40), instances=None, image=None):
     )
 
 
-def amiss(*samples, scheme=INSTANCES, dtype="uint8", orphans=(), held_out=()):
-    data = Samples(samples, scheme, 1, dtype, tuple(orphans))
-    return find_amiss(data, Fingerprint.of(samples), held_out)
+def amiss(*samples, encoding=INSTANCES, dtype="uint8", orphans=(), held_out=()):
+    data = Samples(samples, encoding, 1, dtype, tuple(orphans))
+    return check_dataset(data, Fingerprint.of(samples), held_out)
 
 
 def only(*samples, **given):
@@ -77,7 +80,7 @@ def test_blank_images_are_named():
 
 def test_labels_of_one_class_are_named():
     full = np.ones((40, 40), np.int32)
-    line = only(sample("a", 0, instances=full), sample("b", 1), scheme=CLASSES)
+    line = only(sample("a", 0, instances=full), sample("b", 1), encoding=CLASSES)
     assert line.startswith("the labels of 1 image hold one class alone (a): make sure")
 
 
@@ -133,6 +136,6 @@ def test_cells_of_very_different_sizes():
 
 def test_pieces_that_may_be_cells_that_touch():
     labels = squares(*[10] * 7, *[40] * 3)
-    line = only(sample("a", instances=labels), scheme=CLASSES)
+    line = only(sample("a", instances=labels), encoding=CLASSES)
     assert line.startswith("pieces of the foreground differ in size, 11 pixels in the median")
-    assert amiss(sample("a", instances=squares(*[10] * 7, *[18] * 3)), scheme=CLASSES) == []
+    assert amiss(sample("a", instances=squares(*[10] * 7, *[18] * 3)), encoding=CLASSES) == []

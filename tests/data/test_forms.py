@@ -19,8 +19,8 @@ from PIL import Image
 from keras_unet.data.calibration import Spacing
 from keras_unet.data.headers import read_header
 from keras_unet.data.images import read_image, read_planes, write_tiff
-from keras_unet.data.labels import detect_scheme, read_labels
-from keras_unet.data.large import open_large
+from keras_unet.data.labels import detect_encoding, read_labels
+from keras_unet.data.lazy import open_large
 from keras_unet.data.samples import read_samples, split
 
 _FOLDER = Path(__file__).with_name("forms")
@@ -66,8 +66,8 @@ def test_a_mask_in_any_convention_is_the_same_pixels(tmp_path, mask):
 def check_mask(path, convention, marked):
     convention.written(path, marked)
     labels = read_labels(path).labels[0]
-    scheme = detect_scheme([("a", labels)])
-    np.testing.assert_array_equal(scheme.to_classes(labels), marked)
+    encoding = detect_encoding([("a", labels)])
+    np.testing.assert_array_equal(encoding.to_classes(labels), marked)
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -307,8 +307,8 @@ def test_masks_of_two_scales_are_refused_by_name():
     files = [("a.png", squares(1, 1)), ("b.png", squares(255, 255)), ("c.png", squares(1))]
     message = r"a\.png: expected one convention.*0 and 1 in it, 0 and 255 in b\.png.*--labels class"
     with pytest.raises(ValueError, match=message):
-        detect_scheme(files)
-    assert detect_scheme(files, kind="classes").values == (0, 1, 255)
+        detect_encoding(files)
+    assert detect_encoding(files, kind="classes").values == (0, 1, 255)
 
 
 def nested(shift):
@@ -335,14 +335,14 @@ UNCLEAR = {
 def test_where_the_rule_is_not_sure_it_asks(arrays, reason):
     files = [(f"{number}.png", array) for number, array in enumerate(arrays)]
     with pytest.raises(ValueError, match=rf"{reason}.*--labels classes or --labels instances"):
-        detect_scheme(files)
-    assert detect_scheme(files, kind="classes").values == (0, 1, 2)
-    assert detect_scheme(files, kind="instances").kind == "instances"
+        detect_encoding(files)
+    assert detect_encoding(files, kind="classes").values == (0, 1, 2)
+    assert detect_encoding(files, kind="instances").kind == "instances"
 
 
 def test_as_many_cells_in_every_image_are_instances():
     files = [(f"{n}.png", squares(1, 2, 3) + 4 * (squares(0, 0, 0) > 0)) for n in range(2)]
-    assert detect_scheme(files).kind == "instances"
+    assert detect_encoding(files).kind == "instances"
 
 
 def test_inverted_masks_among_others_are_refused(tmp_path):

@@ -11,11 +11,11 @@ import scipy.ndimage as ndi
 from numpy.typing import NDArray
 from PIL import Image
 
+from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.images import read_planes
-from keras_unet.data.labels import check_labels, detect_scheme, histogram_line
-from keras_unet.data.schemes import LabelScheme
+from keras_unet.data.labels import check_labels, detect_encoding, histogram_line
 
-INSTANCES = LabelScheme("instances", (0, 1))
+INSTANCES = LabelEncoding("instances", (0, 1))
 HERE = Path("a.png")
 
 
@@ -38,13 +38,13 @@ def by_jpeg(labels: NDArray[Any], quality: int) -> NDArray[np.int32]:
     return np.array(Image.open(buffer)).astype(np.int32)
 
 
-def detect(*labels: NDArray[Any], **options: Any) -> LabelScheme:
-    return detect_scheme([(f"{i}.png", each) for i, each in enumerate(labels)], **options)
+def detect(*labels: NDArray[Any], **options: Any) -> LabelEncoding:
+    return detect_encoding([(f"{i}.png", each) for i, each in enumerate(labels)], **options)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 255), (1, 2), (7, 40_000)])
 def test_two_values_are_classes(low: int, high: int) -> None:
-    assert detect(np.where(disc(), high, low)) == LabelScheme("classes", (low, high))
+    assert detect(np.where(disc(), high, low)) == LabelEncoding("classes", (low, high))
 
 
 def test_two_values_may_lie_in_two_files() -> None:
@@ -52,7 +52,7 @@ def test_two_values_may_lie_in_two_files() -> None:
 
 
 def test_bool_is_two_classes() -> None:
-    assert detect(disc()) == LabelScheme("classes", (0, 1))
+    assert detect(disc()) == LabelEncoding("classes", (0, 1))
 
 
 @pytest.mark.parametrize("count", [2, 5, 14])
@@ -88,7 +88,7 @@ def test_the_rule_counts_nine_in_ten_whole_regions() -> None:
 
 def test_few_values_in_many_pieces_are_classes() -> None:
     labels = cells(6, 6) % 5
-    assert detect(labels) == LabelScheme("classes", (0, 1, 2, 3, 4))
+    assert detect(labels) == LabelEncoding("classes", (0, 1, 2, 3, 4))
     assert detect(10 * labels).values == (0, 10, 20, 30, 40)
 
 
@@ -110,10 +110,10 @@ def test_a_class_of_dots_is_a_class() -> None:
 def test_ignored_value_is_taken_out_first() -> None:
     labels = np.where(disc(), 255, 0)
     labels[5:9] = 100
-    assert detect(labels, ignore=100) == LabelScheme("classes", (0, 255), 100)
+    assert detect(labels, ignore=100) == LabelEncoding("classes", (0, 255), 100)
     numbered = cells(4, 4)
     numbered[20:24] = 999
-    assert detect(numbered, ignore=999) == LabelScheme("instances", (0, 1), 999)
+    assert detect(numbered, ignore=999) == LabelEncoding("instances", (0, 1), 999)
 
 
 def test_kind_overrides_the_rule() -> None:
@@ -135,8 +135,8 @@ def test_jpeg_masks_are_refused_with_histogram(quality: int, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["auto", "instances", "classes"])
 def test_a_jpeg_by_name_is_refused_at_three_values(kind: Any) -> None:
     with pytest.raises(ValueError, match=r"^masks/a\.JPG: expected exact label values"):
-        detect_scheme([("masks/a.JPG", cells(2, 1))], kind=kind)
-    assert detect_scheme([("masks/a.jpg", disc())]).kind == "classes"
+        detect_encoding([("masks/a.JPG", cells(2, 1))], kind=kind)
+    assert detect_encoding([("masks/a.jpg", disc())]).kind == "classes"
 
 
 def test_smoothed_and_resized_masks_are_refused() -> None:
@@ -207,7 +207,7 @@ def test_real_labels_are_known(shared_data: Path) -> None:
     for folder, kind in kinds.items():
         paths = sorted((shared_data / folder / "labels").iterdir())[:15]
         labels = [(path.name, check_labels(path, read_planes(path))[0]) for path in paths]
-        assert detect_scheme(labels).kind == kind
+        assert detect_encoding(labels).kind == kind
 
 
 def test_real_masks_by_jpeg_are_refused(shared_data: Path) -> None:

@@ -13,8 +13,8 @@ import zarr
 
 from keras_unet.data.calibration import Spacing
 from keras_unet.data.images import read_image, write_tiff
-from keras_unet.data.large import open_large
-from keras_unet.data.parts import Parts, write_ome_zarr, write_tiled_tiff
+from keras_unet.data.lazy import open_large
+from keras_unet.data.tiled import LazyImage, write_ome_zarr, write_tiled_tiff
 
 SHAPE = (2, 3, 24, 20)  # T, Z, Y, X
 PIXELS = np.random.default_rng(0).integers(0, 200, SHAPE).astype(np.uint16)
@@ -44,7 +44,7 @@ def by_parts(write, path, array, axes, spacing):
     def read(place, window):
         return array[(*place, *window)]
 
-    write(path, Parts(array.shape, array.dtype, axes, read, spacing))
+    write(path, LazyImage(array.shape, array.dtype, axes, read, spacing))
 
 
 TIFF_WRITERS = {"in memory": whole_tiff, "by parts": partial(by_parts, write_tiled_tiff)}

@@ -7,9 +7,9 @@ import pytest
 import tifffile
 from PIL import Image
 
+from keras_unet.data.colors import table_of
 from keras_unet.data.images import read_image
-from keras_unet.data.large import open_large
-from keras_unet.data.palettes import table_of
+from keras_unet.data.lazy import open_large
 from keras_unet.data.tiffs import PALETTE
 
 RAMP = np.arange(256, dtype=np.uint8)

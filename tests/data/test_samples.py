@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.samples import Sample, read_samples, split
-from keras_unet.data.schemes import LabelScheme
 
 
 def write(path: Path, array: NDArray[Any]) -> Path:
@@ -65,7 +65,7 @@ def test_a_sample_holds_what_the_files_hold(tmp_path: Path) -> None:
     write_pair(tmp_path, "a", image, labels)
     data = read_samples(tmp_path, ignore=100)
     (sample,) = data.samples
-    assert data.scheme == LabelScheme("classes", (0, 255), 100)
+    assert data.encoding == LabelEncoding("classes", (0, 255), 100)
     assert (data.channels, data.dtype, sample.name) == (1, "uint16", "a")
     assert sample.image.dtype == np.float32
     np.testing.assert_array_equal(sample.image, image[..., np.newaxis])
@@ -80,7 +80,7 @@ def test_each_plane_of_a_stack_is_a_sample(tmp_path: Path) -> None:
     write(tmp_path / "labels" / "a.tif", np.stack([mask(value=i) for i in (5, 6, 7)]))
     data = read_samples(tmp_path)
     assert [sample.name for sample in data.samples] == ["a_000", "a_001", "a_002"]
-    assert data.scheme.kind == "instances"
+    assert data.encoding.kind == "instances"
     for i, sample in enumerate(data.samples):
         np.testing.assert_array_equal(sample.image[..., 0], stack[i])
         assert sample.instances.max() == 5 + i
@@ -138,7 +138,7 @@ def test_a_palette_means_colours_in_images_and_numbers_in_labels(tmp_path: Path)
         (tmp_path / folder).mkdir()
         image.save(tmp_path / folder / "a.png")
     data = read_samples(tmp_path)
-    assert data.scheme.values == (0, 1, 2)
+    assert data.encoding.values == (0, 1, 2)
     np.testing.assert_array_equal(data.samples[0].classes, labels)
     expected = np.array([10, 200, 90])[labels]
     np.testing.assert_array_equal(data.samples[0].image[..., 0], expected)
@@ -305,7 +305,7 @@ def test_real_folders_are_read(shared_data: Path) -> None:
     ):
         data = read_samples(shared_data / folder)
         assert (len(data.samples), data.dtype, data.channels) == (count, dtype, 1)
-        assert data.scheme.kind == kind
+        assert data.encoding.kind == kind
         assert data.orphans == ()
 
 

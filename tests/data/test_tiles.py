@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 from keras_unet.backend import tf
 from keras_unet.data import tiles
-from keras_unet.data.augmentation import Draw
-from keras_unet.data.tiles import Atlas, TrainingImage, cut_in_graph, tile_coordinates
+from keras_unet.data.augmentation import TileParameters
+from keras_unet.data.tiles import PixelBuffer, TrainingImage, cut_in_graph, tile_coordinates
 
 PLAIN = np.eye(2, dtype=np.float32)
 TURN = np.array([[0, -1], [1, 0]], np.float32)
 
 
-def a_draw(size: tuple[int, int, int], matrix: NDArray[np.float32] = PLAIN) -> Draw:
+def a_draw(size: tuple[int, int, int], matrix: NDArray[np.float32] = PLAIN) -> TileParameters:
     """The tile about the middle of an image, without deformation."""
     centre = np.array(size[1:], np.int32) // 2
     numbers = [size, centre, np.zeros((2, 3, 3), np.float32), matrix, np.float32(1), np.float32(0)]
-    return Draw(*(tf.constant(one) for one in numbers))
+    return TileParameters(*(tf.constant(one) for one in numbers))
 
 
 def test_without_variation_a_tile_is_a_window_about_its_centre() -> None:
@@ -41,14 +41,16 @@ def test_a_turn_is_about_the_middle_of_the_tile() -> None:
 def test_is_traced_once_for_images_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     traces = []
 
-    def counted(draw: Draw, tile_size: int) -> Any:
+    def counted(draw: TileParameters, tile_size: int) -> Any:
         traces.append(tile_size)
         return tile_coordinates(draw, tile_size)
 
     monkeypatch.setattr(tiles, "tile_coordinates", counted)
     sizes = [(40, 70), (90, 64), (1, 33)]
     planes = [np.full(size, number, np.float32) for number, size in enumerate(sizes)]
-    atlas = Atlas.of([TrainingImage(one[..., None], one.astype(np.uint8), one) for one in planes])
+    atlas = PixelBuffer.of(
+        [TrainingImage(one[..., None], one.astype(np.uint8), one) for one in planes]
+    )
     cut = cut_in_graph(atlas, 20, 4)
     for number, size in enumerate(np.array(atlas.sizes)):
         image, y_true = cut(a_draw(tuple(size)))

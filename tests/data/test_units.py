@@ -2,7 +2,14 @@
 
 import pytest
 
-from keras_unet.data.units import lengths_in, of_imagej, of_ome, time_of_imagej, to_imagej, to_ome
+from keras_unet.data.calibration import (
+    lengths_in,
+    of_imagej,
+    of_ome,
+    time_of_imagej,
+    to_imagej,
+    to_ome,
+)
 
 # of OME-Zarr 0.5 (ngff.openmicroscopy.org/0.5) and of the enumerations of the schema ome.xsd
 LENGTHS = {

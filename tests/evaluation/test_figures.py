@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from keras_unet.evaluation import figures as showing
-from keras_unet.evaluation.comparison import Comparison, Scores
+from keras_unet.evaluation.comparison import LabelPair, Scores
 from keras_unet.evaluation.figures import (
     MOST_CELLS,
     MOST_IMAGES,
-    Shown,
+    ImagePair,
     cells,
     matched,
     planes_of,
@@ -20,8 +20,8 @@ from keras_unet.report.pictures import ONLY_REFERENCE, ONLY_RESULT
 
 def shown(name, truth, found, image=True):
     truth, found = np.array(truth, np.int32), np.array(found, np.int32)
-    return Shown(
-        Comparison(
+    return ImagePair(
+        LabelPair(
             name,
             truth[None],
             found[None],
@@ -159,7 +159,7 @@ def test_long_names_are_shortened_in_the_middle():
 
 
 def test_stacks_are_taken_apart():
-    stack = Comparison(
+    stack = LabelPair(
         "s",
         np.stack([TRUTH, TRUTH * 0]),
         np.stack([HALF, TRUTH]),

@@ -7,8 +7,8 @@ from keras_unet.evaluation import pairing
 from keras_unet.evaluation.pairing import pair
 
 
-def find_references(folder):
-    return pairing.find_references(folder).files
+def find_label_images(folder):
+    return pairing.find_label_images(folder).files
 
 
 def write(folder, *names):
@@ -21,7 +21,7 @@ def write(folder, *names):
 
 def paired(labels, predictions):
     """Labels and predictions that go together, as names."""
-    found = pair(find_references(labels), predictions)
+    found = pair(find_label_images(labels), predictions)
     return {one.reference.labels.name: one.result.name for one in found}
 
 
@@ -49,7 +49,7 @@ def test_outputs_that_serve_as_labels_are_not_labels_of_each_other(tmp_path):
     for name in ("a.tif", "a_instances.tif"):
         write_tiff(labels / name, np.zeros((2, 2), np.uint8), axes="YX")
     assert paired(labels, write(tmp_path / "predictions", "a.tif")) == {"a.tif": "a.tif"}
-    (left_out,) = pairing.find_references(labels).left_out
+    (left_out,) = pairing.find_label_images(labels).left_out
     assert str(left_out) == "a_instances.tif (an output that belongs to a.tif)"
 
 
@@ -86,7 +86,7 @@ def test_labels_beside_their_images(tmp_path, kind):
         f"{kind}_b.tif": "img_b.tif",
         f"d_{kind}.tif": "d.tif",
     }
-    assert [str(one) for one in pairing.find_references(data).left_out] == [
+    assert [str(one) for one in pairing.find_label_images(data).left_out] == [
         f"a.tif (the image of a_{kind}.tif)",
         "c.tif (no label file by its name)",
         f"img_b.tif (the image of {kind}_b.tif)",
@@ -125,7 +125,7 @@ def test_an_output_of_another_image_is_no_prediction(tmp_path):
 def test_probabilities_are_found_beside_the_prediction(tmp_path):
     labels = write(tmp_path / "labels", "a.tif", "b.tif")
     predictions = write(tmp_path / "predictions", "a.tif", "a_probabilities.tif", "b.tif")
-    found = pair(find_references(labels), predictions)
+    found = pair(find_label_images(labels), predictions)
     assert [one.probabilities for one in found] == [predictions / "a_probabilities.tif", None]
 
 
@@ -140,7 +140,7 @@ def test_frames_of_the_cell_tracking_challenge(tmp_path, labels, name):
 def test_several_sequences_need_their_names(tmp_path):
     for sequence in ("01", "02"):
         write(tmp_path / "data" / f"{sequence}_GT" / "SEG", "man_seg000.tif")
-    references = find_references(tmp_path / "data")
+    references = find_label_images(tmp_path / "data")
     assert [one.name for one in references] == ["01_man_seg000", "02_man_seg000"]
     predictions = write(tmp_path / "predictions", "t000.tif", "02_t000.tif")
     (found,) = pair(references, predictions)
@@ -149,27 +149,27 @@ def test_several_sequences_need_their_names(tmp_path):
 
 def test_a_plane_of_a_stack(tmp_path):
     labels = write(tmp_path / "01_GT" / "SEG", "man_seg_007_003.tif")
-    (found,) = pair(find_references(labels), write(tmp_path / "predictions", "t007.tif"))
+    (found,) = pair(find_label_images(labels), write(tmp_path / "predictions", "t007.tif"))
     assert (found.result.name, found.reference.plane) == ("t007.tif", 3)
 
 
 def test_one_name_twice_is_refused(tmp_path):
     labels = write(tmp_path / "labels", "a.tif", "a.tiff")
     with pytest.raises(ValueError, match=r"one file a name, received a\.tif and a\.tiff"):
-        find_references(labels)
+        find_label_images(labels)
     one = write(tmp_path / "one", "a.tif")
     with pytest.raises(ValueError, match=r"one file a name, received a\.tif and a\.tiff"):
-        pair(find_references(one), labels)
+        pair(find_label_images(one), labels)
 
 
 def test_what_is_missing_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     labels = write(tmp_path / "labels", "a.tif")
     with pytest.raises(FileNotFoundError, match="nowhere: expected a folder of label images"):
-        find_references(tmp_path / "nowhere")
+        find_label_images(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"empty: expected a folder of label images.*without any"):
-        find_references(tmp_path / "empty")
+        find_label_images(tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match="nowhere: expected a folder of predictions"):
-        pair(find_references(labels), tmp_path / "nowhere")
+        pair(find_label_images(labels), tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"example a\.tif for .*labels/a\.tif\. Received no image"):
-        pair(find_references(labels), tmp_path / "empty")
+        pair(find_label_images(labels), tmp_path / "empty")

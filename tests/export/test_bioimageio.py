@@ -14,7 +14,7 @@ from PIL import Image
 
 from keras_unet.cli import main
 from keras_unet.export import bioimageio as job
-from keras_unet.export import bioimageio_package as writing
+from keras_unet.export import bioimageio as writing
 from keras_unet.export.export import export_model
 from keras_unet.export.graph import least_size
 from keras_unet.runs import Run
@@ -104,7 +104,7 @@ def test_what_cannot_be_exported(trained, tmp_path, monkeypatch):
     (tmp_path / "a.zip").touch()
     with pytest.raises(FileExistsError, match="expected a file that is not there yet"):
         export_model(trained, tmp_path / "a.zip", format="bioimageio")
-    with pytest.raises(ValueError, match='expected a model without normalization="group"'):
+    with pytest.raises(ValueError, match='expected a model without norm_layer="group"'):
         export_model(
             grouped(trained, tmp_path / "grouped"), tmp_path / "b.zip", format="bioimageio"
         )
@@ -115,10 +115,10 @@ def test_what_cannot_be_exported(trained, tmp_path, monkeypatch):
 
 
 def grouped(run, folder):
-    """A copy of a run that says its network normalises groups."""
+    """A copy of a run that says its network normalizes groups."""
     shutil.copytree(run, folder)
     values = json.loads((folder / "run.json").read_text())
-    values["architecture"]["normalization"] = "group"
+    values["architecture"]["norm_layer"] = "group"
     (folder / "run.json").write_text(json.dumps(values))
     return folder
 

@@ -16,11 +16,11 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_unet.architecture import Architecture
 from keras_unet.backend import keras, tf
-from keras_unet.data.schemes import LabelScheme
-from keras_unet.data.standardisation import Standardisation
-from keras_unet.export.artefact import Artefact
-from keras_unet.export.bioimageio_package import Credits, Example, check_license, write_package
+from keras_unet.data.encoding import LabelEncoding
+from keras_unet.data.normalization import Normalization
+from keras_unet.export.bioimageio import Credits, Example, check_license, write_package
 from keras_unet.export.graph import GraphTiling, halo, least_size
+from keras_unet.export.metadata import ExportMetadata
 from keras_unet.model import unet_of
 from keras_unet.prediction.predict import predict_image
 from keras_unet.prediction.segmenter import Member, Segmenter
@@ -41,14 +41,16 @@ class Package:
         keras.utils.set_random_seed(3)
         self.network = unet_of(architecture)
         n, classes = architecture.channels, architecture.classes
-        self.rule = Standardisation(mode, *(((100.0,) * n, (30.0,) * n) * (mode == "dataset")))
-        scheme = LabelScheme(kind, tuple(range(classes)))
+        self.normalization = Normalization(
+            mode, *(((100.0,) * n, (30.0,) * n) * (mode == "dataset"))
+        )
+        encoding = LabelEncoding(kind, tuple(range(classes)))
         record = {"data": {"training": ["a", "b"], "folder": "/home/ada/cells"}}
         run = Run(
             folder=folder / "a_run, №1",
             architecture=architecture,
-            scheme=scheme,
-            standardisation=self.rule,
+            encoding=encoding,
+            normalization=self.normalization,
             precision="float32",
             record=record,
         )
@@ -61,7 +63,7 @@ class Package:
         self.image, self.path, self.folder = image, folder / "cells.zip", folder / "unpacked"
         write_package(
             self.path,
-            Artefact(segmenter, GraphTiling.of(architecture), "float32", frozen=True),
+            ExportMetadata(segmenter, GraphTiling.of(architecture), "float32", frozen=True),
             self.network,
             Example(image.astype(np.uint8), self.expected(image)),
             folder / "cover.png",
@@ -71,7 +73,7 @@ class Package:
             packed.extractall(self.folder)
 
     def expected(self, image):
-        return predict_image(self.network, self.rule.apply(image))
+        return predict_image(self.network, self.normalization.apply(image))
 
     def read(self, image):
         """The description, and answers by blocks, in a fresh process."""
@@ -120,7 +122,7 @@ def test_it_is_valid_and_says_what_it_is(read):
 
 @pytest.mark.parametrize("n", ["0", "1", "7"])
 def test_blocks_give_the_whole(package, read, n):
-    """In bioimageio.core, whose blocks are standardised as one image and mirrored at its border."""
+    """In bioimageio.core, whose blocks are normalized as one image and mirrored at its border."""
     expected = package.expected(drawn(60, 44, 1, seed=5))
     np.testing.assert_allclose(read[1][n], expected, atol=1e-5)
 
@@ -165,7 +167,7 @@ def test_the_card(package):
     assert "| 1 | 1 | cell |" in card
     assert "# Validation" in card
     assert "Sizes are 18 + 2 k pixels" in card
-    assert "standardises every image by itself" in card
+    assert "normalizes every image by itself" in card
     assert "2 images, unknown steps" in card
 
 
@@ -187,7 +189,7 @@ def test_all_weights_of_networks_of_all_kinds(tmp_path, numbers, mode):
     assert ("zero_mean_unit_variance" in text) == (mode == "image")
     assert text.count(f"halo: {halo(network)}\n") == 2
     image = drawn(70, 53, network.channels)
-    taken = one.rule.apply(image)[None] if mode == "image" else image[None]
+    taken = one.normalization.apply(image)[None] if mode == "image" else image[None]
     for answer in answers(one.folder, taken, tmp_path / "bundle"):
         np.testing.assert_allclose(answer[0], one.expected(image), atol=1e-5)
 

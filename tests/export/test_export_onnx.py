@@ -11,11 +11,11 @@ import pytest
 
 from keras_unet.architecture import Architecture
 from keras_unet.backend import keras
-from keras_unet.data.schemes import LabelScheme
-from keras_unet.data.standardisation import Standardisation
-from keras_unet.export.artefact import Artefact
+from keras_unet.data.encoding import LabelEncoding
+from keras_unet.data.normalization import Normalization
 from keras_unet.export.graph import GraphTiling
-from keras_unet.export.onnx_graph import write_onnx
+from keras_unet.export.metadata import ExportMetadata
+from keras_unet.export.onnx import write_onnx
 from keras_unet.model import unet_of
 from keras_unet.prediction.predict import predict_image
 from keras_unet.prediction.segmenter import Member, Segmenter
@@ -33,21 +33,21 @@ class Written:
         keras.utils.set_random_seed(3)
         self.network = unet_of(architecture)
         n = architecture.channels
-        rule = Standardisation(mode, *(((100.0,) * n, (30.0,) * n) if mode == "dataset" else ()))
-        scheme = LabelScheme("classes", tuple(range(architecture.classes)))
+        rule = Normalization(mode, *(((100.0,) * n, (30.0,) * n) if mode == "dataset" else ()))
+        encoding = LabelEncoding("classes", tuple(range(architecture.classes)))
         run = Run(
             folder=folder,
             architecture=architecture,
-            scheme=scheme,
-            standardisation=rule,
+            encoding=encoding,
+            normalization=rule,
             precision="float32",
             record={},
         )
         (folder / "best.keras").touch()  # of which the provenance states a digest
-        self.rule, self.tiling = rule, GraphTiling.of(architecture, tile)
+        self.normalization, self.tiling = rule, GraphTiling.of(architecture, tile)
         self.path = folder / "network.onnx"
         segmenter = Segmenter(run, (Member(run, lambda _: self.network, folder / "best.keras"),))
-        artefact = Artefact(segmenter, self.tiling, "float32", frozen=True)
+        artefact = ExportMetadata(segmenter, self.tiling, "float32", frozen=True)
         write_onnx(self.path, artefact, self.network)
         self.session = onnxruntime.InferenceSession(self.path)
 
@@ -56,7 +56,9 @@ class Written:
         return dict(zip(names, self.session.run(names, {"image": images}), strict=True))
 
     def expected(self, image):
-        return predict_image(self.network, self.rule.apply(image), tile_size=self.tiling.tile_size)
+        return predict_image(
+            self.network, self.normalization.apply(image), tile_size=self.tiling.tile_size
+        )
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def test_any_size_is_predicted_as_the_package_does(written, size):
     np.testing.assert_array_equal(answer["classes"], answer["probabilities"].argmax(-1))
 
 
-def test_wide_greys_are_standardised_in_double_precision(written):
+def test_wide_greys_are_normalized_in_double_precision(written):
     for image in (np.full((9, 8, 1), 0.1), 1e6 + drawn(300, 8, 1)):
         pixels = image.astype(np.float32)
         answer = written(pixels[None])["probabilities"][0]
@@ -90,7 +92,7 @@ BATTERY = {
         {"tile": 60, "mode": "dataset"},
     ),
     "depth 3, RGB, four classes": ({"depth": 3, "channels": 3, "classes": 4}, {"tile": 132}),
-    "depth 4, batch normalisation": ({"depth": 4, "normalization": "batch"}, {"tile": 204}),
+    "depth 4, batch normalization": ({"depth": 4, "norm_layer": "batch"}, {"tile": 204}),
 }
 
 
@@ -103,9 +105,9 @@ def test_networks_of_all_kinds(tmp_path, numbers, options):
     np.testing.assert_allclose(answer, one.expected(image), atol=1e-5)
 
 
-def test_groups_are_normalised_to_the_rounding_of_float32(tmp_path):
+def test_groups_are_normalized_to_the_rounding_of_float32(tmp_path):
     """A bottom of few pixels makes rounding larger, in TensorFlow as here."""
-    one = Written(tmp_path, Architecture(depth=2, base_filters=4, normalization="group"), tile=60)
+    one = Written(tmp_path, Architecture(depth=2, base_filters=4, norm_layer="group"), tile=60)
     image = drawn(41, 33, 1)
     np.testing.assert_allclose(one(image[None])["probabilities"][0], one.expected(image), atol=1e-4)
 
@@ -123,7 +125,7 @@ def test_the_file_is_valid_and_says_what_it_is(written):
     }
     properties = written.session.get_modelmeta().custom_metadata_map
     about = json.loads(properties["keras_unet.json"])
-    assert about["normalization"] == written.rule.to_dict()
+    assert about["normalization"] == written.normalization.to_dict()
     assert about["network"]["tile_size"] == 26
     assert [one["value"] for one in about["classes"]] == [0, 1, 2]
     assert about["provenance"]["versions"]["keras"] == keras.__version__

@@ -19,14 +19,13 @@ from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_unet.architecture import Architecture
-from keras_unet.backend import keras, tf
+from keras_unet.backend import keras, precision_policy, tf
+from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.images import as_channels, pixels_of, read_planes
-from keras_unet.data.schemes import LabelScheme
-from keras_unet.data.standardisation import Standardisation
+from keras_unet.data.normalization import Normalization
 from keras_unet.export.graph import GraphTiling
 from keras_unet.export.saved_model import write_graph
 from keras_unet.model import unet_of
-from keras_unet.precision import precision_policy
 from keras_unet.prediction.predict import predict_image
 from keras_unet.runs import Run
 
@@ -45,13 +44,13 @@ class Exported:
         self.tiling = GraphTiling.of(architecture, tile)
         n = architecture.channels
         numbers = ((100.0,) * n, (30.0,) * n) if mode == "dataset" else ()
-        scheme = LabelScheme("classes", tuple(range(architecture.classes)))
-        rule = Standardisation(mode, *numbers)
+        encoding = LabelEncoding("classes", tuple(range(architecture.classes)))
+        rule = Normalization(mode, *numbers)
         self.run = Run(
             folder=folder,
             architecture=architecture,
-            scheme=scheme,
-            standardisation=rule,
+            encoding=encoding,
+            normalization=rule,
             precision=precision,
             record={},
         )
@@ -73,7 +72,7 @@ class Exported:
 
     def expected(self, image):
         return predict_image(
-            self.network, self.run.standardisation.apply(image), tile_size=self.tiling.tile_size
+            self.network, self.run.normalization.apply(image), tile_size=self.tiling.tile_size
         )
 
     def tensors(self, signature):
@@ -137,10 +136,10 @@ def test_any_size_is_predicted_as_the_package_does(exported, height, width, seed
 BATTERY = {
     "same padding": ({"depth": 1, "padding": "same"}, {"tile": 40}),
     "depth 2, RGB, numbers of the data": ({"depth": 2, "channels": 3}, {"mode": "dataset"}),
-    "two channels, group": ({"depth": 1, "channels": 2, "normalization": "group"}, {"tile": 30}),
+    "two channels, group": ({"depth": 1, "channels": 2, "norm_layer": "group"}, {"tile": 30}),
     "depth 3, four classes": ({"depth": 3, "classes": 4, "padding": "same"}, {"tile": 128}),
     "depth 4, RGB": ({"depth": 4, "channels": 3, "classes": 3}, {"tile": 204}),
-    "batch normalisation, measured": ({"depth": 1, "normalization": "batch"}, {"tile": 22}),
+    "batch normalization, measured": ({"depth": 1, "norm_layer": "batch"}, {"tile": 22}),
 }
 
 
@@ -168,7 +167,7 @@ def test_a_large_image(tmp_path):
     np.testing.assert_allclose(answer, exported.expected(image), atol=1e-5)
 
 
-def test_a_constant_image_and_wide_greys_are_standardised_alike(exported):
+def test_a_constant_image_and_wide_greys_are_normalized_alike(exported):
     for image in (np.full((9, 8, 1), 0.1), 1e6 + drawn(300, 8, 1)):
         pixels = image.astype(np.float32)
         answer = exported(image=pixels[None])["probabilities"][0]

@@ -11,12 +11,12 @@ from ai_edge_litert.interpreter import Interpreter
 
 from keras_unet.architecture import Architecture
 from keras_unet.backend import keras
-from keras_unet.data.schemes import LabelScheme
-from keras_unet.data.standardisation import Standardisation
-from keras_unet.export.artefact import Artefact
+from keras_unet.data.encoding import LabelEncoding
+from keras_unet.data.normalization import Normalization
 from keras_unet.export.graph import GraphTiling
+from keras_unet.export.metadata import ExportMetadata
 from keras_unet.export.tflite import Quantisation, write_tflite
-from keras_unet.instances.label import InstanceRule
+from keras_unet.instances.label import InstanceOptions
 from keras_unet.model import unet_of
 from keras_unet.prediction.predict import predict_image
 from keras_unet.prediction.segmenter import Member, Segmenter
@@ -34,24 +34,24 @@ class Exported:
         self.network = unet_of(architecture)
         network = architecture
         self.tile = tile or network.fitting_size(2 * network.context + 2 * network.step)
-        scheme = LabelScheme("classes", tuple(range(5, 5 + network.classes)))
-        rule, standardisation = InstanceRule(threshold=0.25), Standardisation("image")
+        encoding = LabelEncoding("classes", tuple(range(5, 5 + network.classes)))
+        rule, normalization = InstanceOptions(threshold=0.25), Normalization("image")
         record = {"data": {"folder": "/somewhere/cells"}}
         self.run = Run(
             folder=folder,
             architecture=network,
-            scheme=scheme,
-            standardisation=standardisation,
+            encoding=encoding,
+            normalization=normalization,
             precision="bfloat16",
             record=record,
-            rule=rule,
+            instances=rule,
         )
         self.network.save(folder / "best.keras")
         self.path = folder / f"{mode}.tflite"
         tiles = [self.drawn(self.tile, self.tile, seed=seed) for seed in range(4)]
         member = Member(self.run, lambda _: self.network, folder / "best.keras")
         segmenter = Segmenter(self.run, (member,))
-        artefact = Artefact(segmenter, GraphTiling.of(network, self.tile), "float32", True)
+        artefact = ExportMetadata(segmenter, GraphTiling.of(network, self.tile), "float32", True)
         write_tflite(self.path, artefact, self.network, Quantisation(mode, int8_io), tiles)
         self.loaded = load_tflite(self.path)
 
@@ -75,11 +75,11 @@ BATTERY = {
         "channels": 3,
         "classes": 4,
     },
-    "depth 3, two channels, batch": {"depth": 3, "channels": 2, "normalization": "batch"},
+    "depth 3, two channels, batch": {"depth": 3, "channels": 2, "norm_layer": "batch"},
     "depth 3, same padding, three classes": {"depth": 3, "padding": "same", "classes": 3},
     "depth 4, RGB, three classes": {"depth": 4, "channels": 3, "classes": 3},
     "depth 4, same padding, four classes": {"depth": 4, "padding": "same", "classes": 4},
-    "depth 2, two channels, group": {"depth": 2, "channels": 2, "normalization": "group"},
+    "depth 2, two channels, group": {"depth": 2, "channels": 2, "norm_layer": "group"},
 }
 
 
@@ -94,7 +94,7 @@ def test_networks_of_all_kinds_are_predicted_alike(tmp_path, numbers):
 @pytest.fixture(scope="module")
 def by_mode(tmp_path_factory):
     """One network in every mode."""
-    network = Architecture(depth=2, base_filters=4, padding="same", normalization="batch")
+    network = Architecture(depth=2, base_filters=4, padding="same", norm_layer="batch")
     return {
         mode: Exported(tmp_path_factory.mktemp("mode"), network, mode, tile=64) for mode in MODES
     }
@@ -126,7 +126,7 @@ def test_weights_stand_where_strict_processors_read_them(by_mode):
 
 @pytest.mark.parametrize("int8_io", [False, True])
 def test_int8_takes_and_gives_float32_unless_asked(tmp_path, int8_io):
-    network = Architecture(depth=1, base_filters=4, normalization="group")
+    network = Architecture(depth=1, base_filters=4, norm_layer="group")
     exported = Exported(tmp_path, network, "int8", int8_io=int8_io)
     interpreter = Interpreter(model_path=str(exported.path))
     (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
@@ -174,8 +174,11 @@ def test_the_file_says_all_that_tiling_needs(by_mode):
         assert metadata["record"]["data"]["folder"] == "cells"
         assert len(metadata["provenance"]["sha256"]) == 64
         run = exported.loaded.info
-        assert (run.architecture, run.scheme) == (architecture, exported.run.scheme)
-        assert (run.standardisation, run.rule) == (exported.run.standardisation, exported.run.rule)
+        assert (run.architecture, run.encoding) == (architecture, exported.run.encoding)
+        assert (run.normalization, run.instances) == (
+            exported.run.normalization,
+            exported.run.instances,
+        )
 
 
 def test_tiling_by_the_metadata_alone_is_the_prediction(tmp_path):

@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from keras_unet.cli import main
 from keras_unet.data.images import read_planes
 from keras_unet.export import onnx as job
-from keras_unet.export import onnx_graph as writing
 from keras_unet.export.export import export_model
 from keras_unet.prediction.networks import load_network
 from keras_unet.prediction.predict import predict_image
@@ -42,7 +41,7 @@ def test_it_answers_as_the_run_does(written, trained, cells):
     image = read_planes(file)[0]
     session = onnxruntime.InferenceSession(written[0])
     (answer,) = session.run(["probabilities"], {"image": image[None].astype(np.float32)})
-    expected = predict_image(load_network(run), run.standardise(image, file))
+    expected = predict_image(load_network(run), run.normalize(image, file))
     np.testing.assert_allclose(answer[0], expected, atol=1e-5)
 
 
@@ -50,13 +49,13 @@ def test_it_says_what_it_is(written, trained):
     properties = onnxruntime.InferenceSession(written[0]).get_modelmeta().custom_metadata_map
     about = json.loads(properties["keras_unet.json"])
     assert [one["name"] for one in about["classes"]] == ["background", "cell"]
-    assert about["instances"] == Run.load(trained).rule.to_dict()
+    assert about["instances"] == Run.load(trained).instances.to_dict()
     assert about["network"]["tile_size"] == 60
     assert about["record"]["options"]["steps"] == 40
 
 
 def test_a_file_that_answers_otherwise_is_not_kept(trained, tmp_path, monkeypatch):
-    write = writing.write_onnx
+    write = job.write_onnx
 
     def of_other_weights(path, artefact, network):
         kernel = network.get_layer("logits").kernel
@@ -65,14 +64,14 @@ def test_a_file_that_answers_otherwise_is_not_kept(trained, tmp_path, monkeypatc
         write(path, artefact, network)
         kernel.assign(before)
 
-    monkeypatch.setattr(writing, "write_onnx", of_other_weights)
+    monkeypatch.setattr(job, "write_onnx", of_other_weights)
     with pytest.raises(ValueError, match=r"answers as the run does, to 1e-05. Received a diff"):
         export_model(trained, tmp_path / "out" / "a.onnx", tile_size=60, format="onnx")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_does_not_load_is_not_kept(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "write_onnx", lambda path, *_: path.write_bytes(b"?"))
+    monkeypatch.setattr(job, "write_onnx", lambda path, *_: path.write_bytes(b"?"))
     with pytest.raises(ValueError, match="expected an export that a fresh process loads and runs"):
         export_model(trained, tmp_path / "out" / "a.onnx", tile_size=60, format="onnx")
     assert not list(tmp_path.iterdir())

@@ -67,7 +67,7 @@ def test_it_answers_as_the_run_does(written, trained, cells):
 
     run, file = Run.load(trained), cells / "images" / "c3.tif"
     image = read_planes(file)[0]
-    expected = predict_image(load_network(run), run.standardise(image, file))
+    expected = predict_image(load_network(run), run.normalize(image, file))
     loaded = tf.saved_model.load(str(written[0]))
     answer = loaded.signatures["serving_default"](image=tf.constant(image[None], tf.float32))
     np.testing.assert_allclose(answer["probabilities"][0], expected, atol=1e-5)

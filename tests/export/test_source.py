@@ -17,11 +17,11 @@ from logs import logged
 from keras_unet.backend import tf
 from keras_unet.cli import main
 from keras_unet.data.images import read_planes
-from keras_unet.data.standardisation import Standardisation
+from keras_unet.data.normalization import Normalization
 from keras_unet.export.export import export_model
-from keras_unet.export.graph import joined
+from keras_unet.export.graph import average_ensemble
 from keras_unet.export.tflite import ALLOWED
-from keras_unet.instances.label import InstanceRule
+from keras_unet.instances.label import InstanceOptions
 from keras_unet.prediction import server as remote
 from keras_unet.prediction.folder import predict_files
 from keras_unet.prediction.load import load
@@ -29,12 +29,12 @@ from keras_unet.prediction.networks import new_network
 from keras_unet.prediction.tflite import load_tflite
 from keras_unet.runs import BEST, Ensemble, Run
 
-RULE = InstanceRule(threshold=0.4)
+RULE = InstanceOptions(threshold=0.4)
 SAVE = ("instances", "probabilities")
 
 
 def changed(run, folder, rule, **data):
-    """A copy of a run that has standardised by other numbers, on other images."""
+    """A copy of a run that has normalized by other numbers, on other images."""
     shutil.copytree(run, folder)
     values = json.loads((folder / "run.json").read_text())
     values["normalization"] = rule.to_dict()
@@ -49,8 +49,8 @@ def ensemble(trained, tmp_path_factory):
     held_out = (("c3",), ("c0", "c1", "c2"))
     record = Ensemble(folder, held_out, {"steps": 40}, RULE)
     first, second = record.folds
-    changed(trained, first, Standardisation("dataset", (100.0,), (30.0,)))
-    other = Standardisation("dataset", (40.0,), (75.0,))
+    changed(trained, first, Normalization("dataset", (100.0,), (30.0,)))
+    other = Normalization("dataset", (40.0,), (75.0,))
     changed(trained, second, other, training=["c3"], validation=["c0", "c1", "c2"])
     network = new_network(Run.load(second), seed=5)
     layer = network.get_layer("logits")
@@ -103,8 +103,8 @@ def test_the_folds_would_not_predict_alike(ensemble, predicted, cells, tmp_path)
         alone = probabilities(predict(fold, cells, tmp_path / fold.name))
         assert np.abs(alone - probabilities(predicted)).max() > 0.1
     members = load(ensemble).members
-    network = joined(
-        [one.network for one in members], [one.info.standardisation for one in members]
+    network = average_ensemble(
+        [one.network for one in members], [one.info.normalization for one in members]
     )
     assert network.name == "ensemble"
     assert len(network.get_weights()) == 2 * len(members[0].network.get_weights())
@@ -126,12 +126,12 @@ def test_a_saved_model_says_what_it_is(saved, ensemble):
     assert metadata["record"]["options"] == {"steps": 40}
     for said, fold in zip(metadata["provenance"]["folds"], folds, strict=True):
         assert said["name"] == fold.folder.name
-        assert said["normalization"] == fold.standardisation.to_dict()
+        assert said["normalization"] == fold.normalization.to_dict()
         assert said["record"]["data"]["training"] == fold.record["data"]["training"]
         assert "/" not in said["record"]["data"]["folder"]
         assert said["record"]["outcome"]["steps"] == 40
     assert len({said["sha256"] for said in metadata["provenance"]["folds"]}) == 2
-    assert metadata["normalization"] == folds[0].standardisation.to_dict()
+    assert metadata["normalization"] == folds[0].normalization.to_dict()
     card = (saved / "README.md").read_text()
     assert "# cells\n\nAn ensemble of 2 U-Nets (" in card
     assert "Training: 4 images, each held out by one network, 40 + 40 steps; best" in card
@@ -176,7 +176,7 @@ def test_a_tflite_file_predicts_the_same_files(ensemble, predicted, cells, tmp_p
     np.testing.assert_allclose(probabilities(tmp_path), probabilities(predicted), atol=1e-5)
     assert (labels(tmp_path) == labels(predicted)).mean() > 0.999
     run = load_tflite(path).info
-    assert run.rule == RULE
+    assert run.instances == RULE
     assert run.record["data"]["training"] == ["c0", "c1", "c2", "c3"]
 
 
@@ -235,7 +235,7 @@ def test_folds_that_do_not_go_together_are_refused(ensemble, tmp_path):
     record = copied(ensemble, tmp_path)
     path = record.folds[1] / "run.json"
     values = json.loads(path.read_text())
-    values["normalization"] = Standardisation("image").to_dict()
+    values["normalization"] = Normalization("image").to_dict()
     path.write_text(json.dumps(values))
     with pytest.raises(ValueError, match=r"copy: expected .* Received 2 kinds; train it anew"):
         export_model(record.folder, tmp_path / "out")

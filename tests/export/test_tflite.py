@@ -61,7 +61,7 @@ def test_a_file_of_each_kind_answers_as_the_run_does(trained, cells, tmp_path, o
     assert len(lines) == 1
     assert lines[0].startswith(line)
     run, network, file = Run.load(trained), load_tflite(path), cells / "images" / "c3.tif"
-    image = run.standardise(read_planes(file)[0], file)
+    image = run.normalize(read_planes(file)[0], file)
     answer = predict_image(network, image, architecture=network.architecture)
     expected = predict_image(load_network(run), image, tile_size=60)
     measure, tolerance = job.ALLOWED[options.get("quantize", "none")]
@@ -158,7 +158,7 @@ def representative(run, data):
 
 
 def windows(run, path):
-    image = run.standardise(read_planes(path)[0], path)
+    image = run.normalize(read_planes(path)[0], path)
     tiles = Tiling.covering(image.shape[:2], run.architecture, (60, 60))
     return [mirrored_window(image, *tile.read) for tile in tiles]
 

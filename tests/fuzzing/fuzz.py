@@ -27,7 +27,7 @@ from PIL import Image
 
 from keras_unet.architecture import Architecture
 from keras_unet.data.images import read_planes
-from keras_unet.data.large import is_large, is_tiff, open_large
+from keras_unet.data.lazy import is_large, is_tiff, open_large
 from keras_unet.tiling import Tiling, mirrored_window
 
 MOST_BYTES = 4096  # of a file

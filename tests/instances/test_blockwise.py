@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from keras_unet.instances.blockwise import Stitcher
-from keras_unet.instances.label import InstanceRule, Seeds, label_instances
+from keras_unet.instances.blockwise import BlockwiseLabeler
+from keras_unet.instances.label import InstanceOptions, Markers, label_instances
 
 
 def stitch(
-    probability: NDArray[np.float32], rule: InstanceRule, **options: int
+    probability: NDArray[np.float32], options: InstanceOptions, **more: int
 ) -> tuple[NDArray[np.int32], int]:
     labels, drafts = np.full((2, *probability.shape), 77, np.int32)
-    number = Stitcher(rule, **options).label(probability, labels, drafts)
+    number = BlockwiseLabeler(options, **more).label(probability, labels, drafts)
     return labels, number
 
 
@@ -34,11 +34,11 @@ def probabilities(draw: st.DrawFn) -> NDArray[np.float32]:
     return (np.round(between_0_and_1 * levels) / levels).astype(np.float32)
 
 
-rules = st.builds(
-    InstanceRule,
+options = st.builds(
+    InstanceOptions,
     threshold=st.sampled_from([0.0, 0.2, 0.5, 0.7]),
-    seeds=st.sampled_from(["components", "distance", "probability"]),
-    neck=st.sampled_from([0.0, 0.3, 0.6, 0.9, 1.0]),
+    markers=st.sampled_from(["components", "distance", "probability"]),
+    merge_threshold=st.sampled_from([0.0, 0.3, 0.6, 0.9, 1.0]),
     minimum_size=st.sampled_from([0, 2, 5, 30]),
     gap=st.sampled_from([0.0, 0.5, 1.0, 2.0, 3.7, 9.0]),
     fill_holes=st.booleans(),
@@ -46,33 +46,33 @@ rules = st.builds(
 
 
 @settings(deadline=None, max_examples=100)
-@given(probabilities(), rules, st.integers(1, 400))
+@given(probabilities(), options, st.integers(1, 400))
 def test_bands_give_the_very_labels_of_one_piece(
-    probability: NDArray[np.float32], rule: InstanceRule, band: int
+    probability: NDArray[np.float32], options: InstanceOptions, band: int
 ) -> None:
-    labels, number = stitch(probability, rule, band=band)
-    expected = label_instances(probability, rule)
+    labels, number = stitch(probability, options, band=band)
+    expected = label_instances(probability, options)
     np.testing.assert_array_equal(labels, expected)
     assert number == expected.max()
 
 
-@pytest.mark.parametrize("seeds", ["probability", "distance"])
-def test_a_piece_that_is_too_large_to_be_cut_is_refused(seeds: Seeds) -> None:
+@pytest.mark.parametrize("markers", ["probability", "distance"])
+def test_a_piece_that_is_too_large_to_be_cut_is_refused(markers: Markers) -> None:
     probability = np.zeros((30, 30), np.float32)
     probability[3:28, 5:25] = 0.9
     message = "spans 27 x 22 pixels, more than the 500 that memory holds, from row 2 and column 4"
-    with pytest.raises(ValueError, match=f"{message} on.*seeds={seeds}") as caught:
-        stitch(probability, InstanceRule(seeds=seeds), band=90, largest_piece=500)
+    with pytest.raises(ValueError, match=f"{message} on.*markers={markers}") as caught:
+        stitch(probability, InstanceOptions(markers=markers), band=90, largest_piece=500)
     assert "\n" not in str(caught.value)
 
 
 def test_a_piece_of_any_size_is_one_cell_by_components() -> None:
     probability = np.pad(np.full((25, 20), 0.9, np.float32), 3)
-    labels, number = stitch(probability, InstanceRule(), band=90, largest_piece=500)
+    labels, number = stitch(probability, InstanceOptions(), band=90, largest_piece=500)
     np.testing.assert_array_equal(labels, probability > 0)
     assert number == 1
 
 
 def test_a_gap_too_wide_for_a_band_is_refused() -> None:
     with pytest.raises(ValueError, match=r"gap must be narrower .* of 50 columns\. Received 40"):
-        stitch(np.ones((50, 50), np.float32), InstanceRule(gap=40), band=100, largest_piece=2500)
+        stitch(np.ones((50, 50), np.float32), InstanceOptions(gap=40), band=100, largest_piece=2500)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from keras_unet.data.distances import separate_touching
-from keras_unet.instances.label import InstanceRule, cell_probability, label_instances
+from keras_unet.instances.label import InstanceOptions, cell_probability, label_instances
 
 SIZE = 48
 
@@ -92,7 +92,7 @@ def test_brick_walls_come_back(wall: NDArray[np.int32]) -> None:
 @settings(deadline=None, max_examples=60)
 def test_no_rectangle_is_merged_lost_or_split(cells: NDArray[np.int32]) -> None:
     parted = separate_touching(cells)
-    labels = label_instances(parted > 0, InstanceRule(minimum_size=2))
+    labels = label_instances(parted > 0, InstanceOptions(minimum_size=2))
     pairs = np.unique([cells[parted > 0], labels[parted > 0]], axis=1)
     cells_found, labels_found = pairs[:, pairs[1] > 0]
     assert cells_found.tolist() == list(range(1, cells.max() + 1))
@@ -111,7 +111,7 @@ def test_tissue_without_background_comes_back_nearly() -> None:
     cells = discs(60, 256, np.inf)
     parted = separate_touching(cells)
     assert mean_iou(cells, parted) < 0.88
-    assert mean_iou(cells, label_instances(parted > 0, InstanceRule(minimum_size=5))) > 0.99
+    assert mean_iou(cells, label_instances(parted > 0, InstanceOptions(minimum_size=5))) > 0.99
 
 
 @given(hnp.arrays(np.bool_, (12, 15)), st.integers(0, 4), st.sampled_from([0, 1, 2, 3.5]))
@@ -119,8 +119,8 @@ def test_tissue_without_background_comes_back_nearly() -> None:
 def test_components_keep_their_pixels_and_order(
     foreground: NDArray[np.bool_], minimum_size: int, gap: float
 ) -> None:
-    rule = InstanceRule(gap=gap, minimum_size=minimum_size, fill_holes=False)
-    labels = label_instances(foreground, rule)
+    options = InstanceOptions(gap=gap, minimum_size=minimum_size, fill_holes=False)
+    labels = label_instances(foreground, options)
     components, number = ndimage.label(foreground)
     sizes = [np.sum(components == i) for i in range(1, number + 1)]
     large = [i + 1 for i, size in enumerate(sizes) if size >= minimum_size]
@@ -136,14 +136,14 @@ def test_components_keep_their_pixels_and_order(
 def test_nothing_closed_and_nothing_filled_is_connected_components(
     foreground: NDArray[np.bool_],
 ) -> None:
-    labels = label_instances(foreground, InstanceRule(gap=0, fill_holes=False))
+    labels = label_instances(foreground, InstanceOptions(gap=0, fill_holes=False))
     np.testing.assert_array_equal(labels, ndimage.label(foreground)[0])
 
 
 @pytest.mark.parametrize(("width", "closed"), [(1, True), (2, True), (3, False), (4, False)])
 def test_only_gaps_up_to_the_width_are_closed(width: int, closed: bool) -> None:
     foreground = np.pad(np.zeros((6, width), bool), [(0, 0), (5, 5)], constant_values=True)
-    assert label_instances(foreground, InstanceRule(gap=2)).all() == closed
+    assert label_instances(foreground, InstanceOptions(gap=2)).all() == closed
 
 
 def test_the_gap_belongs_to_its_nearest_cell() -> None:
@@ -154,7 +154,7 @@ def test_the_gap_belongs_to_its_nearest_cell() -> None:
 def test_hollows_and_the_outside_of_single_cells_stay_background() -> None:
     foreground = np.ones((9, 9), bool)
     foreground[4, 4] = foreground[0, 3:5] = False
-    kept = label_instances(foreground, InstanceRule(fill_holes=False))
+    kept = label_instances(foreground, InstanceOptions(fill_holes=False))
     np.testing.assert_array_equal(kept > 0, foreground)
 
 
@@ -174,7 +174,7 @@ def drawn(text: str) -> NDArray[np.int32]:
 
 @pytest.mark.parametrize(("before", "after"), HOLES.values(), ids=HOLES)
 def test_holes(before: str, after: str) -> None:
-    labels = label_instances(drawn(before) > 0, InstanceRule(gap=0))
+    labels = label_instances(drawn(before) > 0, InstanceOptions(gap=0))
     np.testing.assert_array_equal(labels, drawn(after))
 
 
@@ -183,7 +183,7 @@ def test_holes(before: str, after: str) -> None:
 def test_holes_are_what_scipy_fills_of_each_cell_but_for_holes_of_several(
     foreground: NDArray[np.bool_],
 ) -> None:
-    labels = label_instances(foreground, InstanceRule(gap=0))
+    labels = label_instances(foreground, InstanceOptions(gap=0))
     components, number = ndimage.label(foreground)
     np.testing.assert_array_equal(labels[foreground], components[foreground])
     pockets, _ = ndimage.label(np.pad(~foreground, 1, constant_values=True), np.ones((3, 3)))
@@ -215,29 +215,34 @@ def dumbbell() -> NDArray[np.bool_]:
 @pytest.mark.parametrize("turns", range(4))
 def test_cells_are_parted_at_a_neck(turns: int) -> None:
     foreground = np.rot90(dumbbell(), turns)
-    rule = InstanceRule(seeds="distance", neck=0.5, gap=0)  # distances: 2 in the bridge, 5 beside
-    labels = label_instances(foreground, rule)
+    options = InstanceOptions(
+        markers="distance", merge_threshold=0.5, gap=0
+    )  # distances: 2 in the bridge, 5 beside
+    labels = label_instances(foreground, options)
     assert labels.max() == 2
     np.testing.assert_array_equal(labels > 0, foreground)
     assert abs(np.bincount(labels.ravel())[1:] - foreground.sum() / 2).max() <= 6
-    assert label_instances(foreground, replace(rule, neck=0.3)).max() == 1
-    assert label_instances(foreground, replace(rule, seeds="components")).max() == 1
+    assert label_instances(foreground, replace(options, merge_threshold=0.3)).max() == 1
+    assert label_instances(foreground, replace(options, markers="components")).max() == 1
 
 
 def test_cells_are_parted_where_the_probability_falls() -> None:
     probability = np.array([[0.9, 0.8, 0.7, 0.95, 0.9, 0.2, 0.6]], np.float32)
-    rule = InstanceRule(seeds="probability", neck=0.8, gap=0)
-    assert label_instances(probability, rule).tolist() == [[1, 1, 2, 2, 2, 0, 3]]
-    assert label_instances(probability, replace(rule, neck=0.7)).max() == 2
-    assert label_instances(probability, replace(rule, threshold=0.7)).max() == 2
-    assert label_instances(probability, replace(rule, threshold=0.1, neck=0.1)).max() == 1
+    options = InstanceOptions(markers="probability", merge_threshold=0.8, gap=0)
+    assert label_instances(probability, options).tolist() == [[1, 1, 2, 2, 2, 0, 3]]
+    assert label_instances(probability, replace(options, merge_threshold=0.7)).max() == 2
+    assert label_instances(probability, replace(options, threshold=0.7)).max() == 2
+    assert (
+        label_instances(probability, replace(options, threshold=0.1, merge_threshold=0.1)).max()
+        == 1
+    )
 
 
 def test_small_cells_are_joined_to_their_neighbour_or_removed() -> None:
     probability = np.array([[0.9, 0.9, 0.6, 0.8, 0, 0, 0, 0, 0, 0.9]], np.float32)
-    rule = InstanceRule(seeds="probability", neck=0.9, gap=0)
-    assert label_instances(probability, rule).max() == 3
-    small = label_instances(probability, replace(rule, minimum_size=2))
+    options = InstanceOptions(markers="probability", merge_threshold=0.9, gap=0)
+    assert label_instances(probability, options).max() == 3
+    small = label_instances(probability, replace(options, minimum_size=2))
     assert small.tolist() == [[1, 1, 1, 1, 0, 0, 0, 0, 0, 0]]
 
 
@@ -248,12 +253,18 @@ def test_small_cells_are_joined_to_their_neighbour_or_removed() -> None:
     st.integers(0, 9),
 )
 @settings(deadline=None, max_examples=80)
-def test_what_holds_by_any_rule(
-    probability: NDArray[np.float32], seeds, neck: float, minimum_size: int
+def test_what_holds_with_any_options(
+    probability: NDArray[np.float32], markers, merge_threshold: float, minimum_size: int
 ) -> None:
-    rule = InstanceRule(seeds=seeds, neck=neck, minimum_size=minimum_size, gap=0, fill_holes=False)
-    labels = label_instances(probability, rule)
-    components, number = ndimage.label(probability > rule.threshold)
+    options = InstanceOptions(
+        markers=markers,
+        merge_threshold=merge_threshold,
+        minimum_size=minimum_size,
+        gap=0,
+        fill_holes=False,
+    )
+    labels = label_instances(probability, options)
+    components, number = ndimage.label(probability > options.threshold)
     sizes = np.bincount(components.ravel())
     kept = [one for one in range(1, number + 1) if sizes[one] >= minimum_size]
     np.testing.assert_array_equal(labels > 0, np.isin(components, kept))
@@ -267,7 +278,7 @@ def test_what_holds_by_any_rule(
 def test_cells_at_the_border_of_the_image_are_cells() -> None:
     foreground = np.zeros((9, 9), bool)
     foreground[0, :3] = foreground[6:, 8] = True
-    assert label_instances(foreground, InstanceRule(seeds="distance")).max() == 2
+    assert label_instances(foreground, InstanceOptions(markers="distance")).max() == 2
 
 
 def test_all_classes_but_the_background_are_cell() -> None:
@@ -275,33 +286,35 @@ def test_all_classes_but_the_background_are_cell() -> None:
     probability = cell_probability(probabilities)
     assert probability.dtype == np.float32
     np.testing.assert_allclose(probability, [[0.6, 0.4, 0]], atol=1e-6)
-    assert label_instances(probability, InstanceRule(gap=0)).tolist() == [[1, 0, 0]]
+    assert label_instances(probability, InstanceOptions(gap=0)).tolist() == [[1, 0, 0]]
 
 
 def test_more_cells_than_65535() -> None:
     foreground = np.zeros((520, 520), bool)
     foreground[::2, ::2] = True
-    assert label_instances(foreground, InstanceRule(gap=0)).max() == 260 * 260
+    assert label_instances(foreground, InstanceOptions(gap=0)).max() == 260 * 260
 
 
 def test_a_rule_survives_json() -> None:
-    rule = InstanceRule(threshold=0.4, seeds="distance", neck=0.7, minimum_size=9, gap=0)
-    assert InstanceRule.from_dict(json.loads(json.dumps(rule.to_dict()))) == rule
+    options = InstanceOptions(
+        threshold=0.4, markers="distance", merge_threshold=0.7, minimum_size=9, gap=0
+    )
+    assert InstanceOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
 
 
 def test_every_number_of_a_rule_is_said() -> None:
-    rule = InstanceRule()
+    options = InstanceOptions()
     changed = {
         "threshold": 0.7,
-        "seeds": "distance",
+        "markers": "distance",
         "minimum_size": 9,
         "gap": 0,
         "fill_holes": False,
     }
-    said = {replace(rule, **{name: value}).describe() for name, value in changed.items()}
-    assert len(said | {rule.describe()}) == 6
-    for seeds in ("distance", "probability"):
-        assert "0.123 of" in InstanceRule(seeds=seeds, neck=0.123).describe()
+    said = {replace(options, **{name: value}).describe() for name, value in changed.items()}
+    assert len(said | {options.describe()}) == 6
+    for markers in ("distance", "probability"):
+        assert "0.123 of" in InstanceOptions(markers=markers, merge_threshold=0.123).describe()
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 1), (3,), (0, 3)], ids=["channels", "row", "nothing"])
@@ -318,8 +331,12 @@ def test_refuses_what_is_no_probability(pixel) -> None:
 
 REFUSED = {
     "threshold": [(-0.1, "at least 0 and less than 1"), (1, "at least 0"), (np.nan, "at least 0")],
-    "seeds": [("maxima", "of components, probability, distance")],
-    "neck": [(-0.1, "between 0 and 1"), (1.1, "between 0 and 1"), (np.nan, "between 0 and 1")],
+    "markers": [("maxima", "of components, probability, distance")],
+    "merge_threshold": [
+        (-0.1, "between 0 and 1"),
+        (1.1, "between 0 and 1"),
+        (np.nan, "between 0 and 1"),
+    ],
     "minimum_size": [(-1, "a whole number of pixels, 0 or more"), (2.5, "a whole number")],
     "gap": [(-1, "0 pixels or more"), (np.nan, "0 pixels or more"), (np.inf, "0 pixels")],
 }
@@ -331,5 +348,5 @@ REFUSED = {
 )
 def test_refuses_numbers_out_of_range(name: str, value, message: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be .*{message}.*Received {value}") as caught:
-        InstanceRule(**{name: value})
+        InstanceOptions(**{name: value})
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The choice of a rule: its scores against those of the metrics, its caution, and its use."""
+"""The selection of a options: its scores against those of the metrics, its caution, and its use."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from keras_unet.data.synthetic import draw_cells
-from keras_unet.instances import selection as rules
-from keras_unet.instances.label import InstanceRule, label_instances
-from keras_unet.instances.selection import choose_rule, first_rule, spread
+from keras_unet.instances import selection as module
+from keras_unet.instances.label import InstanceOptions, label_instances
+from keras_unet.instances.selection import default_options, select_options, spread
 from keras_unet.metrics import matching, seg
 
-START = InstanceRule(threshold=0.6, seeds="distance", neck=0.6, minimum_size=20)
+START = InstanceOptions(threshold=0.6, markers="distance", merge_threshold=0.6, minimum_size=20)
 
 
 def example(seed: int) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
@@ -36,35 +36,35 @@ def examples():
 
 def test_scores_of_joined_basins_are_those_of_label_images(examples) -> None:
     probabilities, references = examples
-    grid = list(rules._grid(START, probabilities, references))
-    assert len(grid) == len({rule for rule, _ in grid}) == 5 * 10 * 3
-    for rule, score in grid[::3]:
-        plain = replace(rule, gap=0, fill_holes=False)
+    grid = list(module._grid(START, probabilities, references))
+    assert len(grid) == len({options for options, _ in grid}) == 5 * 10 * 3
+    for options, score in grid[::3]:
+        plain = replace(options, gap=0, fill_holes=False)
         results = [label_instances(one, plain) for one in probabilities]
         assert score == pytest.approx(mean_of_seg_and_ap(references, results), abs=1e-12)
 
 
 def test_score_and_score_before_are_those_of_the_two_rules(examples) -> None:
     probabilities, references = examples
-    choice = choose_rule(START, probabilities, references)
-    for rule, score in ((choice.rule, choice.score), (START, choice.score_before)):
-        results = [label_instances(one, rule) for one in probabilities]
+    selection = select_options(START, probabilities, references)
+    for options, score in ((selection.options, selection.score), (START, selection.score_before)):
+        results = [label_instances(one, options) for one in probabilities]
         assert score == pytest.approx(mean_of_seg_and_ap(references, results))
-    assert choice.cells == sum(int(one.max()) for one in references)
-    assert choice == choose_rule(START, probabilities, references)
+    assert selection.cells == sum(int(one.max()) for one in references)
+    assert selection == select_options(START, probabilities, references)
 
 
 def test_a_rule_that_does_not_pay_for_its_steps_is_not_taken(examples, monkeypatch) -> None:
-    monkeypatch.setattr(rules, "_PRICE", 99)
-    assert choose_rule(START, *examples).rule == START
-    monkeypatch.setattr(rules, "_PRICE", 0)
-    free = choose_rule(START, *examples)
-    assert free.rule != START
+    monkeypatch.setattr(module, "_PRICE", 99)
+    assert select_options(START, *examples).options == START
+    monkeypatch.setattr(module, "_PRICE", 0)
+    free = select_options(START, *examples)
+    assert free.options != START
     assert free.score >= free.score_before
 
 
 def dumbbells(number: int) -> tuple[list[NDArray[np.float64]], list[NDArray[np.int32]]]:
-    """Pairs of cells that a neck joins, one image a pair."""
+    """Pairs of cells that a merge_threshold joins, one image a pair."""
     cells = np.zeros((15, 30), np.int32)
     cells[2:13, 2:13], cells[2:13, 16:27] = 1, 2
     probability = (cells > 0) * 0.9
@@ -73,9 +73,9 @@ def dumbbells(number: int) -> tuple[list[NDArray[np.float64]], list[NDArray[np.i
 
 
 def test_joined_cells_are_seen_to_be_parted() -> None:
-    choice = choose_rule(InstanceRule(gap=0), *dumbbells(20))
-    assert choice.rule.seeds == "distance"
-    assert choice.score_before < 0.5 < choice.score
+    selection = select_options(InstanceOptions(gap=0), *dumbbells(20))
+    assert selection.options.markers == "distance"
+    assert selection.score_before < 0.5 < selection.score
 
 
 def test_false_cells_are_removed_which_seg_does_not_ask_for() -> None:
@@ -84,21 +84,21 @@ def test_false_cells_are_removed_which_seg_does_not_ask_for() -> None:
     probability[20, 1::3] = probability[24, 1::3] = 0.9
     references = [np.pad(cells, [(0, 12), (0, 0)])] * 20
     start = replace(START, minimum_size=0)
-    assert choose_rule(start, [probability] * 20, references).rule.minimum_size == 0
-    choice = choose_rule(replace(start, minimum_size=4), [probability] * 20, references)
-    assert choice.rule.minimum_size >= 2
-    assert label_instances(probability, choice.rule).max() == 2
+    assert select_options(start, [probability] * 20, references).options.minimum_size == 0
+    selection = select_options(replace(start, minimum_size=4), [probability] * 20, references)
+    assert selection.options.minimum_size >= 2
+    assert label_instances(probability, selection.options).max() == 2
 
 
 def test_without_cells_there_is_nothing_to_choose_by(examples) -> None:
     probabilities, references = examples
-    assert choose_rule(START, probabilities, [0 * one for one in references]) is None
+    assert select_options(START, probabilities, [0 * one for one in references]) is None
 
 
 def test_a_network_that_finds_nothing_keeps_the_first_rule(examples) -> None:
     probabilities, references = examples
-    choice = choose_rule(START, [0 * one for one in probabilities], references)
-    assert (choice.rule, choice.score) == (START, 0)
+    selection = select_options(START, [0 * one for one in probabilities], references)
+    assert (selection.options, selection.score) == (START, 0)
 
 
 @pytest.mark.parametrize(
@@ -107,27 +107,27 @@ def test_a_network_that_finds_nothing_keeps_the_first_rule(examples) -> None:
         ({}, 0),
         ({"threshold": 0.8}, 2),
         ({"threshold": 0.4}, 2),
-        ({"neck": 0.8}, 2),
+        ({"merge_threshold": 0.8}, 2),
         ({"minimum_size": 0}, 1),
         ({"minimum_size": 2 * START.minimum_size}, 1),
         ({"gap": 0.0}, 1),
         ({"fill_holes": False}, 1),
-        ({"seeds": "components"}, 2),
-        ({"seeds": "probability", "neck": 0.9}, 2),
-        ({"seeds": "probability", "neck": 0.95, "gap": 4.0}, 4),
+        ({"markers": "components"}, 2),
+        ({"markers": "probability", "merge_threshold": 0.9}, 2),
+        ({"markers": "probability", "merge_threshold": 0.95, "gap": 4.0}, 4),
     ],
 )
 def test_steps_are_counted(changes, steps) -> None:
-    assert rules._steps(START, replace(START, **changes)) == steps
-    assert rules._steps(START, START) == 0
+    assert module._steps(START, replace(START, **changes)) == steps
+    assert module._steps(START, START) == 0
 
 
 def test_the_first_rule_parts_instances_alone() -> None:
     cells = np.repeat([[0, 1, 2, 2]], 30, axis=0)  # of 30 and 60 pixels; the 10th percentile is 33
-    assert first_rule("instances", [cells, 0 * cells]).minimum_size == 8
-    assert first_rule("instances", [cells]).seeds == "distance"
-    assert first_rule("classes", [cells]) == InstanceRule(minimum_size=8)
-    assert first_rule("classes", [0 * cells]) == InstanceRule()
+    assert default_options("instances", [cells, 0 * cells]).minimum_size == 8
+    assert default_options("instances", [cells]).markers == "distance"
+    assert default_options("classes", [cells]) == InstanceOptions(minimum_size=8)
+    assert default_options("classes", [0 * cells]) == InstanceOptions()
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_images_are_spread(pixels, expected) -> None:
 
 
 def test_a_choice_is_said_in_one_line(examples) -> None:
-    said = choose_rule(START, *examples).describe()
+    said = select_options(START, *examples).describe()
     assert said.startswith("cells: probability above 0.")
     assert "mean of SEG and AP 0." in said
     assert "\n" not in said

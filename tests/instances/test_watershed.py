@@ -12,85 +12,89 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from keras_unet.instances.watershed import Landscape
+from keras_unet.instances.watershed import WatershedRegions
 
 NECKS = (0.0, 0.3, 0.5, 0.71, 0.9, 1.0)
-landscapes = hnp.arrays(
+watersheds = hnp.arrays(
     np.int64, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 9)
 )
 
 
-def of(heights: NDArray[np.int64]) -> Landscape:
-    return Landscape.of(heights, heights > 0)
+def of(heights: NDArray[np.int64]) -> WatershedRegions:
+    return WatershedRegions.of(heights, heights > 0)
 
 
-def summits(heights: NDArray[np.int64], neck: float) -> int:
-    """Counts the summits from which no path leads higher without going below `neck` of them."""
+def summits(heights: NDArray[np.int64], merge_threshold: float) -> int:
+    """Counts the summits from which no path leads higher without going below `merge_threshold` of them."""
     number = 0
     for top in np.unique(heights[heights > 0]):
-        reached, pieces = ndimage.label((heights >= neck * top) & (heights > 0))
+        reached, pieces = ndimage.label((heights >= merge_threshold * top) & (heights > 0))
         number += sum(heights[reached == piece].max() == top for piece in range(1, pieces + 1))
     return number
 
 
-@given(landscapes)
+@given(watersheds)
 @settings(deadline=None, max_examples=80)
 def test_each_basin_is_one_piece_around_its_summit(heights: NDArray[np.int64]) -> None:
-    landscape = of(heights)
-    np.testing.assert_array_equal(landscape.basins > 0, heights > 0)
-    assert landscape.basins.max() == len(landscape.sizes) - 1 == len(landscape.summits) - 1
-    for basin in range(1, landscape.basins.max() + 1):
-        inside = landscape.basins == basin
+    regions = of(heights)
+    np.testing.assert_array_equal(regions.labels > 0, heights > 0)
+    assert regions.labels.max() == len(regions.sizes) - 1 == len(regions.maxima) - 1
+    for basin in range(1, regions.labels.max() + 1):
+        inside = regions.labels == basin
         assert ndimage.label(inside)[1] == 1
-        assert landscape.sizes[basin] == inside.sum()
-        assert landscape.summits[basin] == heights[inside].max()
+        assert regions.sizes[basin] == inside.sum()
+        assert regions.maxima[basin] == heights[inside].max()
 
 
-@given(landscapes)
+@given(watersheds)
 @settings(deadline=None, max_examples=80)
 def test_passes_are_the_highest_places_where_two_basins_touch(heights: NDArray[np.int64]) -> None:
-    landscape = of(heights)
+    regions = of(heights)
     expected = {}
-    for one, other in combinations(range(1, landscape.basins.max() + 1), 2):
-        for pixel in zip(*np.nonzero(landscape.basins == one), strict=True):
+    for one, other in combinations(range(1, regions.labels.max() + 1), 2):
+        for pixel in zip(*np.nonzero(regions.labels == one), strict=True):
             around = np.zeros(heights.shape, bool)
             around[pixel] = True
-            beside = ndimage.binary_dilation(around) & (landscape.basins == other)
+            beside = ndimage.binary_dilation(around) & (regions.labels == other)
             for neighbour in heights[beside].tolist():
                 height = min(heights[pixel], neighbour)
                 expected[one, other] = max(height, expected.get((one, other), 0))
     found = {
         tuple(pair): height
-        for pair, height in zip(landscape.passes.tolist(), landscape.heights.tolist(), strict=True)
+        for pair, height in zip(
+            regions.pairs.tolist(), regions.saddle_heights.tolist(), strict=True
+        )
     }
     assert found == expected
-    assert (np.diff(landscape.heights) <= 0).all()
+    assert (np.diff(regions.saddle_heights) <= 0).all()
 
 
-@given(landscapes, st.sampled_from(NECKS))
+@given(watersheds, st.sampled_from(NECKS))
 @settings(deadline=None, max_examples=150)
-def test_as_many_cells_as_summits_that_stand_out(heights: NDArray[np.int64], neck: float) -> None:
-    assert of(heights).cells(neck, 0).max() == summits(heights, neck)
+def test_as_many_cells_as_summits_that_stand_out(
+    heights: NDArray[np.int64], merge_threshold: float
+) -> None:
+    assert of(heights).cells(merge_threshold, 0).max() == summits(heights, merge_threshold)
 
 
-@given(landscapes)
+@given(watersheds)
 @settings(deadline=None, max_examples=60)
 def test_a_neck_of_0_leaves_the_connected_components(heights: NDArray[np.int64]) -> None:
-    landscape = of(heights)
-    cells = landscape.cells(0, 0)[landscape.basins]
+    regions = of(heights)
+    cells = regions.cells(0, 0)[regions.labels]
     components, number = ndimage.label(heights > 0)
     assert cells.max() == number
     pairs = np.unique(np.stack([cells.ravel(), components.ravel()]), axis=1)
     assert pairs.shape[1] == len(np.unique(components))
 
 
-@given(landscapes, st.sampled_from(NECKS), st.integers(0, 20))
+@given(watersheds, st.sampled_from(NECKS), st.integers(0, 20))
 @settings(deadline=None, max_examples=100)
 def test_what_stays_small_touches_nothing_and_is_removed(
-    heights: NDArray[np.int64], neck: float, minimum_size: int
+    heights: NDArray[np.int64], merge_threshold: float, minimum_size: int
 ) -> None:
-    landscape = of(heights)
-    cells = landscape.cells(neck, minimum_size)[landscape.basins]
+    regions = of(heights)
+    cells = regions.cells(merge_threshold, minimum_size)[regions.labels]
     assert (np.bincount(cells.ravel())[1:] >= minimum_size).all()
     components, number = ndimage.label(heights > 0)
     for component in range(1, number + 1):
@@ -101,51 +105,51 @@ def test_what_stays_small_touches_nothing_and_is_removed(
 
 @given(st.integers(0, 99), st.sampled_from(NECKS), st.sampled_from(NECKS), st.integers(0, 20))
 @settings(deadline=None, max_examples=60)
-def test_a_coarser_landscape_gives_the_same_cells(
-    seed: int, neck: float, finer: float, minimum_size: int
+def test_simplified_regions_give_the_same_cells(
+    seed: int, merge_threshold: float, finer: float, minimum_size: int
 ) -> None:
     heights = np.random.default_rng(seed).permutation(12 * 14).reshape(12, 14)  # all differ
-    landscape = Landscape.of(heights, heights > 40)
-    coarse = landscape.coarser(max(neck, finer))
-    expected = landscape.cells(neck, minimum_size)[landscape.basins]
-    found = coarse.cells(neck, minimum_size)[coarse.basins]
+    regions = WatershedRegions.of(heights, heights > 40)
+    coarse = regions.simplify(max(merge_threshold, finer))
+    expected = regions.cells(merge_threshold, minimum_size)[regions.labels]
+    found = coarse.cells(merge_threshold, minimum_size)[coarse.labels]
     np.testing.assert_array_equal(found, expected)
-    again = Landscape.of(heights, heights > 40).coarser(2)  # joins nothing
-    for name in ("basins", "summits", "sizes", "passes", "heights"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(landscape, name))
+    again = WatershedRegions.of(heights, heights > 40).simplify(2)  # joins nothing
+    for name in ("labels", "maxima", "sizes", "pairs", "saddle_heights"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(regions, name))
 
 
 def test_a_small_cell_goes_over_its_highest_pass() -> None:
-    landscape = of(np.array([[9, 9, 9, 2, 5, 3, 9, 9, 9]]))
-    assert landscape.cells(0.9, 0)[landscape.basins].tolist() == [[1, 1, 1, 1, 2, 3, 3, 3, 3]]
-    assert landscape.cells(0.9, 3)[landscape.basins].tolist() == [[1, 1, 1, 1, 2, 2, 2, 2, 2]]
+    regions = of(np.array([[9, 9, 9, 2, 5, 3, 9, 9, 9]]))
+    assert regions.cells(0.9, 0)[regions.labels].tolist() == [[1, 1, 1, 1, 2, 3, 3, 3, 3]]
+    assert regions.cells(0.9, 3)[regions.labels].tolist() == [[1, 1, 1, 1, 2, 2, 2, 2, 2]]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 1), (4, 6)])
 def test_a_plain_is_one_basin_and_the_sea_none(shape: tuple[int, int]) -> None:
     plain, sea = of(np.ones(shape, int)), of(np.zeros(shape, int))
-    assert (plain.basins == 1).all()
+    assert (plain.labels == 1).all()
     assert plain.cells(0.5, 0).tolist() == [0, 1]
-    assert not sea.basins.any()
+    assert not sea.labels.any()
     assert sea.cells(0.5, 0).tolist() == [0]
 
 
 def test_a_piece_does_not_know_what_else_is_in_the_image() -> None:
     rng = np.random.default_rng(0)
     image = np.pad(rng.integers(1, 4, (30, 30)), 1)  # many places are equally high
-    alone = Landscape.of(image, image > 0)
+    alone = WatershedRegions.of(image, image > 0)
     others = np.pad(rng.integers(1, 4, (32, 60)), ((0, 0), (0, 1)))
     together = np.hstack([others, image])
-    both = Landscape.of(together, together > 0)
-    for neck in (0.0, 0.5, 0.9, 1.0):
-        cells = alone.cells(neck, 3)[alone.basins]
-        beside = both.cells(neck, 3)[both.basins][:, others.shape[1] :]
+    both = WatershedRegions.of(together, together > 0)
+    for merge_threshold in (0.0, 0.5, 0.9, 1.0):
+        cells = alone.cells(merge_threshold, 3)[alone.labels]
+        beside = both.cells(merge_threshold, 3)[both.labels][:, others.shape[1] :]
         np.testing.assert_array_equal(np.unique(beside, return_inverse=True)[1], cells)
 
 
 def test_places_are_those_of_the_first_summits() -> None:
     row = np.array([[2, 4, 6, 5, 6, 4, 1, 3, 5, 4]])
-    landscape = Landscape.of(row, row > 0)
-    assert landscape.places.tolist() == [10, 2, 4, 8]
-    assert landscape.places_of(landscape.cells(0.5, 3)).tolist() == [10, 2, 8]
-    assert landscape.coarser(0.5).places.tolist() == [10, 2, 8]
+    regions = WatershedRegions.of(row, row > 0)
+    assert regions.positions.tolist() == [10, 2, 4, 8]
+    assert regions.positions_of(regions.cells(0.5, 3)).tolist() == [10, 2, 8]
+    assert regions.simplify(0.5).positions.tolist() == [10, 2, 8]

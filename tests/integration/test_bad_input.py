@@ -28,7 +28,7 @@ from keras_unet.cli import main
 from keras_unet.data.pairs import find_pairs
 from keras_unet.data.samples import Samples, read_samples
 from keras_unet.evaluation.evaluate import evaluate_folders
-from keras_unet.prediction.labelling import Order
+from keras_unet.prediction.outputs import OutputPlan
 from keras_unet.runs import Run
 from keras_unet.training.options import TrainingOptions
 
@@ -126,18 +126,18 @@ def test_refused_throughout(tmp_path, labels, message):
 
 
 def _float_labels(data: Samples) -> None:
-    assert data.scheme.kind == "instances"
+    assert data.encoding.kind == "instances"
     np.testing.assert_array_equal(data.samples[1].instances, LABELS)
 
 
 def _no_background_in_one(data: Samples) -> None:
-    assert data.scheme.kind == "instances"
+    assert data.encoding.kind == "instances"
     assert data.samples[1].classes.all()
     assert not data.samples[0].classes.all()
 
 
 def _no_background_but_classes(data: Samples) -> None:
-    assert data.scheme.values == (1, 2)
+    assert data.encoding.values == (1, 2)
     np.testing.assert_array_equal(data.samples[1].classes, MASK)
 
 
@@ -216,7 +216,7 @@ def test_predicted_odd_images(trained, tmp_path):
         np.testing.assert_allclose(probabilities.sum(axis=0), 1, rtol=1e-5)
     constant = tifffile.imread(out / "constant image_probabilities.tif")
     zero = tifffile.imread(out / "constant image of 0_probabilities.tif")
-    np.testing.assert_allclose(constant, zero, atol=1e-6)  # both are 0 once standardised
+    np.testing.assert_allclose(constant, zero, atol=1e-6)  # both are 0 once normalized
     np.testing.assert_allclose(constant, constant[:, :1, :1].repeat(40, 1).repeat(50, 2), atol=1e-5)
 
 
@@ -324,7 +324,7 @@ LOOPS = {
     "data of train": "train {t}/loop --run {t}/run",
     "run of train": "train {d} --run {t}/loop",
     "run below": "train {d} --run {t}/loop/run",
-    "like of train": "train {d} --run {t}/run --like {t}/loop",
+    "like of train": "train {d} --run {t}/run --repeat {t}/loop",
     "run of predict": "predict {t}/loop {d}/images --out {t}/out",
     "image of predict": "predict {r} {d}/images/loop.tif --out {t}/out",
     "out of predict": "predict {r} {d}/images --out {t}/loop",
@@ -392,7 +392,7 @@ def test_a_folder_of_10000_files(tmp_path):
     found = find_pairs(tmp_path / "data")
     assert (len(found.pairs), len(found.orphans)) == (number // 2, number // 2)
     seen = read_samples(tmp_path / "one")
-    told = Samples(seen.samples, seen.scheme, 1, "uint8", found.orphans).describe()
+    told = Samples(seen.samples, seen.encoding, 1, "uint8", found.orphans).describe()
     assert "not used: 5,000 files" in told
     assert len(told.splitlines()) < 40
     assert time.monotonic() - began < 20
@@ -403,7 +403,7 @@ def test_predicting_a_folder_of_10000_files(trained, tmp_path):
     for one in range(10_000):
         (tmp_path / "images" / f"i{one}.tif").touch()
     began = time.monotonic()
-    order = Order.of(Run.load(trained), [tmp_path / "images"], tmp_path / "out", (), None)
+    order = OutputPlan.of(Run.load(trained), [tmp_path / "images"], tmp_path / "out", (), None)
     assert len(order.images) == 10_000
     assert time.monotonic() - began < 20
     line = one_line(run("predict", trained, tmp_path / "images", "--out", tmp_path / "out"))

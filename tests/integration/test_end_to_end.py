@@ -83,7 +83,7 @@ def challenge(data):
 KINDS = {
     "masks": (masks_in_png, [], "images", "labels", (1, 2)),
     "classes": (three_classes, ["--labels", "classes", "--ignore", "7"], "images", "masks", (3, 3)),
-    "stacks": (stacks, ["--standardise", "dataset"], "images", "labels", (1, 2)),
+    "stacks": (stacks, ["--normalization", "dataset"], "images", "labels", (1, 2)),
     "challenge": (challenge, [], "01", "01_GT/SEG", (1, 2)),
 }
 
@@ -101,7 +101,7 @@ def test_from_files_to_scores(tmp_path, draw, options, images, labels, channels_
 
     outputs = "instances,classes,probabilities"
     keras_unet("predict", run, data / images, "--out", out, "--save", outputs)
-    kind = loaded.scheme.kind
+    kind = loaded.encoding.kind
     other = "classes" if kind == "instances" else "instances"
     files = sorted((data / images).iterdir())
     assert len(list(out.iterdir())) == 3 * len(files)
@@ -117,7 +117,7 @@ def test_from_files_to_scores(tmp_path, draw, options, images, labels, channels_
         assert probabilities.dtype == np.float32
         np.testing.assert_allclose(probabilities.sum(axis=-3), 1, atol=1e-4)
         classes = of_kind if kind == "classes" else of_other
-        values = np.array(loaded.scheme.values)
+        values = np.array(loaded.encoding.values)
         np.testing.assert_array_equal(classes, values[probabilities.argmax(axis=-3)])
 
     ignore = options[2:] if "--ignore" in options else []

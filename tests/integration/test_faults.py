@@ -52,7 +52,7 @@ def assert_equal(run, whole):
     outcomes = [Run.load(folder).record["outcome"] for folder in (run, whole)]
     for name in ("complete", "steps", "best_score"):
         assert outcomes[0][name] == outcomes[1][name]
-    assert Run.load(run).rule == Run.load(whole).rule
+    assert Run.load(run).instances == Run.load(whole).instances
     for name in ("best.keras", "last.keras"):
         models = [keras.saving.load_model(folder / name) for folder in (run, whole)]
         for one, other in zip(*(model.get_weights() for model in models), strict=True):
@@ -162,9 +162,9 @@ def test_an_image_that_vanishes_before_folds_are_resumed(cells, tmp_path):
     assert f"expected the images and labels that {folder / 'fold-1'} was started with" in line
     assert "(missing: c1)" in line
     assert Run.load(folder / "fold-1").record["outcome"]["complete"]
-    assert Ensemble.load(folder).rule is None
+    assert Ensemble.load(folder).instances is None
     elsewhere.rename(image)
     result = train(data, folder, "--resume")
     assert result.exit_code == 0, result.output
-    assert Ensemble.load(folder).rule is not None
+    assert Ensemble.load(folder).instances is not None
     assert Run.load(folder / "fold-2").record["outcome"]["complete"]

@@ -237,7 +237,7 @@ import json, resource, sys, time
 from pathlib import Path
 import logging
 from keras_unet.data.images import read_planes
-from keras_unet.data.large import is_large, is_tiff, open_large
+from keras_unet.data.lazy import is_large, is_tiff, open_large
 import zarr, tifffile.zarr
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30,) * 2)

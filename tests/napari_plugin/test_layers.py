@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tifffile
 
+from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.images import read_planes
 from keras_unet.data.pairs import find_pairs
-from keras_unet.data.schemes import LabelScheme
 from keras_unet.files import is_own
 from keras_unet.napari_plugin.layers import Snapshot, result_layers, write_image, write_pairs
 
-CELLS = LabelScheme("instances", (0, 1))
+CELLS = LabelEncoding("instances", (0, 1))
 
 
 def layer(data, **attributes):
@@ -100,7 +100,7 @@ def test_pairs_that_cannot_be_learned_from_are_refused(tmp_path):
 
 def test_results_lie_where_the_image_does(tmp_path):
     image = Snapshot("a", numbers(2, 3, 4, 5), place={"scale": (1, 1, 2, 2)})
-    classes = LabelScheme("classes", (0, 7, 9))
+    classes = LabelEncoding("classes", (0, 7, 9))
     tifffile.imwrite(tmp_path / "a.tif", numbers(6, 4, 5), metadata={"axes": "ZYX"})
     scores = numbers(6, 3, 4, 5).astype(np.float32)
     tifffile.imwrite(

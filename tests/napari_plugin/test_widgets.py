@@ -12,7 +12,7 @@ import pytest
 
 from keras_unet.napari_plugin import job as job_module
 from keras_unet.napari_plugin.layers import Snapshot
-from keras_unet.napari_plugin.works import weigh
+from keras_unet.napari_plugin.tasks import weigh
 
 pytestmark = [
     pytest.mark.usefixtures("qt"),
@@ -97,7 +97,7 @@ def test_from_training_to_labels(viewer, until, notified, tmp_path):
     train.offer.native.click()
     assert predict.model.line.value == str(tmp_path / "run")
     predict.probabilities.value = True
-    predict.rule.lines["threshold"].value = "0.25"
+    predict.instances.lines["threshold"].value = "0.25"
     predict.panel.start.native.click()
     until(lambda: predict.panel.job is None)
     assert "cells: probability above 0.25" in predict.panel.lines.value
@@ -173,7 +173,7 @@ def test_a_mistake_of_ours_is_one_line_too(viewer, until, monkeypatch, notified,
         yield {"text": "at work"}
         raise TypeError("no\nsuch thing")
 
-    monkeypatch.setattr("keras_unet.napari_plugin.works.predict", broken)
+    monkeypatch.setattr("keras_unet.napari_plugin.tasks.predict", broken)
     predict = opened(viewer, WIDGETS[1])
     predict.panel.start.native.click()
     until(lambda: predict.panel.job is None)

@@ -18,15 +18,15 @@ from logs import logged, watched
 from scipy import ndimage
 
 from keras_unet.architecture import Architecture
+from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.images import ImageFile
-from keras_unet.data.schemes import LabelScheme
-from keras_unet.data.standardisation import Standardisation
-from keras_unet.instances.blockwise import Stitcher
-from keras_unet.instances.label import InstanceRule
+from keras_unet.data.normalization import Normalization
+from keras_unet.instances.blockwise import BlockwiseLabeler
+from keras_unet.instances.label import InstanceOptions
 from keras_unet.prediction import blockwise
 from keras_unet.prediction import store as stores
 from keras_unet.prediction.blockwise import Blockwise, Plan, measure, predict_here
-from keras_unet.prediction.labelling import Order, Plane
+from keras_unet.prediction.outputs import OutputPlan, Prediction
 from keras_unet.prediction.predict import predict_image
 from keras_unet.runs import Run
 
@@ -49,9 +49,9 @@ def network(factor):
 
 def a_run(folder, **changed):
     fields = {
-        "scheme": LabelScheme("instances", (0, 1)),
-        "standardisation": Standardisation("image"),
-        "rule": InstanceRule(seeds="probability", neck=0.9, minimum_size=9),
+        "encoding": LabelEncoding("instances", (0, 1)),
+        "normalization": Normalization("image"),
+        "instances": InstanceOptions(markers="probability", merge_threshold=0.9, minimum_size=9),
     } | changed
     return Run(folder=folder, architecture=NETWORK, precision="float32", record={}, **fields)
 
@@ -60,7 +60,7 @@ def a_run(folder, **changed):
 def by_small_parts(monkeypatch):
     """Reads bands of a few rows, so that a small image has many."""
     monkeypatch.setattr(blockwise, "_BAND", 5_000)
-    monkeypatch.setattr(blockwise, "Stitcher", partial(Stitcher, band=3_000))
+    monkeypatch.setattr(blockwise, "BlockwiseLabeler", partial(BlockwiseLabeler, band=3_000))
 
 
 def grey(*shape):
@@ -69,33 +69,33 @@ def grey(*shape):
     return (smooth * 60_000).astype(np.uint16)
 
 
-def by_parts(out, members, path, *, form=None, symmetries=False, save=SAVE, checksums=None):
+def by_parts(out, members, path, *, form=None, tta=False, save=SAVE, checksums=None):
     """Predicts a file by parts."""
     runs, models = zip(*members, strict=True)
-    order = Order.of(runs[0], [path], out, save, None, form)
+    order = OutputPlan.of(runs[0], [path], out, save, None, form)
     out.mkdir(exist_ok=True)
-    plan = Plan(runs, ((60, 60),) * len(runs), symmetries, checksums=checksums)
+    plan = Plan(runs, ((60, 60),) * len(runs), tta, checksums=checksums)
     predict = partial(predict_here, models)
     return Blockwise(order, plan, predict).make(path, measure(runs[0], path))
 
 
-def predicted(out, members, path, image, *, form=None, symmetries=False, save=SAVE):
+def predicted(out, members, path, image, *, form=None, tta=False, save=SAVE):
     """Predicts a file by parts, and its planes, `(planes, height, width)`, in memory."""
-    made = by_parts(out, members, path, form=form, symmetries=symmetries, save=save)
+    made = by_parts(out, members, path, form=form, tta=tta, save=save)
     planes = []
     for plane in image:
         scores = [
             predict_image(
                 model,
-                run.standardise(plane[..., None], path),
+                run.normalize(plane[..., None], path),
                 tile_size=60,
                 architecture=NETWORK,
-                tta=symmetries,
+                tta=tta,
             )
             for run, model in members
         ]
-        planes.append(Plane.of(np.mean(scores, axis=0, dtype=np.float32)))
-    whole = Order.of(members[0][0], [path], out / "whole", save, None, "tiff")
+        planes.append(Prediction.of(np.mean(scores, axis=0, dtype=np.float32)))
+    whole = OutputPlan.of(members[0][0], [path], out / "whole", save, None, "tiff")
     (out / "whole").mkdir()
     stack = (("Z", len(planes)),)
     return made, whole.make(path, ImageFile(np.empty(0), stack), planes)
@@ -111,20 +111,20 @@ def stored(path):
 
 WAYS = {
     "one network": (1, False, "tiff"),
-    "symmetries": (1, True, "tiff"),
+    "tta": (1, True, "tiff"),
     "ensemble": (3, False, "ome-zarr"),
-    "ensemble, symmetries": (3, True, "tiff"),
+    "ensemble, tta": (3, True, "tiff"),
 }
 
 
 @pytest.mark.usefixtures("by_small_parts")
-@pytest.mark.parametrize(("networks", "symmetries", "form"), WAYS.values(), ids=WAYS)
-def test_every_output_is_that_of_the_image_in_memory(networks, symmetries, form, tmp_path):
+@pytest.mark.parametrize(("networks", "tta", "form"), WAYS.values(), ids=WAYS)
+def test_every_output_is_that_of_the_image_in_memory(networks, tta, form, tmp_path):
     path, image = tmp_path / "a.tif", grey(2, 233, 190)
     tifffile.imwrite(path, image, tile=(64, 64), compression="zlib", photometric="minisblack")
     members = [(a_run(tmp_path), network(0.3 + 0.1 * one)) for one in range(networks)]
     seen = []
-    options = {"form": form, "symmetries": symmetries}
+    options = {"form": form, "tta": tta}
     with watched(lambda *one: seen.append(one)):
         made, whole = predicted(tmp_path / "out", members, path, image, **options)
     assert made.classes == whole.classes == {0, 1}
@@ -132,7 +132,7 @@ def test_every_output_is_that_of_the_image_in_memory(networks, symmetries, form,
         np.testing.assert_array_equal(stored(file), stored(expected))
         assert stored(file).dtype == stored(expected).dtype
     assert stored(made.files[0]).max() > 100
-    total = 2 * networks * (8 if symmetries else 1) * 6 * 5  # tiles that fill 44 pixels
+    total = 2 * networks * (8 if tta else 1) * 6 * 5  # tiles that fill 44 pixels
     assert seen == [(path.name, done, total) for done in range(1, total + 1)]
     assert sorted(one.name for one in (tmp_path / "out").iterdir()) == sorted(
         ["whole", *(one.name for one in made.files)]
@@ -140,11 +140,16 @@ def test_every_output_is_that_of_the_image_in_memory(networks, symmetries, form,
 
 
 @pytest.mark.usefixtures("by_small_parts")
-@pytest.mark.parametrize("seeds", ["components", "distance"])
-def test_zarr_gives_ome_zarr(seeds, tmp_path):
+@pytest.mark.parametrize("markers", ["components", "distance"])
+def test_zarr_gives_ome_zarr(markers, tmp_path):
     path, image = tmp_path / "a.zarr", grey(150, 190)
     zarr.create_array(path, data=image, chunks=(64, 64))
-    members = [(a_run(tmp_path, rule=InstanceRule(seeds=seeds, neck=0.9)), network(0.3))]
+    members = [
+        (
+            a_run(tmp_path, instances=InstanceOptions(markers=markers, merge_threshold=0.9)),
+            network(0.3),
+        )
+    ]
     made, whole = predicted(tmp_path / "out", members, path, [image], save=["instances"])
     assert [one.name for one in made.files] == ["a.ome.zarr"]
     np.testing.assert_array_equal(stored(made.files[0]), stored(whole.files[0]))
@@ -209,8 +214,8 @@ def test_values_of_the_training_labels_come_back(tmp_path):
     tifffile.imwrite(path, image)
     run = a_run(
         tmp_path,
-        scheme=LabelScheme("classes", (3, 250)),
-        standardisation=Standardisation("dataset", (30_000.0,), (2_000.0,)),
+        encoding=LabelEncoding("classes", (3, 250)),
+        normalization=Normalization("dataset", (30_000.0,), (2_000.0,)),
     )
     made, whole = predicted(tmp_path / "out", [(run, network(0.3))], path, [image], save=[])
     assert set(np.unique(stored(made.files[0]))) == {3, 250}
@@ -232,7 +237,7 @@ def test_an_image_that_does_not_suit_is_refused_before(tmp_path):
 def test_what_fails_leaves_nothing_behind_that_nobody_goes_on_with(tmp_path, monkeypatch):
     path, out = tmp_path / "a.tif", tmp_path / "out"
     tifffile.imwrite(path, grey(90, 80))
-    monkeypatch.setattr(blockwise, "Stitcher", partial(Stitcher, band=300))
+    monkeypatch.setattr(blockwise, "BlockwiseLabeler", partial(BlockwiseLabeler, band=300))
     monkeypatch.setattr(blockwise, "LARGEST_PIECE", 800)
     monkeypatch.setattr(blockwise, "free_memory", lambda: 100_000)
     with pytest.raises(ValueError, match="more than the 800 that memory holds"):
@@ -243,7 +248,7 @@ def test_what_fails_leaves_nothing_behind_that_nobody_goes_on_with(tmp_path, mon
 def test_a_piece_of_foreground_is_cut_where_memory_holds_it(tmp_path, monkeypatch):
     path, image = tmp_path / "a.tif", grey(90, 80)
     tifffile.imwrite(path, image)
-    monkeypatch.setattr(blockwise, "Stitcher", partial(Stitcher, band=300))
+    monkeypatch.setattr(blockwise, "BlockwiseLabeler", partial(BlockwiseLabeler, band=300))
     monkeypatch.setattr(blockwise, "LARGEST_PIECE", 800)
     monkeypatch.setattr(blockwise, "free_memory", lambda: 1_000_000)
     members = [(a_run(tmp_path), network(0.3))]
@@ -283,13 +288,13 @@ def files_of(made):
     return {path.name: path.read_bytes() for path in made.files}
 
 
-ONCE = {"symmetries": True, "checksums": ("first", "second")}
+ONCE = {"tta": True, "checksums": ("first", "second")}
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    made = by_parts(folder / "out", ensemble(folder), image_file(folder), symmetries=True)
+    made = by_parts(folder / "out", ensemble(folder), image_file(folder), tta=True)
     return files_of(made)
 
 
@@ -364,7 +369,7 @@ def test_a_prediction_that_was_killed_goes_on(tmp_path):
         check=False,
     )
     assert ended.returncode == -signal.SIGKILL
-    whole = by_parts(tmp_path / "whole", ensemble(tmp_path), path, symmetries=True)
+    whole = by_parts(tmp_path / "whole", ensemble(tmp_path), path, tta=True)
     with logged() as said:
         made = by_parts(tmp_path / "out", ensemble(tmp_path), path, **ONCE)
     assert f"a.tif: 119 of {2 * TILES} tiles are kept of an earlier prediction" in said
@@ -375,13 +380,13 @@ def test_a_prediction_that_was_killed_goes_on(tmp_path):
 def test_what_was_predicted_is_kept_when_cells_cannot_be_cut(tmp_path, monkeypatch):
     path, image = tmp_path / "a.tif", grey(90, 80)
     tifffile.imwrite(path, image)
-    monkeypatch.setattr(blockwise, "Stitcher", partial(Stitcher, band=300))
+    monkeypatch.setattr(blockwise, "BlockwiseLabeler", partial(BlockwiseLabeler, band=300))
     monkeypatch.setattr(blockwise, "LARGEST_PIECE", 800)
     monkeypatch.setattr(blockwise, "free_memory", lambda: 100_000)
     options = {"save": ["instances"], "checksums": ("first",)}
     with pytest.raises(ValueError, match="more than the 800 that memory holds"):
         by_parts(tmp_path / "out", [(a_run(tmp_path), network(0.3))], path, **options)
-    run, (count, calls) = a_run(tmp_path, rule=InstanceRule()), counting(network(0.3))
+    run, (count, calls) = a_run(tmp_path, instances=InstanceOptions()), counting(network(0.3))
     made = by_parts(tmp_path / "out", [(run, count)], path, **options)
     assert calls == []  # other numbers of the rule ask for no other probabilities
     expected = by_parts(tmp_path / "new", [(run, network(0.3))], path, **options)

@@ -20,13 +20,13 @@ from logs import logged, watched
 
 from keras_unet import system as extras
 from keras_unet.cli import main
-from keras_unet.data.standardisation import Moments
+from keras_unet.data.normalization import Moments
 from keras_unet.prediction import distributed as spreading
 from keras_unet.prediction.blockwise import Plan, checksum_of_file, measure
 from keras_unet.prediction.distributed import Cluster, Networks, predict_task, spread_files
 from keras_unet.prediction.folder import predict_files
 from keras_unet.prediction.networks import load_network
-from keras_unet.prediction.outputs import Storage
+from keras_unet.prediction.outputs import OutputOptions
 from keras_unet.prediction.predict import predict_image
 from keras_unet.prediction.segmenter import Member
 from keras_unet.prediction.store import Stage, Store, Task, TilePlan
@@ -58,9 +58,9 @@ def image(cells, tmp_path):
 
 @pytest.fixture
 def ensemble(trained, tmp_path):
-    """Two runs that differ in how they standardise."""
+    """Two runs that differ in how they normalize."""
     folder, run = tmp_path / "ensemble", Run.load(trained)
-    result = Ensemble(folder, (("c0",), ("c1",)), {}, run.rule)
+    result = Ensemble(folder, (("c0",), ("c1",)), {}, run.instances)
     for fold in result.folds:
         shutil.copytree(trained, fold)
     result.save()
@@ -72,7 +72,7 @@ def ensemble(trained, tmp_path):
 
 
 def in_one_process(run, files, out, **options):
-    storage = Storage(stream=True)
+    storage = OutputOptions(stream=True)
     return predict_files(run, files, out, tile_size=60, save=SAVE, storage=storage, **options)
 
 
@@ -188,11 +188,11 @@ def test_one_process_goes_on_with_what_workers_have_left(cluster, trained, image
     assert contents(written) == contents(in_one_process(trained, [image], tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("changed", ["image", "run", "symmetries", "axes", "precision", "tile"])
+@pytest.mark.parametrize("changed", ["image", "run", "tta", "axes", "precision", "tile"])
 def test_chunks_of_another_prediction_are_not_taken(changed, trained, image, tmp_path):
-    def described(run, symmetries=False, axes=None, precision=None, tile=60):
+    def described(run, tta=False, axes=None, precision=None, tile=60):
         checksums = (checksum_of_file(run / "best.keras"),)
-        plan = Plan((Run.load(run),), ((tile, tile),), symmetries, axes, precision, checksums)
+        plan = Plan((Run.load(run),), ((tile, tile),), tta, axes, precision, checksums)
         return plan.described(measure(plan.infos[0], image, axes))
 
     before = described(trained)
@@ -203,7 +203,7 @@ def test_chunks_of_another_prediction_are_not_taken(changed, trained, image, tmp
     if changed == "run":
         with (run / "best.keras").open("ab") as file:
             file.write(b"\0")
-    others = {"symmetries": True, "axes": "YX", "precision": "bfloat16", "tile": 68}
+    others = {"tta": True, "axes": "YX", "precision": "bfloat16", "tile": 68}
     assert described(run, **{one: others[one] for one in {changed} & others.keys()}) != before
 
 
@@ -329,7 +329,7 @@ def task(trained, cells, tmp_path):
     path, run = cells / "images" / "c3.tif", Run.load(trained)
     image = tifffile.imread(path)[..., None]
     stage = Stage.of(0, TilePlan((96, 96), run.architecture, (60, 60)), 1, 1)
-    settled = run.standardisation.settled(Moments.of([image]))
+    settled = run.normalization.settled(Moments.of([image]))
     with Store.opened(tmp_path, "c3", {}) as store:
         store.make(0, stage)
         yield Task(store.folder, path, None, (1, 96, 96, 1), 0, settled, stage, (2, 3))
@@ -343,7 +343,7 @@ def networks(trained):
 def test_a_worker_writes_tiles_of_the_whole_image(task, networks, trained):
     assert predict_task(networks, task) == 2
     run, tiles = Run.load(trained), task.stage.tiles
-    image = run.standardise(tifffile.imread(task.image)[..., None], task.image)
+    image = run.normalize(tifffile.imread(task.image)[..., None], task.image)
     whole = predict_image(load_network(run), image, tile_size=60)
     probabilities = Store(task.store).probabilities(0, task.stage)
     for number in task.numbers:

@@ -11,7 +11,7 @@ from PIL import Image
 from keras_unet.data.images import read_planes
 from keras_unet.instances.label import label_instances
 from keras_unet.prediction.folder import predict_files
-from keras_unet.prediction.outputs import Storage
+from keras_unet.prediction.outputs import OutputOptions
 from keras_unet.runs import Run
 
 
@@ -73,18 +73,18 @@ def test_outputs_agree_with_each_other(trained, cells, tmp_path):
     np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
     np.testing.assert_array_equal(classes, probabilities.argmax(axis=0))
     assert instances.dtype == np.uint8
-    rule = Run.load(trained).rule
+    rule = Run.load(trained).instances
     expected = label_instances(np.clip(1 - probabilities[0], 0, 1), rule)
     np.testing.assert_array_equal(instances, expected)
 
 
 RULES = {
     "threshold": {"threshold": 0.9},
-    "seeds": {"seeds": "components"},
-    "neck": {"neck": 1.0, "minimum_size": 0},
+    "markers": {"markers": "components"},
+    "merge_threshold": {"merge_threshold": 1.0, "minimum_size": 0},
     "minimum_size": {"minimum_size": 1500},
     "gap": {"gap": 12},
-    "fill_holes": {"fill_holes": False, "seeds": "probability", "threshold": 0.7},
+    "fill_holes": {"fill_holes": False, "markers": "probability", "threshold": 0.7},
 }
 
 
@@ -94,7 +94,7 @@ def test_numbers_of_the_rule_can_be_replaced(trained, cells, tmp_path, rule):
     outputs = {"save": ["instances", "probabilities"]}
     with logged() as said:
         path, soft = predict(trained, [image], tmp_path, instances=rule, **outputs)
-    asked = replace(Run.load(trained).rule, **rule)
+    asked = replace(Run.load(trained).instances, **rule)
     expected = label_instances(np.clip(1 - tifffile.imread(soft)[0], 0, 1), asked)
     np.testing.assert_array_equal(tifffile.imread(path), expected)
     assert said == [asked.describe(), str(image)]
@@ -114,7 +114,7 @@ def test_the_average_over_the_symmetries_turns_with_the_image(trained, cells, tm
 
 def test_more_cells_than_65535_are_written_as_uint32(trained, tmp_path, monkeypatch):
     many = np.arange(40 * 50, dtype=np.int32).reshape(40, 50) + 65_000
-    monkeypatch.setattr("keras_unet.prediction.labelling.label_instances", lambda *_: many)
+    monkeypatch.setattr("keras_unet.prediction.outputs.label_instances", lambda *_: many)
     (path,) = predict(trained, [grey(tmp_path / "a.tif")], tmp_path / "out")
     assert tifffile.imread(path).dtype == np.uint32
     np.testing.assert_array_equal(tifffile.imread(path), many)
@@ -187,7 +187,7 @@ def test_one_class_everywhere_is_said(trained, tmp_path, monkeypatch):
     monkeypatch.setattr("keras_unet.prediction.segmenter.predict_image", background)
     with logged() as said:
         predict(trained, [grey(tmp_path / "a.tif")], tmp_path / "out")
-    assert said[0] == Run.load(trained).rule.describe()
+    assert said[0] == Run.load(trained).instances.describe()
     assert said[1] == str(tmp_path / "a.tif")
     assert said[2].startswith("Warning: every pixel of every image is predicted as class 0 (backg")
     assert len(said) == 3
@@ -222,9 +222,9 @@ REFUSED = {
     ),
     "rule": (
         ["a.tif"],
-        {"instances": {"gap": 0, "neck": 0}, "save": ["classes"]},
+        {"instances": {"gap": 0, "merge_threshold": 0}, "save": ["classes"]},
         ValueError,
-        "gap, neck: numbers for instances, .*Received: classes; save instances as well",
+        "gap, merge_threshold: numbers for instances, .*Received: classes; save instances as well",
     ),
     "precision": (["a.tif"], {"precision": "float8"}, ValueError, "precision must be.*float8"),
 }
@@ -301,7 +301,7 @@ def test_an_image_is_never_replaced(trained, cells, tmp_path):
 
 @pytest.mark.parametrize("form", ["tiff", "ome-zarr"])
 def test_predictions_are_replaced_by_the_next(trained, cells, tmp_path, form):
-    storage, save = Storage(form), ["instances", "probabilities"]
+    storage, save = OutputOptions(form), ["instances", "probabilities"]
     first = predict(trained, [cells / "images"], tmp_path / "out", storage=storage, save=save)
     assert predict(trained, [cells / "images"], tmp_path / "out", storage=storage) == first[::2]
 
@@ -310,7 +310,10 @@ def test_a_folder_in_the_place_of_an_image_is_not_replaced(trained, cells, tmp_p
     (tmp_path / "out" / "c0.ome.zarr" / "mine").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"c0.ome.zarr: expected no file"):
         predict(
-            trained, [cells / "images"], tmp_path / "out", storage=Storage("ome-zarr", stream=True)
+            trained,
+            [cells / "images"],
+            tmp_path / "out",
+            storage=OutputOptions("ome-zarr", stream=True),
         )
 
 
@@ -351,7 +354,7 @@ def test_missing_files_are_found_before_the_model_is_loaded(trained, tmp_path, m
 def test_values_of_the_training_labels_come_back(trained, cells, changed_run, tmp_path):
     def edit(folder):
         record = (folder / "run.json").read_text()
-        assert Run.load(folder).scheme.kind == "instances"
+        assert Run.load(folder).encoding.kind == "instances"
         values = record.replace('"kind": "instances"', '"kind": "classes"')
         (folder / "run.json").write_text(
             values.replace("      0,\n      1\n", "      3,\n      250\n")
@@ -369,7 +372,7 @@ def test_values_of_the_training_labels_come_back(trained, cells, changed_run, tm
 
 def test_by_parts_or_in_memory_the_outputs_are_the_same(trained, cells, tmp_path):
     images, save = [cells / "images" / "c3.tif"], ["instances", "classes", "probabilities"]
-    storage = Storage(stream=True)
+    storage = OutputOptions(stream=True)
     parts = predict(trained, images, tmp_path / "parts", save=save, storage=storage)
     whole = predict(trained, images, tmp_path / "whole", save=save)
     for one, other in zip(parts, whole, strict=True):
@@ -383,7 +386,7 @@ def test_outputs_lie_where_their_image_does(trained, tmp_path, stream):
     where = {"PositionX": [1.5], "PositionXUnit": ["mm"], "PositionY": [-20.0]}
     metadata = {"axes": "YX", "Plane": where | {"PositionYUnit": ["µm"]}, "Name": "Well A1"}
     image = grey(tmp_path / "a.ome.tif", metadata=metadata | {"PhysicalSizeX": 0.5})
-    storage = Storage(stream=stream)
+    storage = OutputOptions(stream=stream)
     save = ["instances", "probabilities"]
     for path in predict(trained, [image], tmp_path / "out", save=save, storage=storage):
         stated = tifffile.xml2dict(tifffile.tiffcomment(path))["OME"]["Image"]
@@ -409,12 +412,14 @@ def test_zarr_in_a_folder_of_images_gives_ome_zarr(trained, cells, tmp_path):
 
 def test_the_form_can_be_chosen(trained, cells, tmp_path):
     images = [cells / "images" / "c3.tif"]
-    (path,) = predict(trained, images, tmp_path, storage=Storage(form="ome-zarr"))
+    (path,) = predict(trained, images, tmp_path, storage=OutputOptions(form="ome-zarr"))
     assert path.name == "c3.ome.zarr"
     assert zarr.open_group(path, mode="r").attrs["ome"]["version"] == "0.5"
 
 
-@pytest.mark.parametrize("storage", [Storage(stream=False), Storage("ome-zarr", stream=False)])
+@pytest.mark.parametrize(
+    "storage", [OutputOptions(stream=False), OutputOptions("ome-zarr", stream=False)]
+)
 def test_zarr_is_not_held_in_memory(trained, tmp_path, storage):
     image = grey(tmp_path / "a.tif")
     if storage.form is None:
@@ -425,18 +430,23 @@ def test_zarr_is_not_held_in_memory(trained, tmp_path, storage):
 
 
 def test_large_images_are_streamed_unless_asked_not_to(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_unet.data.large.LARGE", 1_000)
+    monkeypatch.setattr("keras_unet.data.lazy.LARGE", 1_000)
     image = grey(tmp_path / "a.tif")
     with logged() as said:
         predict(trained, [image], tmp_path / "a")
     assert "a.tif: read, predicted and written by parts" in said
     with logged() as said:
-        predict(trained, [image], tmp_path / "b", storage=Storage(stream=False))
+        predict(trained, [image], tmp_path / "b", storage=OutputOptions(stream=False))
     assert "a.tif: read, predicted and written by parts" not in said
 
 
 def test_a_missing_extra_is_named(trained, tmp_path, monkeypatch):
     monkeypatch.setattr("keras_unet.system.find_spec", lambda _: None)
     with pytest.raises(ModuleNotFoundError, match=r'without zarr; pip install "\.\[large\]"'):
-        predict(trained, [grey(tmp_path / "a.tif")], tmp_path / "out", storage=Storage(stream=True))
+        predict(
+            trained,
+            [grey(tmp_path / "a.tif")],
+            tmp_path / "out",
+            storage=OutputOptions(stream=True),
+        )
     assert not (tmp_path / "out").exists()

@@ -23,12 +23,12 @@ RECIPES = {
     "depth 1": Architecture(depth=1, base_filters=4),
     "depth 2": Architecture(depth=2, base_filters=3),
     "depth 3, RGB, batch": Architecture(
-        depth=3, base_filters=2, channels=3, classes=3, normalization="batch"
+        depth=3, base_filters=2, channels=3, classes=3, norm_layer="batch"
     ),
     "depth 4": Architecture(depth=4, base_filters=2),
     "depth 2, same": Architecture(depth=2, base_filters=3, padding="same"),
     "depth 3, same, batch": Architecture(
-        depth=3, base_filters=2, padding="same", normalization="batch"
+        depth=3, base_filters=2, padding="same", norm_layer="batch"
     ),
 }
 

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from keras_unet.backend import keras
+from keras_unet.backend import keras, precision_policy
+from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.images import read_planes
-from keras_unet.data.schemes import LabelScheme
-from keras_unet.data.standardisation import Standardisation
-from keras_unet.instances.label import InstanceRule, label_instances
+from keras_unet.data.normalization import Normalization
+from keras_unet.instances.label import InstanceOptions, label_instances
 from keras_unet.model import build_unet
-from keras_unet.precision import precision_policy
 from keras_unet.prediction.folder import predict_files
 from keras_unet.prediction.load import load
 from keras_unet.prediction.networks import load_network
@@ -41,12 +40,12 @@ def c3(cells):
 def ensemble(trained, tmp_path_factory):
     """Two copies of a run, the second with numbers of its own to normalize by."""
     folder = tmp_path_factory.mktemp("ensemble") / "two"
-    record = Ensemble(folder, (("c3",), ("c0",)), {"steps": 40}, InstanceRule(threshold=0.4))
+    record = Ensemble(folder, (("c3",), ("c0",)), {"steps": 40}, InstanceOptions(threshold=0.4))
     for fold, mean in zip(record.folds, (100.0, 60.0), strict=True):
         fold.mkdir(parents=True)
         run = Run.load(trained)
-        normalization = Standardisation("dataset", (mean,), (50.0,))
-        replace(run, folder=fold, standardisation=normalization).save()
+        normalization = Normalization("dataset", (mean,), (50.0,))
+        replace(run, folder=fold, normalization=normalization).save()
         (fold / "best.keras").write_bytes((trained / "best.keras").read_bytes())
     record.save()
     return folder
@@ -55,15 +54,15 @@ def ensemble(trained, tmp_path_factory):
 class TestRun:
     def test_it_predicts_what_the_network_of_the_run_does(self, trained, c3):
         run = Run.load(trained)
-        expected = predict_image(load_network(run), c3, normalization=run.standardisation)
+        expected = predict_image(load_network(run), c3, normalization=run.normalization)
         np.testing.assert_array_equal(load(trained).predict(c3), expected)
 
     def test_it_labels_cells_by_the_options_of_the_run(self, trained, c3):
         segmenter = load(str(trained))
         foreground = segmenter.predict(c3)[..., 1]
-        expected = label_instances(foreground, Run.load(trained).rule)
+        expected = label_instances(foreground, Run.load(trained).instances)
         np.testing.assert_array_equal(segmenter.segment(c3), expected)
-        other = replace(Run.load(trained).rule, threshold=0.9, gap=0)
+        other = replace(Run.load(trained).instances, threshold=0.9, gap=0)
         found = segmenter.segment(c3, threshold=0.9, gap=0)
         np.testing.assert_array_equal(found, label_instances(foreground, other))
         np.testing.assert_array_equal(
@@ -96,7 +95,7 @@ class TestRun:
         assert np.abs(folds[0] - folds[1]).max() > 1e-3
         np.testing.assert_allclose(segmenter.predict(c3), np.mean(folds, axis=0), atol=1e-6)
         assert segmenter.info.name == "two"
-        assert segmenter.info.rule == InstanceRule(threshold=0.4)
+        assert segmenter.info.instances == InstanceOptions(threshold=0.4)
         saved = segmenter.save(tmp_path / "copy")
         assert is_ensemble(saved)
         np.testing.assert_array_equal(load(saved).predict(c3), segmenter.predict(c3))
@@ -106,7 +105,7 @@ class TestRun:
     def test_a_tflite_file_is_one_as_well(self, trained, lite, c3, tmp_path):
         segmenter = load(lite)
         np.testing.assert_allclose(segmenter.predict(c3), load(trained).predict(c3), atol=1e-5)
-        assert segmenter.info.rule == Run.load(trained).rule
+        assert segmenter.info.instances == Run.load(trained).instances
         with pytest.raises(ValueError, match="which can be copied"):
             segmenter.save(tmp_path / "run")
         assert not (tmp_path / "run").exists()
@@ -137,15 +136,15 @@ class TestFromModel:
         np.testing.assert_array_equal(read_planes(path)[0, ..., 0], segmenter.segment(image))
 
     def test_classes_have_the_values_of_the_labels(self):
-        segmenter = Segmenter.from_model(network(3), labels=LabelScheme("classes", (0, 7, 255)))
+        segmenter = Segmenter.from_model(network(3), labels=LabelEncoding("classes", (0, 7, 255)))
         assert set(np.unique(segmenter.segment(grey()))) <= {0, 7, 255}
-        assert Segmenter.from_model(network(3)).info.scheme.values == (0, 1, 2)
+        assert Segmenter.from_model(network(3)).info.encoding.values == (0, 1, 2)
         with pytest.raises(ValueError, match="gap: options for instances"):
             segmenter.segment(grey(), gap=1)
 
     def test_numbers_of_a_data_set_are_taken(self):
         model, image = network(), grey()
-        fixed = Standardisation("dataset", (500.0,), (100.0,))
+        fixed = Normalization("dataset", (500.0,), (100.0,))
         np.testing.assert_array_equal(
             Segmenter.from_model(model, normalization=fixed).predict(image),
             predict_image(model, image, normalization=fixed),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from logs import logged
 
 from keras_unet.architecture import Architecture
-from keras_unet.data.standardisation import Standardisation
+from keras_unet.data.normalization import Normalization
 from keras_unet.instances.blockwise import Held
 from keras_unet.prediction import store as stores
 from keras_unet.prediction.predict import SYMMETRIES, predict_image
@@ -28,7 +28,7 @@ SIZES = st.tuples(st.integers(1, 190), st.integers(1, 190))
 BASIS = {"image": "abc", "tiles": [1, 2]}
 PLAN = TilePlan((90, 100), NETWORK, (60, 60))  # 3 x 3 tiles that fill 44
 STAGES = tuple(Stage.of(0, TilePlan((90, 100), NETWORK, (60, 60), v), 1, 8) for v in range(8))
-ALONE = Stage.of(0, PLAN, 1, 1)
+SINGLE = Stage.of(0, PLAN, 1, 1)
 
 
 def network(tile):
@@ -49,12 +49,12 @@ def predict(store, stage, numbers=None, pixels=None):
     numbers = tuple(range(len(stage.tiles.tiles)) if numbers is None else numbers)
     store.make(0, stage)
     place = (Path("a.tif"), None, (1, *size, 1), 0)
-    task = Task(store.folder, *place, Standardisation("image"), stage, numbers)
+    task = Task(store.folder, *place, Normalization("image"), stage, numbers)
     pixels = image_of(size) if pixels is None else pixels(task)
     assert sum(1 for _ in task.predict(network, pixels)) == len(numbers)
 
 
-def whole(store, stage=ALONE):
+def whole(store, stage=SINGLE):
     return store.probabilities(0, stage)[:, :]
 
 
@@ -121,7 +121,7 @@ def test_stages_add_versions_and_then_networks():
         ((4, 3), (2, 2)),
     ]
     assert [stage.needs for stage in stages] == [set(), {0}, {1}, {2}, {3, 2}, {4, 2}]
-    assert ALONE.sums == ((None, 1), (None, 1))
+    assert SINGLE.sums == ((None, 1), (None, 1))
 
 
 @settings(deadline=None, max_examples=20)
@@ -153,7 +153,7 @@ def interrupted(out, stem="a", basis=BASIS, **options):
         raise InterruptedHereError
 
 
-def left(out, numbers, stage=ALONE, basis=BASIS):
+def left(out, numbers, stage=SINGLE, basis=BASIS):
     """Predicts some tiles, and is interrupted; returns the folder of the array."""
     with interrupted(out, basis=basis) as store:
         predict(store, stage, numbers)
@@ -161,7 +161,7 @@ def left(out, numbers, stage=ALONE, basis=BASIS):
     return folder / f"plane0-stage{stage.number}"
 
 
-def chunk_file(array, number, stage=ALONE):
+def chunk_file(array, number, stage=SINGLE):
     row, column = stage.tiles.chunk(number)
     return array / "c" / str(row) / str(column) / "0"
 
@@ -170,8 +170,8 @@ def test_chunks_that_were_written_are_kept_and_all_is_gone_at_the_end(tmp_path):
     array = left(tmp_path, [0, 1, 5])
     times = {number: chunk_file(array, number).stat().st_mtime_ns for number in (0, 1, 5)}
     with Store.opened(tmp_path, "a", BASIS) as store:
-        assert (store.missing(0, ALONE), store.damaged) == ([2, 3, 4, 6, 7, 8], 0)
-        predict(store, ALONE, store.missing(0, ALONE))
+        assert (store.missing(0, SINGLE), store.damaged) == ([2, 3, 4, 6, 7, 8], 0)
+        predict(store, SINGLE, store.missing(0, SINGLE))
         assert times == {number: chunk_file(array, number).stat().st_mtime_ns for number in times}
         expected = predict_image(network, image_of(PLAN.size), tile_size=60, architecture=NETWORK)
         np.testing.assert_array_equal(whole(store), expected)
@@ -200,10 +200,10 @@ def test_a_chunk_of_another_checksum_is_no_chunk(harm, tmp_path):
     array = left(tmp_path, [0, 1, 5])
     harm(chunk_file(array, 1))
     with interrupted(tmp_path) as store:
-        assert (store.missing(0, ALONE), store.damaged) == ([1, 2, 3, 4, 6, 7, 8], 1)
+        assert (store.missing(0, SINGLE), store.damaged) == ([1, 2, 3, 4, 6, 7, 8], 1)
     chunk_file(array, 5).unlink()
     with Store.opened(tmp_path, "a", BASIS) as store:
-        assert (store.missing(0, ALONE), store.damaged) == ([1, 2, 3, 4, 5, 6, 7, 8], 0)
+        assert (store.missing(0, SINGLE), store.damaged) == ([1, 2, 3, 4, 5, 6, 7, 8], 0)
 
 
 @pytest.mark.parametrize(
@@ -215,9 +215,9 @@ def test_a_chunk_of_another_checksum_is_no_chunk(harm, tmp_path):
 )
 def test_a_chunk_that_changes_later_is_not_read(harm, message, tmp_path):
     with Store.opened(tmp_path, "a", BASIS) as store:
-        predict(store, ALONE)
+        predict(store, SINGLE)
         harm(chunk_file(store.folder / "plane0-stage0", 4))
-        probabilities = store.probabilities(0, ALONE)
+        probabilities = store.probabilities(0, SINGLE)
         assert np.isfinite(probabilities[0:44, 0:100]).all()
         with pytest.raises(OSError, match=rf"stage0: expected .*{message}.*; give the same") as e:
             probabilities[43:45, 43:45]
@@ -226,9 +226,9 @@ def test_a_chunk_that_changes_later_is_not_read(harm, message, tmp_path):
 
 def test_a_chunk_is_there_only_when_all_of_it_is_written(tmp_path, full_disk):
     with interrupted(tmp_path) as store:
-        predict(store, ALONE, [0, 1])
+        predict(store, SINGLE, [0, 1])
         with full_disk(store.folder, room=100), pytest.raises(OSError, match="No space left"):
-            predict(store, ALONE, [2])
+            predict(store, SINGLE, [2])
     (folder,) = tmp_path.iterdir()
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "zarr.json"]
     array = folder / "plane0-stage0"
@@ -241,20 +241,20 @@ def test_damaged_records_are_written_anew(name, content, tmp_path):
     array = left(tmp_path, [0, 1])
     (array.parent / name).write_text(content)
     with Store.opened(tmp_path, "a", BASIS) as store:
-        assert store.missing(0, ALONE) == ([] if "/" not in name else [0, 1]) + list(
+        assert store.missing(0, SINGLE) == ([] if "/" not in name else [0, 1]) + list(
             range(2, 9)
-        ) or (store.missing(0, ALONE) == list(range(2, 9)))
-        predict(store, ALONE)
+        ) or (store.missing(0, SINGLE) == list(range(2, 9)))
+        predict(store, SINGLE)
         assert np.isfinite(whole(store)).all()
 
 
 def test_another_basis_begins_anew_and_leaves_others_alone(tmp_path):
     first = left(tmp_path, [0]).parent
     with interrupted(tmp_path, "a.b") as other:
-        predict(other, ALONE, [0])
+        predict(other, SINGLE, [0])
     (tmp_path / ".a.mine.zarr").mkdir()
     with Store.opened(tmp_path, "a", BASIS | {"image": "other"}) as second:
-        assert second.missing(0, ALONE) == list(range(9))
+        assert second.missing(0, SINGLE) == list(range(9))
         names = {".a.mine.zarr", other.folder.name, second.folder.name}
         assert {path.name for path in tmp_path.iterdir()} == names
         record = json.loads((second.folder / "zarr.json").read_text())
@@ -265,14 +265,14 @@ def test_another_basis_begins_anew_and_leaves_others_alone(tmp_path):
 @pytest.mark.parametrize("basis", [BASIS, {}], ids=["same", "other"])
 def test_two_predictions_of_one_image_do_not_meet(basis, tmp_path):
     with Store.opened(tmp_path, "a", BASIS) as store:
-        predict(store, ALONE, [0])
+        predict(store, SINGLE, [0])
         with (
             pytest.raises(BlockingIOError, match="for this prediction alone") as caught,
             Store.opened(tmp_path, "a", basis),
         ):
             pass
         assert "\n" not in str(caught.value)
-        predict(store, ALONE)
+        predict(store, SINGLE)
         assert np.isfinite(whole(store)).all()
 
 
@@ -281,7 +281,7 @@ def test_what_is_kept_of_what_failed_is_said(tmp_path):
         array = left(tmp_path, [0])
     assert [line for line in said if "keeps what was predicted; the same command" in line] == said
     with interrupted(tmp_path) as store:
-        store.make(1, ALONE)
+        store.make(1, SINGLE)
         store.labels("cells0", (9, 9))[:, :] = 1
     assert sorted(path.name for path in array.parent.iterdir()) == [
         ".lock",
@@ -293,7 +293,7 @@ def test_what_is_kept_of_what_failed_is_said(tmp_path):
 @pytest.mark.parametrize(("numbers", "is_kept"), [([], True), ([0, 1], False)])
 def test_nothing_is_kept_of_what_nobody_goes_on_with(numbers, is_kept, tmp_path):
     with logged() as said, interrupted(tmp_path, is_kept=is_kept) as store:
-        predict(store, ALONE, numbers)
+        predict(store, SINGLE, numbers)
         store.labels("draft", (9, 9))
     assert list(tmp_path.iterdir()) == []
     assert said == []
@@ -331,7 +331,7 @@ def test_it_is_gone_on_with_the_last_stage_whose_summands_are_whole(tmp_path):
 def test_arrays_take_no_more_than_is_said(tmp_path):
     with Store.opened(tmp_path, "a", BASIS) as store:
         before = store.size
-        predict(store, ALONE)
+        predict(store, SINGLE)
         checksums = 9 * 4
         record = (store.folder / "plane0-stage0" / "zarr.json").stat().st_size
         assert store.size - before == bytes_of(PLAN) + checksums + record
@@ -354,6 +354,6 @@ def test_a_disk_without_room_is_said_at_once(tmp_path, monkeypatch):
         store.check_room(7_900_000_000)
         with pytest.raises(OSError, match=message) as caught:
             store.check_room(8_000_000_000)
-        predict(store, ALONE)
+        predict(store, SINGLE)
         store.check_room(7_900_000_000 + store.size)  # what is there needs no room
     assert "\n" not in str(caught.value)

@@ -18,7 +18,7 @@ from keras_unet.prediction.tflite import LiteNetwork, load_tflite, main, schema
 from keras_unet.runs import Run
 
 # A process in which TensorFlow and Keras cannot be imported.
-ALONE = (
+SINGLE = (
     "import sys\n"
     "sys.modules.update(tensorflow=None, keras=None)\n"
     "from keras_unet.prediction.tflite import main\n"
@@ -51,9 +51,9 @@ def test_any_size_is_predicted_as_the_network_does(network, model, height, width
 def test_it_knows_the_run(network, trained):
     run = Run.load(trained)
     assert network.architecture == run.architecture
-    assert network.info.scheme == run.scheme
-    assert network.info.standardisation == run.standardisation
-    assert network.info.rule == run.rule
+    assert network.info.encoding == run.encoding
+    assert network.info.normalization == run.normalization
+    assert network.info.instances == run.instances
     assert network.info.record["options"]["steps"] == 40
     assert network.input_shape == (1, 60, 60, 1)
 
@@ -66,11 +66,11 @@ def test_another_tile_is_refused(network):
 def test_a_process_without_tensorflow_predicts(lite, model, tmp_path):
     image = 100 + 30 * drawn(70, 50, 1)
     np.save(tmp_path / "image.npy", image)
-    command = [sys.executable, "-c", ALONE, lite, "image.npy", "probabilities.npy"]
+    command = [sys.executable, "-c", SINGLE, lite, "image.npy", "probabilities.npy"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-    standardised = (image - image.mean(dtype=np.float64)) / image.std(dtype=np.float64)
-    expected = predict_image(model, standardised, tile_size=60)
+    normalized = (image - image.mean(dtype=np.float64)) / image.std(dtype=np.float64)
+    expected = predict_image(model, normalized, tile_size=60)
     np.testing.assert_allclose(np.load(tmp_path / "probabilities.npy"), expected, atol=1e-5)
 
 

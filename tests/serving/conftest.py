@@ -46,8 +46,8 @@ class Served:
 @pytest.fixture(scope="session")
 def model(trained, tmp_path_factory):
     """Two versions of one network: of instances, and of classes of the values 0 and 255."""
-    from keras_unet.export.artefact import Artefact
     from keras_unet.export.graph import GraphTiling
+    from keras_unet.export.metadata import ExportMetadata
     from keras_unet.export.saved_model import write_graph
     from keras_unet.prediction.load import load
 
@@ -56,7 +56,7 @@ def model(trained, tmp_path_factory):
     for number, run in enumerate(runs, start=1):
         segmenter = load(run)
         tiling = GraphTiling.of(segmenter.info.architecture, 60)
-        about = Artefact(segmenter, tiling, "float32", False).about
+        about = ExportMetadata(segmenter, tiling, "float32", False).about
         out = folder / "cells" / str(number)
         out.mkdir(parents=True)
         write_graph(out, segmenter.info, segmenter.model, tiling, about)

@@ -17,7 +17,7 @@ from PIL import Image
 from keras_unet.cli import main
 from keras_unet.client import Client
 from keras_unet.prediction.folder import predict_files
-from keras_unet.prediction.outputs import Storage
+from keras_unet.prediction.outputs import OutputOptions
 
 SAVE = ("instances", "classes", "probabilities")
 
@@ -102,7 +102,7 @@ def test_files_that_are_too_large_go_as_pixels(served, images, tmp_path, monkeyp
     assert [path.name for path in written] == ["png.tif", "jpeg.tif"]
 
 
-@pytest.mark.parametrize("storage", [Storage("ome-zarr"), Storage(stream=True)])
+@pytest.mark.parametrize("storage", [OutputOptions("ome-zarr"), OutputOptions(stream=True)])
 def test_images_are_whole_for_a_server(served, cells, tmp_path, storage):
     with pytest.raises(ValueError, match="Zarr and stream need a model in this process"):
         predict_files(

@@ -36,7 +36,7 @@ def expected(trained):
     """The probabilities of 8-bit pixels by the run itself."""
     run = Run.load(trained)
     network = load_network(run)
-    return lambda pixels: predict_image(network, run.standardisation.apply(pixels[..., None]))
+    return lambda pixels: predict_image(network, run.normalization.apply(pixels[..., None]))
 
 
 def test_files_of_different_sizes_in_one_request(client, expected):

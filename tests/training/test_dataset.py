@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from keras_unet.architecture import Architecture
+from keras_unet.data.encoding import LabelEncoding
+from keras_unet.data.normalization import Normalization
 from keras_unet.data.samples import read_samples
-from keras_unet.data.schemes import LabelScheme
-from keras_unet.data.standardisation import Standardisation
 from keras_unet.runs import ModelInfo
 from keras_unet.training.dataset import TrainingData, weight_maps
-from keras_unet.training.options import SettledOptions
+from keras_unet.training.options import ResolvedOptions
 
-OPTIONS = SettledOptions(steps=2, depth=1, tile=60, validation=("c1",), precision="float32")
+OPTIONS = ResolvedOptions(steps=2, depth=1, tile=60, validation=("c1",), precision="float32")
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def batches(data, folder, **options):
     weights = weight_maps(folder, targets, 2, OPTIONS)
     info = ModelInfo(
         architecture=Architecture(depth=1, base_filters=2),
-        scheme=LabelScheme("instances", (0, 1)),
-        standardisation=Standardisation("image"),
+        encoding=LabelEncoding("instances", (0, 1)),
+        normalization=Normalization("image"),
     )
     return data.batches(info, targets, weights, OPTIONS, **options)
 

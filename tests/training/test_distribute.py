@@ -22,7 +22,7 @@ from keras_unet.backend import keras, tf
 from keras_unet.runs import Run
 from keras_unet.training import distribute as distribution
 from keras_unet.training.checkpoint import CHECKPOINT, HISTORY, LAST
-from keras_unet.training.distribute import ALONE, Cluster, copy_numbers, join
+from keras_unet.training.distribute import SINGLE, Cluster, copy_weights, join
 from keras_unet.training.options import TrainingOptions
 from keras_unet.training.train import train_folder
 
@@ -89,7 +89,7 @@ class TestTwoDevices:
         first, second = on_two_devices["dropouts"]
         assert not np.allclose(first, second)
 
-    def test_share_the_statistics_of_a_batch_normalisation(self, on_two_devices):
+    def test_share_the_statistics_of_a_batch_normalization(self, on_two_devices):
         apart, averaged = (
             np.array(on_two_devices["statistics"][how]) for how in ("apart", "averaged")
         )
@@ -162,9 +162,9 @@ def test_a_worker_is_killed_and_the_restart_gives_the_run_of_one_process(cells, 
     os.kill(first.processes[1].pid, signal.SIGKILL)
     codes, said = first.wait()
     assert codes == [2, -signal.SIGKILL]
-    told = [one for one in said[0][1].splitlines() if not one.startswith("Warning")]
-    assert len(told) == 1, told
-    assert told[0].startswith("Error: worker 0 of 2: another worker has ended")
+    broadcast = [one for one in said[0][1].splitlines() if not one.startswith("Warning")]
+    assert len(broadcast) == 1, broadcast
+    assert broadcast[0].startswith("Error: worker 0 of 2: another worker has ended")
     with np.load(run / CHECKPOINT) as arrays:
         step = json.loads(str(arrays["progress"]))["step"]
     assert 0 < step < STEPS
@@ -192,9 +192,9 @@ def test_the_chief_is_killed(cells, tmp_path, workers):
     os.kill(both.processes[0].pid, signal.SIGKILL)
     codes, said = both.wait()
     assert codes == [-signal.SIGKILL, 2], said
-    told = [one for one in said[1][1].splitlines() if not one.startswith("Warning")]
-    assert len(told) == 1, told
-    assert told[0].startswith("Error: worker 1 of 2: another worker has ended")
+    broadcast = [one for one in said[1][1].splitlines() if not one.startswith("Warning")]
+    assert len(broadcast) == 1, broadcast
+    assert broadcast[0].startswith("Error: worker 1 of 2: another worker has ended")
     with np.load(run / CHECKPOINT) as arrays:
         assert json.loads(str(arrays["progress"]))["step"] > 0
 
@@ -234,13 +234,13 @@ class TestJoin:
         monkeypatch.delenv("TF_CONFIG", raising=False)
 
     def test_alone(self):
-        assert join(None) is ALONE
-        assert (ALONE.replicas, ALONE.workers, ALONE.is_chief) == (1, 1, True)
-        assert ALONE.told_number(2.5) == 2.5
-        assert ALONE.told_text("ä") == "ä"
+        assert join(None) is SINGLE
+        assert (SINGLE.replicas, SINGLE.workers, SINGLE.is_chief) == (1, 1, True)
+        assert SINGLE.broadcast_number(2.5) == 2.5
+        assert SINGLE.broadcast_text("ä") == "ä"
 
     def test_auto_is_alone_where_there_is_one_device(self):
-        assert join("auto") is ALONE
+        assert join("auto") is SINGLE
 
     def test_another_word(self):
         with pytest.raises(ValueError, match=r"distribute must be one of .*'horovod'"):
@@ -273,7 +273,7 @@ class TestJoin:
         monkeypatch.setenv("TF_CONFIG", config)
         with pytest.raises(ValueError, match=r"at least two workers\. Received: 1"):
             join("multiworker")
-        assert join("auto") is ALONE
+        assert join("auto") is SINGLE
 
     @pytest.mark.parametrize(("kind", "worker"), [("chief", 0), ("worker", 1)])
     def test_workers_are_numbered_after_the_chief(self, monkeypatch, kind, worker):
@@ -299,7 +299,7 @@ class TestJoin:
 
 class TestListening:
     def test_one_process_hears_its_own_errors(self):
-        with pytest.raises(tf.errors.CancelledError), ALONE.listening():
+        with pytest.raises(tf.errors.CancelledError), SINGLE.catch_worker_loss():
             raise tf.errors.CancelledError(None, None, "")
 
     def test_a_lost_worker_is_one_line_and_leaves_no_trace(self):
@@ -309,10 +309,10 @@ class TestListening:
             state.assign([2.0])
             raise tf.errors.UnavailableError(None, None, "Socket closed")
 
-        several = replace(ALONE, workers=3, worker=1)
+        several = replace(SINGLE, workers=3, worker=1)
         with (
             pytest.raises(ConnectionError, match=r"^worker 1 of 3: another worker has ended"),
-            several.listening([state]),
+            several.catch_worker_loss([state]),
         ):
             lose()
         assert state.numpy() == [1.0]
@@ -320,5 +320,5 @@ class TestListening:
 
 def test_numbers_are_copied_between_models():
     first, second = (keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]) for _ in "ab")
-    copy_numbers(first, second)
+    copy_weights(first, second)
     assert_close(first.get_weights(), second.get_weights())

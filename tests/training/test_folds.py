@@ -81,8 +81,8 @@ def test_interrupted_folds_are_gone_on_with(cells, ensemble, tmp_path):
 
 def test_the_rule_is_chosen_when_all_folds_are_trained(ensemble):
     record = Ensemble.load(ensemble)
-    assert record.rule is not None
-    assert [run.rule for run in runs_of(record)] == [record.rule] * 2
+    assert record.instances is not None
+    assert [run.instances for run in runs_of(record)] == [record.instances] * 2
 
 
 def test_an_ensemble_predicts_the_mean_of_its_folds(cells, ensemble, tmp_path):
@@ -100,7 +100,7 @@ def test_an_ensemble_predicts_the_mean_of_its_folds(cells, ensemble, tmp_path):
 
 
 def test_an_ensemble_that_is_not_trained_to_its_end_does_not_predict(cells, ensemble, tmp_path):
-    replace(Ensemble.load(ensemble), folder=tmp_path, rule=None).save()
+    replace(Ensemble.load(ensemble), folder=tmp_path, instances=None).save()
     with pytest.raises(FileNotFoundError, match="all 2 folds are trained"):
         predict_files(tmp_path, [cells / "images"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -131,7 +131,7 @@ def test_the_report_shows_each_image_as_the_fold_sees_it_that_has_not_learned_it
     assert all(f"weight map of c{number}" in text for number in range(4))
     assert "as the network sees each that was trained without it" in text
     assert "<dt>seeds</dt><dd>1, 2</dd>" in text
-    rule = Ensemble.load(ensemble).rule
+    rule = Ensemble.load(ensemble).instances
     assert rule.describe() in html.unescape(text)
 
 

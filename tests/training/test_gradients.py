@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from keras_unet.architecture import Architecture
-from keras_unet.backend import keras, tf
+from keras_unet.backend import Precision, keras, precision_policy, tf
 from keras_unet.model import unet_of
-from keras_unet.precision import Precision, precision_policy
-from keras_unet.training.gradients import Momentum, with_fast_gradients
+from keras_unet.training.gradients import FusedSGD, with_fast_gradients
 
 NETWORK = Architecture(depth=2, base_filters=4, dropout=0)
 SIZE = 60
@@ -36,7 +35,7 @@ def image_of(size: int) -> Any:
 
 
 WIDE = {"depth": 1, "base_filters": 128}
-KINDS = [{}, {"padding": "same"}, {"normalization": "group"}, WIDE, {**WIDE, "padding": "same"}]
+KINDS = [{}, {"padding": "same"}, {"norm_layer": "group"}, WIDE, {**WIDE, "padding": "same"}]
 
 
 def kinds(model: Any) -> list[str]:
@@ -84,7 +83,7 @@ class TestShortcuts:
         assert "StridedSliceGrad" not in quick
         assert quick.count("Conv2DBackpropFilter") == kinds(model).count("Conv2DBackpropFilter")
 
-    @pytest.mark.parametrize("given", [*KINDS, {"normalization": "batch"}])
+    @pytest.mark.parametrize("given", [*KINDS, {"norm_layer": "batch"}])
     def test_share_all_variables(self, given: dict[str, Any]) -> None:
         model = network(**given)
         quick = with_fast_gradients(model)
@@ -98,7 +97,7 @@ class TestMomentum:
         start = random.standard_normal((5, 7), np.float32)
         optimizers = [
             wrapped(one)
-            for one in (Momentum(0.9), keras.optimizers.SGD(0.0, momentum=0.9, nesterov=True))
+            for one in (FusedSGD(0.9), keras.optimizers.SGD(0.0, momentum=0.9, nesterov=True))
         ]
         variables = [keras.Variable(start) for _ in optimizers]
         for optimizer, variable in zip(optimizers, variables, strict=True):

@@ -125,11 +125,11 @@ def test_normalization_and_network_are_those_of_the_model(trained):
     options = Initial.of(trained).options(TrainingOptions())
     architecture = Run.load(trained).architecture
     assert (options.depth, options.base_filters) == (architecture.depth, architecture.base_filters)
-    assert options.standardise == Run.load(trained).standardisation.mode
+    assert options.normalization == Run.load(trained).normalization.mode
 
 
 def test_an_ensemble_names_its_folds(trained, tmp_path):
-    Ensemble(tmp_path, (("c0",), ("c1",)), {}, Run.load(trained).rule).save()
+    Ensemble(tmp_path, (("c0",), ("c1",)), {}, Run.load(trained).instances).save()
     with pytest.raises(ValueError, match=r"Received an ensemble; take one of its folds, .*fold-1"):
         Initial.of(tmp_path)
 
@@ -144,8 +144,8 @@ class TestKerasFile:
         "numbers",
         [
             {"depth": 1, "base_filters": 4},
-            {"depth": 2, "base_filters": 4, "padding": "same", "normalization": "batch"},
-            {"depth": 1, "base_filters": 8, "normalization": "group", "dropout": 0.0},
+            {"depth": 2, "base_filters": 4, "padding": "same", "norm_layer": "batch"},
+            {"depth": 1, "base_filters": 8, "norm_layer": "group", "dropout": 0.0},
         ],
     )
     def test_its_network_is_built_and_its_weights_are_read(self, tmp_path, numbers):
@@ -172,7 +172,7 @@ class TestRepeated:
     def test_a_repetition_starts_from_the_same_weights(self, trained, cells, tmp_path):
         options = TrainingOptions(**TINY)
         train_folder(cells, tmp_path / "first", options, initial=trained)
-        train_folder(cells, tmp_path / "second", like=tmp_path / "first")
+        train_folder(cells, tmp_path / "second", repeat=tmp_path / "first")
         check_same(load(tmp_path / "second").model, load(tmp_path / "first").model)
         first, second = (Run.load(tmp_path / name).record for name in ("first", "second"))
         assert first["initial"] == second["initial"]
@@ -263,7 +263,7 @@ class TestArrays:
         train(images, ignored, run=run, options=options, callbacks=[interrupt])
         resumed = train(images, ignored, run=run, resume=True)
         assert resumed.info.record["outcome"]["complete"]
-        assert resumed.info.scheme.ignore == 99
+        assert resumed.info.encoding.ignore == 99
 
     @pytest.mark.parametrize(
         "arguments",
@@ -278,7 +278,7 @@ class TestArrays:
         options = TrainingOptions(steps=1, depth=1, base_filters=4)
         train_folder(cells, tmp_path / "plain", options, augmentation=None)
         with pytest.raises(ValueError, match=r"plain was started with, None. Received: options"):
-            train_folder(cells, tmp_path / "new", like=tmp_path / "plain")
+            train_folder(cells, tmp_path / "new", repeat=tmp_path / "plain")
         assert not (tmp_path / "new").exists()
 
     def test_a_data_set_of_ones_own_trains_a_model(self, drawn):
@@ -338,7 +338,7 @@ class TestArrays:
         images, labels = drawn[0], [(cells > 0).astype(np.uint8) for cells in drawn[1]]
         for kind in ("classes", "instances"):
             trained = train(images, labels, kind=kind, steps=1, depth=1, base_filters=4)
-            assert trained.info.scheme.kind == kind
+            assert trained.info.encoding.kind == kind
 
     def test_labels_belong_to_arrays(self, drawn, cells):
         with pytest.raises(ValueError, match="labels must be None where images is a folder"):

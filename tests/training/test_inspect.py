@@ -9,7 +9,7 @@ from logs import logged
 from PIL import Image
 
 from keras_unet.cli import main
-from keras_unet.data.standardisation import Standardisation
+from keras_unet.data.normalization import Normalization
 from keras_unet.report.pictures import ONLY_REFERENCE
 from keras_unet.runs import ModelInfo
 from keras_unet.training import inspect as inspecting
@@ -87,8 +87,8 @@ def test_the_tiles_are_those_that_a_training_begins_with(cells, tmp_path, montag
     targets = read.targets(read.split(OPTIONS).training)
     info = ModelInfo(
         architecture=found.network,
-        scheme=read.samples.scheme,
-        standardisation=Standardisation.of([one.sample.image for one in targets], "image"),
+        encoding=read.samples.encoding,
+        normalization=Normalization.of([one.sample.image for one in targets], "image"),
     )
     weights = weight_maps(tmp_path, targets, 2, found.options)
     batches = read.batches(info, targets, weights, found.options)(0)

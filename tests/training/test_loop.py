@@ -20,18 +20,17 @@ from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG
 
-from keras_unet.backend import keras, tf
+from keras_unet.backend import keras, precision_policy, tf
 from keras_unet.console import Display, Task, use_display
 from keras_unet.losses import WeightedCrossEntropy
 from keras_unet.model import build_unet
-from keras_unet.precision import precision_policy
 from keras_unet.runs import BEST
 from keras_unet.training import loop as training
 from keras_unet.training.checkpoint import CHECKPOINT, CURVES, HISTORY, LAST, Logged, RunFiles
 from keras_unet.training.loop import fit, training_step
-from keras_unet.training.schedule import Progress, TrainingPlan, Validation
+from keras_unet.training.schedule import Progress, Schedule, Validation
 
-PLAN = TrainingPlan(steps=8, validations=4, learning_rate=0.1, momentum=0.9)
+PLAN = Schedule(steps=8, validations=4, learning_rate=0.1, momentum=0.9)
 SCORES = {2: 0.3, 4: 0.6, 6: 0.5, 8: 0.4}  # by step: the second is the best
 
 
@@ -90,7 +89,7 @@ class Watch:
         return Validation(next(self.scores, None))
 
 
-def run(folder: Path, plan: TrainingPlan = PLAN, **options: Any) -> tuple[Any, Progress, list[str]]:
+def run(folder: Path, plan: Schedule = PLAN, **options: Any) -> tuple[Any, Progress, list[str]]:
     options = {"model": tiny_unet(), "batches": batches, **options}
     with logged() as said:
         history = fit(plan=plan, folder=folder, **options)
@@ -108,7 +107,7 @@ def hidden_files(folder: Path) -> list[Path]:
 
 class TestTraining:
     def test_learns(self, tmp_path: Path) -> None:
-        plan = TrainingPlan(steps=150, validations=5, learning_rate=0.1, momentum=0.9)
+        plan = Schedule(steps=150, validations=5, learning_rate=0.1, momentum=0.9)
         model, progress, _ = run(tmp_path, plan)
         assert progress.step == 150
         losses = [row["loss"] for row in progress.rows]
@@ -119,7 +118,7 @@ class TestTraining:
 
     def test_steps_are_those_of_sgd_with_the_schedules_rate(self, tmp_path: Path) -> None:
         """Three steps by hand: Nesterov's momentum, and the gradient bounded by its norm."""
-        plan = TrainingPlan(steps=3, warmup=0.5, learning_rate=0.2, momentum=0.8, clip_norm=0.3)
+        plan = Schedule(steps=3, warmup=0.5, learning_rate=0.2, momentum=0.8, clip_norm=0.3)
         model, twin = tiny_unet(dropout=0.0), tiny_unet(dropout=0.0)
         run(tmp_path, plan, model=model)
         weights = twin.trainable_variables
@@ -144,7 +143,7 @@ class TestTraining:
         with precision_policy("float16"):
             model = tiny_unet(dropout=0.0)
         before = numbers_of(model.weights)
-        plan = TrainingPlan(momentum=0.5, clip_norm=1e-3)
+        plan = Schedule(momentum=0.5, clip_norm=1e-3)
         assert training.training_step(model, plan)(*batch(0), 1.0)[1]
         moved = zip(numbers_of(model.weights), before, strict=True)
         norm = np.sqrt(sum(((one - other) ** 2).sum() for one, other in moved))
@@ -269,13 +268,13 @@ class TestTraining:
         assert progress.step == 8
 
     def test_patience_ends_it(self, tmp_path: Path) -> None:
-        plan = TrainingPlan(steps=80, validations=40, patience=2)
+        plan = Schedule(steps=80, validations=40, patience=2)
         _, progress, said = run(tmp_path, plan, validate=Watch())
         assert progress.step == 8
         assert said == ["No better score in 2 validations: training ends here."]
 
     def test_patience_waits_where_there_are_no_scores(self, tmp_path: Path) -> None:
-        _, progress, _ = run(tmp_path, TrainingPlan(steps=4, validations=4, patience=1))
+        _, progress, _ = run(tmp_path, Schedule(steps=4, validations=4, patience=1))
         assert progress.step == 4
 
     def test_a_warning_is_said_at_once(self, tmp_path: Path) -> None:
@@ -284,7 +283,7 @@ class TestTraining:
             return Validation(0.1, warning="collapsed")
 
         with logged() as said:
-            run(tmp_path, TrainingPlan(steps=2, validations=1), validate=validate)
+            run(tmp_path, Schedule(steps=2, validations=1), validate=validate)
         assert said[::2] == ["validation", "Warning: collapsed"]
         assert said[1].startswith("step ")
 
@@ -326,7 +325,7 @@ class TestShown:
         assert said[-1].endswith(", 0:00:00 left")
 
     def test_the_limit_that_comes_first_decides(self, tmp_path: Path) -> None:
-        shown, plan = Watching(), TrainingPlan(steps=4, max_minutes=1e-9, validations=1)
+        shown, plan = Watching(), Schedule(steps=4, max_minutes=1e-9, validations=1)
         with use_display(shown):
             run(tmp_path, plan)
         assert [percent for percent, _, _ in shown.seen] == [0, 100, 100, 100]
@@ -364,7 +363,7 @@ class TestClock:
     def test_a_plan_in_minutes_ends_in_time_with_the_rate_near_0(
         self, tmp_path: Path, clock: SimpleNamespace
     ) -> None:
-        plan = TrainingPlan(steps=None, max_minutes=1.0, validations=4)
+        plan = Schedule(steps=None, max_minutes=1.0, validations=4)
         rates = []
         _, progress, _ = run(
             tmp_path,
@@ -380,7 +379,7 @@ class TestClock:
     def test_slow_steps_are_not_followed_by_a_queue_of_validations(
         self, tmp_path: Path, clock: SimpleNamespace
     ) -> None:
-        plan = TrainingPlan(steps=None, max_minutes=1.0, validations=40)
+        plan = Schedule(steps=None, max_minutes=1.0, validations=40)
         _, progress, _ = run(tmp_path, plan, batches=self.slow(clock, 20))
         assert [row["step"] for row in progress.rows] == [1, 2, 3]
 
@@ -391,7 +390,7 @@ class TestClock:
             clock.now += 25
             return Validation()
 
-        plan = TrainingPlan(steps=None, max_minutes=1.0, validations=10)
+        plan = Schedule(steps=None, max_minutes=1.0, validations=10)
         _, progress, _ = run(tmp_path, plan, batches=self.slow(clock, 5), validate=validate)
         assert [row["step"] for row in progress.rows] == [2, 3]  # at 10 and 40 seconds
         assert progress.seconds == 65
@@ -399,7 +398,7 @@ class TestClock:
     def test_a_resumed_run_has_the_time_that_is_left(
         self, tmp_path: Path, clock: SimpleNamespace
     ) -> None:
-        plan = TrainingPlan(steps=None, max_minutes=1.0, validations=2)
+        plan = Schedule(steps=None, max_minutes=1.0, validations=2)
         timed = self.slow(clock, 6)
         run(tmp_path, plan, batches=timed, callbacks=[interrupt_at(4)])
         clock.now += 10_000
@@ -442,7 +441,7 @@ class TestRefusedUpdates:
         made = []
         inner = training._optimizer
 
-        def kept(model: Any, plan: TrainingPlan) -> Any:
+        def kept(model: Any, plan: Schedule) -> Any:
             made.append(inner(model, plan))
             return made[-1]
 
@@ -455,16 +454,16 @@ class TestRefusedUpdates:
         return changing
 
     @pytest.mark.parametrize(
-        ("part", "normalization"), [("image", "batch"), ("image", None), ("weights", None)]
+        ("part", "norm_layer"), [("image", "batch"), ("image", None), ("weights", None)]
     )
     def test_change_nothing_and_are_counted_and_said(
         self,
         tmp_path: Path,
         variables: Callable[[Any], list[NDArray[Any]]],
         part: str,
-        normalization: Any,
+        norm_layer: Any,
     ) -> None:
-        model = tiny_unet(normalization=normalization)
+        model = tiny_unet(norm_layer=norm_layer)
         states: list[list[NDArray[Any]]] = []
         _, progress, said = run(
             tmp_path,

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from keras_unet.training.options import SettledOptions, TrainingOptions
+from keras_unet.training.options import ResolvedOptions, TrainingOptions
 
 REFUSED = {
     "steps": ({"steps": 0}, "steps must be greater than 0.*steps=0"),
@@ -17,7 +17,7 @@ REFUSED = {
     "base_filters": ({"base_filters": 0}, "base_filters must be a whole.*base_filters=0"),
     "dropout": ({"dropout": 1.0}, r"dropout must be a rate in \[0, 1\).*dropout=1.0"),
     "padding": ({"padding": "some"}, 'padding must be "valid" or "same".*some'),
-    "normalization": ({"normalization": "layer"}, "normalization must be None.*layer"),
+    "norm_layer": ({"norm_layer": "layer"}, "norm_layer must be None.*layer"),
     "tile": ({"tile": 570}, "tile must be 16k.*at least 188.*570.*556 and 572"),
     "batch_size": ({"batch_size": 0}, "batch_size must be a whole number of at least 1.*=0"),
     "seed": ({"seed": -1}, "seed must be a whole number of at least 0.*seed=-1"),
@@ -27,7 +27,10 @@ REFUSED = {
     "validation": ({"validation": 1.5}, "validation must be a share.*less than 1.*1.5"),
     "precision": ({"precision": "float8"}, 'precision must be "auto".*float8'),
     "kind": ({"kind": "cells"}, 'kind must be one of "auto", "classes".*cells'),
-    "standardise": ({"standardise": "no"}, 'standardise must be one of "image", "dataset".*no'),
+    "normalization": (
+        {"normalization": "no"},
+        'normalization must be one of "image", "dataset".*no',
+    ),
     "engine": ({"engine": "hand"}, 'engine must be one of "graph", "elasticdeform".*hand'),
     "border_weight": ({"border_weight": -1.0}, "border_weight must be at least 0.*-1.0"),
     "sigma": ({"sigma": -5.0}, "sigma must be more than 0 pixels.*sigma=-5.0"),
@@ -68,28 +71,28 @@ def test_what_is_not_chosen_is_left_to_the_data():
 
 @pytest.mark.parametrize("validation", [0.25, ("a", "b"), ()])
 def test_options_come_back_from_json_as_they_were(validation):
-    options = SettledOptions(
-        steps=7, validation=validation, normalization="group", tile=188, class_balance=False
+    options = ResolvedOptions(
+        steps=7, validation=validation, norm_layer="group", tile=188, class_balance=False
     )
-    assert SettledOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
+    assert ResolvedOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
 
 
 def test_an_option_that_the_record_lacks_is_missed():
-    values = SettledOptions(steps=7).to_dict()
+    values = ResolvedOptions(steps=7).to_dict()
     del values["sigma"]
     with pytest.raises(KeyError, match="sigma"):
-        SettledOptions.from_dict(values)
+        ResolvedOptions.from_dict(values)
 
 
 def test_a_limit_of_memory_comes_back_from_json():
-    limited = SettledOptions(steps=7, memory_limit=8 * 10**9)
-    assert SettledOptions.from_dict(json.loads(json.dumps(limited.to_dict()))) == limited
+    limited = ResolvedOptions(steps=7, memory_limit=8 * 10**9)
+    assert ResolvedOptions.from_dict(json.loads(json.dumps(limited.to_dict()))) == limited
 
 
 @pytest.mark.parametrize("name", ["depth", "tile", "sigma", "amplitude", "steps"])
 def test_nothing_is_left_to_the_data_once_it_is_settled(name):
     with pytest.raises(TypeError, match=f"{name} must be given; it is None"):
-        SettledOptions(**{"steps": 7, name: None})
+        ResolvedOptions(**{"steps": 7, name: None})
 
 
 @pytest.mark.parametrize(
@@ -103,12 +106,12 @@ def test_nothing_is_left_to_the_data_once_it_is_settled(name):
     ],
 )
 def test_length(given, steps):
-    plan = SettledOptions(**given).plan(tiles_an_epoch=7.5)
+    plan = ResolvedOptions(**given).plan(tiles_an_epoch=7.5)
     assert (plan.steps, plan.max_minutes) == (steps, given.get("max_minutes"))
 
 
 def test_network_and_deformation_are_as_chosen():
-    options = SettledOptions(steps=1, depth=3, base_filters=8, tile=92, amplitude=1.5)
+    options = ResolvedOptions(steps=1, depth=3, base_filters=8, tile=92, amplitude=1.5)
     network = options.architecture(channels=3, classes=4)
     assert (network.depth, network.base_filters) == (3, 8)
     assert (network.channels, network.classes) == (3, 4)
@@ -116,12 +119,12 @@ def test_network_and_deformation_are_as_chosen():
 
 
 def test_a_limit_of_memory_binds_the_tile_that_images_are_looked_at_by():
-    assert SettledOptions(steps=1, tile=188).watch_tile is None
-    assert SettledOptions(steps=1, tile=188, memory_limit=10**9).watch_tile == 188
+    assert ResolvedOptions(steps=1, tile=188).validation_tile is None
+    assert ResolvedOptions(steps=1, tile=188, memory_limit=10**9).validation_tile == 188
 
 
 def test_tensorboard_compares_runs_by_all_that_is_set():
-    told = SettledOptions(steps=5, validation=("a", "b"), histograms=True).hyperparameters
+    told = ResolvedOptions(steps=5, validation=("a", "b"), histograms=True).hyperparameters
     assert (told["steps"], told["validation"], told["class_balance"]) == (5, "a,b", True)
-    assert told.keys().isdisjoint({"histograms", "epochs", "normalization"})
+    assert told.keys().isdisjoint({"histograms", "epochs", "norm_layer"})
     assert {type(value) for value in told.values()} <= {bool, int, float, str}

@@ -11,7 +11,7 @@ import pytest
 
 from keras_unet.training.schedule import (
     Progress,
-    TrainingPlan,
+    Schedule,
     describe_progress,
     describe_validation,
 )
@@ -19,13 +19,13 @@ from keras_unet.training.schedule import (
 
 class TestPlan:
     def test_rate_rises_evenly_then_falls_to_0_as_a_cosine(self) -> None:
-        plan = TrainingPlan(learning_rate=0.2, warmup=0.1)
+        plan = Schedule(learning_rate=0.2, warmup=0.1)
         rates = [plan.rate(done) for done in np.linspace(0, 1, 101)]
         np.testing.assert_allclose(rates[:11], np.linspace(0, 0.2, 11))
         np.testing.assert_allclose(rates[10:], 0.1 + 0.1 * np.cos(np.linspace(0, np.pi, 91)))
 
     def test_without_warmup_starts_at_the_highest_rate(self) -> None:
-        assert TrainingPlan(warmup=0.0, learning_rate=0.3).rate(0.0) == 0.3
+        assert Schedule(warmup=0.0, learning_rate=0.3).rate(0.0) == 0.3
 
     @pytest.mark.parametrize(
         ("limits", "step", "seconds", "done"),
@@ -40,7 +40,7 @@ class TestPlan:
     def test_progress_is_by_steps_or_by_the_clock_whichever_is_further(
         self, limits: dict[str, Any], step: int, seconds: float, done: float
     ) -> None:
-        assert TrainingPlan(**limits).progress(step, seconds) == done
+        assert Schedule(**limits).progress(step, seconds) == done
 
     @pytest.mark.parametrize(
         ("numbers", "message"),
@@ -59,10 +59,10 @@ class TestPlan:
     )
     def test_refuses(self, numbers: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
-            TrainingPlan(**numbers)
+            Schedule(**numbers)
 
     def test_validations_are_due_evenly_and_the_last_at_the_end(self) -> None:
-        plan, progress, due = TrainingPlan(steps=10, validations=4), Progress(), []
+        plan, progress, due = Schedule(steps=10, validations=4), Progress(), []
         while not plan.is_over(progress):
             if plan.is_due(progress):
                 due.append(progress.step)

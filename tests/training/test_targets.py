@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
+from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.samples import Sample
-from keras_unet.data.schemes import LabelScheme
 from keras_unet.training import targets
 from keras_unet.training.targets import Target, WeightMaps, digest, sample_digest
 
-INSTANCES = LabelScheme("instances", (0, 1))
-CLASSES = LabelScheme("classes", (0, 255))
+INSTANCES = LabelEncoding("instances", (0, 1))
+CLASSES = LabelEncoding("classes", (0, 255))
 
 
 def sample(instances, name="a", ignored=None):

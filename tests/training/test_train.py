@@ -19,10 +19,10 @@ from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import read_samples
 from keras_unet.runs import Run
 from keras_unet.training import targets
+from keras_unet.training.autoconfig import NUMBERS, AutoConfiguration
 from keras_unet.training.options import TrainingOptions
-from keras_unet.training.recipe import NUMBERS, Recipe
 from keras_unet.training.train import train_folder
-from keras_unet.training.validation import collapse
+from keras_unet.training.validation import single_class_warning
 
 TINY = {"depth": 1, "base_filters": 2, "tile": 60, "validation": ("c3",), "precision": "float32"}
 
@@ -128,10 +128,10 @@ class Look(Callback):
 
 def planned(data, folder, **options):
     """Goes as far as the plan; returns it, the record and what was said."""
-    look = Look()
+    run_images = Look()
     with logged() as said, pytest.raises(EnoughError):
-        train_folder(data, folder, TrainingOptions(**options), callbacks=[look])
-    return look.params["plan"], Run.load(folder), said
+        train_folder(data, folder, TrainingOptions(**options), callbacks=[run_images])
+    return run_images.params["plan"], Run.load(folder), said
 
 
 def test_what_a_person_does_not_choose_is_set_by_the_data_said_and_recorded(cells, tmp_path):
@@ -139,7 +139,7 @@ def test_what_a_person_does_not_choose_is_set_by_the_data_said_and_recorded(cell
     options = run.record["options"]
     training = read_samples(cells).samples
     seen = Fingerprint.of([one for one in training if one.name in run.record["data"]["training"]])
-    recipe = Recipe.of(seen)
+    recipe = AutoConfiguration.of(seen)
     assert {name: options[name] for name in NUMBERS} == {
         name: getattr(recipe, name) for name in NUMBERS
     }
@@ -332,10 +332,10 @@ def test_without_held_out_images_there_is_no_score_but_a_model(cells, tmp_path):
 def test_the_rule_for_instances_is_recorded_and_said(cells, tmp_path, validation):
     run, said = train(cells, tmp_path / "run", validation=validation)
     (line,) = [line for line in said if line.startswith("cells: ")]
-    assert line.startswith(run.rule.describe())
+    assert line.startswith(run.instances.describe())
     assert ("chosen by 8 cells held out" in line) == bool(validation)
-    assert run.rule.minimum_size > 0
-    assert Run.load(run.folder).rule == run.rule
+    assert run.instances.minimum_size > 0
+    assert Run.load(run.folder).instances == run.instances
 
 
 def test_training_that_is_out_of_patience_is_complete(cells, tmp_path):
@@ -363,7 +363,7 @@ def test_a_collapse_is_said_at_the_first_validation(cells, tmp_path, monkeypatch
             TrainingOptions(**TINY, steps=20, learning_rate=1e-12),
             callbacks=[LambdaCallback(on_train_batch_end=lambda step, **_: events.append(step))],
         )
-    warning = collapse(np.array([0, 1], np.uint8), np.array([0, 0], np.uint8))
+    warning = single_class_warning(np.array([0, 1], np.uint8), np.array([0, 0], np.uint8))
     assert warning is not None
     assert events.index(f"Warning: {warning}") < events.index(1)
 

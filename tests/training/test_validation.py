@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 
 from keras_unet.architecture import Architecture
+from keras_unet.data.encoding import LabelEncoding
+from keras_unet.data.normalization import Normalization
 from keras_unet.data.samples import Sample
-from keras_unet.data.schemes import LabelScheme
-from keras_unet.data.standardisation import Standardisation
-from keras_unet.instances.label import InstanceRule
+from keras_unet.instances.label import InstanceOptions
 from keras_unet.runs import Run
 from keras_unet.training.targets import Target
-from keras_unet.training.validation import Watch, collapse
+from keras_unet.training.validation import Validator, single_class_warning
 
 
-def run(tmp_path, classes=2, scheme=None):
+def run(tmp_path, classes=2, encoding=None):
     return Run(
         folder=tmp_path,
         architecture=Architecture(depth=1, base_filters=1, classes=classes),
-        scheme=scheme or LabelScheme("classes", tuple(range(classes))),
-        standardisation=Standardisation("image"),
+        encoding=encoding or LabelEncoding("classes", tuple(range(classes))),
+        normalization=Normalization("image"),
         precision="float32",
         record={},
     )
@@ -37,8 +37,8 @@ def sample(classes, ignored=None):
 
 def watching(run, training, held_out, *options):
     """Looks at samples held out."""
-    targets = [Target.of(one, run.scheme) for one in held_out]
-    return Watch.of(run, training, targets, *options)
+    targets = [Target.of(one, run.encoding) for one in held_out]
+    return Validator.of(run, training, targets, *options)
 
 
 def constant(classes, favourite):
@@ -55,40 +55,42 @@ HALF = [[0, 0, 1, 1]] * 4
 
 
 def test_score_is_the_mean_iou_of_the_classes_over_all_held_out_images(tmp_path):
-    watch = watching(run(tmp_path), [], [sample(HALF), sample([[0, 0, 0, 0]] * 4)])
+    validator = watching(run(tmp_path), [], [sample(HALF), sample([[0, 0, 0, 0]] * 4)])
     # class 0: 24 of 32 pixels; class 1: none of 8
-    assert watch(constant(2, 0)).score == pytest.approx((24 / 32 + 0) / 2)
+    assert validator(constant(2, 0)).score == pytest.approx((24 / 32 + 0) / 2)
 
 
 def test_a_class_that_occurs_nowhere_does_not_count(tmp_path):
-    watch = watching(run(tmp_path, classes=3), [], [sample([[1, 1], [1, 1]])])
-    assert watch(constant(3, 1)).score == 1
+    validator = watching(run(tmp_path, classes=3), [], [sample([[1, 1], [1, 1]])])
+    assert validator(constant(3, 1)).score == 1
 
 
 def test_ignored_pixels_do_not_count(tmp_path):
     ignored = [[False, False, True, True]] * 4
-    watch = watching(run(tmp_path), [], [sample(HALF, ignored)])
-    seen = watch(constant(2, 0))
+    validator = watching(run(tmp_path), [], [sample(HALF, ignored)])
+    seen = validator(constant(2, 0))
     assert (seen.score, seen.warning) == (1, None)
 
 
 def test_without_a_pixel_that_counts_there_is_no_score(tmp_path):
-    watch = watching(run(tmp_path), [], [sample(HALF, [[True] * 4] * 4)])
-    assert watch(constant(2, 0)).score is None
+    validator = watching(run(tmp_path), [], [sample(HALF, [[True] * 4] * 4)])
+    assert validator(constant(2, 0)).score is None
 
 
 def test_a_training_image_is_watched_for_collapse_alone(tmp_path):
     held_out = watching(run(tmp_path), [], [sample(HALF)])
-    watch = watching(run(tmp_path), held_out.targets * 2, [])
-    seen = watch(constant(2, 1))
-    assert len(watch.targets) == 1
+    validator = watching(run(tmp_path), held_out.targets * 2, [])
+    seen = validator(constant(2, 1))
+    assert len(validator.targets) == 1
     assert seen.score is None
-    assert seen.warning == collapse(np.array([0, 1], np.uint8), np.array([1, 1], np.uint8))
+    assert seen.warning == single_class_warning(
+        np.array([0, 1], np.uint8), np.array([1, 1], np.uint8)
+    )
 
 
 def test_collapse_is_said_in_words():
     truth = np.array([0, 1, 2], np.uint8)
-    said = collapse(truth, np.full(3, 1, np.uint8))
+    said = single_class_warning(truth, np.full(3, 1, np.uint8))
     assert said is not None
     assert said.startswith("the network has collapsed to one class")
     assert "class 1, but the labels hold 3 classes" in said
@@ -98,15 +100,17 @@ def test_collapse_is_said_in_words():
 
 @pytest.mark.parametrize(("truth", "result"), [([0, 1], [0, 1]), ([0, 0], [0, 0]), ([], [])])
 def test_no_collapse(truth, result):
-    assert collapse(np.array(truth, np.uint8), np.array(result, np.uint8)) is None
+    assert single_class_warning(np.array(truth, np.uint8), np.array(result, np.uint8)) is None
 
 
 def test_instances_are_scored_by_seg(tmp_path):
-    cells = run(tmp_path, scheme=LabelScheme("instances", (0, 1)))
+    cells = run(tmp_path, encoding=LabelEncoding("instances", (0, 1)))
     half, all_of_it = sample(HALF), sample([[1, 1, 1, 1]] * 4)
-    watch = watching(cells, [], [half, all_of_it, sample([[0, 0, 0, 0]] * 4)])
-    seen = watch(constant(2, 1))  # one piece everywhere: IoU 1/2 with the first cell, 1 the second
-    assert (seen.score, watch.score_name) == ((1 / 2 + 1) / 2, "SEG")
+    validator = watching(cells, [], [half, all_of_it, sample([[0, 0, 0, 0]] * 4)])
+    seen = validator(
+        constant(2, 1)
+    )  # one piece everywhere: IoU 1/2 with the first cell, 1 the second
+    assert (seen.score, validator.score_name) == ((1 / 2 + 1) / 2, "SEG")
     ignoring = watching(cells, [], [sample(HALF, [[True, True, False, False]] * 4)])
     assert ignoring(constant(2, 1)).score == 1
     assert watching(cells, [], [sample([[0, 0]] * 2)])(constant(2, 1)).score is None
@@ -123,7 +127,7 @@ def bright():
 
 
 def dumbbells(rule, tmp_path):
-    """Images of two cells that a bridge joins, as a watch sees them."""
+    """Images of two cells that a bridge joins, as a validator sees them."""
     instances = np.zeros((15, 30), np.int32)
     instances[2:13, 2:13], instances[2:13, 16:27] = 1, 2
     image = np.where(instances > 0, 5.0, -5.0)
@@ -135,12 +139,12 @@ def dumbbells(rule, tmp_path):
         instances=instances,
         ignored=np.zeros(instances.shape, bool),
     )
-    cells = replace(run(tmp_path, scheme=LabelScheme("instances", (0, 1))), rule=rule)
+    cells = replace(run(tmp_path, encoding=LabelEncoding("instances", (0, 1))), instances=rule)
     return watching(cells, [], [sample] * 9)
 
 
 def test_instances_are_made_by_the_rule_of_the_run(tmp_path):
-    plain, parting = InstanceRule(gap=0), InstanceRule(seeds="distance", gap=0)
+    plain, parting = InstanceOptions(gap=0), InstanceOptions(markers="distance", gap=0)
     assert dumbbells(plain, tmp_path)(bright()).score < 0.5
     seen = dumbbells(parting, tmp_path)(bright())
     assert seen.score > 0.8
@@ -148,25 +152,30 @@ def test_instances_are_made_by_the_rule_of_the_run(tmp_path):
 
 
 def test_the_rule_is_chosen_by_the_images_held_out(tmp_path):
-    watch = dumbbells(InstanceRule(gap=0), tmp_path)
-    choice = watch.chosen_rule(bright())
-    assert choice.rule.seeds == "distance"
-    assert replace(watch, run=replace(watch.run, rule=choice.rule))(bright()).score > 0.8
-    assert (choice.cells, choice.score_before < 0.3) == (18, True)
+    validator = dumbbells(InstanceOptions(gap=0), tmp_path)
+    selection = validator.select_options(bright())
+    assert selection.options.markers == "distance"
+    assert (
+        replace(validator, run=replace(validator.run, instances=selection.options))(bright()).score
+        > 0.8
+    )
+    assert (selection.cells, selection.score_before < 0.3) == (18, True)
 
 
 def test_ignored_pixels_do_not_count_in_the_choice(tmp_path):
-    watch = dumbbells(InstanceRule(gap=0), tmp_path)
+    validator = dumbbells(InstanceOptions(gap=0), tmp_path)
     ignored = np.zeros((15, 30), bool)
     ignored[:, 13:16] = True
-    held_out = [replace(target.sample, ignored=ignored) for target in watch.targets]
-    choice = watching(watch.run, [], held_out).chosen_rule(bright())
-    assert choice.score_before == 1
+    held_out = [replace(target.sample, ignored=ignored) for target in validator.targets]
+    selection = watching(validator.run, [], held_out).select_options(bright())
+    assert selection.score_before == 1
 
 
 def test_without_held_out_images_no_rule_is_chosen(tmp_path):
-    watch = watching(run(tmp_path), [Target.of(sample(HALF), LabelScheme("classes", (0, 1)))], [])
-    assert watch.chosen_rule(bright()) is None
+    validator = watching(
+        run(tmp_path), [Target.of(sample(HALF), LabelEncoding("classes", (0, 1)))], []
+    )
+    assert validator.select_options(bright()) is None
 
 
 def test_picture_shows_the_first_image(tmp_path):
@@ -198,5 +207,5 @@ def test_tiles_are_no_larger_than_asked_for_but_reach_the_next(tmp_path, tile, s
         sizes.append(batch.shape[1])
         return constant(2, 0)(batch)
 
-    watching(run(tmp_path), [], [sample([[0] * 50] * 50)], tile).views(model)
+    watching(run(tmp_path), [], [sample([[0] * 50] * 50)], tile).predictions(model)
     assert max(sizes) == size

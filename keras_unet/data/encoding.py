@@ -1,0 +1,151 @@
+"""Label encodings: the numbers in label files become classes and instances, and back.
+
+Which encoding a data set follows is found out in `keras_unet.data.labels`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.measure import label
+
+from keras_unet.data.images import smallest_unsigned
+
+Kind = Literal["classes", "instances"]
+
+MOST_CLASSES = 256
+
+
+@dataclass(frozen=True)
+class LabelEncoding:
+    """Translation of the numbers in a data set's label files into classes and instances.
+
+    Attributes:
+        kind: `"classes"` or `"instances"`.
+        values: For classes, the values in the files in ascending order, background first, so that
+            a value's position is its class; for instances (0, 1), background and cell.
+        ignore: Value of pixels that are not to count, or None.
+
+    Raises:
+        ValueError: The fields contradict each other.
+
+    Examples:
+        >>> encoding = LabelEncoding("classes", (0, 255))
+        >>> encoding.to_classes(np.array([[0, 255, 255]])).tolist()
+        [[0, 1, 1]]
+        >>> encoding.to_instances(np.array([[255, 0, 255]])).tolist()
+        [[1, 0, 2]]
+        >>> encoding.from_classes(np.array([[0, 1, 1]])).tolist()
+        [[0, 255, 255]]
+    """
+
+    kind: Kind
+    values: tuple[int, ...]
+    ignore: int | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        if self.kind not in ("classes", "instances"):
+            raise ValueError(f"kind must be 'classes' or 'instances'. Received {self.kind!r}.")
+        if self.kind == "instances" and (self.values != (0, 1) or self.ignore == 0):
+            raise ValueError(
+                "values must be (0, 1) for kind 'instances', and ignore must not be the background "
+                f"0. Received values={self.values}, ignore={self.ignore}."
+            )
+        if self.kind == "classes" and not self._is_list_of_classes:
+            raise ValueError(
+                f"values must be 2 to {MOST_CLASSES} ascending numbers from 0, without the value "
+                f"to ignore. Received values={self.values}, ignore={self.ignore}."
+            )
+
+    @property
+    def _is_list_of_classes(self) -> bool:
+        ascends = list(self.values) == sorted(set(self.values) - {self.ignore})
+        return ascends and 2 <= self.classes <= MOST_CLASSES and self.values[0] >= 0
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, background included."""
+        return len(self.values)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes, background first.
+
+        >>> LabelEncoding("instances", (0, 1)).names, LabelEncoding("classes", (0, 255)).names
+        (('background', 'cell'), ('label 0', 'label 255'))
+        """
+        if self.kind == "instances":
+            return "background", "cell"
+        return tuple(f"label {value}" for value in self.values)
+
+    def ignored(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
+        """Tells which pixels are not to count."""
+        return np.zeros(labels.shape, bool) if self.ignore is None else labels == self.ignore
+
+    def to_classes(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
+        """Translates a file's values into classes.
+
+        Args:
+            labels: Integers `(height, width)`.
+
+        Returns:
+            Classes `(height, width)`; 0 where ignored.
+
+        Raises:
+            ValueError: A value is neither a class nor to be ignored.
+        """
+        ignored = self.ignored(labels)
+        if self.kind == "instances":
+            return np.asarray((labels != 0) & ~ignored, np.uint8)
+        values = np.array(self.values)
+        classes = np.minimum(np.searchsorted(values, labels), len(values) - 1)
+        unknown = labels[(values[classes] != labels) & ~ignored]
+        if unknown.size:
+            raise ValueError(
+                f"labels must hold {_listed(self.values)}"
+                f"{'' if self.ignore is None else f', or {self.ignore} to ignore'}. "
+                f"Received {_listed(np.unique(unknown).tolist())} as well, in "
+                f"{unknown.size:,} pixels; correct them, or give the value to ignore."
+            )
+        return np.where(ignored, 0, classes).astype(np.uint8)
+
+    def to_instances(self, labels: NDArray[Any]) -> NDArray[np.int32]:
+        """Translates a file's values into instances.
+
+        Args:
+            labels: Integers `(height, width)`.
+
+        Returns:
+            Instances `(height, width)`, background and ignored pixels 0: the file's own numbers,
+            or, where it holds classes, the pieces of the foreground, joined over edges.
+
+        Raises:
+            ValueError: A value is neither a class nor to be ignored.
+        """
+        if self.kind == "instances":
+            return np.where(self.ignored(labels), 0, labels).astype(np.int32)
+        pieces = label(self.to_classes(labels) > 0, connectivity=1, background=0)
+        return np.asarray(pieces, np.int32)
+
+    def from_classes(self, class_map: NDArray[Any]) -> NDArray[Any]:
+        """Translates classes back into the files' values, in the smallest unsigned dtype."""
+        return np.take(smallest_unsigned(np.array(self.values)), class_map)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON knows them."""
+        return {"kind": self.kind, "values": list(self.values), "ignore": self.ignore}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> LabelEncoding:
+        """Returns what `to_dict` described."""
+        return cls(fields["kind"], tuple(fields["values"]), fields["ignore"])
+
+
+def _listed(values: Sequence[int]) -> str:
+    shown = ", ".join(map(str, values[:8]))
+    return shown + (f", ... ({len(values)} values)" if len(values) > 8 else "")

@@ -1,0 +1,207 @@
+"""Model card and metadata of an exported network.
+
+README.md                     the model card
+assets.extra/
+└── keras_unet.json           architecture, labels, classes, normalization and instance options; the
+                              numbers that tiling needs; data, options and outcome of the training,
+                              and digest of the weights, of an ensemble those of each fold
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from keras_unet.export.graph import GraphTiling
+from keras_unet.export.serving_inputs import MOST_PIXELS
+from keras_unet.files import atomic, write_json
+from keras_unet.prediction.segmenter import Member, Segmenter
+from keras_unet.prediction.tflite import METADATA
+from keras_unet.runs import ModelInfo
+
+EXTRA = "assets.extra"
+
+_CARD = """# {name}
+
+{what} for images of {channels}, of any size.
+Normalization of grey values, mirrored borders, tiles and stitching are inside: send raw pixels.
+
+| class | label value | name |
+| --- | --- | --- |
+{classes}
+
+| signature | takes | gives |
+| --- | --- | --- |
+| `serving_default` | `image`: float32 (batch, height, width, {count}) | `probabilities`: float32 \
+(batch, height, width, {of_classes}); `classes`: uint8 (batch, height, width) |
+| `classify_bytes` | `image_bytes`: PNG or JPEG files, whose sizes may differ | `classes_bytes`: a \
+PNG of the classes each; `probabilities_bytes`: a serialised TensorProto each, float32 (height, \
+width, {of_classes}) |
+| `tile` | `tile`: float32, normalized; sizes {minimum} + {step} k | `logits`: float32, smaller \
+by {margin} pixels on each side |
+| `about` | `query`: any text | `about`: JSON of classes, labels, rule, normalization, network |
+
+Ask for the output that you need (`output_filter` in gRPC): `classes_bytes` is small,
+`probabilities` are {weight} bytes a pixel.
+
+- Files of at most {most} pixels, which their headers state; larger images as pixels.
+- Precision: {precision}. Tile: {tile} x {tile} pixels. Weights: {weights}.
+- Training: {training}; best validation score: {score}.
+- Intended for images like those of the training: same microscope, staining and magnification. No
+  diagnosis is to rest on it alone.
+- `assets.extra/keras_unet.json` holds classes, normalization, network and provenance for programs.
+"""
+
+_U_NET = "A U-Net (Ronneberger, Fischer and Brox, 2015)"
+_ENSEMBLE = (
+    "An ensemble of {} U-Nets (Ronneberger, Fischer and Brox, 2015), whose probabilities are "
+    "averaged,"
+)
+
+
+@dataclass(frozen=True)
+class ExportMetadata:
+    """Network to export, with all that its metadata state.
+
+    Attributes:
+        segmenter: The model.
+        tiling: How the graph tiles.
+        precision: Precision the graph computes in.
+        frozen: Whether the weights are constants of the graph.
+    """
+
+    segmenter: Segmenter
+    tiling: GraphTiling
+    precision: str
+    frozen: bool
+
+    def write(self, folder: Path) -> None:
+        """Writes the model card and the metadata into the folder of a version."""
+        extra = folder / EXTRA
+        extra.mkdir(exist_ok=True)
+        write_json(extra / METADATA, self.metadata)
+        with atomic(folder / "README.md") as temporary:
+            temporary.write_text(self.card, encoding="utf-8")
+
+    @property
+    def info(self) -> ModelInfo:
+        """Facts of the model."""
+        return self.segmenter.info
+
+    @property
+    def classes(self) -> list[dict[str, Any]]:
+        """Position, label value and name of each class."""
+        encoding = self.info.encoding
+        return [
+            {"class": number, "value": value, "name": name}
+            for number, (value, name) in enumerate(
+                zip(encoding.values, encoding.names, strict=True)
+            )
+        ]
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Facts of the model, the numbers that tiling needs, and the origin of the weights.
+
+        The layout is that of `ModelInfo.to_dict`, with further entries.
+        """
+        return self.about | {"record": _record(self.info), "provenance": self._provenance}
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Entries that a client needs to make labels of an answer."""
+        network = self.info.architecture
+        facts = replace(self.info, precision=self.precision, record={}).to_dict()
+        del facts["record"]
+        return facts | {
+            "networks": self.networks,
+            "classes": self.classes,
+            "network": {
+                "margin": network.margin,
+                "context": network.context,
+                "step": network.step,
+                "minimum_size": network.minimum_size,
+                "tile_size": self.tiling.tile_size,
+                "frozen": self.frozen,
+            },
+            "most_pixels": MOST_PIXELS,
+        }
+
+    @property
+    def _provenance(self) -> dict[str, Any]:
+        """Origin of the weights; of the data's folders only their names."""
+        members = self.segmenter.members
+        own = {"folds": list(map(_of_fold, members))} if self.networks > 1 else _weights(members[0])
+        packages = ("keras-unet-biomedical", "keras", "tensorflow")
+        return {**own, "versions": {name: version(name) for name in packages}}
+
+    @property
+    def words(self) -> dict[str, str]:
+        """Text of any model card: purpose, rows of classes, and the training in brief."""
+        network = self.info.architecture
+        outcomes = [one.info.record.get("outcome", {}) for one in self.segmenter.members]
+        return {
+            "name": self.info.name,
+            "what": _ENSEMBLE.format(self.networks) if self.networks > 1 else _U_NET,
+            "channels": "1 channel" if network.channels == 1 else f"{network.channels} channels",
+            "classes": "\n".join(
+                "| {class} | {value} | {name} |".format(**one) for one in self.classes
+            ),
+            "training": self._training([str(one.get("steps", "unknown")) for one in outcomes]),
+            "score": ", ".join(map(_score, outcomes)),
+        }
+
+    @property
+    def networks(self) -> int:
+        """Number of networks, whose probabilities are averaged."""
+        return len(self.segmenter.members)
+
+    def _training(self, steps: Sequence[str]) -> str:
+        images = len(self.info.record.get("data", {}).get("training", ())) or "unknown"
+        held_out = ", each held out by one network," if self.networks > 1 else ","
+        return f"{images} images{held_out} {' + '.join(steps)} steps"
+
+    @property
+    def card(self) -> str:
+        """The model card."""
+        network = self.info.architecture
+        return _CARD.format(
+            **self.words,
+            count=network.channels,
+            of_classes=network.classes,
+            minimum=network.minimum_size,
+            step=network.step,
+            margin=network.margin,
+            weight=4 * network.classes,
+            most=MOST_PIXELS,
+            precision=self.precision,
+            tile=self.tiling.tile_size,
+            weights="constants of the graph" if self.frozen else "variables",
+        )
+
+
+def _of_fold(member: Member) -> dict[str, Any]:
+    """Origin of a fold's weights, and the normalization of its grey values."""
+    info = member.info
+    normalization = info.normalization.to_dict()
+    named = {"name": info.name, "record": _record(info), "normalization": normalization}
+    return named | _weights(member)
+
+
+def _weights(member: Member) -> dict[str, str]:
+    return {"trained_in": member.info.precision, "sha256": member.checksum}
+
+
+def _record(info: ModelInfo) -> dict[str, Any]:
+    record = dict(info.record)
+    if "folder" in record.get("data", {}):
+        record["data"] = record["data"] | {"folder": Path(record["data"]["folder"]).name}
+    return record
+
+
+def _score(outcome: Mapping[str, Any]) -> str:
+    score = outcome.get("best_score")
+    return "none" if score is None else f"{outcome['score_name']} {score:.4f}"

@@ -1,0 +1,150 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from keras_unet.data.distances import separate_touching
+from keras_unet.data.pairs import find_pairs
+from keras_unet.data.synthetic import draw_cells
+from keras_unet.data.weight_maps import border_weight_map, class_balance, weight_map
+from keras_unet.napari_plugin.job import Job, Stopped
+from keras_unet.napari_plugin.layers import Snapshot
+from keras_unet.napari_plugin.tasks import predict, train, weigh
+
+
+def finish(work):
+    """Returns what has come of work."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+
+
+@pytest.fixture
+def pair():
+    image, instances = draw_cells(0, size=(64, 64), cells=4)
+    return Snapshot("cells", image), Snapshot("truth", instances)
+
+
+def fake_job(monkeypatch, answer):
+    """A job whose child is asked nothing; `answer(request)` is what comes of it."""
+    job = Job()
+
+    def ask_child(request, folder):
+        yield {"text": "at work"}
+        return answer(request, folder)
+
+    monkeypatch.setattr(job, "ask_child", ask_child)
+    return job
+
+
+def fail(*_):
+    raise ValueError("tile must be smaller")
+
+
+def test_a_training_is_asked_for_as_the_command_line_does(monkeypatch, tmp_path, pair):
+    job = fake_job(monkeypatch, lambda request, _: request)
+    request = finish(train(job, [pair], tmp_path / "run", {"steps": 3}))
+    assert request == {
+        "job": "train",
+        "resume": False,
+        "data": str(tmp_path / "run-data"),
+        "run": str(tmp_path / "run"),
+        "options": {"steps": 3},
+    }
+    assert [one.name for one in find_pairs(tmp_path / "run-data").pairs] == ["cells"]
+
+
+def test_to_go_on_needs_no_layers(monkeypatch, tmp_path):
+    job = fake_job(monkeypatch, lambda request, _: request)
+    assert finish(train(job, [], tmp_path / "run", {}, resume=True))["resume"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [fail, lambda *_: (_ for _ in ()).throw(Stopped)])
+def test_a_training_of_which_nothing_comes_leaves_no_layers(monkeypatch, tmp_path, pair, error):
+    with pytest.raises((ValueError, Stopped)):
+        finish(train(fake_job(monkeypatch, error), [pair], tmp_path / "run", {}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_layers_stay_where_a_model_has_come_of_them(monkeypatch, tmp_path, pair):
+    def die(*_):
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "best.keras").touch()
+        raise OSError("killed")
+
+    with pytest.raises(OSError, match="killed"):
+        finish(train(fake_job(monkeypatch, die), [pair], tmp_path / "run", {}))
+    assert len(find_pairs(tmp_path / "run-data").pairs) == 1
+
+
+def test_layers_of_another_run_are_not_replaced(tmp_path, pair):
+    (tmp_path / "run-data").mkdir()
+    (tmp_path / "run-data" / "images").touch()
+    with pytest.raises(FileExistsError, match=r"run-data: expected a new or empty folder for the"):
+        finish(train(Job(), [pair], tmp_path / "run", {}))
+    assert (tmp_path / "run-data" / "images").is_file()
+
+
+def test_a_folder_has_to_be_chosen(pair):
+    with pytest.raises(ValueError, match=r"run must be a new folder for the training to wr"):
+        finish(train(Job(), [pair], Path(), {}))
+    with pytest.raises(ValueError, match=r"run must be a run, an ensemble or a .tflite file. Rec"):
+        finish(predict(Job(), pair[0], Path()))
+
+
+def test_nothing_stays_of_a_prediction_that_fails(monkeypatch, tmp_path, pair):
+    seen = []
+
+    def look(request, folder):
+        seen.append(folder)
+        assert (folder / request["image"]).is_file()
+        fail()
+
+    with pytest.raises(ValueError, match="tile must be smaller"):
+        finish(predict(fake_job(monkeypatch, look), pair[0], tmp_path / "run"))
+    assert not seen[0].exists()
+
+
+def test_the_weight_map_is_equation_2_balanced_over_the_layer():
+    planes = np.stack([draw_cells(seed, size=(64, 64), cells=4)[1] for seed in range(2)])
+    labels = Snapshot("truth", planes, place={"scale": (1, 2, 2)})
+    ((found, shown, kind),) = finish(weigh(Job(), labels, w0=7, sigma=3))
+    classes = [(separate_touching(plane) > 0).astype(np.uint8) for plane in planes]
+    balance = class_balance(classes, 2)
+    for number, plane in enumerate(planes):
+        expected = weight_map(classes[number], plane, balance=balance, w0=7, sigma=3)
+        np.testing.assert_array_equal(found[number], expected)
+    assert (shown["name"], shown["scale"], kind) == ("truth weight map", (1, 2, 2), "image")
+
+
+def test_without_balance_every_class_weighs_1(pair):
+    ((found, _, _),) = finish(weigh(Job(), pair[1], balanced=False))
+    border = border_weight_map(pair[1].data)
+    np.testing.assert_allclose(found, 1 + border, rtol=1e-6)
+    assert found.shape == (64, 64)
+
+
+def test_labels_that_are_none_are_refused_by_the_name_of_the_layer():
+    with pytest.raises(ValueError, match=r"truth: expected at least two values in the label files"):
+        finish(weigh(Job(), Snapshot("truth", np.zeros((8, 8), np.uint8))))
+
+
+def test_a_weight_map_is_stopped(pair):
+    job = Job()
+    job.stop()
+    with pytest.raises(Stopped):
+        finish(weigh(job, pair[1]))
+
+
+def test_drawn_cells_are_an_image_and_its_labels():
+    from keras_unet.napari_plugin.layers import drawn_cells
+
+    (image, _, first), (labels, _, second) = drawn_cells()
+    assert (first, second) == ("image", "labels")
+    assert image.shape == labels.shape
+    made = [SimpleNamespace(name="a", data=one, multiscale=False) for one in (image, labels)]
+    assert all(Snapshot.of(one).shape == image.shape for one in made)

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+import tifffile
+
+from keras_unet.prediction.outputs import _image_files, unread
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("a.tif", "b", ".c.tif", "._a.tif"):
+        tifffile.imwrite(folder / name, np.zeros((2, 2), np.uint8))
+    return folder
+
+
+def test_of_images_and_hidden_files_nothing_is_said(images):
+    (images / "Thumbs.db").touch()
+    (images / "d.zarr").mkdir()
+    (images / "d.zarr" / ".zgroup").touch()
+    assert list(unread([images, images / "a.tif", images / "d.zarr"])) == []
+
+
+def test_what_is_not_read_is_counted_in_a_line(images):
+    (images / "notes.txt").touch()
+    assert list(unread([images])) == ["1 file in images not read: notes.txt (not an image)"]
+    for number in range(6):
+        (images / f"{number}").mkdir()
+    (line,) = unread([images])
+    assert line.startswith("7 files in images not read: 0 (a folder), 1 (a folder), ")
+    assert line.endswith("4 (a folder) and 2 more")
+
+
+def test_masks_of_other_images_are_not_predicted_unless_named(images):
+    for name in ("A_mask.png", "a_cp_masks.tif", "seg-b", "c_mask.tif", "x_img.tif", "x_gt.tif"):
+        tifffile.imwrite(images / name, np.zeros((2, 2), np.uint8))
+    assert [path.name for path in _image_files([images])] == [
+        "a.tif",
+        "b",
+        "c_mask.tif",
+        "x_img.tif",
+    ]
+    listed, advice = unread([images])
+    assert listed == (
+        "4 files in images not read: A_mask.png (by its name the mask of a.tif), "
+        "a_cp_masks.tif (by its name the mask of a.tif), seg-b (by its name the mask of b), "
+        "x_gt.tif (by its name the mask of x_img.tif)"
+    )
+    assert advice == "to predict a mask as well, name its file"
+    assert list(_image_files([images / "A_mask.png"])) == [images / "A_mask.png"]

@@ -1,0 +1,189 @@
+from dataclasses import asdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_unet.architecture import Architecture
+from keras_unet.data.fingerprint import Fingerprint, Percentiles
+from keras_unet.training.autoconfig import (
+    CELLS_IN_TILE,
+    PASSES,
+    SIGMAS,
+    STEPS,
+    AutoConfiguration,
+)
+from keras_unet.training.options import DEPTHS, NUMBERS, deepest_for
+
+NO_CELLS = {"cells": 0, "diameters": None}
+
+
+def seen(**changes):
+    """Cells of 30 pixels, up to 40, in ten images of 512 x 512 pixels."""
+    values = {
+        "images": 10,
+        "pixels": 10 * 512 * 512,
+        "median_side": 512.0,
+        "longest_side": 512,
+        "shares": (0.7, 0.3),
+        "cells": 500,
+        "diameters": Percentiles(20, 30, 40),
+        "touching": 0.2,
+        "gap": 4.0,
+        "greys": Percentiles(0, 100, 255),
+        "grey_between": 5.0,
+        "grey_within": 50.0,
+    }
+    return Fingerprint(**values | changes)
+
+
+def cells(median, high):
+    return seen(diameters=Percentiles(median / 2, median, high))
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "depth"),
+    [
+        (cells(10, 44), 3),  # the margins are 44, 92 and 188
+        (cells(10, 44.1), 4),
+        (cells(10, 92), 4),
+        (cells(10, 93), 5),
+        (cells(10, 1000), 5),
+        (seen(**NO_CELLS), 4),
+    ],
+)
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_depth_reaches_as_far_as_large_cells(fingerprint, depth, padding):
+    assert AutoConfiguration.of(fingerprint, padding=padding).depth == depth
+
+
+@pytest.mark.parametrize(("tile", "depth"), [(188, 4), (180, 3), (380, 5), (572, 5), (396, 4)])
+def test_depth_is_one_that_a_given_tile_fits(tile, depth):
+    recipe = AutoConfiguration.of(cells(50, 150), tile=tile)
+    assert (recipe.depth, recipe.tile) == (depth, tile)
+    assert (f"the most that --tile {tile} fits" in recipe.describe()) == (depth < 5)
+    assert deepest_for(tile, "valid") == depth
+    assert AutoConfiguration.of(cells(10, 20), tile=tile).depth == 3
+
+
+def test_a_tile_that_fits_no_depth_is_refused():
+    with pytest.raises(ValueError, match=r"tile must be 16k.*Received: 570.*556 and 572"):
+        AutoConfiguration.of(seen(), tile=570)
+
+
+@pytest.mark.parametrize(
+    ("side", "high", "tile"),
+    [
+        (512, 80, 572),  # the paper's
+        (388, 80, 572),
+        (380, 80, 572),
+        (372, 80, 556),
+        (256, 80, 444),  # 256 + 2 x 92 = 440, the next that fits
+        (200, 80, 396),  # 2.5 cells are 200 pixels
+        (100, 80, 396),  # more than the image
+        (256, 32, 348),  # depth 3: 256 + 2 x 44 = 344, the next that fits
+        (5000, 1000, 572),
+    ],
+)
+def test_tile_covers_a_median_image_or_some_cells_and_is_the_papers_at_most(side, high, tile):
+    fingerprint = seen(
+        median_side=side, longest_side=5000, diameters=Percentiles(high / 4, high / 2, high)
+    )
+    assert AutoConfiguration.of(fingerprint).tile == tile
+
+
+def test_tile_without_cells_covers_the_image():
+    assert AutoConfiguration.of(seen(median_side=100.5, **NO_CELLS)).tile == 300  # 101 + 184 = 285
+
+
+@pytest.mark.parametrize(("tile", "amplitude"), [(572, 10.0), (188, 3.3), (348, 6.1)])
+def test_amplitude_goes_with_the_tile(tile, amplitude):
+    assert AutoConfiguration.of(seen(), tile=tile).amplitude == amplitude
+
+
+@pytest.mark.parametrize(("cell", "sigma"), [(4, 2), (16, 2), (26, 3.2), (40, 5), (100, 5)])
+def test_sigma_goes_with_the_cells(cell, sigma):
+    assert AutoConfiguration.of(cells(cell, 2 * cell)).sigma == sigma
+
+
+def test_sigma_is_the_papers_without_cells():
+    assert AutoConfiguration.of(seen(**NO_CELLS)).sigma == 5
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "steps"),
+    [(1, 1, 2500), (20, 1, 3483), (20, 4, 2500), (200, 1, 10000), (200, 5, 6965)],
+)
+def test_steps_are_a_hundred_passes_within_limits(images, batch_size, steps):
+    fingerprint = seen(pixels=images * 512 * 512, diameters=Percentiles(40, 60, 80))
+    recipe = AutoConfiguration.of(fingerprint, batch_size=batch_size)
+    assert recipe.steps == steps
+    assert f"--steps {steps} " in recipe.describe()
+
+
+GIVEN = {
+    "depth": 2,
+    "tile": 188,
+    "amplitude": 0.0,
+    "sigma": 7.0,
+    "steps": None,
+}
+
+
+def test_what_is_given_is_taken_and_needs_no_reason():
+    recipe = AutoConfiguration.of(seen(), **GIVEN)
+    assert {name: getattr(recipe, name) for name in NUMBERS} == GIVEN
+    assert recipe.reasons == {}
+    assert recipe.describe() == ""
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_each_number_that_is_not_given_has_its_reason_and_its_option(name):
+    recipe = AutoConfiguration.of(seen(), **{one: GIVEN[one] for one in NUMBERS if one != name})
+    assert recipe.reasons.keys() == {name}
+    (line,) = recipe.describe().splitlines()
+    assert line == f"  --{name} {getattr(recipe, name):g}  {recipe.reasons[name]}"
+
+
+def test_later_rules_go_by_what_is_given():
+    recipe = AutoConfiguration.of(seen(), depth=2)
+    assert Architecture(depth=2).fits(recipe.tile)
+    assert AutoConfiguration.of(seen(), tile=188, depth=4).amplitude < 10
+    assert (
+        AutoConfiguration.of(seen(), tile=188, depth=4).steps
+        > AutoConfiguration.of(seen(), depth=4).steps
+    )
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    median=st.floats(0.5, 1e4),
+    spread=st.floats(1, 20),
+    side=st.floats(1, 1e5),
+    images=st.integers(1, 10**5),
+    depth=st.none() | st.integers(1, 7),
+    padding=st.sampled_from(["valid", "same"]),
+    batch_size=st.integers(1, 64),
+)
+def test_any_data_give_numbers_that_can_be_trained_with(
+    median, spread, side, images, depth, padding, batch_size
+):
+    fingerprint = seen(
+        images=images,
+        pixels=int(images * side**2),
+        median_side=side,
+        diameters=Percentiles(median / 2, median, median * spread),
+    )
+    chosen = {} if depth is None else {"depth": depth}
+    recipe = AutoConfiguration.of(fingerprint, padding=padding, batch_size=batch_size, **chosen)
+    network = Architecture(depth=recipe.depth, padding=padding)
+    assert network.fits(recipe.tile)
+    assert recipe.depth in DEPTHS or recipe.depth == depth
+    assert recipe.tile < max(572, network.minimum_size) + network.step
+    covered = max(side, CELLS_IN_TILE * median * spread)
+    assert recipe.tile >= 572 or network.output_size(recipe.tile) >= covered
+    assert SIGMAS[0] <= recipe.sigma <= SIGMAS[1]
+    assert STEPS[0] <= recipe.steps <= STEPS[1]
+    tiles = fingerprint.pixels / network.output_size(recipe.tile) ** 2
+    assert recipe.steps in STEPS or abs(recipe.steps * batch_size / tiles - PASSES) < 1
+    assert asdict(recipe)["reasons"].keys() == set(NUMBERS) - chosen.keys()
