@@ -12,6 +12,7 @@ from napari.layers import Layer
 from napari.utils.notifications import show_info
 
 from keras_unet.cli_options import bytes_of, share_or_names
+from keras_unet.napari_plugin import tasks
 from keras_unet.napari_plugin.fields import (
     Numbers,
     Pairs,
