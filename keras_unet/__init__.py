@@ -1,9 +1,9 @@
 """U-Net of Ronneberger, Fischer and Brox (2015) in Keras and TensorFlow.
 
-`train` makes a `Segmenter` of images and labels, `load` of what was saved; it predicts and labels
-images, and `export_model` writes it for others. `predict_files` and `evaluate_folders` work on
-folders. `build_unet`, `tile_dataset` and `WeightedCrossEntropy` are for Keras' own `fit`. Names are
-loaded on first use, so that importing the package does not import TensorFlow.
+`train` returns a `Segmenter`, which predicts, segments, saves and loads; `export_model` converts it
+to SavedModel, TFLite, ONNX or BioImage.IO. `predict_files` and `evaluate_folders` work on folders.
+`build_unet`, `tile_dataset` and `WeightedCrossEntropy` are for `model.fit` of Keras. Public names
+are imported on first use: importing the package does not import TensorFlow.
 """
 
 from __future__ import annotations

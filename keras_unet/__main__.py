@@ -1,4 +1,4 @@
-"""Lets `python -m keras_unet` stand for the command `keras-unet`."""
+"""Runs the command `keras-unet` as `python -m keras_unet`."""
 
 from keras_unet.cli import main
 

@@ -1,4 +1,4 @@
-"""The command line: parse, call one function, print. TensorFlow is imported by the jobs alone."""
+"""Command-line interface: each command parses its options, calls one function, and prints."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from keras_unet.cli_options import (
     PATH,
     QUIET,
     RUN,
-    given_of,
-    names_of,
-    none_for_nothing,
-    options_of_cells,
-    options_of_data,
-    options_of_length,
+    given_options,
+    instance_options,
+    none_if_absent,
+    split_names,
+    training_data_options,
+    training_length_options,
 )
 from keras_unet.console import (
     one_line_errors,
@@ -47,7 +47,7 @@ _FORMATS = ("saved_model", "tflite", "bioimageio", "onnx")
 
 
 class _Commands(click.Group):
-    """The commands; what goes wrong in any of them ends in one line."""
+    """Group of the commands; an error of any of them is printed in one line."""
 
     def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
         context.obj = prepare_process()  # before Keras is imported, and before any message
@@ -67,35 +67,39 @@ class _Commands(click.Group):
 @click.version_option(package_name="keras-unet-biomedical")
 @click.pass_context
 def main(context: click.Context) -> None:
-    """U-Net for biomedical images: train on a few annotated images, predict, evaluate.
+    """Segment biomedical images with U-Net: train on a few annotated images, predict, evaluate.
 
     Start with: keras-unet demo
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the error itself says it
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the exception has the message
 
 
 @main.command("train")
 @click.argument("data", type=PATH)
 @click.option("--run", "run_folder", type=PATH, required=True, help="Folder to write.")
-@options_of_length
-@options_of_data
+@training_length_options
+@training_data_options
 @click.option(
-    "--histograms", is_flag=True, default=None, help="Log histograms of weights for TensorBoard."
+    "--histograms", is_flag=True, default=None, help="Log histograms of the weights to TensorBoard."
 )
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run, as it was started.")
-@click.option("--repeat", type=PATH, help="Repeat a run: its options, seed, length and data.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted training.")
+@click.option(
+    "--repeat",
+    type=PATH,
+    help="Train again with the options, seed, length and data of another run.",
+)
 @click.option(
     "--from",
     "initial",
     type=PATH,
-    help="Start from the weights of a run, of a fold of an ensemble, or of a .keras file.",
+    help="Fine-tune: start from a run, a fold of an ensemble, or a .keras file.",
 )
 @click.option(
     "--distribute",
     type=click.Choice(["auto", "mirrored", "multiworker"]),
-    help="Over the GPUs of this machine, or the machines that TF_CONFIG names.",
+    help="Train on all GPUs of this machine, or on the machines in TF_CONFIG.",
 )
 @click.option("--quiet", is_flag=True, help="Print warnings and the result only.")
 def train_command(
@@ -109,7 +113,7 @@ def train_command(
     **choices: Any,
 ) -> None:
     """Train on DATA: a folder with images/ and labels/, or a Cell Tracking Challenge data set."""
-    given = given_of(choices)
+    given = given_options(choices)
     _check_contradictions(resume, repeat, given | ({"from": initial} if initial else {}))
     with show_progress(quiet=quiet):
         runs = _train(data, run_folder, resume, repeat, initial, distribute, given)
@@ -123,14 +127,16 @@ def train_command(
 def _check_contradictions(resume: bool, repeat: Path | None, given: dict[str, Any]) -> None:
     names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
     if resume and repeat is not None:
-        raise ValueError("--resume goes on with a run, --repeat begins one. Received both")
+        raise ValueError("--resume continues a run, --repeat starts a new one. Received both")
     if resume and given:
-        raise ValueError(f"--resume goes on as the run was started. Received also {names}")
+        raise ValueError(
+            f"--resume uses the options the run was started with. Received also {names}"
+        )
     if repeat is not None and given:
-        raise ValueError(f"--repeat repeats a run as it was. Received also {names}")
+        raise ValueError(f"--repeat uses the options of the other run. Received also {names}")
     if "folds" in given and "validation" in given:
         raise ValueError(
-            "--folds holds every image out once, so --validation has nothing to say. Received both"
+            "--folds holds out every image once and takes no --validation. Received both"
         )
 
 
@@ -143,25 +149,24 @@ def _train(
     distribute: Any,
     given: dict[str, Any],
 ) -> list[Run]:
-    """Returns the runs to tell of; none where another worker, the chief, tells of them."""
+    """Trains and returns the runs to print; none on workers other than the chief."""
     from keras_unet.runs import is_ensemble
 
-    followed = folder if resume else repeat
-    if "folds" not in given and not (followed and is_ensemble(followed)):
+    template = folder if resume else repeat
+    if "folds" not in given and not (template and is_ensemble(template)):
         with quiet_tensorflow():
             from keras_unet.training.distribute import join
             from keras_unet.training.options import TrainingOptions
             from keras_unet.training.train import train_folder
 
         cluster = join(distribute)
-        options = None if followed else TrainingOptions(**given)
+        options = None if template else TrainingOptions(**given)
         how: dict[str, Any] = {"resume": resume, "repeat": repeat, "initial": initial}
         run = train_folder(data, folder, options, cluster=cluster, **how)
         return [run] if cluster.is_chief else []
     if distribute is not None:
         raise ValueError(
-            "--distribute trains one network on several devices. Received it for an ensemble; "
-            "leave it out"
+            "--distribute trains one network on several devices, not an ensemble; leave it out"
         )
     with quiet_tensorflow():
         from keras_unet.training import folds
@@ -192,26 +197,28 @@ def _print_outcome(run: Run) -> None:
 def _print_next(run_folder: Path, data: Path, *, complete: bool) -> None:
     folder = shlex.quote(str(run_folder))
     if not complete:
-        click.echo(f"to go on: keras-unet train {shlex.quote(str(data))} --run {folder} --resume")
+        click.echo(
+            f"resume with: keras-unet train {shlex.quote(str(data))} --run {folder} --resume"
+        )
     click.echo(f"next: keras-unet predict {folder} IMAGES... --out FOLDER")
 
 
 @main.command("doctor")
-@click.option("--json", type=PATH, help="Write what was found to a file.")
+@click.option("--json", type=PATH, help="Write the report to a JSON file.")
 @OVERWRITE
-@click.option("--issue", is_flag=True, help="Print it as text to paste into an issue.")
+@click.option("--issue", is_flag=True, help="Print the report as Markdown to paste into an issue.")
 @click.pass_context
 def doctor_command(context: click.Context, json: Path | None, issue: bool, overwrite: bool) -> None:
-    """Say what is installed, which device and precision are used and why, and how fast it is.
+    """Report versions, device, precision and speed, and problems of the installation.
 
-    What is printed names no user and no path. Exit code 1 if something must be mended before
-    anything works.
+    The report contains no user name and no path. The exit code is 1 if a problem must be solved
+    before anything works.
     """
     from keras_unet.doctor import diagnose
     from keras_unet.files import check_replaceable
 
     check_replaceable(json, "json", overwrite=overwrite)
-    with show_progress(quiet=not sys.stdout.isatty()), status("looking at TensorFlow"):
+    with show_progress(quiet=not sys.stdout.isatty()), status("checking TensorFlow"):
         found = diagnose(environment=context.obj)
     if json is not None:
         make_folder(json.parent)
@@ -237,8 +244,8 @@ def _print_diagnosis(found: Diagnosis) -> None:
     for problem in found.problems:
         click.echo(f"{'Broken' if problem.breaks else 'Warning'}: {problem.words}")
     if not found.problems:
-        click.echo("nothing amiss")
-    click.echo("to ask for help, paste what this prints: keras-unet doctor --issue")
+        click.echo("no problems found")
+    click.echo("for an issue report: keras-unet doctor --issue")
 
 
 @main.command("inspect")
@@ -250,19 +257,19 @@ def _print_diagnosis(found: Diagnosis) -> None:
     show_default=True,
     help="Folder to write the pictures to.",
 )
-@options_of_data
+@training_data_options
 @QUIET
 def inspect_command(data: Path, out: Path, quiet: bool, **choices: Any) -> None:
-    """Show what train would see of DATA, in words and pictures, without training.
+    """Check DATA before training: statistics, warnings, pictures of labels, weights and tiles.
 
-    The options are those of train. Warnings name what is odd; what train would refuse is refused.
+    Takes the options of train. Data that train refuses are refused in the same words.
     """
     with show_progress(quiet=quiet):
         with quiet_tensorflow():
             from keras_unet.training.inspect import inspect_folder
             from keras_unet.training.options import TrainingOptions
 
-        inspect_folder(data, out, TrainingOptions(**given_of(choices)))
+        inspect_folder(data, out, TrainingOptions(**given_options(choices)))
         folder = shlex.quote(str(data))
         _log.info(f"next: keras-unet train {folder} --run RUN, with the same options")
 
@@ -270,16 +277,16 @@ def inspect_command(data: Path, out: Path, quiet: bool, **choices: Any) -> None:
 @main.command("report")
 @RUN
 @click.option("--out", type=PATH, help="File to write [default: RUN/report.html]")
-@click.option("--data", type=PATH, help="The training images, if they have moved.")
+@click.option("--data", type=PATH, help="Folder of the training images, if it has moved.")
 @OVERWRITE
 @QUIET
 def report_command(
     run_folder: Path, out: Path | None, data: Path | None, overwrite: bool, quiet: bool
 ) -> None:
-    """Write the report of RUN, a run or an ensemble: one HTML file to open in a browser, to keep.
+    """Write the report of RUN, a run or an ensemble, as one HTML file.
 
-    It shows the images held out with truth and prediction, the cells found worst and best, scores,
-    curves, data and network. Training writes it too.
+    It shows the validation images with truth and prediction, the cells with the lowest and highest
+    IoU, scores, training curves, data and network. Training writes it too.
     """
     with show_progress(quiet=quiet):
         with quiet_tensorflow():
@@ -291,25 +298,45 @@ def report_command(
 
 @main.command("predict")
 @click.argument("paths", metavar="RUN FILES...", nargs=-1, required=True, type=PATH)
-@click.option("--server", help="grpc://HOST:PORT/MODEL or http://HOST:PORT/v1/models/MODEL.")
-@click.option("--timeout", type=float, help="Seconds to wait for each of its answers (300).")
-@click.option("--out", type=PATH, required=True, help="Folder to write.")
-@click.option("--save", default="", help="Of instances,classes,probabilities.")
-@click.option("--tile", type=int, help="Input tile in pixels; the scores do not depend on it.")
-@AS_TRAINED
-@click.option("--axes", help="Axes of FILES that do not state them, such as YXC or CYX.")
-@click.option("--tta", is_flag=True, help="Average over 8 rotated and mirrored versions.")
-@options_of_cells
 @click.option(
-    "--as", "form", type=click.Choice(["tiff", "ome-zarr"]), help="Form [default: that of FILES]"
+    "--server",
+    help="Address of a model server: grpc://HOST:PORT/MODEL or http://HOST:PORT/v1/models/MODEL.",
+)
+@click.option(
+    "--timeout", type=float, help="Seconds to wait for each response of the server [default: 300]"
+)
+@click.option("--out", type=PATH, required=True, help="Folder to write.")
+@click.option(
+    "--save",
+    default="",
+    help="Outputs: any of instances,classes,probabilities [default: kind of the training labels]",
+)
+@click.option(
+    "--tile", type=int, help="Size of the input tile, in pixels; the result does not depend on it."
+)
+@AS_TRAINED
+@click.option("--axes", help="Axes of FILES without axes metadata, such as YXC or CYX.")
+@click.option(
+    "--tta",
+    is_flag=True,
+    help="Test-time augmentation: average over 8 rotated and mirrored versions.",
+)
+@instance_options
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["tiff", "ome-zarr"]),
+    help="Format of the outputs [default: that of FILES]",
 )
 @click.option(
     "--stream/--in-memory",
     default=None,
-    help="By parts, for images larger than memory [default: from 2^26 pixels on, and Zarr]",
+    help="Process images window by window [default: for more than 2^26 pixels, and Zarr]",
 )
-@click.option("--dask", help="tcp://HOST:PORT of a Dask scheduler, whose workers predict.")
-@click.option("--workers", type=int, help="Processes on this machine to predict in, by Dask.")
+@click.option(
+    "--dask", help="Address of a Dask scheduler, tcp://HOST:PORT, to predict on its workers."
+)
+@click.option("--workers", type=int, help="Number of local processes to predict in, by Dask.")
 @OVERWRITE
 @QUIET
 def predict_command(
@@ -325,18 +352,16 @@ def predict_command(
     quiet: bool,
     **choices: Any,
 ) -> None:
-    """Predict image FILES (or folders of them) at their own size.
+    """Segment image FILES, or folders of them, into label images of the same size.
 
-    RUN is a run, an ensemble, or a .tflite file that a run was exported to. With --server a model
-    server takes its place, and RUN is not given; @VERSION or @LABEL may follow MODEL.
+    RUN is a run, an ensemble, or an exported .tflite file. With --server, leave RUN out; MODEL may
+    be followed by @VERSION or @LABEL.
     """
     asked = _prediction(choices)
     spread = {"--dask": dask, "--workers": workers}
     with show_progress(quiet=quiet):
         if server is not None:
-            _refuse(
-                {"--tile": tile, "--precision": precision}, "chosen when the model was exported"
-            )
+            _refuse({"--tile": tile, "--precision": precision}, "fixed when the model was exported")
             of_no_effect = {"--as": form, "--stream or --in-memory": stream} | spread
             _refuse(of_no_effect, "of no effect with --server")
             from keras_unet.prediction.folder import predict_files
@@ -350,7 +375,10 @@ def predict_command(
                 raise click.UsageError("Missing argument 'FILES...'.", click.get_current_context())
             asked |= {"tile_size": tile, "precision": precision}
             if dask is not None or workers is not None:
-                _refuse({"--in-memory": stream is False or None}, "Dask predicts by parts")
+                _refuse(
+                    {"--in-memory": stream is False or None},
+                    "Dask processes images window by window",
+                )
                 with quiet_tensorflow():
                     from keras_unet.prediction.distributed import Cluster, spread_files
 
@@ -369,11 +397,11 @@ def predict_command(
 
 
 def _prediction(choices: dict[str, Any]) -> dict[str, Any]:
-    """Parts what to write from the numbers of the rule."""
+    """Separates the options of the outputs from those of the instances."""
     names = ("out", "save", "tta", "axes", "overwrite")
     out, save, tta, axes, overwrite = (choices.pop(name) for name in names)
-    rule = {name: value for name, value in choices.items() if value is not None}
-    given = {"out": out, "save": names_of(save), "tta": tta, "instances": rule}
+    instances = {name: value for name, value in choices.items() if value is not None}
+    given = {"out": out, "save": split_names(save), "tta": tta, "instances": instances}
     return given | {"axes": axes, "overwrite": overwrite}
 
 
@@ -389,12 +417,17 @@ def _refuse(options: dict[str, Any], reason: str) -> None:
 @click.option(
     "--metrics",
     default="",
-    help="Of pixels,isbi2012,ctc,matching; else pixels or, of instances, pixels,ctc,matching.",
+    help="Any of pixels,isbi2012,ctc,matching [default: pixels; for instances pixels,ctc,matching]",
 )
-@click.option("--json", type=PATH, help="Write the scores to a file.")
+@click.option("--json", type=PATH, help="Write the scores to a JSON file.")
 @click.option("--report", type=PATH, help="Write scores and pictures to an HTML file.")
-@click.option("--labels-hold", type=click.Choice(["auto", "classes", "instances"]), default="auto")
-@click.option("--ignore", type=int, help="Label value of pixels that are not to count.")
+@click.option(
+    "--labels-hold",
+    type=click.Choice(["auto", "classes", "instances"]),
+    default="auto",
+    help="Kind of labels: classes or instances [default: auto, from the label values]",
+)
+@click.option("--ignore", type=int, help="Label value of pixels to leave out.")
 @OVERWRITE
 @click.option("--quiet", is_flag=True, help="Print warnings and the scores only.")
 def evaluate_command(
@@ -408,11 +441,11 @@ def evaluate_command(
     overwrite: bool,
     quiet: bool,
 ) -> None:
-    """Score PREDICTIONS against LABELS, two folders, paired by file name.
+    """Score PREDICTIONS against LABELS, two folders of files paired by name.
 
     \b
     pixels    IoU, Dice, pixel error
-    isbi2012  the challenge on membranes: V_Rand, V_Info, warping, Rand and pixel error
+    isbi2012  ISBI 2012 membrane challenge: V_Rand, V_Info, warping, Rand and pixel error
     ctc       SEG of the Cell Tracking Challenge
     matching  AP, F1, PQ and counts of cells at an IoU of 0.5 ... 0.9
     """  # noqa: D301 - click takes this backspace for lines to be left as they are
@@ -422,7 +455,7 @@ def evaluate_command(
         evaluation = evaluate_folders(
             predictions,
             labels,
-            metrics=names_of(metrics),
+            metrics=split_names(metrics),
             kind=labels_hold,
             ignore=ignore,
             json=json,
@@ -436,25 +469,38 @@ def evaluate_command(
 @RUN
 @click.argument("out", type=PATH)
 @click.option("--format", "format_", type=click.Choice(_FORMATS), required=True)
-@click.option("--tile", "tile_size", type=int, help="Input tile in pixels [default: fills 512]")
-@AS_TRAINED
-@click.option("--frozen", is_flag=True, default=None, help="Weights as constants.")
-@click.option("--version", type=int, help="Number of the version (1).")
-@click.option("--quantize", help="none, float16, dynamic or int8 (none).")
-@click.option("--int8-io", is_flag=True, default=None, help="Take and give int8, not float32.")
-@click.option("--data", type=PATH, help="The training images, for int8, if they have moved.")
 @click.option(
-    "--author", "authors", multiple=True, callback=none_for_nothing, help="Name; may be repeated."
+    "--tile",
+    "tile_size",
+    type=int,
+    help="Size of the input tile, in pixels [default: the largest up to 512]",
 )
-@click.option("--license", help="SPDX identifier (CC-BY-4.0).")
+@AS_TRAINED
+@click.option(
+    "--frozen", is_flag=True, default=None, help="Store the weights as constants of the graph."
+)
+@click.option("--version", type=int, help="Version number of the model [default: 1]")
+@click.option("--quantize", help="none, float16, dynamic or int8 [default: none]")
+@click.option(
+    "--int8-io", is_flag=True, default=None, help="Use int8 inputs and outputs instead of float32."
+)
+@click.option("--data", type=PATH, help="Folder of the training images, for int8, if it has moved.")
+@click.option(
+    "--author",
+    "authors",
+    multiple=True,
+    callback=none_if_absent,
+    help="Name of an author; may be repeated.",
+)
+@click.option("--license", help="SPDX identifier of the license [default: CC-BY-4.0]")
 @QUIET
 def export_command(run_folder: Path, out: Path, format_: Any, quiet: bool, **choices: Any) -> None:
-    """Export RUN, a run or an ensemble, to OUT, for others to run it.
+    """Export RUN, a run or an ensemble, to OUT.
 
     \b
     saved_model  folder OUT/VERSION for TensorFlow Serving: raw pixels of any size in, classes
                  of that size out. --tile, --precision, --frozen, --version
-    tflite       file OUT for phones and microscopes: one tile, and how to tile with it.
+    tflite       file OUT for small devices: a network of one tile, with its tiling as metadata.
                  --tile, --quantize, --int8-io, --data
     bioimageio   file OUT.zip for Fiji (deepImageJ), bioimageio.core and the BioImage Model Zoo.
                  --author, --license
@@ -479,7 +525,7 @@ def _refuse_of_other_formats(given: Iterable[str], taken: Iterable[str], name: s
         known = [flag for option, flag in flags.items() if option in taken]
         raise ValueError(
             f"--format {name} takes {', '.join(known)}. Received {', '.join(others)}; leave out "
-            "what belongs to other formats"
+            "the options of other formats"
         )
 
 
@@ -488,15 +534,15 @@ def _refuse_of_other_formats(given: Iterable[str], taken: Iterable[str], name: s
 @click.option("--out", type=PATH, help="Folder to write [default: NAME]")
 @QUIET
 def data_command(name: str, out: Path | None, quiet: bool) -> None:
-    """Download a public data set, verify it, and unpack it into folders that train takes.
+    """Download a public data set, verify its checksum, and unpack it into folders for train.
 
     \b
     dsb2018        nuclei in fluorescence: train/ and test/
     isbi2012       membranes in electron microscopy: train/, and test/ without labels
     PhC-C2DH-U373  cells in phase contrast, Cell Tracking Challenge: 01/, 01_GT/SEG/, 02/ ...
-    DIC-C2DH-HeLa  the same, cells in differential interference contrast
+    DIC-C2DH-HeLa  cells in differential interference contrast, Cell Tracking Challenge
 
-    The archive is kept in a cache, so a second time needs no network.
+    The archive is cached: a second download needs no network.
     """  # noqa: D301 - click takes this backspace for lines to be left as they are
     from keras_unet.data.download import download
 
@@ -508,11 +554,17 @@ def data_command(name: str, out: Path | None, quiet: bool) -> None:
 @main.command("demo")
 @click.option("--out", type=PATH, default=Path("keras-unet-demo"), help="Folder to write.")
 @click.option("--steps", type=int, default=1000, show_default=True, help="Training steps.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--border-weight", type=float, default=10.0, show_default=True, help="w0; 0: none.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random numbers.")
+@click.option(
+    "--border-weight",
+    type=float,
+    default=10.0,
+    show_default=True,
+    help="w0 of the weight map, equation 2; 0 for none.",
+)
 @click.option("--quiet", is_flag=True, help="Print warnings and the scores only.")
 def demo_command(out: Path, steps: int, seed: int, border_weight: float, quiet: bool) -> None:
-    """Draw touching cells, train on them, and score pictures that training has not seen."""
+    """Train on drawn touching cells, and score the prediction of new ones."""
     with show_progress(quiet=quiet):
         with quiet_tensorflow():
             from keras_unet.demo import run_demo, what_next

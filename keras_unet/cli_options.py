@@ -1,4 +1,4 @@
-"""Options of the commands, in groups, and the readers of their values."""
+"""Groups of command-line options, and parsers of their values."""
 
 from __future__ import annotations
 
@@ -10,105 +10,168 @@ from typing import Any
 import click
 
 PATH = click.Path(path_type=Path)
-AS_CHOSEN = "[default: as chosen in training]"
+AS_CHOSEN = "[default: chosen in training]"
 FROM_DATA = "[default: from the data]"
 
 AS_TRAINED = click.option(
-    "--precision", help="auto, float32, bfloat16 or float16; as trained if not given."
+    "--precision", help="auto, float32, bfloat16 or float16 [default: that of the training]"
 )
 OVERWRITE = click.option(
-    "--overwrite", is_flag=True, help="Also replace files that keras-unet has not written."
+    "--overwrite", is_flag=True, help="Also replace files that keras-unet did not write."
 )
 QUIET = click.option("--quiet", is_flag=True, help="Print warnings only.")
 RUN = click.argument("run_folder", metavar="RUN", type=PATH)
 
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt])(i?)b", re.IGNORECASE)
-_SHARE = re.compile(r"-?(\d+\.\d*|\.\d+)|0|1")  # a name of digits, such as 07, is no share
-_OF_LENGTH = (
-    click.option("--steps", type=int, help=f"Updates {FROM_DATA}"),
-    click.option("--epochs", type=float, help="Length in passes over the training pixels."),
-    click.option("--max-minutes", type=float, help="Length in minutes."),
-    click.option("--patience", type=int, help="Validations without a better score to end after."),
-    click.option("--dropout", type=float, help="Rate at the end of the contracting path (0.5)."),
+_FRACTION = re.compile(r"-?(\d+\.\d*|\.\d+)|0|1")  # names of digits, such as 07, are not fractions
+_TRAINING_LENGTH = (
+    click.option("--steps", type=int, help=f"Number of training steps {FROM_DATA}"),
     click.option(
-        "--folds", type=int, help="Cross-validation: train so many networks, an ensemble."
+        "--epochs",
+        type=float,
+        help="Length of the training, in passes over the pixels of the training images.",
     ),
-    click.option("--learning-rate", type=float, help="The highest rate (0.01)."),
-    click.option("--momentum", type=float, help="Of the gradient (0.99, as in the paper)."),
+    click.option("--max-minutes", type=float, help="Length of the training, in minutes."),
+    click.option(
+        "--patience",
+        type=int,
+        help="Stop early after this number of validations without a better score.",
+    ),
+    click.option(
+        "--dropout",
+        type=float,
+        help="Dropout rate at the end of the contracting path [default: 0.5]",
+    ),
+    click.option(
+        "--folds", type=int, help="Cross-validation: number of networks to train, an ensemble."
+    ),
+    click.option("--learning-rate", type=float, help="Peak learning rate [default: 0.01]"),
+    click.option(
+        "--momentum",
+        type=float,
+        help="Momentum of the SGD optimizer [default: 0.99, as in the paper]",
+    ),
 )
-_OF_CELLS = (
-    click.option("--threshold", type=float, help=f"Probability that cells are above {AS_CHOSEN}"),
+_INSTANCES = (
+    click.option(
+        "--threshold", type=float, help=f"Probability above which a pixel is cell {AS_CHOSEN}"
+    ),
     click.option(
         "--markers",
         type=click.Choice(["components", "probability", "distance"]),
-        help=f"By what cells are told apart that touch {AS_CHOSEN}",
+        help=f"How touching cells are separated {AS_CHOSEN}",
     ),
     click.option(
-        "--merge-threshold", type=float, help=f"Share of the width to part them at {AS_CHOSEN}"
+        "--merge-threshold",
+        type=float,
+        help=f"Separate cells where they narrow below this fraction of their width {AS_CHOSEN}",
     ),
-    click.option("--minimum-size", type=int, help=f"Pixels of the smallest cell {AS_CHOSEN}"),
-    click.option("--gap", type=float, help=f"Width in pixels of gaps to close {AS_CHOSEN}"),
-    click.option("--fill-holes/--keep-holes", default=None, help=f"In cells {AS_CHOSEN}"),
+    click.option("--minimum-size", type=int, help=f"Smallest cell, in pixels {AS_CHOSEN}"),
+    click.option(
+        "--gap", type=float, help=f"Width of the gaps between cells to close, in pixels {AS_CHOSEN}"
+    ),
+    click.option(
+        "--fill-holes/--keep-holes", default=None, help=f"Fill holes in cells {AS_CHOSEN}"
+    ),
 )
-_OF_DATA = (
-    click.option("--depth", type=int, help=f"Number of poolings (paper: 4) {FROM_DATA}"),
-    click.option("--padding", type=click.Choice(["valid", "same"]), help='Paper: "valid".'),
-    click.option("--tile", type=int, help=f"Input tile in pixels (paper: 572) {FROM_DATA}"),
-    click.option("--base-filters", type=int, help="Features of the first level (32; paper: 64)."),
-    click.option("--norm-layer", type=click.Choice(["batch", "group"]), help="Paper: none."),
+_TRAINING_DATA = (
+    click.option("--depth", type=int, help=f"Number of max-pooling steps (paper: 4) {FROM_DATA}"),
     click.option(
-        "--batch-size", type=int, help="Tiles a batch, of each replica (1, as in the paper)."
+        "--padding",
+        type=click.Choice(["valid", "same"]),
+        help="Padding of the convolutions [default: valid, as in the paper]",
     ),
-    click.option("--precision", help="auto, float32, bfloat16 or float16."),
-    click.option("--memory-limit", help="Such as 8GB: the tile is chosen to make do with that."),
-    click.option("--validation", help="Share of images held out (0.2), or their names: a,b,c."),
-    click.option("--seed", type=int, help="Makes the run reproducible (0)."),
+    click.option(
+        "--tile", type=int, help=f"Size of the input tile, in pixels (paper: 572) {FROM_DATA}"
+    ),
+    click.option(
+        "--base-filters",
+        type=int,
+        help="Feature channels of the first level (paper: 64) [default: 32]",
+    ),
+    click.option(
+        "--norm-layer",
+        type=click.Choice(["batch", "group"]),
+        help="Normalization layers after the convolutions [default: none, as in the paper]",
+    ),
+    click.option(
+        "--batch-size", type=int, help="Number of tiles in a batch [default: 1, as in the paper]"
+    ),
+    click.option("--precision", help="auto, float32, bfloat16 or float16 [default: auto]"),
+    click.option(
+        "--memory-limit", help="Choose a tile size that trains within this memory, such as 8GB."
+    ),
+    click.option(
+        "--validation", help="Validation images: a fraction, or names such as a,b,c [default: 0.2]"
+    ),
+    click.option("--seed", type=int, help="Seed of the random numbers [default: 0]"),
     click.option(
         "--labels",
         "kind",
         type=click.Choice(["auto", "classes", "instances"]),
-        help="What labels hold.",
+        help="Kind of labels: classes or instances [default: auto, from the label values]",
+    ),
+    click.option("--axes", help="Axes of image files without axes metadata, such as YXC or CYX."),
+    click.option(
+        "--ignore", type=int, help="Label value of pixels to leave out of the loss and the scores."
     ),
     click.option(
-        "--axes", help="Axes of images whose files do not state them, such as YXC or CYX."
+        "--allow-empty",
+        is_flag=True,
+        default=None,
+        help="Accept label files without any foreground.",
     ),
-    click.option("--ignore", type=int, help="Label value of pixels that are not to count."),
     click.option(
-        "--allow-empty", is_flag=True, default=None, help="Keep labels without foreground."
+        "--normalization",
+        type=click.Choice(["image", "dataset"]),
+        help="Normalize per image or per data set [default: image]",
     ),
     click.option(
-        "--normalization", type=click.Choice(["image", "dataset"]), help="Grey values by."
+        "--border-weight",
+        type=float,
+        help="w0 of the weight map, equation 2 [default: 10, as in the paper]",
     ),
-    click.option("--border-weight", type=float, help="w0 of equation 2 (10, as in the paper)."),
     click.option(
-        "--sigma", type=float, help=f"sigma of equation 2 in pixels (paper: 5) {FROM_DATA}"
+        "--sigma",
+        type=float,
+        help=f"sigma of the weight map, equation 2, in pixels (paper: 5) {FROM_DATA}",
     ),
     click.option(
         "--class-balance/--no-class-balance",
         default=None,
-        help="Let rare and frequent classes weigh alike in all (on, as in the paper).",
+        help="Balance class frequencies in the loss [default: on, as in the paper]",
     ),
     click.option(
-        "--amplitude", type=float, help=f"Elastic deformation in pixels (paper: 10) {FROM_DATA}"
+        "--amplitude",
+        type=float,
+        help=f"Elastic deformation, standard deviation in pixels (paper: 10) {FROM_DATA}",
     ),
-    click.option("--zoom", type=float, help="Spread of a factor on lengths (0.25; paper: 0)."),
-    click.option("--engine", type=click.Choice(["graph", "elasticdeform"]), help="Who deforms."),
+    click.option(
+        "--zoom",
+        type=float,
+        help="Random scaling, standard deviation of the log factor (paper: 0) [default: 0.25]",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["graph", "elasticdeform"]),
+        help="Backend of the elastic deformation [default: graph]",
+    ),
 )
 
 
-def options_of_length(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command the options of the length and rate of a training."""
-    return _with(_OF_LENGTH, command)
+def training_length_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options of the length and optimizer of a training."""
+    return _with(_TRAINING_LENGTH, command)
 
 
-def options_of_cells(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command the options by which cells are made of probabilities."""
-    return _with(_OF_CELLS, command)
+def instance_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options of instance segmentation."""
+    return _with(_INSTANCES, command)
 
 
-def options_of_data(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command all options by which `train` reads data and makes tiles of it."""
-    return _with(_OF_DATA, command)
+def training_data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options of network, data, tiles and augmentation."""
+    return _with(_TRAINING_DATA, command)
 
 
 def _with(options: Iterable[Callable[..., Any]], command: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,24 +180,24 @@ def _with(options: Iterable[Callable[..., Any]], command: Callable[..., Any]) ->
     return command
 
 
-def given_of(choices: dict[str, Any]) -> dict[str, Any]:
-    """Returns the options that a person gave, as TrainingOptions takes them."""
-    given = {name: value for name, value in choices.items() if value is not None}
+def given_options(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the options given on the command line, as arguments of `TrainingOptions`."""
+    given = {name: value for name, value in values.items() if value is not None}
     if "validation" in given:
-        given["validation"] = share_or_names(given["validation"])
+        given["validation"] = fraction_or_names(given["validation"])
     if "memory_limit" in given:
-        given["memory_limit"] = bytes_of(given["memory_limit"])
+        given["memory_limit"] = parse_bytes(given["memory_limit"])
     return given
 
 
-def bytes_of(text: str) -> int:
-    """Reads an amount of memory.
+def parse_bytes(text: str) -> int:
+    """Parses an amount of memory to bytes.
 
-    >>> bytes_of("8GB"), bytes_of("1.5 gib")
+    >>> parse_bytes("8GB"), parse_bytes("1.5 gib")
     (8000000000, 1610612736)
 
     Raises:
-        ValueError: If it is no number with a unit.
+        ValueError: If `text` is not a number with a unit.
     """
     found = _MEMORY.fullmatch(text.strip())
     if not found:
@@ -147,26 +210,26 @@ def bytes_of(text: str) -> int:
     return round(float(number) * base ** ("kmgt".index(unit.lower()) + 1))
 
 
-def share_or_names(text: str) -> float | tuple[str, ...]:
-    """Reads a share of images, or their names.
+def fraction_or_names(text: str) -> float | tuple[str, ...]:
+    """Parses a fraction of the images, or image names.
 
-    >>> share_or_names("0.2"), share_or_names("a, 07"), share_or_names("07")
+    >>> fraction_or_names("0.2"), fraction_or_names("a, 07"), fraction_or_names("07")
     (0.2, ('a', '07'), ('07',))
     """
-    return float(text) if _SHARE.fullmatch(text) else names_of(text)
+    return float(text) if _FRACTION.fullmatch(text) else split_names(text)
 
 
-def names_of(text: str) -> tuple[str, ...]:
-    """Parts a list of names at its commas.
+def split_names(text: str) -> tuple[str, ...]:
+    """Splits names at commas.
 
-    >>> names_of("a, b,")
+    >>> split_names("a, b,")
     ('a', 'b')
     """
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def none_for_nothing(
+def none_if_absent(
     _context: click.Context, _option: click.Parameter, values: tuple[str, ...]
 ) -> tuple[str, ...] | None:
-    """Tells an option that was not given from one that was, as `None` does where none repeats."""
+    """Returns None for a repeatable option that was not given."""
     return values or None

@@ -178,9 +178,9 @@ OPTIONS = {
     "--learning-rate 0": "learning_rate must be greater than 0",
     "--distribute all": "'--distribute': 'all' is not one of",
     "--distribute mirrored": "--distribute mirrored needs at least two GPUs",
-    "--resume --steps 5 --base-filters 4": "--resume goes on.*also --steps, --base-filters",
-    "--repeat there --steps 5": "--repeat repeats a run as it was. Received also --steps",
-    "--repeat there --resume": "--resume goes on with a run, --repeat begins one. Received both",
+    "--resume --steps 5 --base-filters 4": "--resume uses the options the run.*also --steps, --base-filters",
+    "--repeat there --steps 5": "--repeat uses the options of the other run. Received also --steps",
+    "--repeat there --resume": "--resume continues a run, --repeat starts a new one. Received both",
     "--colour red": "No such option",
 }
 
@@ -474,7 +474,10 @@ def test_predicting_by_parts(trained, cells, tmp_path):
 NO_WORKERS = {
     "both": (["--dask", "tcp://a:1", "--workers", "2"], "dask and workers: expected one of them"),
     "none": (["--workers", "0"], "workers must be at least 1"),
-    "in memory": (["--workers", "1", "--in-memory"], "--in-memory: Dask predicts by parts; leave"),
+    "in memory": (
+        ["--workers", "1", "--in-memory"],
+        "--in-memory: Dask processes images window by window; leave",
+    ),
     "server": (["--server", "grpc://a:1/b", "--workers", "1"], "--workers: of no effect with"),
 }
 
@@ -582,7 +585,7 @@ def test_ctrl_c_ends_tidily_and_resume_goes_on(cells, tmp_path):
     assert process.returncode == 0
     assert all(line.startswith("Warning: ") for line in err.splitlines())  # no chatter
     assert "Interrupted" in rest
-    assert f"to go on: keras-unet train {cells} --run {folder} --resume" in rest
+    assert f"resume with: keras-unet train {cells} --run {folder} --resume" in rest
     outcome = json.loads((folder / "run.json").read_text())["record"]["outcome"]
     assert not outcome["complete"]
     assert 6 <= outcome["steps"] < 120
@@ -615,7 +618,7 @@ def test_folds_train_and_predict_together(cells, tmp_path):
     ("options", "message"),
     [
         (("--folds", "2", "--validation", "0.5"), "Received both"),
-        (("--folds", "2", "--distribute", "auto"), "Received it for an ensemble"),
+        (("--folds", "2", "--distribute", "auto"), "on several devices, not an ensemble"),
         (("--folds", "5"), "folds=5 for 4"),
         (("--folds", "1"), "folds=1 for 4"),
     ],

@@ -1,11 +1,11 @@
 import pytest
 
 from keras_unet.cli import main
-from keras_unet.cli_options import bytes_of, given_of, names_of, share_or_names
+from keras_unet.cli_options import parse_bytes, given_options, split_names, fraction_or_names
 
 
 def test_what_was_not_given_is_left_out():
-    assert given_of({"depth": None, "seed": 0, "validation": "0.5"}) == {
+    assert given_options({"depth": None, "seed": 0, "validation": "0.5"}) == {
         "seed": 0,
         "validation": 0.5,
     }
@@ -16,11 +16,11 @@ def test_what_was_not_given_is_left_out():
     [("0", 0.0), (".25", 0.25), ("-0.5", -0.5), ("1", 1.0), ("07", ("07",)), ("a,b", ("a", "b"))],
 )
 def test_a_share_or_names(text, meant):
-    assert share_or_names(text) == meant
+    assert fraction_or_names(text) == meant
 
 
 def test_names_are_parted_at_commas():
-    assert names_of(" a ,b,, ") == ("a", "b")
+    assert split_names(" a ,b,, ") == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -35,14 +35,14 @@ def test_names_are_parted_at_commas():
     ],
 )
 def test_an_amount_of_memory(text, number):
-    assert bytes_of(text) == number
-    assert given_of({"memory_limit": text}) == {"memory_limit": number}
+    assert parse_bytes(text) == number
+    assert given_options({"memory_limit": text}) == {"memory_limit": number}
 
 
 @pytest.mark.parametrize("text", ["8", "GB", "8 potatoes", "-1GB", "8GBs", ""])
 def test_an_amount_without_a_unit_is_refused(text):
     with pytest.raises(ValueError, match=r"--memory-limit must be .* such as 8GB.*Received: '"):
-        bytes_of(text)
+        parse_bytes(text)
 
 
 def test_train_and_inspect_share_the_options_of_data():

@@ -11,7 +11,7 @@ from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, PushBu
 from napari.layers import Layer
 from napari.utils.notifications import show_info
 
-from keras_unet.cli_options import bytes_of, share_or_names
+from keras_unet.cli_options import fraction_or_names, parse_bytes
 from keras_unet.napari_plugin import tasks
 from keras_unet.napari_plugin.fields import (
     Numbers,
@@ -34,12 +34,12 @@ _OPTIONS: _Kinds = {
     "tile": (int, _FROM_DATA),
     "depth": (int, _FROM_DATA),
     "base_filters": (int, "32"),
-    "validation": (share_or_names, "0.2 of the images"),
+    "validation": (fraction_or_names, "0.2 of the images"),
     "border_weight": (float, "10"),
     "sigma": (float, _FROM_DATA),
     "learning_rate": (float, "0.01"),
     "patience": (int, "never ends early"),
-    "memory_limit": (bytes_of, "none; such as 8GB"),
+    "memory_limit": (parse_bytes, "none; such as 8GB"),
     "seed": (int, "0"),
 }
 _RULE: _Kinds = {
