@@ -178,7 +178,7 @@ OPTIONS = {
     "--learning-rate 0": "learning_rate must be greater than 0",
     "--distribute all": "'--distribute': 'all' is not one of",
     "--distribute mirrored": "--distribute mirrored needs at least two GPUs",
-    "--resume --steps 5 --base-filters 4": "--resume uses the options the run.*also --steps, --base-filters",
+    "--resume --steps 5 --base-filters 4": "the run was started with.*also --steps, --base-filters",
     "--repeat there --steps 5": "--repeat uses the options of the other run. Received also --steps",
     "--repeat there --resume": "--resume continues a run, --repeat starts a new one. Received both",
     "--colour red": "No such option",
@@ -494,7 +494,8 @@ def test_predicting_says_by_what_rule_and_takes_another(trained, cells, tmp_path
     rule = Run.load(trained).instances
     result = run("predict", trained, image, "--out", tmp_path / "out")
     assert rule.describe() in result.stdout
-    options = "--threshold .3 --markers probability --merge-threshold .7 --minimum-size 7 --gap 1 --keep-holes"
+    options = "--threshold .3 --markers probability --merge-threshold .7 --minimum-size 7 --gap 1"
+    options = f"{options} --keep-holes"
     result = run("predict", trained, image, "--out", tmp_path / "out", *options.split(), "--tta")
     assert result.exit_code == 0, result.output
     assert (
