@@ -1,1 +1,1 @@
-"""Expensive runs on real data, with their results committed; never part of the tests."""
+"""Benchmarks of accuracy, speed and memory. Their results are committed; tests do not run them."""

@@ -1,10 +1,10 @@
-"""This package against its peers, side by side: `python -m benchmarks [NAME ...]`.
+"""Comparison with other libraries: `python -m benchmarks [NAME ...]`.
 
-Every contender works in a process of its own, with as many threads as the others. Both are given
-the same weights and images, what they compute is compared, and then they take turns. What counts is
-the median of at least five ratios, the time of this package by that of the other; absolute times
-are noise on shared machines. Figures are printed, and each comparison is written to
-`benchmarks/results/peers/` as soon as it is done.
+Each contender runs in its own process with the same number of threads. Both get the same weights
+and images; their results are compared, then they are timed alternately. The result is the median of
+at least five ratios, the time of this package divided by that of the other, since absolute times
+vary on shared machines. Each comparison is printed and written to `benchmarks/results/peers/` as
+soon as it is done.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ PACKAGES = (
 @click.argument("names", metavar="[NAME ...]", nargs=-1, type=click.Choice(NAMES))
 @click.option("--device", type=click.Choice(["cpu", "gpu"]), default="cpu", show_default=True)
 @click.option("--pairs", type=click.IntRange(1), default=PAIRS, show_default=True)
-@click.option("--quick", is_flag=True, help="Small sizes: whether it runs, not how fast.")
+@click.option("--quick", is_flag=True, help="Small sizes, to test that all comparisons run.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     help="Folder to write [default: benchmarks/results/peers; with --quick, none]",
 )
 def main(names: tuple[str, ...], device: str, pairs: int, quick: bool, out: Path | None) -> None:
-    """Compare this package with its peers; all comparisons, or those named."""
+    """Compare this package with other libraries; all comparisons, or those named."""
     threads = Machine.here(ROOT).cores
     os.environ |= _environment(threads, device)  # workers start with it
     folder = out or (None if quick else RESULTS / "peers")
@@ -91,7 +91,7 @@ def _measured(name: str, device: str, pairs: int, quick: bool) -> dict[str, Any]
 
 
 def _environment(threads: int, device: str) -> dict[str, str]:
-    """Returns what gives every framework as many threads, and no GPU unless one is asked for."""
+    """Returns environment variables: threads of all frameworks, and no GPU for the device "cpu"."""
     names = "OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
     settings = {name: str(threads) for name in names}
     settings |= {"TF_CPP_MIN_LOG_LEVEL": "3", "NO_ALBUMENTATIONS_UPDATE": "1"}

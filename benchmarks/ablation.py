@@ -1,9 +1,9 @@
-"""What each idea of the paper is worth: `python -m benchmarks.ablation NAME --steps N`.
+"""Ablation study: `python -m benchmarks.ablation NAME --steps N`.
 
-Each row leaves one idea out, with everything else as it is: the same images, the same number of
-steps, which unlike minutes are the same on a busy machine, the same three seeds. Scores are those
-of the held-out images. A row is written to `benchmarks/results/ablation-NAME.json` as soon as it is
-done, and rows that stand there from the same budget are not computed again.
+Each row removes one element of the paper. Images, seeds and the number of steps stay the same;
+steps, unlike minutes, do not depend on other programs. Scores are those of the held-out images.
+Each row is written to `benchmarks/results/ablation-NAME.json` as soon as it is done; rows that are
+there from the same command are not computed again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ROWS = {  # options of keras-unet train, and the program
 @click.option("--steps", type=int, default=600, show_default=True)
 @click.option("--work", type=click.Path(path_type=Path), default=Path("benchmark-runs"))
 def main(name: str, steps: int, work: Path) -> None:
-    """Runs all rows with all seeds and prints the table."""
+    """Runs all rows with all seeds, and prints the table."""
     path = make_folder(RESULTS) / f"ablation-{name}.json"
     benchmark = f"python -m benchmarks.ablation {name} --steps {steps}"
     done = json.loads(path.read_text()) if path.exists() else {}
@@ -53,7 +53,7 @@ def main(name: str, steps: int, work: Path) -> None:
 
 
 def _table(runs: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Returns mean and standard deviation over the seeds, a row each, of what is complete."""
+    """Returns mean and standard deviation over the seeds, for each complete row."""
     table = {}
     for row in (*ROWS, AVERAGING_OFF):
         kind = "scores" if row == AVERAGING_OFF else "scores_tta"

@@ -1,8 +1,8 @@
-"""Train on real images, predict held-out ones, score them: `python -m benchmarks.accuracy NAME`.
+"""Accuracy on held-out images of a public data set: `python -m benchmarks.accuracy NAME`.
 
-Scores, of the plain prediction and of the one averaged over the eight symmetries (`scores_tta`), go
-to `benchmarks/results/NAME.json` with the commands, commit, processor and date, and a montage of
-held-out predictions beside them.
+Trains, predicts and scores, without and with test-time augmentation (`scores_tta`). Scores go to
+`benchmarks/results/NAME.json` with the commands, commit, processor and date; a montage of
+predictions is written beside them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(
     options: tuple[str, ...],
     work: Path,
 ) -> None:
-    """Runs one data set and writes its results."""
+    """Trains and scores on one data set, and writes the results."""
     title = name + tag
     given = ["--minutes", f"{minutes:g}", "--seed", str(seed), *([f"--tag={tag}"] if tag else [])]
     given += [] if picture else ["--no-picture"]

@@ -1,4 +1,4 @@
-"""Makes a comparison: results are compared first, then times are taken in turn."""
+"""Comparison of two contenders: equality of their results, then times."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from benchmarks.contenders import Answer, Worker, ready
 from benchmarks.timing import Timing, spread, take_turns
 
 LABELS_THAT_MAY_DIFFER = 1e-3
-"""Share of them: where a place to read lies midway between pixels, rounding decides."""
+"""Share of labels. Where a sampling position is midway between pixels, rounding decides."""
 
-_TINY = {"useful pixel", "operation"}  # are told by the second
+_TINY = {"useful pixel", "operation"}  # units reported per second
 
 
 def measure(
     comparison: Comparison, pairs: int, say: Callable[[str], None]
 ) -> dict[str, dict[str, Any]]:
-    """Holds this package against each rival, and says how it stands.
+    """Compares this package with each rival.
 
     Args:
-        comparison: What is compared.
-        pairs: How often both take turns.
-        say: Takes a line for a person.
+        comparison: The comparison.
+        pairs: Number of timed pairs.
+        say: Prints a line.
 
     Returns:
-        Ratio, spread, times, goal and how far results differ, or why it failed, by rival.
+        Ratio, range, times, goal and difference of results, or the error, by rival.
     """
     say(comparison.work)
     found = {}
@@ -66,7 +66,7 @@ def _answers(worker: Worker, checks: int) -> list[Answer]:
 
 
 def _figures(comparison: Comparison, timing: Timing) -> dict[str, Any]:
-    """Returns ratio, spread and speed of both."""
+    """Returns the ratio, its range, and the speed of both."""
     found = timing.to_dict()
     if comparison.is_rate:
         found |= spread([1 / ratio for ratio in timing.ratios])
@@ -87,10 +87,10 @@ def _verdict(rival: Rival, comparison: Comparison, timing: Timing) -> dict[str, 
 
 
 def _agreement(rival: Rival, answers: list[Answer], theirs: list[Answer]) -> dict[str, float]:
-    """Compares what both have computed.
+    """Compares the results of both.
 
     Raises:
-        RuntimeError: They differ by more than the tolerance.
+        RuntimeError: If they differ by more than the tolerance.
     """
     if rival.tolerance is None:
         return {}
@@ -112,7 +112,7 @@ def _agreement(rival: Rival, answers: list[Answer], theirs: list[Answer]) -> dic
 
 
 def _difference(numbers: NDArray[Any], others: NDArray[Any]) -> float:
-    """Returns the largest difference, by the largest number where that exceeds 1."""
+    """Returns the largest difference, relative to the largest value if that exceeds 1."""
     exact = numbers.astype(float)
     return float(np.abs(exact - others).max() / max(1.0, np.abs(exact).max()))
 

@@ -1,4 +1,4 @@
-"""What is compared with what, and which ratio is wanted: the table of all comparisons."""
+"""Table of all comparisons: contenders, sizes and goals."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from benchmarks.contenders import Contender
 from benchmarks.peers.inputs import operations
 from keras_unet.architecture import Architecture
 
-FIGURE_1 = Architecture(dropout=0)  # no two frameworks draw the same dropout
-RATE = 1e-3  # of learning
+FIGURE_1 = Architecture(dropout=0)  # dropout differs between frameworks
+RATE = 1e-3  # learning rate
 AMPLITUDE = 10.0  # pixels of deformation; the paper's
 PRODUCT_OPERATIONS = 2  # a multiplication and an addition for each number multiplied
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How large the work is.
+    """Sizes of the benchmarks.
 
     Attributes:
-        network: The paper's, without dropout.
+        network: The network of the paper, without dropout.
         tile: Input tile of training, in pixels.
         side: Height and width of the image to predict.
-        prediction_tile: Its input tile; None for the one that `predict` chooses.
+        prediction_tile: Input tile of prediction; None for the default of `predict`.
         matrix: Rows and columns of the matrices to multiply.
-        steps: Training steps of a call that is fed.
+        steps: Training steps a call, for the pipeline.
         deformed: Height and width of the images to deform.
-        deformations: A call.
-        few: Side, cells across and down of the smaller label image.
-        many: The same of the larger.
-        every: Of how many of its cells one is transformed over the whole image.
-        slices: Slices to score, and their side.
-        images: Images to train on, and their side.
+        deformations: Deformations a call.
+        few: Side of the smaller label image, and its cells across and down.
+        many: The same for the larger label image.
+        every: Only each `every`-th of its cells is transformed over the whole image.
+        slices: Number of slices to score, and their side.
+        images: Number of training images, and their side.
     """
 
     network: Architecture = FIGURE_1
@@ -69,7 +69,7 @@ QUICK = Sizes(
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound on the ratio of this to a contender.
+    """Bound on the ratio of this package to a contender.
 
     >>> Goal(0.8).is_met(0.9), Goal(0.8, at_least=True).is_met(0.9)
     (False, True)
@@ -83,19 +83,19 @@ class Goal:
         return ratio >= self.bound if self.at_least else ratio <= self.bound
 
     def __str__(self) -> str:
-        """Writes it as the table of goals does."""
+        """Formats the bound, such as `<= 0.8`."""
         return f"{'>=' if self.at_least else '<='} {self.bound:g}"
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A contender that this package is held against.
+    """A contender that this package is compared with.
 
     Attributes:
         contender: The contender.
-        goal: The ratio wanted; None for one that is only told.
-        tolerance: How far numbers may differ, by the largest of them where that exceeds 1; None
-            where something else is computed.
+        goal: Goal for the ratio, or None.
+        tolerance: Largest difference of the results, relative to the largest value if that exceeds
+            1; None if the results are not comparable.
     """
 
     contender: Contender
@@ -105,15 +105,15 @@ class Rival:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A work that is done by this package and by others.
+    """A task done by this package and by others.
 
     Attributes:
-        work: The work in words.
-        unit: What a contender's `calls` counts.
+        work: Description of the task.
+        unit: Unit of a contender's `calls`.
         this: This package.
         rivals: The others.
-        checks: Calls whose results are compared before anything is timed.
-        is_rate: Whether the ratio is one of rates, which is to be high, rather than of times.
+        checks: Number of calls whose results are compared before the timing.
+        is_rate: Whether the ratio is one of rates, where higher is better, instead of times.
     """
 
     work: str
@@ -125,7 +125,7 @@ class Comparison:
 
 
 def comparisons(sizes: Sizes, device: str) -> dict[str, Comparison]:
-    """Lists all comparisons by name, in the order in which they are made."""
+    """Returns all comparisons by name, in order of execution."""
     return {
         "help": _start(["-m", "keras_unet", "--help"]),
         "import": _start(["-c", "import keras_unet"]),

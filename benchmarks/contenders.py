@@ -1,7 +1,6 @@
-"""Contenders: each works in a process of its own, so that no two frameworks share one.
+"""Contenders, each in its own process, so that no two frameworks share one.
 
-Processes stay, and are told to do one piece of work at a time. What they compute is asked for
-before anything is timed.
+A process is kept and runs one task at a time. Its results are compared before the timing.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ Work = Callable[[], Answer]
 
 @dataclass(frozen=True)
 class Contender:
-    """One way of doing a work.
+    """One implementation of a task.
 
     Attributes:
-        name: What it is called.
-        factory: `module.function` in `benchmarks.peers`, which makes the work of the options.
-        options: The factory's arguments.
-        calls: How many of what is counted (steps, pixels) one call is.
+        name: Name in the table.
+        factory: `module.function` in `benchmarks.peers`, which returns the task for the options.
+        options: Arguments of the factory.
+        calls: Number of units (steps, pixels) in one call.
     """
 
     name: str
@@ -45,10 +44,10 @@ class Contender:
 
 @contextmanager
 def ready(contender: Contender) -> Iterator[Worker]:
-    """Starts a contender's process and has it make its work.
+    """Starts the process of a contender and prepares its task.
 
     Raises:
-        RuntimeError: If it cannot, or fails later on.
+        RuntimeError: If the task cannot be prepared, or fails.
     """
     with ProcessPoolExecutor(1, get_context("spawn"), _end_with_parent) as pool:
         pool.submit(_prepare, contender.factory, contender.options).result()
@@ -57,30 +56,30 @@ def ready(contender: Contender) -> Iterator[Worker]:
 
 @dataclass(frozen=True)
 class Worker:
-    """A process that has made its work and waits to be told to do it."""
+    """A process with a prepared task."""
 
     pool: ProcessPoolExecutor
 
     def run(self) -> None:
-        """Has the work done; only that it is done comes back."""
+        """Runs the task, without returning its results."""
         self.pool.submit(_work).result()
 
     def answer(self) -> Answer:
-        """Has the work done; what it computed comes back."""
+        """Runs the task, and returns its results."""
         answer: Answer = self.pool.submit(_answer).result()
         return answer
 
     def most_memory(self) -> float:
-        """Returns the most memory that was resident at a time, in megabytes."""
+        """Returns the peak resident memory in megabytes."""
         return self.pool.submit(_most_memory).result()
 
 
 _prepared: list[Work] = []
-"""The work of this process, where it is a worker's."""
+"""Task of this process, in a worker."""
 
 
 def _end_with_parent() -> None:
-    """Ends this process where the one that began it has been killed."""
+    """Ends this process if its parent has been killed."""
 
     def wait() -> None:
         if parent := parent_process():
@@ -112,7 +111,7 @@ def _most_memory() -> float:
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Makes of whatever a framework raises what every process can read."""
+    """Converts any error of a framework to a RuntimeError, which every process can unpickle."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - frameworks have errors of their own

@@ -1,7 +1,7 @@
 """The demo with and without the border weights of equation 2: `python -m benchmarks.demo`.
 
-Each seed draws other cells and starts another network. The scores of the held-out pictures go to
-`benchmarks/results/demo.json` with the seconds that each demo took.
+Each seed draws other cells and initializes another network. The scores of the held-out images go to
+`benchmarks/results/demo.json`, with the seconds that each demo took.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from keras_unet.files import make_folder, write_json
 from keras_unet.prediction.folder import predict_files
 
 SEEDS = (0, 1, 2)
-BORDER_WEIGHTS = (10, 0)  # the paper's, and none
+BORDER_WEIGHTS = (10, 0)  # as in the paper, and off
 
 
 def main() -> None:
-    """Runs the demos one after the other and writes their scores."""
+    """Runs the demos one after the other, and writes their scores."""
     runs = [demo(seed, weight) for seed in SEEDS for weight in BORDER_WEIGHTS]
     result = {"benchmark": "python -m benchmarks.demo", **origin(), "demos": runs}
     write_json(make_folder(RESULTS) / "demo.json", result)
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def demo(seed: int, border_weight: float) -> dict[str, Any]:
-    """Runs one demo in a process of its own, as a user does."""
+    """Runs one demo in its own process, by the command line."""
     options = ["--seed", str(seed), "--border-weight", str(border_weight)]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "keras_unet", "demo", *options, "--out", "demo"]
@@ -51,7 +51,7 @@ def demo(seed: int, border_weight: float) -> dict[str, Any]:
 
 
 def _components(demo: Path) -> Mapping[str, float]:
-    """Scores the connected components of the probabilities: what the border weights are for."""
+    """Scores the connected components of the probabilities."""
     plain = {"threshold": 0.5, "markers": "components", "minimum_size": 0}
     predict_files(demo / "run", demo / "held_out" / "images", demo / "components", instances=plain)
     return evaluate_folders(demo / "components", demo / "held_out" / "labels").overall.values

@@ -26,19 +26,19 @@ from keras_unet.files import make_folder
 from keras_unet.report.pictures import difference_picture, grey_picture, label_picture, montage
 
 DATA = Path(os.environ.get("KERAS_UNET_DATA", ROOT.parent / "shared" / "data"))
-SHOWN = 5  # held-out images in a picture
+SHOWN = 5  # held-out images in a figure
 
 
 @dataclass(frozen=True)
 class Task:
-    """A data set and how many of its images, the last ones by name, are held out.
+    """A data set and its split into training and held-out images, by name.
 
     Attributes:
         folder: Folder in DATA.
-        held_out: Images that training never sees.
-        save: What `keras-unet predict` writes.
-        metrics: What `keras-unet evaluate` scores.
-        unused: Images after those held out, again by name, that take no part at all.
+        held_out: Number of held-out images, the last ones.
+        save: Outputs of `keras-unet predict`.
+        metrics: Metrics of `keras-unet evaluate`.
+        unused: Number of images after the held-out ones that are not used at all.
     """
 
     folder: str
@@ -57,14 +57,14 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Experiment:
-    """A task and how it is done.
+    """Training, prediction and scoring of a task.
 
     Attributes:
         task: The data set.
-        work: Folder to work in; emptied first.
+        work: Working folder; emptied first.
         train: Options of `keras-unet train`.
-        predict: Options of `keras-unet predict`, one experiment's predictions for each.
-        program: The module that is run, `keras_unet` or a variation of it.
+        predict: Options of `keras-unet predict`, one tuple for each prediction.
+        program: Module to run, `keras_unet` or a variation of it.
     """
 
     task: Task
@@ -74,7 +74,7 @@ class Experiment:
     program: str = "keras_unet"
 
     def result(self) -> dict[str, Any]:
-        """Does it all, and returns commands, origin and scores."""
+        """Runs all commands; returns commands, origin and scores."""
         shutil.rmtree(self.work, ignore_errors=True)
         training, held_out = self._split()
         commands = [["train", "train", "--run", "run", *self.train]]
@@ -99,7 +99,7 @@ class Experiment:
         }
 
     def picture(self) -> NDArray[np.uint8]:
-        """Draws the first held-out images: image, truth, prediction and difference, one a row."""
+        """Plots the first held-out images: image, truth, prediction and difference, one a row."""
         held_out = self.work / "held_out"
         rows = []
         for path in sorted((held_out / "images").iterdir())[:SHOWN]:
@@ -111,7 +111,7 @@ class Experiment:
         return montage(rows, ["held-out image", "truth", "prediction", "difference"])
 
     def _split(self) -> tuple[list[str], list[str]]:
-        """Copies the training images and the held-out ones into two folders."""
+        """Copies the training and the held-out images into two folders."""
         source = DATA / self.task.folder
         images = sorted((source / "images").iterdir())
         images = images[: len(images) - self.task.unused]

@@ -1,15 +1,13 @@
-"""Trainings killed at random moments and gone on with: `python -m benchmarks.faults --kills 50`.
+"""Trainings killed at random and resumed: `python -m benchmarks.faults --kills 50`.
 
-A tiny network is trained on drawn cells, and so is an ensemble of two. Each training is then done
-over and over, killed by SIGKILL up to three times and gone on with by `resume`. Moments are drawn
-from the time that it takes, most of them from that after the first checkpoint; at some it is then
-waited until a file is half written, which is seen by the temporary ones in the folder; in the
-ensemble, others lie around the end of a fold. After each kill all that a run may hold is read:
-record, checkpoint, models, history. In the end history, weights, momentum, scores, outcome and rule
-of cells are compared with those of the training that nobody killed: all are to be equal with one
-thread; with more of them, numbers may differ by TOLERANCE. Processes are forked from one that has
-imported TensorFlow, which spares its import. Figures are printed and written to
-`benchmarks/results/faults.json`.
+A tiny network and an ensemble of two are trained on synthetic cells. The training is then repeated,
+killed by SIGKILL up to three times and resumed. Most kills come after the first checkpoint, at a
+random time; some wait until a file is half written, which temporary files in the folder show; in
+the ensemble, some come around the end of a fold. After each kill, all files of the run are read:
+record, checkpoint, models, history. At the end, history, weights, momentum, scores, outcome and
+instance options are compared with those of an uninterrupted training. With one thread they must be
+equal; with more, numbers may differ by TOLERANCE. Processes are forked from one that has imported
+TensorFlow. The results are printed and written to `benchmarks/results/faults.json`.
 """
 
 from __future__ import annotations
@@ -42,9 +40,9 @@ from keras_unet.training.options import TrainingOptions
 from keras_unet.training.resume import is_resumable
 from keras_unet.training.train import train_folder
 
-IMAGES, SIDE, CELLS = 4, 96, 8  # drawn pictures, their pixels a side, cells in each
+IMAGES, SIDE, CELLS = 4, 96, 8  # synthetic images, pixels a side, cells in each
 FOLDS = 2
-EACH = TrainingOptions(  # by a rate so high that scores go up and down
+EACH = TrainingOptions(  # a rate so high that scores go up and down
     steps=40,
     depth=1,
     base_filters=4,
@@ -55,18 +53,18 @@ EACH = TrainingOptions(  # by a rate so high that scores go up and down
 )
 SINGLE = replace(EACH, steps=80, validation=("c3",))
 AROUND_FOLDS = ("ensemble.json", "fold-1/report.html", "fold-2", "fold-2/best.keras")
-IN_A_ROW = 3  # kills of one training, at most
-SHARE_AROUND, SHARE_EARLY, SHARE_WRITING = 0.5, 0.2, 0.6  # of moments, each of those left
+IN_A_ROW = 3  # most kills of one training
+SHARE_AROUND, SHARE_EARLY, SHARE_WRITING = 0.5, 0.2, 0.6  # each of the remaining moments
 TOLERANCE = 1e-3
 
 
 def main() -> None:
-    """Kills trainings of both kinds and writes what came of it."""
+    """Kills trainings of both kinds, and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=50, help="of the network")
-    parser.add_argument("--kills-of-folds", type=int, default=10, help="of the ensemble")
-    parser.add_argument("--threads", type=int, default=1, help="of TensorFlow")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--kills", type=int, default=50, help="kills of the network")
+    parser.add_argument("--kills-of-folds", type=int, default=10, help="kills of the ensemble")
+    parser.add_argument("--threads", type=int, default=1, help="threads of TensorFlow")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     given = parser.parse_args()
     os.environ |= environment(given.threads)  # processes start with it
     tolerance = 0.0 if given.threads == 1 else TOLERANCE
@@ -88,18 +86,18 @@ def main() -> None:
     write_json(make_folder(RESULTS) / "faults.json", result)
     print(json.dumps(result, indent=2))
     if not (alone.is_well(tolerance) and folds.is_well(tolerance)):
-        raise SystemExit("a file was damaged, or a training has come to another end")
+        raise SystemExit("a file was damaged, or a training had another result")
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Returns what gives TensorFlow so many threads, no GPU and little to say."""
+    """Returns environment variables for TensorFlow: threads, no GPU, few messages."""
     names = "OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     return {name: str(threads) for name in names} | quiet
 
 
 def draw_data(folder: Path) -> None:
-    """Draws pictures of cells to train on."""
+    """Draws the training images."""
     for seed in range(IMAGES):
         image, instances = draw_cells(seed, size=(SIDE, SIDE), cells=CELLS)
         for name, pixels in (("images", image), ("labels", instances.astype(np.uint16))):
@@ -107,13 +105,13 @@ def draw_data(folder: Path) -> None:
 
 
 def train_alone(data: Path, folder: Path) -> None:
-    """Trains the network, or goes on with it."""
+    """Trains or resumes the network."""
     resume = is_resumable(folder)
     train_folder(data, folder, None if resume else SINGLE, resume=resume)
 
 
 def train_both(data: Path, folder: Path) -> None:
-    """Trains the ensemble, or goes on with it."""
+    """Trains or resumes the ensemble."""
     if is_ensemble(folder):
         resume_folds(data, folder)
     else:
@@ -122,17 +120,17 @@ def train_both(data: Path, folder: Path) -> None:
 
 @dataclass
 class Findings:
-    """What came of a training that was killed again and again.
+    """Results of trainings that were killed and resumed.
 
     Attributes:
-        seconds: What it takes if nobody kills it.
-        kills: By what their moment was chosen.
-        half_written: Files that a kill has left half written, by their name.
-        from_the_start: Kills before there was anything to go on from.
+        seconds: Duration of an uninterrupted training.
+        kills: Number of kills, by kind of their moment.
+        half_written: Number of files that kills left half written, by name.
+        from_the_start: Number of kills before the first checkpoint.
         unreadable: Files that could not be read after a kill, and why.
-        ends: Trainings that came to their end after a kill.
-        left_behind: Temporary files that were still there at an end.
-        largest_difference: Of any number at an end; infinite where words differ.
+        ends: Number of trainings that were completed after a kill.
+        left_behind: Number of temporary files that were left at the end.
+        largest_difference: Largest difference of any number at the end; infinite if texts differ.
     """
 
     seconds: float
@@ -145,20 +143,20 @@ class Findings:
     largest_difference: float = 0.0
 
     def see_kill(self, moment: Moment, folder: Path, whole: Path) -> None:
-        """Takes in what a kill has left."""
+        """Records the files that a kill has left."""
         self.kills[moment.kind] += 1
         self.half_written.update(path.name.partition("-")[2] for path in leftovers(folder))
         self.from_the_start += not any(folder.rglob(CHECKPOINT))
         self.unreadable += [f"killed at {moment}: {one}" for one in unreadable(folder, whole)]
 
     def see_end(self, folder: Path, whole: Path) -> None:
-        """Takes in what a training that was killed has come to."""
+        """Records the result of a training that was killed."""
         self.ends += 1
         self.left_behind += len(list(leftovers(folder)))
         self.largest_difference = max(self.largest_difference, distance(folder, whole))
 
     def is_well(self, tolerance: float) -> bool:
-        """Tells whether nothing was lost."""
+        """Returns whether nothing was lost."""
         lost = self.unreadable or self.left_behind
         return not lost and self.largest_difference <= tolerance
 
@@ -171,18 +169,18 @@ class Findings:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where trainings are killed, and the draw of the moments."""
+    """Working folder, and random moments of the kills."""
 
     folder: Path
     rng: np.random.Generator
 
     def kill(self, name: str, job: Job, kills: int, around: tuple[str, ...] = ()) -> Findings:
-        """Trains twice undisturbed, the first time to load, then until there are so many kills."""
+        """Trains twice without kills, the first time as warm-up, then kills so many times."""
         whole, again = self.folder / name, self.folder / f"{name}-again"
         run(job, whole)
         usual = run(job, again)
         if distance(whole, again) > 0:
-            print(f"{name}: two trainings that nobody kills differ by {distance(whole, again)}")
+            print(f"{name}: two uninterrupted trainings differ by {distance(whole, again)}")
         found = Findings(usual.seconds)
         while (left := kills - found.kills.total()) > 0:
             folder = Path(tempfile.mkdtemp(dir=self.folder)) / name
@@ -198,11 +196,11 @@ class Bench:
         return found
 
     def _moments(self, folder: Path, usual: Trial, around: tuple[str, ...]) -> Iterator[Moment]:
-        """Draws when to kill a training, up to IN_A_ROW times, from what is still to come."""
+        """Draws up to IN_A_ROW moments at which a training is killed."""
         for _ in range(self.rng.integers(1, IN_A_ROW, endpoint=True)):
             coming = [path for path in around if not (folder / path).exists()]
             if coming and self.rng.random() < SHARE_AROUND:
-                yield Moment(0, early=True, path=str(self.rng.selection(coming)))
+                yield Moment(0, early=True, path=str(self.rng.choice(coming)))
             elif self.rng.random() < SHARE_EARLY:
                 yield Moment(self.rng.uniform(0, usual.seconds), early=True)
             else:

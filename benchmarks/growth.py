@@ -1,6 +1,6 @@
-"""How cost grows: time of predictions and weight maps, memory of predictions from disk to disk.
+"""Scaling of time and memory with the size of images and the number of cells.
 
-A slope is that of the logarithm of the time against the logarithm of what grows: 1 is linear.
+A slope is that of the logarithm of the time against the logarithm of the size: 1 is linear.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ NARROW = Architecture(base_filters=16, dropout=0)  # the largest image takes min
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """Over which sizes it is measured.
+    """Sizes to measure.
 
     Attributes:
         network: The network.
-        precision: Precision to predict in.
-        sides: Of the images to predict, in pixels.
-        tile: Input tile; None for the one that `predict` chooses.
+        precision: Precision of the prediction.
+        sides: Sides of the images to predict, in pixels.
+        tile: Input tile; None for the default of `predict`.
         maps: Sides of the label images, with a cell on every 1,300 pixels.
-        crowd: Side of the label image that has more and more cells.
-        cells: Across and down in it.
+        crowd: Side of the label image in which the number of cells varies.
+        cells: Cells across and down in it.
         on_disk: Sides of images that are predicted from disk to disk.
     """
 
@@ -59,12 +59,12 @@ PREDICTION, MAPS = "0.95 to 1.05", "at most 1.1"
 
 
 def growth(sizes: Range, device: str, calls: int) -> dict[str, Any]:
-    """Measures all of it.
+    """Measures all sizes.
 
     Args:
-        sizes: Over which sizes.
+        sizes: The sizes.
         device: "cpu" or "gpu".
-        calls: How often each is done; the median counts.
+        calls: Number of calls for each size, of which the median is taken.
     """
     predictions = [_prediction(sizes, side, device, calls) for side in sizes.sides]
     by_pixels = [_weight_map(side, *_lattice(side), calls) for side in sizes.maps]
@@ -100,7 +100,7 @@ def growth(sizes: Range, device: str, calls: int) -> dict[str, Any]:
 
 
 def slope_of(measured: Sequence[dict[str, float]], what: str) -> float:
-    """Returns the slope of the time against something, both as logarithms.
+    """Returns the slope of log time against the logarithm of a size.
 
     >>> slope_of([{"pixels": 10, "seconds": 2}, {"pixels": 20, "seconds": 8}], "pixels")
     2.0
@@ -130,12 +130,12 @@ def _weight_map(
 
 
 def _lattice(side: int) -> tuple[int, int]:
-    """Returns cells across and down, as many a pixel as 20 x 10 in 512 x 512."""
+    """Returns cells across and down, at the density of 20 x 10 in 512 x 512."""
     return max(2, round(side * 20 / 512)), max(2, round(side * 10 / 512))
 
 
 def _measured(contender: Contender, calls: int) -> dict[str, float]:
-    """Returns the median time of some calls after the first, and the process' most memory."""
+    """Returns the median time of calls after a warm-up, and the peak memory of the process."""
     with ready(contender) as worker:
         worker.run()
         took = median(seconds(worker.run) for _ in range(calls))

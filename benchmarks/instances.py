@@ -1,10 +1,9 @@
-"""What each step from probabilities to cells gains: `python -m benchmarks.instances NAME RUN DATA`.
+"""Gain of each instance option: `python -m benchmarks.instances NAME RUN DATA`.
 
-RUN is a trained run or an ensemble, DATA a folder with images/ and labels/; images that it was
-trained on are left out. The steps add up, from plain connected components at a probability of 0.5
-to the rule that the run has recorded, for the networks' prediction and for its average over the
-symmetries of the square. SEG, AP at an IoU of 0.5 and the counts go to
-`benchmarks/results/instances-NAME.json`.
+RUN is a run or an ensemble, DATA a folder with images/ and labels/; its training images are
+skipped. Options are added one after the other, from connected components at a probability of 0.5 to
+the instance options of the run, without and with test-time augmentation. SEG, AP at an IoU of 0.5
+and the counts go to `benchmarks/results/instances-NAME.json`.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ STEPS = {
 @click.argument("run_folder", metavar="RUN", type=_PATH)
 @click.argument("data", type=_PATH)
 def main(name: str, run_folder: Path, data: Path) -> None:
-    """Measures the steps and writes them down."""
+    """Scores each step, and writes the results."""
     segmenter = load(run_folder)
     records = [member.info.record["data"] for member in segmenter.members]
     samples = _unseen(segmenter, data)

@@ -1,4 +1,4 @@
-"""Processes that are killed at a chosen moment, forked from one that has imported TensorFlow."""
+"""Processes killed at a given moment, forked from one that has imported TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from keras_unet.files import leftovers
 from keras_unet.training.checkpoint import CHECKPOINT
 
 Job = Callable[[Path], None]
-PAUSE = 5e-4  # seconds between two looks at a folder
+PAUSE = 5e-4  # seconds between two checks of a folder
 
 
 @dataclass(frozen=True)
 class Moment:
-    """When to kill a process: never, or as soon as all of these hold.
+    """Moment at which to kill a process: as soon as all conditions hold; by default never.
 
     Attributes:
-        seconds: So many have passed since it has written its first checkpoint.
-        early: They are counted from its start.
-        writing: A file is half written.
-        path: This is in its folder.
+        seconds: Seconds since the first checkpoint was written.
+        early: Whether seconds are counted from the start of the process instead.
+        writing: Whether to wait until a file is half written.
+        path: File that must be in the folder, or None.
     """
 
     seconds: float = inf
@@ -34,7 +34,7 @@ class Moment:
     path: str | None = None
 
     def has_come(self, folder: Path, trial: Trial, before: set[Path]) -> bool:
-        """Tells whether they hold; temporary files from before do not count."""
+        """Returns whether all conditions hold; temporary files from before do not count."""
         seconds = trial.seconds if self.early else trial.since_checkpoint
         if seconds < self.seconds or (self.path and not (folder / self.path).exists()):
             return False
@@ -42,7 +42,7 @@ class Moment:
 
     @property
     def kind(self) -> str:
-        """By what it is chosen, in words."""
+        """Name of the kind of moment."""
         if self.path:
             return "around a fold"
         if self.early:
@@ -52,12 +52,11 @@ class Moment:
 
 @dataclass(frozen=True)
 class Trial:
-    """A process.
+    """State of a process.
 
     Attributes:
-        seconds: Since its start.
-        since_checkpoint: Seconds since it has written a checkpoint for the first time; negative
-            before.
+        seconds: Seconds since its start.
+        since_checkpoint: Seconds since its first checkpoint; negative before.
         killed: Whether it was killed.
     """
 
@@ -67,15 +66,15 @@ class Trial:
 
 
 def run(job: Job, folder: Path, moment: Moment = Moment()) -> Trial:
-    """Has a job done on a folder in a process of its own, and kills it when the moment comes.
+    """Runs a job in its own process, and kills it at a given moment.
 
     Args:
-        job: A function of a module, so that the process finds it.
-        folder: What it is given and writes to.
+        job: A function at module level, so that it can be pickled.
+        folder: Folder that the job writes to.
         moment: When to kill it.
 
     Raises:
-        RuntimeError: The job has failed by itself.
+        RuntimeError: If the job fails by itself.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["keras_unet.training.folds"])
@@ -98,7 +97,7 @@ def run(job: Job, folder: Path, moment: Moment = Moment()) -> Trial:
 
 
 def _checkpoints(folder: Path) -> dict[Path, int]:
-    """Returns the checkpoints of a folder, and when each was written."""
+    """Returns the checkpoints of a folder with their modification times."""
     return {path: path.stat().st_mtime_ns for path in folder.rglob(CHECKPOINT)}
 
 

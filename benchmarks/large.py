@@ -1,11 +1,10 @@
 """Memory and time of images larger than memory: `python -m benchmarks.large 2000 4000 8000`.
 
-For each side a square image of drawn cells is written as a tiled BigTIFF, band by band, and
-predicted by parts by a drawn network in a process of its own, which says how much memory it took
-at most (resident, the operating system's count) beyond what it had before, and how long it took.
-The slopes are those of straight lines: memory and seconds for a million pixels more. Figures are
-printed and written to `benchmarks/results/large.json`. A side of 30000 is what is to stay below
-3 GB; it takes hours on two cores.
+For each side, a square image of synthetic cells is written as a tiled BigTIFF and predicted tile by
+tile in its own process, by a network with random weights. Measured are the time, and the peak
+resident memory before and after. Slopes are memory and seconds per million pixels, by a linear fit.
+The results are printed and written to `benchmarks/results/large.json`. The goal is less than 3 GB
+for a side of 30000, which takes hours on two cores.
 """
 
 from __future__ import annotations
@@ -35,18 +34,18 @@ from keras_unet.files import make_folder, write_json
 from keras_unet.instances.label import InstanceOptions
 from keras_unet.runs import Run
 
-PICTURE, CELLS = 512, 40  # side of a drawn picture, which is repeated, and its cells
-TILE = 512  # of the TIFF
+PICTURE, CELLS = 512, 40  # side of the synthetic image that is repeated, and its cells
+TILE = 512  # tile of the TIFF
 
 
 def main() -> None:
-    """Measures every side and writes the figures."""
+    """Measures every side, and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sides", type=int, nargs="+", help="of the images, in pixels")
+    parser.add_argument("sides", type=int, nargs="+", help="sides of the images, in pixels")
     parser.add_argument("--depth", type=int, default=4, help="poolings")
     parser.add_argument("--filters", type=int, default=2, help="features of the first level")
-    parser.add_argument("--markers", default="distance", help="how touching cells are told apart")
-    parser.add_argument("--alone", type=Path, help="a folder: predict it and say what it took")
+    parser.add_argument("--markers", default="distance", help="markers of the watershed")
+    parser.add_argument("--alone", type=Path, help="folder to predict in this process")
     given = parser.parse_args()
     if given.alone:
         print(json.dumps(predict(given.alone, given.depth, given.filters, given.markers)))
@@ -66,7 +65,7 @@ def main() -> None:
 
 
 def measured_alone(side: int, options: Sequence[str]) -> dict[str, Any]:
-    """Writes an image and has it predicted in a process of its own."""
+    """Writes an image, and predicts it in its own process."""
     with tempfile.TemporaryDirectory() as folder:
         write_image(Path(folder) / "large.tif", side)
         command = [sys.executable, "-m", "benchmarks.large", str(side), *options, "--alone", folder]
@@ -77,7 +76,7 @@ def measured_alone(side: int, options: Sequence[str]) -> dict[str, Any]:
 
 
 def write_image(path: Path, side: int) -> None:
-    """Repeats a drawn picture, each time with other noise."""
+    """Writes a synthetic image, repeated with different noise."""
     picture, _ = draw_cells(0, size=(PICTURE, PICTURE), cells=CELLS)
 
     def tiles() -> Iterator[NDArray[np.uint16]]:
@@ -98,7 +97,7 @@ def write_image(path: Path, side: int) -> None:
 
 
 def predict(folder: Path, depth: int, filters: int, markers: Any) -> dict[str, Any]:
-    """Predicts the image of a folder, and returns what that took."""
+    """Predicts the image of a folder; returns time, memory and number of cells."""
     from keras_unet.prediction.blockwise import Blockwise, Plan, measure, predict_here
     from keras_unet.prediction.outputs import OutputPlan
 
@@ -126,9 +125,9 @@ def predict(folder: Path, depth: int, filters: int, markers: Any) -> dict[str, A
 
 
 def drawn(run: Run) -> Any:
-    """A network of drawn weights, whose brightest pixels are cells.
+    """Returns a network with random weights whose brightest pixels are cells.
 
-    Drawn weights alone make one cell of all pixels, or none.
+    Random weights alone would give one cell of all pixels, or none.
     """
     from keras_unet.model import unet_of
 
@@ -145,12 +144,12 @@ def drawn(run: Run) -> Any:
 
 
 def resident() -> float:
-    """Returns the most memory that was resident at a time, in megabytes."""
+    """Returns the peak resident memory in megabytes."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1)
 
 
 def slopes(measured: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Returns what a million pixels more take, by straight lines; nothing of a single side."""
+    """Returns memory and seconds per million pixels, by a linear fit; empty for a single side."""
     if len(measured) < 2:
         return {}
     millions = [one["side"] ** 2 / 1e6 for one in measured]

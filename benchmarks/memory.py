@@ -1,8 +1,8 @@
-"""Memory of trainings: what `Architecture.training_memory` predicts, against what is taken.
+"""Memory of trainings, measured and as estimated by `Architecture.training_memory`.
 
-Each training is a few steps of the real loop, with two validations' files, in a process of its own.
-What counts is the most memory that was resident at a time (the operating system's count) above what
-was once TensorFlow had done its first sum. A busy machine does not disturb it.
+Each training runs a few steps of the training loop, with the files of two validations, in its own
+process. Measured is the peak resident memory above that after the first TensorFlow operation. Other
+programs do not affect it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from keras_unet.architecture import Architecture
 from keras_unet.console import quiet_stderr
 
 GOAL = "0.85 to 1.15"
-IMAGE = 512  # pixels of its height and width
+IMAGE = 512  # height and width in pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Training:
         tile: Height and width of the input tile in pixels.
         batch_size: Tiles a batch.
         precision: "float32" or "bfloat16".
-        steps: How many.
+        steps: Number of steps.
     """
 
     network: Architecture = field(default_factory=Architecture)
@@ -46,7 +46,7 @@ class Training:
 
     @property
     def predicted(self) -> int:
-        """Bytes that it should take."""
+        """Estimated bytes."""
         return self.network.training_memory(
             self.tile, batch_size=self.batch_size, precision=self.precision
         )
@@ -61,7 +61,7 @@ class Training:
 
 
 def trainings() -> list[Training]:
-    """Lists what is measured; the paper's alone is one that the law was fitted to."""
+    """Lists the trainings; the estimate was fitted to others, except that of the paper."""
     cases: list[tuple[dict[str, Any], int, int]] = [  # network, tile, tiles a batch
         ({"base_filters": 8}, 252, 1),
         ({"base_filters": 24}, 508, 1),
@@ -88,7 +88,7 @@ def trainings() -> list[Training]:
 
 
 def quick() -> list[Training]:
-    """Lists one that takes seconds."""
+    """Lists one training that takes seconds."""
     return [Training(network=Architecture(depth=2, base_filters=2), tile=76, steps=2)]
 
 
@@ -99,7 +99,7 @@ def memory(
 
     Args:
         measured: The trainings.
-        say: Takes a line on each.
+        say: Prints a line for each.
     """
     found = []
     for one in measured:
@@ -135,7 +135,7 @@ def _in_a_process_of_its_own(one: Training) -> int:
 
 
 def _taken(one: Training) -> int:
-    """Trains, and returns the bytes that were resident at most above those at the start."""
+    """Trains, and returns the peak resident bytes above those at the start."""
     with quiet_stderr():
         from keras_unet.backend import choose_precision, precision_policy, tf
         from keras_unet.data.pipeline import build_dataset

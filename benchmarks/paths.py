@@ -1,6 +1,6 @@
-"""Length of a command's way through the package: `python -m benchmarks.paths`.
+"""Modules and functions that a command uses: `python -m benchmarks.paths`.
 
-Each command runs on four drawn images of 96 x 96 pixels in a process of its own. Counted are the
+Each command runs on four synthetic images of 96 x 96 pixels in its own process. Counted are the
 modules of the package that it loads, the functions that it calls, and how often it opens the first
 image. The counts go to `benchmarks/results/paths.json`.
 """

@@ -1,4 +1,4 @@
-"""Where results are written, and what a result says of its origin."""
+"""Folder of the results, and the origin of a result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def origin() -> dict[str, Any]:
-    """Returns the date, the commit and the processor of a result."""
+    """Returns date, commit and processor, for a result."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "commit": _commit(),
@@ -24,7 +24,7 @@ def origin() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """Returns the commit, and whether other files than results differ from it."""
+    """Returns the commit, marked dirty if files other than results have changed."""
     changed = _git(
         "status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results"
     )

@@ -1,9 +1,9 @@
-"""What it is worth that lengths vary in training: `python -m benchmarks.scales --steps N`.
+"""Effect of random scaling in training: `python -m benchmarks.scales --steps N`.
 
-Networks that were trained with more and less of it (`--zoom`) predict an image that none has seen,
-at its own size, shrunk and magnified, so that its cells are smaller and larger than those of the
-training. The image is a training image of the benchmarks: those that are held out there take no
-part. What is done stands in `benchmarks/results/scales.json` and is not computed again.
+Networks trained with different `--zoom` predict a held-out image at several scales, so that its
+cells are smaller or larger than those in training. The image is one of the training images of the
+other benchmarks, whose held-out images are not used. Results go to `benchmarks/results/scales.json`
+and are not computed again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FACTORS = 0.5, 0.65, 0.8, 1.0, 1.3
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--work", type=click.Path(path_type=Path), default=Path("benchmark-runs"))
 def main(steps: int, seed: int, work: Path) -> None:
-    """Trains a network for each spread of lengths and prints the scores at each size."""
+    """Trains a network for each zoom, and prints the scores at each scale."""
     path = make_folder(RESULTS) / "scales.json"
     benchmark = f"python -m benchmarks.scales --steps {steps} --seed {seed}"
     done = json.loads(path.read_text()) if path.exists() else {}
@@ -61,7 +61,7 @@ def _at_sizes(experiment: Experiment) -> dict[str, Any]:
 
 
 def _resize(source: Path, target: Path, factor: float) -> None:
-    """Writes images, smoothed before they shrink, and labels in another size."""
+    """Writes resized images, smoothed before downscaling, and labels."""
     for path in (source / "images").iterdir():
         write_tiff(_new(target / "images", path), _sized(path, factor, order=1), axes="YX")
     for path in (source / "labels").iterdir():

@@ -1,13 +1,13 @@
-"""A served model under load, and its tiling against a client's: `python -m benchmarks.serving`.
+"""Load of a served model, and tiling in the graph or in the client: `python -m benchmarks.serving`.
 
-A drawn network is exported and served by the front end of the tests (tests/serving/front_end.py),
-which runs it as a server in C++ would, but is none: the figures are of graph and client, not of TF
-Serving. 1, 4 and 16 clients send PNG files of many sizes by gRPC, each its next when it has its
-answer: requests a second, latency, resident memory of the server before and after, errors. Then one
-client has a large PNG file tiled inside the graph and, in turn, tiles it itself through the `tile`
-signature, for the classes of its pixels and for their probabilities; what counts is the median of
-the ratios. Figures are printed and written to `benchmarks/results/serving.json`; a run of less than
-a minute a number is for trying it out.
+A network with random weights is exported and served by the server of the tests
+(tests/serving/front_end.py). It runs the graph as TensorFlow Serving does, but is another program:
+results are those of graph and client. 1, 4 and 16 clients send PNG files of several sizes by gRPC,
+one after the other; measured are requests per second, latency, resident memory of the server before
+and after, and errors. Then a large PNG file is tiled in the graph and, alternately, by the client
+through the signature `tile`, for classes and for probabilities; the result is the median ratio.
+Results are printed and written to `benchmarks/results/serving.json`. Less than a minute for each
+number of clients is only for testing.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ from keras_unet.prediction.predict import predict_image
 from keras_unet.runs import Run
 
 CLIENTS = (1, 4, 16)
-SIDES = range(96, 353, 32)  # of the files that the clients send
+SIDES = range(96, 353, 32)  # sides of the files that clients send
 LARGE = 1024  # side of the image to tile
-DEPTH, USEFUL = 3, 256  # poolings; pixels a side that a tile fills
+DEPTH, USEFUL = 3, 256  # poolings; output pixels of a tile, a side
 FRONT_END = ROOT / "tests" / "serving" / "front_end.py"
 
 
 @dataclass(frozen=True)
 class Server:
-    """The front end: where it is, and its process."""
+    """Address and process of the server."""
 
     address: str
     process: int
@@ -68,9 +68,11 @@ class Server:
 
 
 def main() -> None:
-    """Measures both and writes the figures."""
+    """Measures load and tiling, and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0, help="for each number of clients")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="seconds for each number of clients"
+    )
     parser.add_argument("--filters", type=int, default=8, help="features of the first level")
     given = parser.parse_args()
     network = Architecture(depth=DEPTH, base_filters=given.filters)
@@ -91,7 +93,7 @@ def main() -> None:
 
 
 def export(folder: Path, network: Architecture, tiling: GraphTiling) -> None:
-    """Exports a network with drawn weights."""
+    """Exports a network with random weights."""
     keras.utils.set_random_seed(0)
     encoding = LabelEncoding("instances", (0, 1))
     run = Run(
@@ -107,7 +109,7 @@ def export(folder: Path, network: Architecture, tiling: GraphTiling) -> None:
 
 @contextmanager
 def served(folder: Path) -> Iterator[Server]:
-    """Runs the front end on loopback."""
+    """Runs the server on loopback."""
     command = [sys.executable, str(FRONT_END), "drawn", str(folder)]
     with subprocess.Popen(  # noqa: S603 - a program of this checkout
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -120,7 +122,7 @@ def served(folder: Path) -> Iterator[Server]:
 
 
 def load(server: Server, seconds: float) -> list[dict[str, Any]]:
-    """Lets 1, 4 and 16 clients ask for `seconds` each, after every file has been sent once."""
+    """Measures 1, 4 and 16 clients for `seconds` each, after every file has been sent once."""
     files = [png(side) for side in SIDES]
     with Client(server.address) as client:
         client.classify(files)
@@ -152,7 +154,7 @@ def asked_by(server: Server, clients: int, files: list[bytes], seconds: float) -
 
 
 def ask(address: str, files: Iterator[bytes], until: float) -> tuple[list[float], int]:
-    """Sends one file after the other; returns the seconds of each answer, and how many failed."""
+    """Sends files one after the other; returns the latencies and the number of errors."""
     latencies, errors = [], 0
     with Client(address, attempts=1) as client:
         while time.perf_counter() < until:
@@ -167,7 +169,7 @@ def ask(address: str, files: Iterator[bytes], until: float) -> tuple[list[float]
 
 
 def compare_tiling(server: Server, network: Architecture, tiling: GraphTiling) -> dict[str, Any]:
-    """Has a file tiled inside the graph, and by the client."""
+    """Compares tiling in the graph with tiling by the client."""
     file = png(LARGE)
     with Client(server.address) as client:
 
@@ -198,7 +200,7 @@ def compare_tiling(server: Server, network: Architecture, tiling: GraphTiling) -
 
 
 def png(side: int) -> bytes:
-    """Draws a file of grey values, `side` pixels high and wide."""
+    """Draws a PNG file of random grey values, `(side, side)`."""
     pixels = np.random.default_rng(side).integers(0, 256, (side, side), np.uint8)
     return bytes(imagecodecs.png_encode(pixels))
 

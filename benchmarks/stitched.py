@@ -1,10 +1,10 @@
-"""Cells of a large image by bands, and in one piece: `python -m benchmarks.stitched 10000`.
+"""Labelling of a large image by bands and in one piece: `python -m benchmarks.stitched 10000`.
 
-Probabilities are drawn for a square image: cells, repeated and moved about so that no two rows of
-pictures are alike, under noise. `BlockwiseLabeler` numbers the cells by bands, as `predict` does of an
-image larger than memory, and `label_instances` in one piece, with each way of telling touching
-cells apart. The two label images are to be equal, pixel by pixel and number by number. Figures are
-printed and written to `benchmarks/results/stitched.json`; a side of 10000 takes some 15 GB.
+Probabilities of a square image are synthetic: cells, repeated at random offsets, with noise.
+`BlockwiseLabeler` labels them by bands, as `predict` does for an image larger than memory, and
+`label_instances` in one piece, with each kind of markers. The two label images must be equal.
+Results are printed and written to `benchmarks/results/stitched.json`; a side of 10000 takes some
+15 GB.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from keras_unet.files import make_folder, write_json
 from keras_unet.instances.blockwise import BAND, BlockwiseLabeler
 from keras_unet.instances.label import InstanceOptions, Markers, label_instances
 
-PICTURE, CELLS = 512, 40  # side of a drawn picture, which is repeated, and its cells
-NOISE = 0.05  # standard deviation, of probabilities
+PICTURE, CELLS = 512, 40  # side of the synthetic image that is repeated, and its cells
+NOISE = 0.05  # standard deviation of the probabilities
 
 
 def main() -> None:
-    """Labels the image in both ways and writes the figures."""
+    """Labels the image in both ways, and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("side", type=int, help="of the image, in pixels")
-    parser.add_argument("--band", type=int, default=BAND, help="pixels of a band, about")
+    parser.add_argument("side", type=int, help="side of the image, in pixels")
+    parser.add_argument("--band", type=int, default=BAND, help="pixels of a band, approximately")
     given = parser.parse_args()
     probability = drawn(given.side)
     result = {
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def drawn(side: int) -> NDArray[np.float32]:
-    """Draws probabilities of being cell, `(side, side)`."""
+    """Draws cell probabilities, `(side, side)`."""
     random = np.random.default_rng(0)
     _, cells = draw_cells(0, size=(PICTURE, PICTURE), cells=CELLS)
     picture = np.where(cells > 0, np.float32(0.7), np.float32(0.2))
@@ -80,7 +80,7 @@ def compare(probability: NDArray[np.float32], markers: Markers, band: int) -> di
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Returns the seconds of a call, and what came of it."""
+    """Returns the seconds and the result of a call."""
     started = time.perf_counter()
     result = call()
     return round(time.perf_counter() - started, 1), result

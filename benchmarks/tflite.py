@@ -1,11 +1,10 @@
-"""What a .tflite file costs and gains: `python -m benchmarks.tflite NAME RUN DATA`.
+"""Size, speed and accuracy of .tflite files: `python -m benchmarks.tflite NAME RUN DATA`.
 
-RUN is a trained run or an ensemble, DATA a folder with images/ and labels/ that it was not trained
-on. It is exported as a SavedModel and as .tflite files, none, float16, dynamic and int8, all of one
-tile. Each predicts all images by the command that a user types; size, agreement with the SavedModel
-and scores are written down. For speed each predicts a few whole images in turn with the SavedModel
-in float32, on all cores; what counts is the median of the five ratios. The table goes to
-`benchmarks/results/tflite-NAME.json`.
+RUN is a run or an ensemble, DATA a folder with images/ and labels/ that it was not trained on. The
+run is exported as a SavedModel and as .tflite files (none, float16, dynamic, int8) with the same
+tile. Each predicts all images; recorded are size, agreement with the SavedModel, and scores. For
+speed, each predicts a few whole images alternately with the SavedModel in float32, on all cores;
+the result is the median of five ratios. The table goes to `benchmarks/results/tflite-NAME.json`.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from keras_unet.prediction.predict import predict_image
 from keras_unet.prediction.tflite import load_tflite
 
 _PATH = click.Path(path_type=Path)
-MATCHING = 0.5  # IoU of the cells that are counted
+MATCHING = 0.5  # IoU threshold of a match
 
 
 @click.command()
@@ -45,12 +44,14 @@ MATCHING = 0.5  # IoU of the cells that are counted
 @click.argument("run_folder", metavar="RUN", type=_PATH)
 @click.argument("data", type=_PATH)
 @click.option("--tile", type=int, help="Input tile in pixels [default: fills 512]")
-@click.option("--training", type=_PATH, help="The training data, for int8, if it has moved.")
-@click.option("--timed", type=int, default=3, show_default=True, help="Images that are timed.")
+@click.option("--training", type=_PATH, help="Training data, for int8, if they have moved.")
+@click.option(
+    "--timed", type=int, default=3, show_default=True, help="Number of images for the timing."
+)
 def main(
     name: str, run_folder: Path, data: Path, tile: int | None, training: Path | None, timed: int
 ) -> None:
-    """Measures all files and writes the table."""
+    """Measures all files, and writes the table."""
     with TemporaryDirectory() as work:
         comparison = Comparison(run_folder, data, Path(work), tile, timed)
         result = {
@@ -67,10 +68,10 @@ def main(
 
 
 class Comparison:
-    """A run's exports, one after the other, on the same images."""
+    """Exports of one run, measured on the same images."""
 
     def __init__(self, source: Path, data: Path, work: Path, tile: int | None, timed: int) -> None:
-        """Takes the run, a data folder that it has not seen, and a folder to work in."""
+        """Loads the run, held-out data, and a working folder."""
         self.source, self.run = source, load(source).info
         self.data, self.work, self.tile = data, work, tile
         self.images = image_files(data / "images")
@@ -81,7 +82,7 @@ class Comparison:
         self.timed = self.planes[:timed]
 
     def of_saved_model(self) -> dict[str, Any]:
-        """Size and score of the SavedModel; the score is that of the run in float32."""
+        """Returns size and scores of the SavedModel; the scores are those of the run in float32."""
         files = [path for path in self.saved_model_folder.rglob("*") if path.is_file()]
         return {
             "bytes": sum(path.stat().st_size for path in files),
@@ -89,7 +90,7 @@ class Comparison:
         }
 
     def of_tflite(self, mode: Mode, training: Path | None) -> dict[str, Any]:
-        """Size, speed, agreement and score of a .tflite file."""
+        """Returns size, speed, agreement and scores of a .tflite file."""
         path = self.work / f"{mode}.tflite"
         data = training if mode == "int8" else None
         export_model(self.source, path, tile_size=self.tile, quantize=mode, data=data)
@@ -102,18 +103,18 @@ class Comparison:
 
     @cached_property
     def saved_model_folder(self) -> Path:
-        """The SavedModel's folder, written."""
+        """Folder of the exported SavedModel."""
         out = self.work / "saved_model"
         return export_model(self.source, out, precision="float32", tile_size=self.tile)
 
     @cached_property
     def saved_model(self) -> Any:
-        """The SavedModel, loaded."""
+        """Loaded SavedModel."""
         return tf.saved_model.load(str(self.saved_model_folder))
 
     @cached_property
     def expected(self) -> list[NDArray[np.float32]]:
-        """What the SavedModel says of all images."""
+        """Probabilities of all images by the SavedModel."""
         return [self._asked(plane) for plane in self.planes]
 
     def _read(self, path: Path) -> list[NDArray[np.float32]]:
@@ -131,7 +132,7 @@ class Comparison:
             self._asked(image)
 
     def _speed(self, path: Path) -> dict[str, Any]:
-        """Times both in turn, after one call each to warm up."""
+        """Times both alternately, after one warm-up call each."""
         network = load_tflite(path)
 
         def by_tflite() -> None:
@@ -142,7 +143,7 @@ class Comparison:
         return compare(by_tflite, self._by_saved_model, calls=len(self.timed))
 
     def _scores(self, source: Path, **options: Any) -> dict[str, float]:
-        """Predicts all images as a user does, and scores them."""
+        """Predicts and scores all images."""
         out, kind = self._out(source), self.run.encoding.kind
         saved = (kind, "probabilities")
         predict_files(source, self.images, out, save=saved, **options)
@@ -154,7 +155,7 @@ class Comparison:
         return {score: round(value, 4) for score, value in scores.items()}
 
     def _agreement(self, mode: Mode) -> dict[str, float]:
-        """Compares the probabilities that were written with those of the SavedModel."""
+        """Compares the predicted probabilities with those of the SavedModel."""
         answers = self._probabilities(self.work / f"{mode}.tflite")
         pairs = list(zip(answers, self.expected, strict=True))
         differences = np.concatenate([np.abs(one - other).ravel() for one, other in pairs])

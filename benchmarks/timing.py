@@ -1,4 +1,4 @@
-"""Two ways of one work, timed in turn: machines are shared, and only ratios mean something."""
+"""Alternating timing of two functions: on shared machines, only ratios are reliable."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 PAIRS = 5
 
-_PAUSE = 0.1  # seconds in which the threads of the other, which spin for a while, go to sleep
+_PAUSE = 0.1  # seconds, for the spinning threads of the other to go to sleep
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long both took, pair by pair.
+    """Times of both functions, pair by pair.
 
     Attributes:
-        seconds: Of the one.
-        reference: Of the other.
+        seconds: Seconds of the function.
+        reference: Seconds of the reference.
     """
 
     seconds: tuple[float, ...]
@@ -27,11 +27,11 @@ class Timing:
 
     @property
     def ratios(self) -> list[float]:
-        """Times of the one by those of the other, from the lowest to the highest."""
+        """Times divided by those of the reference, in ascending order."""
         return sorted(one / other for one, other in zip(self.seconds, self.reference, strict=True))
 
     def to_dict(self) -> dict[str, float]:
-        """Returns the median ratio, its spread, and the medians of both times."""
+        """Returns the median ratio, its range, and the medians of both times."""
         return {
             **spread(self.ratios),
             "milliseconds": round(1000 * median(self.seconds), 3),
@@ -40,7 +40,7 @@ class Timing:
 
 
 def spread(ratios: list[float]) -> dict[str, float]:
-    """Returns the median, the lowest and the highest of some ratios."""
+    """Returns the median, the lowest and the highest ratio."""
     return {
         "ratio": round(median(ratios), 4),
         "ratio_lowest": round(min(ratios), 4),
@@ -51,16 +51,16 @@ def spread(ratios: list[float]) -> dict[str, float]:
 def compare(
     this: Callable[[], Any], reference: Callable[[], Any], calls: float = 1
 ) -> dict[str, float]:
-    """Times both in turn, after one call each to warm up.
+    """Times two functions alternately, after one warm-up call each.
 
     Args:
-        this: The one.
-        reference: The other.
-        calls: What one call of either stands for; times are given for one of these.
+        this: The function.
+        reference: The reference.
+        calls: Number of units in one call; times are given for one unit.
 
     Returns:
-        The time of the one by that of the other, the median of five pairs with the lowest and the
-        highest, and the medians of both times in milliseconds.
+        Ratio of the times, the median of five pairs with the lowest and the highest, and the
+        medians of both times in milliseconds.
     """
     this(), reference()
     return take_turns(this, reference, (calls, calls)).to_dict()
@@ -72,13 +72,13 @@ def take_turns(
     calls: tuple[float, float] = (1, 1),
     pairs: int = PAIRS,
 ) -> Timing:
-    """Times both in turn; who begins a pair alternates as well.
+    """Times two functions alternately; the order in a pair alternates as well.
 
     Args:
-        this: The one, warm.
-        reference: The other, warm.
-        calls: What one call of each stands for; times are given for one of these.
-        pairs: How often.
+        this: The function, warmed up.
+        reference: The reference, warmed up.
+        calls: Number of units in one call of each; times are given for one unit.
+        pairs: Number of pairs.
     """
     measured: tuple[list[float], list[float]] = ([], [])
     for pair in range(pairs):
@@ -89,7 +89,7 @@ def take_turns(
 
 
 def seconds(function: Callable[[], Any]) -> float:
-    """Measures a call."""
+    """Returns the seconds of a call."""
     started = time.perf_counter()
     function()
     return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""What a folder of runs holds: whether it can be read, and how far it is from another's."""
+"""Comparison of run folders: readability, and difference of all numbers."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ OF_THE_CLOCK = {"seconds", "finished"}
 
 
 def unreadable(folder: Path, whole: Path) -> Iterator[str]:
-    """Yields the files of a folder that cannot be read, or say what the whole training never said.
+    """Yields the files that cannot be read, or differ from an uninterrupted training.
 
     Args:
         folder: A run, or an ensemble, whose training was killed.
-        whole: One that nobody killed.
+        whole: The same from an uninterrupted training.
     """
     for path in sorted(folder.rglob("*")):
         try:
             _read(path, whole / path.relative_to(folder))
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with a file is to be told
+        except Exception as error:  # noqa: BLE001 - any error is reported
             yield f"{path.relative_to(folder)}: {type(error).__name__}: {error}"
 
 
 def _read(path: Path, whole: Path) -> None:
-    """Reads a file in the way it is used; others than those of a run are passed over.
+    """Reads a file of a run; other files are skipped.
 
     Raises:
-        ValueError: It is not of this training.
+        ValueError: If it is not of this training.
     """
     if path.name == RECORD:
         Run.load(path.parent)
@@ -48,17 +48,17 @@ def _read(path: Path, whole: Path) -> None:
     elif path.name == HISTORY:
         rows = _history(path)
         if rows != _history(whole)[: len(rows)]:
-            raise ValueError("other rows than those of the whole training")
+            raise ValueError("other rows than those of the uninterrupted training")
     elif path.name in {BEST, LAST}:
         keras.saving.load_model(path)
         if not (path.parent / CHECKPOINT).is_file():
-            raise ValueError("a model without a checkpoint to go on from")
+            raise ValueError("a model without a checkpoint to resume from")
 
 
 def distance(one: Path, other: Path) -> float:
     """Returns the largest difference between the numbers of two folders.
 
-    It is infinite where words, or how many numbers there are, differ.
+    It is infinite if texts or shapes differ.
     """
     first, second = (_contents(folder) for folder in (one, other))
     if first.keys() != second.keys():
@@ -77,7 +77,7 @@ def _apart(one: Any, other: Any) -> float:
 
 
 def _contents(folder: Path) -> dict[str, Any]:
-    """Returns all that a training leaves, by names of its own, but for what the clock says."""
+    """Returns all results of a training by name, without times."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob(RECORD)):
         run, name = Run.load(path.parent), path.parent.relative_to(folder)
@@ -104,7 +104,7 @@ def _columns(rows: list[dict[str, str]]) -> dict[str, NDArray[np.float64]]:
 
 
 def _checkpoint(path: Path) -> dict[str, NDArray[Any]]:
-    """Reads all numbers of a checkpoint, those of its progress that the clock has no part in."""
+    """Reads all numbers of a checkpoint, without times."""
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
     progress = _without_clock(json.loads(str(arrays.pop("progress"))))

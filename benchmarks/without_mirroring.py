@@ -1,8 +1,7 @@
-"""`python -m benchmarks.without_mirroring ARGUMENTS`: keras-unet with zeros beyond the border.
+"""`python -m benchmarks.without_mirroring ARGUMENTS`: keras-unet with zero padding.
 
-What the paper mirrors is here 0, the mean of the normalized grey values, in training as in
-prediction; training pixels beyond the border weigh nothing. For the ablation, to measure what
-mirroring is worth.
+Beyond the border, images are 0, the mean of the normalized grey values, instead of mirrored, in
+training and prediction; training pixels beyond the border have a weight of 0. For the ablation.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from keras_unet.tiling import mirrored_window
 
 
 def warp_in_zeros(pixels: Any, size: Any, rows: Any, columns: Any, **options: Any) -> Any:
-    """Reads an image as `warp` does within it, and 0 beyond its border."""
+    """Reads an image as `warp` does, with 0 beyond its border."""
     read = warp(pixels, size, rows, columns, **options)
     height, width = (tf.cast(length - 1, tf.float32) for length in size[1:])
     inside = (rows >= 0) & (rows <= height) & (columns >= 0) & (columns <= width)
@@ -29,7 +28,7 @@ def warp_in_zeros(pixels: Any, size: Any, rows: Any, columns: Any, **options: An
 
 
 def window_in_zeros(image: NDArray[Any], rows: slice, columns: slice) -> NDArray[Any]:
-    """Reads a window of an array (height, width, ...) that is 0 beyond its borders."""
+    """Reads a window of an array `(height, width, ...)`, with 0 beyond its borders."""
     inside = [
         (np.arange(part.start, part.stop) >= 0) & (np.arange(part.start, part.stop) < size)
         for part, size in zip((rows, columns), image.shape[:2], strict=True)

@@ -1,4 +1,4 @@
-"""The reference of the command line, as Markdown, from the commands themselves."""
+"""Command-line reference as Markdown, from the click commands."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import click
 from keras_unet.cli import main
 
 PROGRAM = "keras-unet"
-LEFT_AS_IT_IS = "\b\n"  # how click marks such a paragraph
+LEFT_AS_IT_IS = "\b\n"  # mark of click for a preformatted paragraph
 
 
 def reference() -> str:
-    """Describes all commands, each with its usage, text and options."""
+    """Returns all commands with usage, text and options."""
     context = click.Context(main, info_name=PROGRAM)
     names = main.list_commands(context)
     return "\n\n".join(part for name in names for part in _command(name, context))

@@ -1,4 +1,4 @@
-"""Docstrings as Griffe reads them: its word for `Example:` is `Examples:`."""
+"""Docstrings for Griffe, which expects `Examples:` instead of `Example:`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ HEADING = re.compile(r"^( *)Example:$", re.MULTILINE)
 
 
 class Examples(griffe.Extension):
-    """Has examples shown as code, with what they print."""
+    """Griffe extension that renders examples as code."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Looks at a module, class, function or attribute that has been loaded."""
+        """Edits the docstring of a loaded object."""
         if obj.docstring is not None:
             obj.docstring.value = HEADING.sub(r"\1Examples:", obj.docstring.value)

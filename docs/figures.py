@@ -1,7 +1,7 @@
-"""The figures of the site, drawn by the package itself: `python docs/figures.py FOLDER`.
+"""Figures of the site: `python docs/figures.py FOLDER`.
 
-Every figure is a function that draws into a new matplotlib figure; `draw` renders it for light and
-for dark pages. Data are cells of `keras_unet.data.synthetic`, so nothing has to be downloaded.
+Each function draws one matplotlib figure; `draw` renders it for light and dark pages. The data are
+synthetic cells of `keras_unet.data.synthetic`, so nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from keras_unet.report.pictures import grey_picture, heat_picture, label_picture
 from keras_unet.tiling import Tiling, mirrored_window
 from keras_unet.training.schedule import Schedule
 
-INKS = {"light": "#24292f", "dark": "#d7dbe2"}  # of lines and letters on light and dark pages
-BLUE, ORANGE, GREEN = "#3f8fd2", "#e07b1f", "#3a9d5d"  # told apart on both
+INKS = {"light": "#24292f", "dark": "#d7dbe2"}  # lines and text on light and dark pages
+BLUE, ORANGE, GREEN = "#3f8fd2", "#e07b1f", "#3a9d5d"  # visible on both
 SEED = 7
 
 
 def draw(name: str, theme: str) -> bytes:
-    """Renders a figure as PNG, its paper transparent and its ink that of the theme.
+    """Renders a figure as PNG with a transparent background, in the colors of a theme.
 
     Args:
         name: One of FIGURES.
@@ -55,20 +55,20 @@ def draw(name: str, theme: str) -> bytes:
 
 
 def weight_map() -> Figure:
-    """An image, its cells, the gap between those that touch, and the border term."""
+    """Image, cells, gaps between touching cells, and border term."""
     image, cells = _cells()
     border = border_weight_map(cells)
     gap = (separate_touching(cells) > 0).astype(int)
     figure, axes = _row(4, 2.6)
     pictures = grey_picture(image), label_picture(cells), label_picture(gap), heat_picture(border)
-    names = "image", "cells", "classes: a gap parts them", f"border term, up to {border.max():.1f}"
+    names = "image", "cells", "classes with gaps", f"border term, up to {border.max():.1f}"
     for axis, picture, name in zip(axes, pictures, names, strict=True):
         _show(axis, picture, name)
     return figure
 
 
 def sigmas() -> Figure:
-    """The border term of one image for three sigmas."""
+    """Border term of one image for three sigmas."""
     _, cells = _cells()
     figure, axes = _row(3, 2.9)
     for axis, sigma in zip(axes, (2.0, 5.0, 10.0), strict=True):
@@ -78,20 +78,20 @@ def sigmas() -> Figure:
 
 
 def border_term() -> Figure:
-    """The border term over the width of the background between two cells."""
+    """Border term by the width of the gap between two cells."""
     figure = Figure(figsize=(6, 2.8))
     axis = figure.subplots()
     widths = np.arange(1, 26)
     for sigma, colour in ((2.0, GREEN), (5.0, BLUE), (10.0, ORANGE)):
         weights = [_in_the_middle(int(width), sigma) for width in widths]
         axis.plot(widths, weights, "o-", color=colour, markersize=3, label=f"sigma {sigma:g}")
-    axis.set(xlabel="pixels of background between two cells", ylabel="weight in the middle")
+    axis.set(xlabel="width of the gap (pixels)", ylabel="weight in the middle")
     axis.legend(frameon=False)
     return _without_frame(figure)
 
 
 def deformation() -> Figure:
-    """A tile with a grid drawn on it, and both deformed by one field."""
+    """Tile with a grid, displacement field, and deformed tile."""
     with quiet_tensorflow():
         from keras_unet.data.augmentation import displacement_field
     image, _ = draw_cells(SEED, size=(256, 256))
@@ -101,7 +101,7 @@ def deformation() -> Figure:
     warped = ndimage.map_coordinates(lines, np.indices(image.shape) + field, order=1, mode="mirror")
     figure, axes = _row(3, 3.2)
     _show(axes[0], lines, "tile")
-    _show(axes[1], np.zeros((*image.shape, 4)), "3 x 3 vectors, spread over all pixels")
+    _show(axes[1], np.zeros((*image.shape, 4)), "displacement field")
     rows, columns = np.indices(image.shape)[:, 16::32, 16::32]
     _arrows(axes[1], rows, columns, field[:, 16::32, 16::32], BLUE)
     nodes = np.meshgrid(np.linspace(0, 255, 3), np.linspace(0, 255, 3), indexing="ij")
@@ -112,7 +112,7 @@ def deformation() -> Figure:
 
 
 def tiles() -> Figure:
-    """Figure 2 of the paper: what a tile reads, what it writes, and the mirrored border."""
+    """Figure 2 of the paper: input and output of a tile, and the mirrored border."""
     network = Architecture()
     image, _ = draw_cells(SEED, size=(512, 700), cells=160)
     beyond = network.margin + 8
@@ -136,14 +136,14 @@ def tiles() -> Figure:
 
 
 def lattice() -> Figure:
-    """Which pixels are pooled together, for tiles that begin at 0, 4 and 3."""
+    """Pixels that are pooled together, for tiles that start at 0, 4 and 3."""
     figure = Figure(figsize=(6.6, 2.2))
     axis = figure.subplots()
     for row, (start, colour) in enumerate(((0, BLUE), (4, GREEN), (3, ORANGE))):
         for left in range(start, 13, 4):
             width = min(4, 16 - left)
             axis.add_patch(Rectangle((left + 0.06, -row), width - 0.12, 0.7, color=colour))
-        word = "the same fours" if start % 4 == 0 else "other fours"
+        word = "same groups" if start % 4 == 0 else "other groups"
         axis.text(16.3, 0.35 - row, f"tile from pixel {start}: {word}", va="center")
     axis.set(xlim=(0, 28), ylim=(-2.2, 1), xticks=range(0, 17, 4), yticks=[])
     axis.xaxis.tick_top()
@@ -151,7 +151,7 @@ def lattice() -> Figure:
 
 
 def instances() -> Figure:
-    """From a probability with gaps missed to connected components, and to cells parted."""
+    """Probabilities with missed gaps, connected components, and watershed."""
     _, cells = _cells()
     probability = _probability_with_gaps_missed(cells)
     components = label_instances(probability)
@@ -159,12 +159,12 @@ def instances() -> Figure:
     figure, axes = _row(3, 3.2)
     _show(axes[0], heat_picture(probability), "probability of cell")
     _show(axes[1], label_picture(components), f"connected components: {components.max()}")
-    _show(axes[2], label_picture(parted), f"parted at necks: {parted.max()}")
+    _show(axes[2], label_picture(parted), f"watershed: {parted.max()}")
     return figure
 
 
 def overlap() -> Figure:
-    """One cell and a prediction that shifts away from it, with the IoU of the two."""
+    """A cell and shifted predictions, with their IoU."""
     _, cells = _cells()
     truth = (cells == cells[86, 82]).astype(int)[56:120, 50:118]
     figure, axes = _row(4, 2.4)
@@ -176,7 +176,7 @@ def overlap() -> Figure:
 
 
 def learning_rate() -> Figure:
-    """The learning rate over a training."""
+    """Learning rate by step."""
     plan = Schedule(steps=2500)
     steps = np.arange(2501)
     figure = Figure(figsize=(6, 2.4))
@@ -200,7 +200,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 
 
 def first_row(sheet: Path, target: Path) -> None:
-    """Cuts the first row out of a demo's picture, in 128 colours: the picture of README.md."""
+    """Writes the first row of the demo's figure in 128 colors, for README.md."""
     with Image.open(sheet) as picture:
         strip = picture.convert("RGB").crop((0, 0, picture.width, 300))
     strip.quantize(128, dither=Image.Dither.NONE).save(target, optimize=True)
@@ -222,7 +222,7 @@ def _show(axis: Any, picture: NDArray[Any], title: str) -> None:
 
 
 def _arrows(axis: Any, rows: Any, columns: Any, vectors: NDArray[Any], colour: str) -> None:
-    """Draws vectors (rows, columns) in twice their length."""
+    """Draws vectors (rows, columns) at twice their length."""
     style = {"angles": "xy", "scale_units": "xy", "scale": 0.5, "width": 0.012}
     axis.quiver(columns, rows, vectors[1], vectors[0], color=colour, **style)
 
@@ -252,7 +252,7 @@ def _in_the_middle(width: int, sigma: float) -> float:
 
 
 def _probability_with_gaps_missed(cells: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Blurs the truth a little; here and there the gap between two cells is hardly seen."""
+    """Blurs the labels; in some places the gap between two cells is almost closed."""
     parted, whole = (
         ndimage.gaussian_filter((labels > 0).astype(np.float32), 0.9)
         for labels in (separate_touching(cells), cells)
@@ -269,7 +269,7 @@ def _iou(truth: NDArray[Any], found: NDArray[Any]) -> float:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Writes all figures into a folder; of `SHEET TARGET`, the README's picture."""
+    """Writes all figures to a folder; with `SHEET TARGET`, the figure of README.md."""
     if len(arguments) == 2:
         first_row(*map(Path, arguments))
         return

@@ -1,4 +1,4 @@
-"""Tables of the forms of files that are read, from the table by which the readers are tested."""
+"""Tables of supported files, from the test cases of the readers."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ TABLE = Path(__file__).parents[1] / "tests" / "data" / "forms" / "__init__.py"
 
 
 def of_images() -> str:
-    """Lists the forms of images: by what each is written in its test, and what is read of it."""
+    """Lists image formats: the tool that writes each in its test, and what is read."""
     alike: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, form in _table().FORMS.items():
         alike[form.by, form.what].append(name)
     rows = [(by, "; ".join(names), what) for (by, what), names in alike.items()]
-    return _rows(("written by", "forms", "read as"), rows)
+    return _rows(("written by", "formats", "read as"), rows)
 
 
 def of_masks() -> str:
-    """Lists the conventions of a mask of two values, all of which give the same pixels."""
+    """Lists the encodings of a binary mask that are read alike."""
     masks = _table().MASKS.items()
     return _rows(("mask", "tested as"), [(name, f"`{one.ending}`") for name, one in masks])
 
 
 def of_refused() -> str:
-    """Lists the forms that are refused."""
+    """Lists the files that are rejected."""
     refused = _table().REFUSED.items()
-    return _rows(("form", "tested as"), [(name, f"`{one.ending}`") for name, one in refused])
+    return _rows(("file", "tested as"), [(name, f"`{one.ending}`") for name, one in refused])
 
 
 def _rows(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -44,6 +44,6 @@ def _table() -> Any:
     if spec is None or spec.loader is None:
         raise ImportError(f"{TABLE}: expected the table of forms. Received none there")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # the parts of a package are found by it
+    sys.modules[spec.name] = module  # needed for imports within the package
     spec.loader.exec_module(module)
     return module

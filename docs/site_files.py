@@ -1,6 +1,6 @@
-"""What the site holds beside `pages/`: pages that stand elsewhere, figures, results, the network.
+"""Generated files of the site: pages from other folders, figures, results, tables, the network.
 
-MkDocs calls these functions (`hooks` in mkdocs.yml). Nothing is written beside the sources.
+MkDocs calls these functions (`hooks` in mkdocs.yml). No file is written to the source folders.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from keras_unet.report.charts import network_svg
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = {  # where GitHub and users look for them, and where the site has them
+PAGES = {  # path in the repository: path in the site
     "CHANGELOG.md": "project/CHANGELOG.md",
     "CONTRIBUTING.md": "project/CONTRIBUTING.md",
     "SECURITY.md": "project/SECURITY.md",
@@ -33,7 +33,7 @@ drawn = cache(figures.draw)  # once, however often `mkdocs serve` builds
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Adds PAGES, `figures/NAME-THEME.png` and what is in `benchmarks/results/`."""
+    """Adds PAGES, `figures/NAME-THEME.png` and the files of `benchmarks/results/`."""
     for source, uri in PAGES.items():
         files.append(File.generated(config, uri, abs_src_path=str(ROOT / source)))
     for name in figures.FIGURES:
@@ -47,7 +47,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Describes the commands, and the forms of files, where a page asks for them."""
+    """Replaces placeholders by the command reference and the tables of supported files."""
     described = markdown.replace("{{ commands }}", commands.reference())
     tables = {"forms": forms.of_images, "masks": forms.of_masks, "refused": forms.of_refused}
     for name, table in tables.items():
@@ -56,7 +56,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Draws the network where a page asks for it."""
+    """Replaces placeholders by drawings of the network."""
     return NETWORK.sub(
         lambda found: network_svg(Architecture(depth=int(found[1])), int(found[2])), html
     )

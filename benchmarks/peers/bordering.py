@@ -1,4 +1,4 @@
-"""The border term of equation 2: this package's, and the ways that come to mind first."""
+"""Border term of equation 2: this package, and straightforward implementations."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from keras_unet.data.distances import separate_touching
 from keras_unet.data.weight_maps import border_weight_map
 
 W0, SIGMA = 10.0, 5.0
-REACH = 6 * SIGMA  # pixels beyond which the term is below 1e-6
+REACH = 6 * SIGMA  # distance in pixels beyond which the term is below 1e-6
 
 Distances = Callable[[NDArray[np.bool_]], NDArray[Any]]
 
 
 def here(side: int, across: int, down: int, radius: float | None = None) -> Work:
-    """This package's."""
+    """This package."""
     instances = lattice_cells(side, across, down, radius)
     return lambda: [border_weight_map(instances, w0=W0, sigma=SIGMA)]
 
 
 def by_whole_images(side: int, across: int, down: int, every: int = 1) -> Work:
-    """One distance transform of the whole image a cell, or for every n-th of them.
+    """One distance transform of the whole image for each cell, or each n-th of them.
 
-    The two smallest are kept as they come, for all of them would not fit in memory.
+    Only the two smallest distances are kept; all would not fit in memory.
     """
     instances = lattice_cells(side, across, down)
 
@@ -47,12 +47,12 @@ def by_whole_images(side: int, across: int, down: int, every: int = 1) -> Work:
 
 
 def by_boxes_of_scipy(side: int, across: int, down: int) -> Work:
-    """SciPy's distance transform of each cell's box, grown by the term's reach."""
+    """SciPy's distance transform in the bounding box of each cell, padded by REACH."""
     return _by_boxes(lattice_cells(side, across, down), ndimage.distance_transform_edt)
 
 
 def by_boxes_of_edt(side: int, across: int, down: int) -> Work:
-    """The same by edt; boxes are too small for more than one thread to pay."""
+    """The same with edt; the boxes are too small to benefit from several threads."""
     import edt
 
     return _by_boxes(lattice_cells(side, across, down), lambda mask: edt.edt(mask, parallel=1))

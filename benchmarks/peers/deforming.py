@@ -1,4 +1,4 @@
-"""Elastic deformation by other libraries, of image (linear), labels (nearest), weights (linear)."""
+"""Elastic deformation by other libraries: image and weights (linear), labels (nearest)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from benchmarks.contenders import Work
 from benchmarks.peers import inputs
 
 _LINEAR_AND_NEAREST = 1, 0, 1
-_SMOOTH = 25.0  # pixels: the standard deviation of the Gaussian that makes a field of noise smooth
+_SMOOTH = 25.0  # standard deviation in pixels of the Gaussian that smooths the noise
 
 
 def by_elasticdeform(side: int, amplitude: float, times: int) -> Work:
-    """Elasticdeform on the same grids."""
+    """The library elasticdeform on the same grids."""
     from elasticdeform import deform_grid
 
     images, grids = inputs.deformable(side, amplitude, times)
@@ -25,7 +25,7 @@ def by_elasticdeform(side: int, amplitude: float, times: int) -> Work:
 
 
 def by_scipy(side: int, amplitude: float, times: int) -> Work:
-    """SciPy on the same grids: cubic zoom of the grid, then a look-up for each image."""
+    """SciPy on the same grids: cubic zoom of the grid, then interpolation of each image."""
     images, grids = inputs.deformable(side, amplitude, times)
     pixels = np.indices((side, side), np.float32)
 
@@ -41,10 +41,9 @@ def by_scipy(side: int, amplitude: float, times: int) -> Work:
 
 
 def by_albumentations(side: int, amplitude: float, times: int) -> Work:
-    """Albumentations' ElasticTransform by its quick way, on a field that it draws itself.
+    """ElasticTransform of albumentations, in its approximate mode.
 
-    Its field is noise that a Gaussian has made smooth, so that its pixels cannot be those of the
-    others.
+    Its displacement field is smoothed noise, so its result cannot equal that of the others.
     """
     import albumentations
     import cv2

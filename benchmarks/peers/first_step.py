@@ -1,4 +1,4 @@
-"""The command `keras-unet`, which ends where a training has done its first step."""
+"""The command `keras-unet`, ended after the first training step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This package's network, training and deformation, and what TensorFlow does besides."""
+"""Network, training and deformation of this package, and plain TensorFlow operations."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from keras_unet.training.loop import training_step as step_of
 from keras_unet.training.schedule import Schedule
 
 _TYPES = {"float32": tf.float32, "bfloat16": tf.bfloat16}
-_WAITING = 2  # tiles that the pipeline makes ahead
+_WAITING = 2  # tiles that the pipeline prefetches
 
 
 def training_step(
     network: Architecture, tile: int, precision: Precision, rate: float, device: str
 ) -> Work:
-    """A step on one batch."""
+    """Training step on one batch."""
     step = step_of(_model(network, precision, device), Schedule())
     image, y_true = (tf.constant(part) for part in inputs.training_batch(network, tile))
     return lambda: [np.float32(step(image, y_true, rate)[0])]
@@ -47,10 +47,9 @@ def fed_steps(
     steps: int,
     cached: bool,
 ) -> Work:
-    """Some steps, fed by the pipeline or by one tile of it over and over.
+    """Training steps on tiles of the pipeline, or on one of its tiles repeatedly.
 
-    Tiles that the pipeline has made while others were measured are thrown away, so that it makes a
-    tile a step.
+    Tiles prefetched during other measurements are discarded, so that one tile a step is computed.
     """
     step = step_of(_model(network, precision, device), Schedule())
     batches = iter(build_dataset(_training_images(tile), network, tile_size=tile))
@@ -72,13 +71,13 @@ def fed_steps(
 def prediction(
     network: Architecture, side: int, tile: int | None, precision: Precision, device: str
 ) -> Work:
-    """A whole image by overlapping tiles."""
+    """Prediction of an image by overlapping tiles."""
     model, image = _model(network, precision, device), inputs.normalized_image(side)
     return lambda: [predict_image(model, image, tile_size=tile)]
 
 
 def one_shot(network: Architecture, side: int, precision: Precision, device: str) -> Work:
-    """A whole image, mirrored around, in one call of the network."""
+    """Prediction of a whole image with mirrored borders, in one call of the network."""
     model, image = _model(network, precision, device), inputs.normalized_image(side)
     size = network.fitting_size(side + 2 * network.margin)
     window = slice(-network.margin, size - network.margin)
@@ -91,7 +90,7 @@ def one_shot(network: Architecture, side: int, precision: Precision, device: str
 
 
 def product(size: int, precision: Precision, device: str) -> Work:
-    """A product of square matrices."""
+    """Product of square matrices."""
     check_device(device)
     random = np.random.default_rng(0)
     one, other = (
@@ -103,9 +102,9 @@ def product(size: int, precision: Precision, device: str) -> Work:
 
 
 def deformation(side: int, amplitude: float, times: int, device: str) -> Work:
-    """Image (linear), labels (nearest) and weights (linear), deformed some times in the graph.
+    """Elastic deformation in the graph: image and weights (linear), labels (nearest).
 
-    They lie in one list, a row a pixel, as the pipeline has labels and weights.
+    They are columns of one array with a row a pixel, as labels and weights in the pipeline.
     """
     check_device(device)
     images, grids = inputs.deformable(side, amplitude, times)
@@ -129,7 +128,7 @@ def deformation(side: int, amplitude: float, times: int, device: str) -> Work:
 
 
 def onnx_file(network: Architecture, path: Path) -> Work:
-    """Writes the network, from tiles to probabilities, as an .onnx file."""
+    """Writes the network to an .onnx file, from tiles to probabilities."""
     score = constant(_model(network, "float32", "cpu"))
 
     def write() -> list[Any]:
@@ -141,10 +140,10 @@ def onnx_file(network: Architecture, path: Path) -> Work:
 
 
 def check_device(device: str) -> None:
-    """Refuses a GPU that TensorFlow does not see.
+    """Checks that the device is available.
 
     Raises:
-        ValueError: It does not.
+        ValueError: If TensorFlow sees no GPU.
     """
     if device == "gpu" and not tf.config.list_physical_devices("GPU"):
         raise ValueError('--device gpu needs one, and TensorFlow sees none; pip install ".[gpu]"')
@@ -161,7 +160,7 @@ def _model(network: Architecture, precision: Precision, device: str) -> Any:
 
 
 def _training_images(tile: int) -> list[TrainingImage]:
-    """Draws four pictures, about as large as a tile, with the weights of equation 2."""
+    """Draws four images, about as large as a tile, with the weights of equation 2."""
     side = max(64, tile)
     drawn = [draw_cells(seed, size=(side, side), cells=side**2 // 2500 + 1) for seed in range(4)]
     return [

@@ -1,4 +1,4 @@
-"""The network as an .onnx file, run by ONNX Runtime in float32, all it knows of on a processor."""
+"""The network in ONNX Runtime, in float32, the only precision that it has on a CPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
 
 
 def prediction(network: Architecture, side: int, tile: int | None, device: str) -> Work:
-    """A whole image by the same tiles."""
+    """Prediction of an image by the same tiles."""
     session, image = _session(network, device), inputs.normalized_image(side)
 
     def score(window: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -30,7 +30,7 @@ def prediction(network: Architecture, side: int, tile: int | None, device: str) 
 
 
 def _session(network: Architecture, device: str) -> Any:
-    """Has the file written in a process with TensorFlow, and loads it in this one without."""
+    """Writes the file in another process, with TensorFlow, and loads it in this one, without."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ["OMP_NUM_THREADS"])
     with TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The same network in PyTorch, channels last, with the same weights, loss and optimiser."""
+"""The same network in PyTorch, channels last, with the same weights, loss and optimizer."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class UNet(nn.Module):  # type: ignore[misc]  # PyTorch may not be installed where types are checked
-    """Figure 1, its layers named as in `build_unet`; logits are float32 in every precision."""
+    """Figure 1, with layers named as in `build_unet`; logits are float32 in every precision."""
 
     def __init__(self, network: Architecture) -> None:
-        """Builds it with the weights that all contenders have."""
+        """Builds the layers with the weights of all contenders."""
         super().__init__()
         self.network = network
         drawn = inputs.weights(network)
@@ -55,7 +55,7 @@ class UNet(nn.Module):  # type: ignore[misc]  # PyTorch may not be installed whe
 def training_step(
     network: Architecture, tile: int, precision: str, rate: float, device: str, compiled: bool
 ) -> Work:
-    """A step on one batch, which is refused where the gradient is not finite."""
+    """Training step on one batch, skipped if the gradient is not finite."""
     place = _ready(device)
     model = UNet(network).to(place, memory_format=torch.channels_last)
     model.train()
@@ -82,7 +82,7 @@ def training_step(
 def prediction(
     network: Architecture, side: int, tile: int | None, precision: str, device: str, compiled: bool
 ) -> Work:
-    """A whole image by the same tiles; weights are stored in the precision of the arithmetic."""
+    """Prediction of an image by the same tiles; weights are stored in the given precision."""
     place, kind = _ready(device), _TYPES[precision]
     model = UNet(network).eval().to(place, kind, memory_format=torch.channels_last)
     model.layers["logits"].float()
@@ -106,7 +106,7 @@ def prediction(
 
 
 def product(size: int, precision: str, device: str) -> Work:
-    """A product of square matrices."""
+    """Product of square matrices."""
     place, random = _ready(device), np.random.default_rng(0)
     one, other = (
         torch.from_numpy(random.standard_normal((size, size), np.float32)).to(
@@ -141,5 +141,5 @@ def _layer(kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> Any:
 
 
 def _tensor(batch: NDArray[np.float32]) -> Any:
-    """Turns the axes of an array `(batch, height, width, channels)`, not its numbers in memory."""
+    """Permutes an array `(batch, height, width, channels)` without changing its memory layout."""
     return torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""What all contenders are given, drawn by NumPy from seed 0: nothing here needs a framework."""
+"""Inputs of all contenders, drawn with NumPy from seed 0, without a framework."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Layer(NamedTuple):
     """A layer with weights.
 
     Attributes:
-        name: Its name in `build_unet`.
-        kernel: Shape of its kernel, as Keras has it; the last two axes are changed round in an
+        name: Name in `build_unet`.
+        kernel: Shape of the kernel, as in Keras; the last two axes are swapped in an
             up-convolution.
-        scale: Size of its input by that of the output of the layer before: 1/2 after a pooling.
+        scale: Size of the input relative to the output of the layer before: 1/2 after a pooling.
     """
 
     name: str
@@ -32,22 +32,22 @@ class Layer(NamedTuple):
 
     @property
     def is_up(self) -> bool:
-        """Whether it is an up-convolution."""
+        """Whether the layer is an up-convolution."""
         return self.kernel[0] == 2
 
     @property
     def outgoing(self) -> int:
-        """Features of its output."""
+        """Number of output features."""
         return self.kernel[2] if self.is_up else self.kernel[3]
 
     @property
     def incoming(self) -> int:
-        """Numbers that one number of its output is computed from."""
+        """Number of inputs of one output value."""
         return self.kernel[3] if self.is_up else int(np.prod(self.kernel[:3]))
 
 
 def layers(network: Architecture) -> Iterator[Layer]:
-    """Lists the layers of figure 1 that have weights, in the order of computation."""
+    """Yields the layers of figure 1 that have weights, in order of computation."""
     before, scale = network.channels, 1.0
     for level in range(network.depth + 1):
         name = f"level{level}_down" if level < network.depth else "bottom"
@@ -65,7 +65,7 @@ def layers(network: Architecture) -> Iterator[Layer]:
 
 
 def weights(network: Architecture) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Draws kernel and bias of each layer; kernels as the paper does."""
+    """Draws kernel and bias of each layer; kernels as in the paper."""
     random = np.random.default_rng(0)
 
     def draw(layer: Layer) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -77,7 +77,7 @@ def weights(network: Architecture) -> dict[str, tuple[NDArray[np.float32], NDArr
 
 
 def operations(network: Architecture, image: tuple[int, int], tile: int | None) -> float:
-    """Counts the multiplications and additions of a prediction, those in margins included."""
+    """Counts the multiplications and additions of a prediction, including those in margins."""
     tiling = Tiling.covering(image, network, (tile, tile))
     size = np.array(tiling.tile_size)
     count = 0
@@ -99,7 +99,7 @@ def training_batch(
 
 
 def normalized_image(side: int) -> NDArray[np.float32]:
-    """Draws cells, `(side, side, 1)`: a picture of at most 1,024 pixels a side, repeated."""
+    """Draws an image of cells, `(side, side, 1)`: at most 1,024 pixels a side, repeated."""
     part = min(max(side, 64), 1024)
     picture, _ = draw_cells(0, size=(part, part), cells=max(1, part**2 // 2500))
     normalized = (picture - picture.mean()) / picture.std()
@@ -113,7 +113,7 @@ def stitched(
     network: Architecture,
     tile: int | None,
 ) -> NDArray[np.float32]:
-    """Predicts an image by the tiles that this package takes, by a contender's own network."""
+    """Predicts an image with the tiles of this package and the network of a contender."""
     tiling = Tiling.covering(image.shape[:2], network, (tile, tile))
     probabilities = np.empty((*image.shape[:2], network.classes), np.float32)
     for one in tiling:
@@ -136,13 +136,13 @@ def deformable(
 def lattice_cells(
     side: int, across: int, down: int, radius: float | None = None
 ) -> NDArray[np.int32]:
-    """Draws discs on a shaken lattice, of which neighbours touch now and then.
+    """Draws discs on a jittered lattice, some of which touch.
 
     Args:
         side: Height and width of the image in pixels.
         across: Cells in a row.
         down: Rows of cells.
-        radius: Of a disc; None for nearly half the distance of neighbours.
+        radius: Radius of a disc in pixels; None for nearly half the distance of neighbours.
     """
     rows, columns = np.indices((down, across))
     spacing = np.array([side / down, side / across])
@@ -155,7 +155,7 @@ def lattice_cells(
 
 
 def membranes(slices: int, side: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Draws slices of cells with membranes, and probabilities of cell that are somewhat wrong."""
+    """Draws label slices of cells with membranes, and noisy cell probabilities."""
     random = np.random.default_rng(0)
     shape = slices, side, side
     drawn = [draw_cells(seed, size=shape[1:], cells=side**2 // 1000)[1] for seed in range(slices)]

@@ -1,8 +1,7 @@
-"""The scores of ISBI 2012: this package's, and a straightforward version of the definitions.
+"""Scores of ISBI 2012: this package, and a straightforward implementation of the definitions.
 
-The straightforward one goes from threshold to threshold and from slice to slice, counts pairs with
-`numpy.unique`, and warps pixel by pixel. The watershed of scikit-image and the labelling of SciPy
-are taken by both.
+The latter loops over thresholds and slices, counts pairs with `numpy.unique`, and warps pixel by
+pixel. Both use the watershed of scikit-image and the labelling of SciPy.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from keras_unet.metrics.warping import is_simple
 Sizes = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 _SCORES = ("pixel_error", "rand_error", "v_rand", "v_info", "warping_error")
-_RADIUS = 20  # pixels around a split in which its cell is looked at
+_RADIUS = 20  # pixels around a split in which its cell is examined
 _BITS = np.array([[1, 2, 4], [8, 0, 16], [32, 64, 128]])
 
 
 def here(slices: int, side: int) -> Work:
-    """This package's, which gives two scores more."""
+    """This package, which computes two more scores."""
     labels, probabilities = membranes(slices, side)
 
     def score() -> list[Any]:
@@ -39,7 +38,7 @@ def here(slices: int, side: int) -> Work:
 
 
 def straightforward(slices: int, side: int) -> Work:
-    """Each score as its definition reads."""
+    """Each score by its definition."""
     labels, probabilities = membranes(slices, side)
     cells, pairs = labels > 0, list(zip(labels > 0, probabilities, strict=True))
     simple = [is_simple((_BITS & code) > 0) for code in range(256)]
@@ -67,9 +66,9 @@ def _f_of_pixels(cells: NDArray[np.bool_], proposal: NDArray[np.bool_]) -> float
 
 
 def _sizes(cells: NDArray[np.bool_], proposal: NDArray[Any]) -> Sizes:
-    """Counts the pixels of segments of both and of their intersections, within the cells.
+    """Counts the pixels of the segments of both and of their intersections, within the cells.
 
-    Pixels that the proposal leaves out are segments of their own.
+    Each pixel that the proposal leaves out is a segment of its own.
     """
     numbered, _ = ndimage.label(cells)
     proposed = proposal if proposal.dtype != bool else ndimage.label(proposal)[0]
@@ -122,7 +121,7 @@ def _count_wrong(
 def _by_certainty(
     differing: NDArray[np.bool_], scores: NDArray[np.float32], threshold: float
 ) -> list[tuple[int, int]]:
-    """Lists pixels by their scores' distance to the threshold, column by column among equals."""
+    """Lists pixels by distance of their score to the threshold; ties column by column."""
     columns, rows = np.nonzero(differing.T)
     distance = np.abs(scores[rows, columns].astype(np.float64) - threshold).astype(np.float32)
     order = np.argsort(-distance, kind="stable")
@@ -138,7 +137,7 @@ def _flip(warped: NDArray[np.bool_], place: tuple[int, int], simple: list[bool])
 
 
 def _is_wrong(numbered: NDArray[Any], wide: NDArray[np.bool_], place: tuple[int, int]) -> bool:
-    """Tells whether a pixel that still differs splits a cell or merges cells."""
+    """Returns whether a pixel that still differs splits a cell or merges cells."""
     row, column = place
     around = numbered[row : row + 3, column : column + 3].ravel()
     belongings = len(set(np.delete(around, 4).tolist()) - {-1})

@@ -1,4 +1,4 @@
-"""Processes from the first key to the last, or to the first step of a training."""
+"""Start-up time: whole Python processes, or a training up to its first step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from keras_unet.files import make_folder
 
 
 def python(arguments: Sequence[str]) -> Work:
-    """A Python process, to its end."""
+    """A whole Python process."""
 
     def run() -> list[Any]:
         result = subprocess.run(  # noqa: S603 - the commands are written in this folder
@@ -34,7 +34,7 @@ def python(arguments: Sequence[str]) -> Work:
 
 
 def first_step(images: int, side: int) -> Work:
-    """`keras-unet train` on drawn images, to its first step."""
+    """`keras-unet train` on synthetic images, up to its first step."""
     work = Path(mkdtemp())
     atexit.register(rmtree, work)
     data = work / "data"
