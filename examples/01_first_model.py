@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A first model
 #
-# Train a small U-Net on drawn cells, segment an image that it has not seen, and export the model.
-# No download; about three minutes on two cores.
+# Train a small U-Net on synthetic cells, segment a held-out image, and export the model. No
+# download; about three minutes on two cores.
 
 # %%
 from pathlib import Path
@@ -102,10 +102,10 @@ show(
 # %% [markdown]
 # ## Export
 #
-# `load` reads what `train` has written. `export_model` writes a file or folder that runs without
-# this package; its ending chooses the format: `.tflite`, `.onnx`, `.zip` for Fiji and the BioImage
-# Model Zoo, and no ending for TensorFlow Serving. The export is compared with the model before it
-# is given its name.
+# `load` reads the folder of a run. `export_model` writes a file or folder that runs without this
+# package; the extension sets the format: `.tflite`, `.onnx`, `.zip` for Fiji and the BioImage Model
+# Zoo, and no extension for TensorFlow Serving. The export is compared with the model before it gets
+# its final name.
 
 # %%
 segmenter = keras_unet.load(folder / "run")
@@ -117,11 +117,11 @@ print(f"{exported.name}: {exported.stat().st_size / 1e6:.1f} MB, {same.mean():.1
 # ## Exercise: your own images
 #
 # 1. Read your images and label images, for example by `tifffile.imread`, and train on them. Leave
-#    out `depth`, `base_filters` and `steps`: `train` sets them by the images. `train("DATA",
-#    run="RUN")` reads a folder with `images/` and `labels/`.
-# 2. Segment an image that was not among them. Are neighbours merged, or cells split? Options of the
-#    watershed can be given by name, such as `segmenter.segment(image, minimum_size=40)`
-#    ([all of them](../docs/pages/explanation/instances.md)).
+#    out `depth`, `base_filters` and `steps`: the first and the last are set from the images.
+#    `train("DATA", run="RUN")` reads a folder with `images/` and `labels/`.
+# 2. Segment an image that was not among them. Are neighbours merged, or cells split? Instance
+#    options can be given by name, such as `segmenter.segment(image, minimum_size=40)`
+#    ([all options](../docs/pages/explanation/instances.md)).
 # 3. Continue with more images: `keras_unet.train(images, labels, initial=segmenter)` starts from
 #    the trained weights.
 #

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Touching cells
 #
-# Where two cells touch, a few pixels decide whether they are counted as one or as two, too few to
-# matter to an unweighted loss. The paper gives them more weight. This notebook plots the weight
-# map, trains with and without its border term, and counts the cells found.
+# A few pixels between two touching cells decide whether one or two are counted, too few to affect
+# an unweighted loss. The paper gives them more weight. This notebook plots the weight map, trains
+# with and without its border term, and counts the predicted cells.
 
 # %%
 from pathlib import Path
@@ -71,8 +71,8 @@ show(
 # ## Range of the border term
 #
 # In the middle between two cells that are `width` pixels apart, $d_1 + d_2$ is about `width`:
-# `sigma` sets the width of the gaps that are emphasized. The paper takes about 5 pixels; `train`
-# sets it by the diameter of the cells.
+# `sigma` sets the width of the gaps that get a large weight. The paper takes about 5 pixels;
+# `train` sets it from the diameter of the cells.
 
 # %%
 widths = np.arange(1, 31)
@@ -94,8 +94,8 @@ figure.savefig(folder / "reach.png")
 # %% [markdown]
 # ## Training with and without the border term
 #
-# Two networks that differ in `border_weight` alone, $w_0$ of equation 2: 10 as in the paper, or 0.
-# The seed is the same, and with it the initial weights and the tiles.
+# Two networks that differ only in `border_weight`, $w_0$ of equation 2: 10 as in the paper, or 0.
+# With the same seed, they have the same initial weights and training tiles.
 
 # %%
 images, labels = draw(range(pictures))
@@ -109,10 +109,9 @@ segmenters = {
 # %% [markdown]
 # ## Counting
 #
-# On test images, connected components of the probability maps are the cells: `label_instances`
-# without options, so that nothing but the network separates them. SEG, the score of the Cell
-# Tracking Challenge, is the mean IoU over the true cells; a cell that is merged with a larger one
-# counts 0.
+# Test images are labelled by connected components: `label_instances` without options, so that only
+# the network separates cells. SEG, the score of the Cell Tracking Challenge, is the mean IoU over
+# the true cells; a cell that is merged with a larger one counts 0.
 
 # %%
 tests, truth = draw(range(500, 500 + held_out))
@@ -139,9 +138,9 @@ for number in range(min(2, held_out)):
     )
 
 # %% [markdown]
-# `segment` does more than connected components: at the end of a training, the threshold, a minimum
-# size, and a watershed that splits cells where they are narrow are chosen on the validation images
-# ([how](../docs/pages/explanation/instances.md)).
+# `segment` uses the instance options that were selected on the validation images at the end of
+# training, including a threshold, a minimum size, and a watershed that splits cells at
+# constrictions ([details](../docs/pages/explanation/instances.md)).
 
 # %%
 for name, segmenter in segmenters.items():
@@ -152,10 +151,10 @@ for name, segmenter in segmenters.items():
 # ## Exercise: your own images
 #
 # 1. Plot `border_weight_map(labels, sigma=sigma)` of a label image of yours for the three sigmas
-#    above. Are the bright seams between the cells, and only there?
+#    above. Are large weights only between cells?
 # 2. `keras-unet inspect DATA` plots the weight maps of a data set, with the sigma that `train`
 #    would set.
 # 3. Train on your images with `border_weight=10` and with `border_weight=0`, and compare SEG on
-#    images held out. Expect a gain where cells are crowded, and none where they are sparse.
+#    held-out images. Expect a gain for crowded cells, and none for sparse ones.
 #
 # Next: [membranes in electron microscopy](03_em_membranes.ipynb).

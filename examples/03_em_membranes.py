@@ -1,12 +1,12 @@
 # %% [markdown]
 # # Membranes in electron microscopy
 #
-# In tissue, cells fill the image and membranes separate them. The ISBI 2012 challenge, for which
-# the U-Net was made, asked for the membranes of a fly's nerve cord, and ranked by scores of the
-# cells rather than of the pixels. This notebook shows why, trains, and computes these scores.
+# In tissue, cells fill the image and membranes separate them. The paper segments the membranes of a
+# fly's nerve cord, for the ISBI 2012 challenge, which ranks by scores of the cells instead of the
+# pixels. This notebook shows the difference, trains a network, and computes these scores.
 #
-# It draws its own tissue and needs no download. For the challenge's slices, type `keras-unet data
-# isbi2012` and set `data` to `Path("isbi2012/train")`.
+# It uses synthetic tissue and needs no download. For the slices of the challenge, run `keras-unet
+# data isbi2012` and set `data` to `Path("isbi2012/train")`.
 
 # %%
 from pathlib import Path
@@ -52,8 +52,8 @@ def colored(classes):
 # %% [markdown]
 # ## Slices
 #
-# The labels hold two classes: 1 in cells, 0 on membranes. Organelles in the cells are dark as well,
-# and are not to be found. An opening erases parts of cells that are narrower than three pixels.
+# The labels hold two classes: 1 in cells, 0 on membranes. Organelles are as dark as membranes, but
+# part of the cells. An opening removes parts of cells that are narrower than three pixels.
 
 # %%
 if data is None:
@@ -69,8 +69,8 @@ show("slice", {"slice": images[0], "labels": labels[0], "cells": colored(labels[
 # ## Pixel error and cell scores
 #
 # Two segmentations with errors. *Thick*: every membrane is one pixel wider on each side; no cell is
-# lost or merged. *Leaky*: the membranes are right but for a few holes; cells are merged through
-# them, and every measurement of these cells is wrong.
+# lost or merged. *Leaky*: the membranes are correct except for a few holes, which merge cells and
+# make every measurement of these cells wrong.
 
 # %%
 truth = labels[0].astype(bool)
@@ -91,15 +91,15 @@ show(
 )
 
 # %% [markdown]
-# By the pixel error the leaky one is better. V_Rand is the share of pixel pairs of one cell in the
-# one that are of one cell in the other, both ways; V_Info is the information that the cells of the
-# one have of the cells of the other. Both are 1 at best, and the challenge ranks by them.
+# The pixel error prefers the leaky segmentation, V_Rand and V_Info the thick one. V_Rand measures
+# how often two pixels of one cell in the truth are in one cell of the segmentation, and vice versa;
+# V_Info is the normalized mutual information of the cells. Both are 1 at best. The challenge ranks
+# by them.
 #
 # ## Training
 #
-# Neighbouring slices of a stack are alike, so the test slices lie together, at its end. Between
-# membranes there is no gap to emphasize: with classes for labels, the weights only balance the
-# frequencies of the two classes.
+# Neighbouring slices of a stack are similar, so the test slices are the last ones. Labels of
+# classes have no gaps to emphasize: the weights only balance the frequencies of the two classes.
 
 # %%
 segmenter = keras_unet.train(
@@ -147,19 +147,19 @@ show(
 )
 
 # %% [markdown]
-# Drawn tissue is easier than a fly's. On the challenge's test slices, whose labels were kept
-# secret, the paper reports a warping error of 0.000353, a Rand error of 0.0382 and a pixel error of
-# 0.0611. The [results](../docs/pages/results.md) list what this package reaches on slices held out
-# of the training stack, with the command for each.
+# Synthetic tissue is easier than real tissue. On the test slices of the challenge, whose labels are
+# not public, the paper reports a warping error of 0.000353, a Rand error of 0.0382 and a pixel
+# error of 0.0611. The [results](../docs/pages/results.md) list the scores of this package on
+# held-out slices of the training stack, with the command for each.
 #
 # ## Exercise: your own images
 #
 # 1. Take a stack with labelled membranes: 255 in cells, 0 on membranes. Set `data`, and `held_out`
 #    to the number of test slices.
-# 2. Where are cells merged? Compare with the slice: membranes that are cut obliquely are hard for
-#    people, too.
+# 2. Where are cells merged? Compare with the slice: membranes cut obliquely are also hard for human
+#    annotators.
 # 3. `keras_unet.cross_validate(images, labels, folds=4)` trains four networks whose probabilities
-#    are averaged. Is V_Rand higher? For whole folders, type the
+#    are averaged. Is V_Rand higher? For whole folders, use the
 #    [commands](../docs/pages/how-to/membranes.md).
 #
 # Next: [export and serving](04_serve_it.ipynb).

@@ -1,9 +1,9 @@
 # %% [markdown]
-# # Serve it
+# # Export and serve
 #
-# An exported model runs without this package: in a microscope's software, a colleague's script, a
-# web service. This notebook trains, exports a TensorFlow SavedModel, and calls its signatures as
-# TensorFlow Serving does. With the address of a server, it asks that as well.
+# An exported model runs without this package: in microscope software, a script, or a web service.
+# This notebook trains a network, exports a TensorFlow SavedModel, and calls its signatures as
+# TensorFlow Serving does. Given the address of a server, it calls that as well.
 
 # %%
 from pathlib import Path
@@ -55,9 +55,9 @@ print(f"{outcome['score_name']} of the validation images: {outcome['best_score']
 # %% [markdown]
 # ## Export
 #
-# On the command line: `keras-unet export RUN models/cells --format saved_model`. A fresh process
-# loads what was written and compares its output with the model's; a difference beyond rounding is
-# an error, and nothing is left behind.
+# On the command line: `keras-unet export RUN models/cells --format saved_model`. A new process
+# loads the export and compares its output with that of the model. A difference beyond rounding is
+# an error, and the export is deleted.
 
 # %%
 version = keras_unet.export_model(segmenter, folder / "models" / "cells")
@@ -67,12 +67,12 @@ for path in sorted(version.rglob("*")):
 
 # %% [markdown]
 # The folder `1` is the version, in the layout of TensorFlow Serving. Normalization, mirrored
-# borders, tiling and stitching are part of the graph: the input are grey values as measured, of any
+# borders, tiling and stitching are part of the graph: it takes grey values as measured, of any
 # height and width, and the outputs have the same height and width.
 #
 # ## Signatures
 #
-# TensorFlow alone loads the SavedModel; nothing of `keras_unet` is needed but to draw an image.
+# The SavedModel needs only TensorFlow; `keras_unet` is used here to draw an image.
 # `serving_default` maps arrays to probabilities and classes.
 
 # %%
@@ -87,7 +87,8 @@ probabilities = outputs["probabilities"].numpy()[0, ..., 1]
 print({name: tuple(value.shape) for name, value in outputs.items()})
 
 # %% [markdown]
-# `classify_bytes` maps the bytes of a PNG file to those of another, for clients without arrays.
+# `classify_bytes` maps the bytes of a PNG image to a PNG file of its classes, for clients without
+# arrays.
 
 # %%
 Image.fromarray(image).save(folder / "new.png")
@@ -100,7 +101,7 @@ print(f"{classes.shape[0]} x {classes.shape[1]} pixels, {(classes > 0).mean():.0
 # %% [markdown]
 # ## Comparison
 #
-# `predict_files` writes the same classes, and numbered cells, with the model that was exported.
+# `predict_files`, with the original model, gives the same classes, and also numbered cells.
 
 # %%
 keras_unet.predict_files(
@@ -122,8 +123,8 @@ show(
 # %% [markdown]
 # ## TensorFlow Serving
 #
-# The folder `export` of the checkout has all that TensorFlow Serving needs but the model; Docker
-# has to be installed ([more](../export/README.md)).
+# The folder `export` of the checkout holds the configuration of TensorFlow Serving in Docker
+# ([more](../export/README.md)).
 #
 # ```
 # cd export
@@ -132,7 +133,7 @@ show(
 # python client.py http://localhost:8501/v1/models/cells image.png --out results
 # ```
 #
-# `client.py` needs nothing of this package. Those who have it use a server as they use a run:
+# `client.py` does not need this package. With the package, a server is used like a run:
 # `keras_unet.load("grpc://localhost:8500/cells")`, `predict_files("grpc://localhost:8500/cells",
 # "NEW_IMAGES", "PREDICTIONS")`, or
 #
@@ -140,8 +141,8 @@ show(
 # keras-unet predict --server grpc://localhost:8500/cells NEW_IMAGES --out PREDICTIONS
 # ```
 #
-# `grpc://` takes `pip install ".[serving]"`; `http://` takes nothing. Set `server` above to call
-# yours.
+# `grpc://` needs `pip install ".[serving]"`, `http://` needs nothing more. Set `server` above to
+# call your own.
 
 # %%
 if server is None:
@@ -156,9 +157,9 @@ else:
 #
 # 1. Export a run of yours: `keras_unet.export_model("RUN", "models/mine")`. Load it as above, and
 #    segment an image that is larger than all training images.
-# 2. Send an image with another number of channels, or with a value that is not a number, and read
-#    the error message.
-# 3. `export_model("RUN", "cells.tflite")` is for small devices, `"cells.zip"` for Fiji and the
-#    BioImage Model Zoo, `"cells.onnx"` for other languages ([how](../export/README.md)).
+# 2. Send an image with another number of channels, or with NaN, and read the error message.
+# 3. Export for small devices with `export_model("RUN", "cells.tflite")`, for Fiji and the BioImage
+#    Model Zoo with `"cells.zip"`, for other languages with `"cells.onnx"`
+#    ([details](../export/README.md)).
 #
 # Next: [images larger than memory](05_big_images.ipynb).

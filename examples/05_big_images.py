@@ -1,12 +1,12 @@
 # %% [markdown]
-# # Big images
+# # Images larger than memory
 #
-# A slide of 100,000 x 100,000 pixels does not fit into memory, and is slow in one process. Stored
-# in chunks, as Zarr or OME-Zarr, it is read, predicted and written chunk by chunk, by one process
-# or by several with Dask. The result is equal to that of the whole image: no seams, and one number
-# a cell.
+# A slide of 100,000 x 100,000 pixels does not fit into memory, and takes long in one process.
+# Stored in chunks, as Zarr or OME-Zarr, it is read, predicted and written chunk by chunk, by one
+# process or by several with Dask. The result equals that of the whole image: no seams, and each
+# cell has one number.
 #
-# This notebook needs `pip install ".[dask]"`. Its image has a size that suits a notebook.
+# This notebook needs `pip install ".[dask]"`. Its image is small enough for a quick run.
 
 # %%
 import subprocess
@@ -46,8 +46,8 @@ print(f"{outcome['score_name']} of the validation images: {outcome['best_score']
 # %% [markdown]
 # ## A big image in chunks
 #
-# Dask stores an array as Zarr, a folder with one file a chunk. A slide of yours may also be
-# OME-Zarr or a tiled TIFF.
+# Dask stores an array as Zarr, a folder with one file a chunk. Your slide may also be OME-Zarr or a
+# tiled TIFF.
 
 # %%
 image, cells = keras_unet.draw_cells(300, size=(side, side), cells=round(side**2 / 2500))
@@ -59,9 +59,9 @@ print(f"{slide.shape}, {slide.dtype}, in chunks of {slide.chunksize}")
 # ## Tiles on the pooling lattice
 #
 # A network with max pooling commutes only with shifts by multiples of `2 ** depth`. The output of a
-# tile of 220 x 220 pixels is 132 pixels wide here, but tiles are laid 128 apart, a multiple of 8.
-# What a tile writes (white) is then what a prediction of the whole image gives there. It reads
-# (orange) a margin more on each side, mirrored at the border of the image.
+# tile of 220 x 220 pixels is 132 pixels wide here, but tiles are placed 128 pixels apart, a
+# multiple of 8. The output of a tile (white) then equals the prediction of the whole image there.
+# Its input (orange) is larger by a margin on each side, mirrored at the border of the image.
 
 # %%
 network = segmenter.info.architecture
@@ -116,8 +116,8 @@ figure.savefig(folder / "cells.png")
 # keras-unet predict big_images/run big_images/slide.zarr --out big_images/predictions --workers 2
 # ```
 #
-# The workers predict probabilities, tile by tile; this process makes cells of them. If it is
-# interrupted, the same command continues. `--dask tcp://HOST:8786` takes the workers of a Dask
+# The workers predict probabilities, tile by tile; this process labels the cells. After an
+# interruption, the same command continues. `--dask tcp://HOST:8786` uses the workers of a Dask
 # cluster.
 
 # %%
@@ -129,7 +129,7 @@ by_workers = da.from_zarr(folder / "predictions" / path.name / "0")
 # %% [markdown]
 # ## Comparison with the whole image
 #
-# This slide also fits into memory, where `segment` takes it as one array. The label images are
+# This slide also fits into memory, so `segment` can take it as one array. The label images are
 # equal, including the numbers of the cells.
 
 # %%
@@ -141,8 +141,7 @@ for name, labels in {"one process": found, "workers": by_workers}.items():
 # %% [markdown]
 # ## Measurements
 #
-# Dask computes chunk by chunk, so that the areas of all cells need no more memory than prediction
-# did.
+# Dask computes the areas of all cells chunk by chunk, in as little memory as prediction.
 
 # %%
 areas = da.bincount(found.ravel(), minlength=int(found.max().compute()) + 1).compute()[1:]
@@ -155,7 +154,7 @@ figure.savefig(folder / "areas.png")
 # ## Exercise: your own images
 #
 # 1. Predict your largest image, TIFF or OME-Zarr: `keras-unet predict RUN SLIDE --out OUT --workers
-#    2`. The address of Dask's dashboard is printed; what are the workers busy with?
+#    2`. Open Dask's dashboard at the address that is printed. What are the workers doing?
 # 2. Interrupt it with Ctrl-C and repeat the command. Which tiles are predicted again?
 # 3. Open the result in napari, QuPath or Fiji.
 #

@@ -1,7 +1,7 @@
-"""Makes the notebooks of the scripts beside them, and runs them: `python make_notebooks.py [NAME]`.
+"""Builds and runs the notebooks from their scripts: `python make_notebooks.py [NAME]`.
 
-A script is the source: `# %%` begins a cell, `# %% [markdown]` one of text. The notebook holds the
-same cells, and what they show when run, in a new folder so that nothing lies about.
+The script is the source: `# %%` starts a code cell, `# %% [markdown]` a text cell. The notebook has
+the same cells with their outputs. It runs in a temporary folder.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PNG, COLOURS = "image/png", 64
 
 
 def notebook_of(script: Path) -> Any:
-    """Reads a script as a notebook that has not been run."""
+    """Converts a script to a notebook without outputs."""
     notebook = jupytext.read(script, fmt="py:percent")
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL})
     for number, cell in enumerate(notebook.cells):
@@ -37,14 +37,14 @@ def notebook_of(script: Path) -> Any:
 
 
 def shortened(notebook: Any, parameters: Mapping[str, Any]) -> Any:
-    """Gives parameters of a notebook other values, below those that it has."""
+    """Overrides parameters of a notebook, at the end of its cell of parameters."""
     (cell,) = (one for one in notebook.cells if "parameters" in one.metadata.get("tags", ()))
     cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
     return notebook
 
 
 def run(notebook: Any, folder: Path) -> Any:
-    """Runs a notebook in a folder, and returns it with what its cells show.
+    """Runs a notebook in a folder, and returns it with its outputs.
 
     Raises:
         nbclient.exceptions.CellExecutionError: If a cell raises.
@@ -62,7 +62,7 @@ def run(notebook: Any, folder: Path) -> Any:
 
 
 def lightened(notebook: Any) -> Any:
-    """Stores the pictures of a notebook in few colours, which take a third of the room."""
+    """Reduces the colors of all figures of a notebook, which makes them three times smaller."""
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             if PNG in output.get("data", {}):
@@ -79,7 +79,7 @@ def _in_few_colours(text: str) -> str:
 
 
 def main(names: list[str]) -> None:
-    """Makes the notebooks named, or all."""
+    """Builds the notebooks named, or all."""
     for script in SCRIPTS:
         if names and script.stem not in names:
             continue

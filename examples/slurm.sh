@@ -1,11 +1,11 @@
 #!/bin/bash
-# Trains on several machines under SLURM. NOT RUN HERE: there was no SLURM to run it on. Look it
-# over, set partition, time and how your cluster activates Python, and try it with --epochs 1.
+# Training on several machines with SLURM. NOT TESTED, for lack of a cluster. Check it, set
+# partition, time and the activation of Python on your cluster, and test it with --epochs 1.
 #
 #   sbatch examples/slurm.sh DATA RUN [options of keras-unet train]
 #
-# DATA and RUN lie on a file system that all machines see. Sent again after an interruption, the job
-# goes on with the run.
+# DATA and RUN must be on a shared file system. After an interruption, submit the job again to
+# resume the run.
 #SBATCH --job-name=keras-unet
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -21,12 +21,12 @@ fi
 export DATA=$1 RUN=$2
 shift 2
 
-# One address a machine, the first of which is the chief; a port that belongs to this job.
+# One address a machine, the first is the chief; the port is derived from the job.
 export PORT=$((20000 + SLURM_JOB_ID % 10000))
 WORKERS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed "s/.*/\"&:$PORT\"/" | paste -sd,)
 export WORKERS
 
-# Each option by itself, so that one with a blank in it stays whole.
+# Options are passed as arguments, so that one with a blank is not split.
 srun --kill-on-bad-exit=1 bash -c '
     task="{\"type\": \"worker\", \"index\": $SLURM_PROCID}"
     export TF_CONFIG="{\"cluster\": {\"worker\": [$WORKERS]}, \"task\": $task}"
