@@ -31,8 +31,8 @@ def told(command, environment):
 
 
 @pytest.mark.parametrize("name", ["slurm.sh", "kubernetes.yaml"])
-def test_a_recipe_says_at_its_head_that_it_was_not_run(name):
-    assert "NOT RUN HERE" in "".join((EXAMPLES / name).read_text().splitlines()[:3])
+def test_a_recipe_says_at_its_head_that_it_was_not_tested(name):
+    assert "NOT TESTED" in "".join((EXAMPLES / name).read_text().splitlines()[:3])
 
 
 def test_the_slurm_script_is_valid():
