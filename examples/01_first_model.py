@@ -119,7 +119,7 @@ print(f"{exported.name}: {exported.stat().st_size / 1e6:.1f} MB, {same.mean():.1
 # 1. Read your images and label images, for example by `tifffile.imread`, and train on them. Leave
 #    out `depth`, `base_filters` and `steps`: the first and the last are set from the images.
 #    `train("DATA", run="RUN")` reads a folder with `images/` and `labels/`.
-# 2. Segment an image that was not among them. Are neighbours merged, or cells split? Instance
+# 2. Segment an image that was not among them. Are neighbors merged, or cells split? Instance
 #    options can be given by name, such as `segmenter.segment(image, minimum_size=40)`
 #    ([all options](../docs/pages/explanation/instances.md)).
 # 3. Continue with more images: `keras_unet.train(images, labels, initial=segmenter)` starts from

@@ -109,7 +109,7 @@ segmenters = {
 # %% [markdown]
 # ## Counting
 #
-# Test images are labelled by connected components: `label_instances` without options, so that only
+# Test images are labeled by connected components: `label_instances` without options, so that only
 # the network separates cells. SEG, the score of the Cell Tracking Challenge, is the mean IoU over
 # the true cells; a cell that is merged with a larger one counts 0.
 

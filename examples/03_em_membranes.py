@@ -98,7 +98,7 @@ show(
 #
 # ## Training
 #
-# Neighbouring slices of a stack are similar, so the test slices are the last ones. Labels of
+# Neighboring slices of a stack are similar, so the test slices are the last ones. Labels of
 # classes have no gaps to emphasize: the weights only balance the frequencies of the two classes.
 
 # %%
@@ -154,7 +154,7 @@ show(
 #
 # ## Exercise: your own images
 #
-# 1. Take a stack with labelled membranes: 255 in cells, 0 on membranes. Set `data`, and `held_out`
+# 1. Take a stack with labeled membranes: 255 in cells, 0 on membranes. Set `data`, and `held_out`
 #    to the number of test slices.
 # 2. Where are cells merged? Compare with the slice: membranes cut obliquely are also hard for human
 #    annotators.

@@ -128,7 +128,7 @@ def deformation(side: int, amplitude: float, times: int, device: str) -> Work:
 
 
 def onnx_file(network: Architecture, path: Path) -> Work:
-    """Writes the network to an .onnx file, from tiles to probabilities."""
+    """Writes the network, from tiles to probabilities, as an .onnx file."""
     score = constant(_model(network, "float32", "cpu"))
 
     def write() -> list[Any]:

@@ -142,7 +142,7 @@ def lattice_cells(
         side: Height and width of the image in pixels.
         across: Cells in a row.
         down: Rows of cells.
-        radius: Radius of a disc in pixels; None for nearly half the distance of neighbours.
+        radius: Radius of a disc in pixels; None for nearly half the distance of neighbors.
     """
     rows, columns = np.indices((down, across))
     spacing = np.array([side / down, side / across])

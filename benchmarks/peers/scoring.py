@@ -1,7 +1,7 @@
 """Scores of ISBI 2012: this package, and a straightforward implementation of the definitions.
 
 The latter loops over thresholds and slices, counts pairs with `numpy.unique`, and warps pixel by
-pixel. Both use the watershed of scikit-image and the labelling of SciPy.
+pixel. Both use the watershed of scikit-image and the labeling of SciPy.
 """
 
 from __future__ import annotations
