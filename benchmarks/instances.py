@@ -53,10 +53,10 @@ def main(name: str, run_folder: Path, data: Path) -> None:
         "benchmark": f"python -m benchmarks.instances {' '.join(sys.argv[1:])}",
         **origin(),
         "images": [sample.name for sample in samples],
-        "rule_chosen_on": sorted({name for one in records for name in one["validation"]}),
-        "rule": segmenter.info.instances.to_dict(),
+        "options_selected_on": sorted({name for one in records for name in one["validation"]}),
+        "options": segmenter.info.instances.to_dict(),
         "prediction": _measured(segmenter, samples, references, tta=False),
-        "average_over_views": _measured(segmenter, samples, references, tta=True),
+        "tta": _measured(segmenter, samples, references, tta=True),
     }
     write_json(make_folder(RESULTS) / f"instances-{name}.json", result)
     print(json.dumps(result, indent=2))

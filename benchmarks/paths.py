@@ -49,7 +49,7 @@ def draw(folder: Path) -> None:
         make_folder(folder / "data" / kind)
     for number in range(4):
         image, labels = draw_cells(number, size=(96, 96), cells=8)
-        for kind, array in (("images", np.rint(1000 * image)), ("labels", labels)):
+        for kind, array in (("images", image), ("labels", labels)):
             tifffile.imwrite(folder / "data" / kind / f"{number}.tif", array.astype(np.uint16))
 
 
