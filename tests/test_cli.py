@@ -430,7 +430,9 @@ def test_what_the_data_decide_is_printed_with_its_option(cells, tmp_path):
     result = run("train", cells, "--run", tmp_path / "run", "--steps", "1", *TINY)
     assert result.exit_code == 0, result.output
     assert re.search(
-        r"^seen in 3 training images.*\n.*\n.*\nchosen by that", result.stdout, re.MULTILINE
+        r"^seen in 3 training images.*\n.*\n.*\noptions chosen from these",
+        result.stdout,
+        re.MULTILINE,
     )
     assert re.search(r"^  --sigma \d", result.stdout, re.MULTILINE)
     assert not re.search(r"^  --(tile|depth|steps)", result.stdout, re.MULTILINE)  # they were given

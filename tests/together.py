@@ -46,7 +46,7 @@ def trained(first, second=None):
     from keras_unet.training.loop import fit
     from keras_unet.training.schedule import Schedule
 
-    plan = Schedule(steps=STEPS, validations=STEPS, learning_rate=0.1, momentum=0.9)
+    schedule = Schedule(steps=STEPS, validations=STEPS, learning_rate=0.1, momentum=0.9)
 
     def interrupt(batch, **_):
         if batch + 1 == STEPS // 2:
@@ -54,7 +54,7 @@ def trained(first, second=None):
 
     stop = keras.callbacks.LambdaCallback(on_train_batch_end=interrupt)
     with tempfile.TemporaryDirectory() as folder:
-        run = {"batches": batches, "plan": plan, "folder": Path(folder)}
+        run = {"batches": batches, "schedule": schedule, "folder": Path(folder)}
         model = network(dropout=0.0)
         if second is None:
             progress = fit(model, cluster=first, **run).progress

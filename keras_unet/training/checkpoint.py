@@ -1,7 +1,7 @@
-"""Files of a training in its run's folder: models, checkpoint, history, TensorBoard's curves.
+"""Checkpoint, models, history and TensorBoard curves in the folder of a run.
 
-Each file is written whole or not at all. The checkpoint alone is enough to go on from: it holds the
-progress and every number that changes, the momentum and the state of dropout's randomness included.
+Each file is written whole or not at all. The checkpoint suffices to resume a training: it holds the
+progress and all variables, with the momentum and the random state of dropout.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _CURVES = ("loss", "score", "learning_rate", "skipped_updates", "seconds")
 
 @dataclass(frozen=True)
 class Logged:
-    """Values to log of a training besides its curves and pictures.
+    """Values to log for TensorBoard besides curves and pictures.
 
     Attributes:
-        histograms: Whether to log a histogram of each of the weights at every validation.
-        hyperparameters: What tells this run from others, by name; bool, int, float or str.
+        histograms: Whether to log a histogram of each weight at every validation.
+        hyperparameters: Hyperparameters of the run, by name; bool, int, float or str.
     """
 
     histograms: bool = False
@@ -43,19 +43,24 @@ PLAIN = Logged()
 
 
 class Curves:
-    """The log of a training under way."""
+    """TensorBoard log of a training."""
 
     def __init__(self, folder: Path, model: Any, logged: Logged) -> None:
-        """Takes the folder to write to, the network, and what to log."""
+        """Creates the log.
+
+        Args:
+            folder: Folder to write to.
+            model: Keras network whose weights may be logged.
+            logged: Values to log.
+        """
         self.folder, self.model, self.logged = folder, model, logged
-        with self._errors_of_the_system():
+        with self._system_errors():
             self.writer = tf.summary.create_file_writer(str(folder))
 
     def begin(self) -> None:
-        """Logs the hyperparameters, under the name of the run's folder and the one above.
+        """Logs the hyperparameters, named by the run's folder and its parent.
 
-        TensorBoard finds out by itself which of them differ between runs, if nobody lists them, and
-        puts the latest value of each curve beside them.
+        They are not declared, because TensorBoard then finds those that differ between runs.
         """
         from tensorboard.plugins.hparams import api
 
@@ -79,24 +84,22 @@ class Curves:
 
     @contextmanager
     def _writing(self, step: int) -> Iterator[None]:
-        with self._errors_of_the_system():
+        with self._system_errors():
             with self.writer.as_default(step=step):
                 yield
             self.writer.flush()
 
     @contextmanager
-    def _errors_of_the_system(self) -> Iterator[None]:
-        """Turns what TensorFlow says of a folder into an OSError; it calls a full disk a shortage.
-
-        TensorFlow's words are `.../events.out; No space left on device`, and more in further lines.
-        """
+    def _system_errors(self) -> Iterator[None]:
+        """Turns TensorFlow's errors about files into an OSError."""
+        # The first line of the message ends in the reason: "events.out; No space left on device".
         try:
             yield
         except tf.errors.OpError as error:
             reason = error.message.splitlines()[0].rpartition("; ")[2]
             raise OSError(
-                f"{self.folder}: expected a place that can be written to, with room for "
-                f"TensorBoard's curves. The system said: {reason}. See to that, and go on."
+                f"{self.folder}: expected a writable folder with free space for TensorBoard's "
+                f"curves. The system said: {reason}. Resolve this, then resume."
             ) from error
 
 
@@ -105,21 +108,28 @@ CURVES = "tensorboard"
 
 
 class RunFiles:
-    """The files of a training under way."""
+    """Files of a training."""
 
     def __init__(self, folder: Path, model: Any, optimizer: Any, logged: Logged = PLAIN) -> None:
-        """Takes the folder, which exists, what is to be written, and what TensorBoard shows."""
+        """Collects the variables and creates the TensorBoard log.
+
+        Args:
+            folder: Existing folder of the run.
+            model: Keras network.
+            optimizer: Its optimizer.
+            logged: Values to log for TensorBoard.
+        """
         self.folder = folder
         self.model = model
-        self.variables = {  # every number that changes, the state of dropout's randomness included
+        self.variables = {  # with the random state of dropout
             f"{owner}{number}": variable
-            for owner, part in (("model", model), ("optimizer", optimizer))
-            for number, variable in enumerate(part.variables)
+            for owner, object_ in (("model", model), ("optimizer", optimizer))
+            for number, variable in enumerate(object_.variables)
         }
         self.curves = Curves(folder / CURVES, model, logged)
 
     def record(self, progress: Progress, picture: NDArray[np.uint8] | None) -> None:
-        """Writes all that a validation leaves behind."""
+        """Writes the files of a validation."""
         if progress.is_best:
             self._save_model(BEST)
         self._write_history(progress.rows)
@@ -127,23 +137,23 @@ class RunFiles:
         self.curves.add(progress, picture)  # last, or a resumed run might add it again
 
     def save_last(self, progress: Progress) -> None:
-        """Writes the model as it is, also as the best one where none had a score."""
+        """Writes the current model, also as the best one if there is no score."""
         self._save_model(LAST)
         if progress.best_score is None:
             self._save_model(BEST)
 
     def save_checkpoint(self, progress: Progress) -> None:
-        """Writes all that a resumed run needs into one file."""
+        """Writes progress and variables to the checkpoint."""
         arrays = {name: variable.numpy() for name, variable in self.variables.items()}
         with atomic(self.folder / CHECKPOINT) as temporary, temporary.open("wb") as stream:
             np.savez(stream, progress=np.array(json.dumps(asdict(progress))), **arrays)
 
     def restore(self) -> Progress:
-        """Puts the checkpoint's numbers into model and optimizer and returns its progress.
+        """Restores model and optimizer from the checkpoint and returns its progress.
 
         Raises:
             FileNotFoundError: If there is no checkpoint.
-            ValueError: If it is damaged or of another network.
+            ValueError: If the checkpoint is damaged or of another network.
         """
         path = self.folder / CHECKPOINT
         if not path.exists():

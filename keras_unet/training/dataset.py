@@ -1,4 +1,4 @@
-"""From samples to the batches that a network is trained on."""
+"""Training data: samples, their split, targets and weight maps, and batches of tiles."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Images = PathLike | Sequence[NDArray[Any]]
 Labels = Sequence[NDArray[Any]] | None
 
 Variation = Augmentation | AugmentationFunction | Literal["options"] | None
-"""Variation of tiles: an `Augmentation`, a function, None for none, or that of the options."""
+"""Augmentation of tiles: an `Augmentation`, a function, None, or that of the options."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Split:
 
     @property
     def names(self) -> dict[str, list[str]]:
-        """Names of the samples of each part."""
+        """Names of the samples of each subset."""
         return {
             "training": [sample.name for sample in self.training],
             "validation": [sample.name for sample in self.validation],
@@ -60,17 +60,17 @@ class Split:
 
     @property
     def pixels(self) -> int:
-        """Pixels of all images to train on."""
+        """Number of pixels of all images to train on."""
         return sum(sample.classes.size for sample in self.training)
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """Annotated images of a training, read once, and what is computed of them once.
+    """Annotated images of a training, with digests and targets that are computed once.
 
     Attributes:
         samples: The images and their labels.
-        source: The folder that they were read from, or "(arrays)".
+        source: Folder that they were read from, or "(arrays)".
     """
 
     samples: Samples
@@ -83,11 +83,11 @@ class TrainingData:
         Args:
             images: Folder with `images/` and `labels/`, or in the Cell Tracking Challenge's layout;
                 or arrays, each `(height, width)` or `(height, width, channels)`.
-            labels: None of a folder; of arrays, their label images, each `(height, width)`.
-            options: What the labels hold, the value to ignore, and the axes of files.
+            labels: Label images of arrays, each `(height, width)`; None for a folder.
+            options: Options, of which `kind`, `ignore`, `allow_empty` and `axes` are used.
 
         Raises:
-            ValueError: If they cannot be learned from.
+            ValueError: If images and labels are not suitable for training.
             OSError: If a file cannot be read.
         """
         if isinstance(images, str | os.PathLike):
@@ -106,8 +106,8 @@ class TrainingData:
             return cls(samples, str(images))
         if labels is None:
             raise ValueError(
-                "labels must be label images, one for each image. Received: None; or give a folder "
-                "of images and labels"
+                "labels must be label images, one for each image. Received: None; give them, or a "
+                "folder of images and labels"
             )
         samples = samples_of_arrays(
             images,
@@ -121,37 +121,33 @@ class TrainingData:
     @cached_property
     def digests(self) -> dict[str, str]:
         """Digest of each sample, by name."""
-        summing = track(self.samples.samples, "taking checksums")
-        return {sample.name: sample_digest(sample) for sample in summing}
+        samples = track(self.samples.samples, "computing checksums")
+        return {sample.name: sample_digest(sample) for sample in samples}
 
     @cached_property
     def _targets(self) -> dict[str, Target]:
         return {}
 
     def targets(self, samples: Sequence[Sample]) -> list[Target]:
-        """Returns the training targets of some samples; touching cells are separated once.
-
-        Args:
-            samples: Some of this data set's.
-        """
+        """Returns the training targets of samples of this data set."""
         missing = [sample for sample in samples if sample.name not in self._targets]
-        for sample in track(missing, "parting cells that touch"):
+        for sample in track(missing, "separating touching cells"):
             self._targets[sample.name] = Target.of(sample, self.samples.encoding)
         return [self._targets[sample.name] for sample in samples]
 
     def split(self, options: TrainingOptions) -> Split:
-        """Holds samples out as the options say.
+        """Splits the samples into those to train on and those held out.
 
         Raises:
-            ValueError: If the options do not suit the samples.
+            ValueError: If the options `validation` or `patience` do not suit the samples.
         """
-        parts = Split(*split(self.samples.samples, options.validation, options.seed))
-        if options.patience is not None and not parts.validation:
+        divided = Split(*split(self.samples.samples, options.validation, options.seed))
+        if options.patience is not None and not divided.validation:
             raise ValueError(
                 "patience counts validations without a better score, so images must be held out. "
-                f"Received: {len(parts.training)} image in all, none of them held out"
+                f"Received: {len(divided.training)} image in all, none of them held out"
             )
-        return parts
+        return divided
 
     def batches(
         self,
@@ -163,15 +159,15 @@ class TrainingData:
         part: tuple[int, int] = (0, 1),
         augmentation: Variation = "options",
     ) -> Callable[[int], Any]:
-        """Returns the function from a batch's number to the data set that begins with it.
+        """Returns a function from the number of a batch to the data set that starts with it.
 
         Args:
-            info: Facts of the model, the normalization among them.
-            targets: The images to train on.
+            info: Architecture, label encoding and normalization of the model.
+            targets: Images to train on.
             weights: Their weight maps.
-            options: The numbers of the tiles.
-            part: Number of this worker, and how many share each batch.
-            augmentation: How tiles are varied; "options" for as the options say.
+            options: Options, of which those of tiles are used.
+            part: Number of this worker, and number of workers that share each batch.
+            augmentation: Augmentation of the tiles; "options" for that of the options.
         """
         network = info.architecture
         tiles: dict[str, Any] = {
@@ -182,55 +178,54 @@ class TrainingData:
         }
         if callable(augmentation):
             arrays = [
-                (info.normalization.apply(one.sample.image), _stored(one.sample, info.encoding))
-                for one in targets
+                (
+                    info.normalization.apply(target.sample.image),
+                    _label_values(target.sample, info.encoding),
+                )
+                for target in targets
             ]
-            target = partial(weights.of_labels, encoding=info.encoding)
+            target_of = partial(weights.of_labels, encoding=info.encoding)
             return lambda first: build_dataset_by_function(
-                arrays, network, augmentation=augmentation, target=target, first=first, **tiles
+                arrays, network, augmentation=augmentation, target=target_of, first=first, **tiles
             )
-        weighing = track(targets, "computing weight maps")
-        images = [training_image(target, info.normalization, weights) for target in weighing]
-        varied = options.augmentation() if augmentation == "options" else augmentation
+        images = [
+            TrainingImage(
+                info.normalization.apply(target.sample.image), target.classes, weights.of(target)
+            )
+            for target in track(targets, "computing weight maps")
+        ]
+        of_tiles = options.augmentation() if augmentation == "options" else augmentation
         return lambda first: build_dataset(
-            images, network, augmentation=varied, engine=options.engine, first=first, **tiles
+            images, network, augmentation=of_tiles, engine=options.engine, first=first, **tiles
         )
 
 
-def _stored(sample: Sample, encoding: LabelEncoding) -> NDArray[np.int32]:
-    """Returns the labels of a sample as their files hold them."""
+def _label_values(sample: Sample, encoding: LabelEncoding) -> NDArray[np.int32]:
+    """Returns the labels of a sample with the values of its label file."""
     if encoding.kind == "instances":
-        stored = sample.instances.copy()
+        labels = sample.instances.copy()
     else:
-        stored = encoding.from_classes(sample.classes).astype(np.int32)
+        labels = encoding.from_classes(sample.classes).astype(np.int32)
     if encoding.ignore is not None:
-        stored[sample.ignored] = encoding.ignore
-    return stored
+        labels[sample.ignored] = encoding.ignore
+    return labels
 
 
 def weight_maps(
     folder: Path, targets: Sequence[Target], classes: int, options: ResolvedOptions
 ) -> WeightMaps:
-    """Makes ready for the weight maps of training images.
+    """Returns the weight maps of training images, which are computed when they are read.
 
     Args:
-        folder: Folder of their files, which exists.
-        targets: The images to train on, by which classes are balanced.
+        folder: Existing folder of their files.
+        targets: Images to train on, over which the classes are balanced.
         classes: Number of classes.
-        options: The numbers of equation 2.
+        options: Options, of which those of equation 2 are used.
     """
     w0, sigma = options.border_weight, options.sigma
     if options.class_balance:
         return WeightMaps.balanced(folder, targets, classes, w0=w0, sigma=sigma)
     return WeightMaps.unbalanced(folder, classes, w0=w0, sigma=sigma)
-
-
-def training_image(
-    target: Target, normalization: Normalization, weights: WeightMaps
-) -> TrainingImage:
-    """Brings an image into the form that the pipeline takes."""
-    image = normalization.apply(target.sample.image)
-    return TrainingImage(image, target.classes, weights.of(target))
 
 
 def tile_dataset(  # noqa: PLR0913 - all but two by name
@@ -255,39 +250,40 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
 ) -> tf.data.Dataset:
     """Builds an endless data set of training tiles from images and label images.
 
-    For `model.fit`, and for `keras_unet.train`. Touching cells are separated by background, and
-    each pixel is weighted by equation 2 of the paper, with the classes balanced over all images.
+    The data set suits `model.fit` and `keras_unet.train`. Touching cells are separated by
+    background, and each pixel is weighted by equation 2 of the paper, with the classes balanced
+    over all images.
 
-    Which `weights` to take: with "channel", compile with `keras_unet.WeightedCrossEntropy()` and
-    `metrics=[keras_unet.PixelAccuracy()]`; Keras' own metrics would take the weight for a label.
-    With "sample_weight", compile with Keras' own
+    With `weights="channel"`, compile with `keras_unet.WeightedCrossEntropy()` and
+    `metrics=[keras_unet.PixelAccuracy()]`, because Keras' own metrics would mistake the weight for
+    a label. With `weights="sample_weight"`, compile with Keras' own
     `SparseCategoricalCrossentropy(from_logits=True)` and `weighted_metrics=["accuracy"]`. The loss
     is the same.
 
     Args:
         images: Grey values as measured, each `(height, width)` or `(height, width, channels)`;
             sizes may differ.
-        labels: Label images, each `(height, width)`: one number a cell, or one a class.
+        labels: Label images, each `(height, width)`: one number per cell, or one per class.
         tile_size: Height and width of the input tile in pixels. The paper takes 572.
-        architecture: The network that the tiles are for, `Architecture.of(model)`; None for
-            figure 1, with the channels of the images and the classes of the labels.
-        weights: Where the weight of each pixel stands: "channel", the last of `y_true`, or
-            "sample_weight", the third of each batch.
-        weight_maps: Weight of each pixel, each `(height, width)`, instead of equation 2.
+        architecture: Architecture of the network, `Architecture.of(model)`; None for figure 1,
+            with the channels of the images and the classes of the labels.
+        weights: Place of the weights: "channel", the last channel of `y_true`, or "sample_weight",
+            the third element of each batch.
+        weight_maps: Weights, each `(height, width)`, in place of equation 2.
         border_weight: w0 of equation 2; 0 turns the border term off.
         sigma: sigma of equation 2 in pixels.
         normalization: "image" gives each image zero mean and unit variance, "dataset" all of them
             together; or a `Normalization`.
-        kind: What the labels hold: "instances", "classes", or "auto" to find out.
-        ignore: Value in the labels of pixels that are not to count.
-        augmentation: How tiles are varied: an `Augmentation`; None for plain tiles; or a function
-            from a tile `(tile, tile, channels)`, normalized, and its labels `(tile, tile)` to both,
-            of the same shapes. The weights are computed of the labels that the function returns.
-        batch_size: Tiles a batch. The paper takes 1, and large tiles.
-        seed: Seed of all that is random about a tile, but for a function's own choices.
-        first: Number of the first batch, for a training that is resumed.
+        kind: Kind of the labels: "instances", "classes", or "auto" to detect it.
+        ignore: Label value of pixels with weight 0, or None.
+        augmentation: Augmentation of the tiles: an `Augmentation`; None for none; or a function
+            that maps a normalized tile `(tile, tile, channels)` and its labels `(tile, tile)` to
+            both, in the same shapes. Weights are computed from the labels it returns.
+        batch_size: Tiles per batch. The paper takes 1, and large tiles.
+        seed: Seed of all random choices, except those of an augmentation function.
+        first: Number of the first batch, to resume a training.
         engine: Backend of the elastic deformation, "graph" or "elasticdeform".
-        device: Where tiles are made; None for the first GPU, or the CPU where there is none.
+        device: Device that computes the tiles; None for the first GPU, else the CPU.
 
     Returns:
         A `tf.data.Dataset` of `(image, y_true)`, float32 `(batch, tile, tile, channels)` and
@@ -295,17 +291,16 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
         `(image, y_true, sample_weight)`, the latter two `(batch, output, output)`.
 
     Raises:
-        ValueError: If images and labels do not go together or do not suit the architecture, the
-            tile size does not fit, an argument is out of its range, or a function returns other
-            shapes.
+        ValueError: If images and labels do not match each other or the architecture, the tile size
+            does not fit, an argument is out of range, or a function returns other shapes.
         ImportError: If `engine` is "elasticdeform" and the library is missing.
     """
     if weights not in get_args(Weights):
         raise ValueError(f'weights must be "channel" or "sample_weight". Received: {weights!r}')
     if callable(augmentation) and weight_maps is not None:
         raise ValueError(
-            "weight_maps must be None where augmentation is a function, which moves the labels and "
-            "not the weights. Received: both"
+            "weight_maps must be None where augmentation is a function, which transforms the "
+            "labels and not the weights. Received: both"
         )
     samples = samples_of_arrays(images, labels, kind=kind, ignore=ignore, allow_empty=True)
     network = architecture or Architecture(
@@ -324,7 +319,7 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
             target=partial(maps.of_labels, encoding=samples.encoding),
             **tiles,
         )
-    weighted = [maps.of(one) for one in targets] if weight_maps is None else weight_maps
+    weighted = [maps.of(target) for target in targets] if weight_maps is None else weight_maps
     classes = [target.classes for target in targets]
     return build_dataset(
         [TrainingImage(*arrays) for arrays in zip(pixels, classes, weighted, strict=True)],

@@ -1,9 +1,9 @@
-"""Training on several devices of this process, and on the processes of other machines.
+"""Distributed training on several devices of one machine, or on several machines.
 
-`tf.distribute` gives every replica, a GPU in general, its copy of the network and its tiles of each
-batch; the gradients are added up over all of them. The chief, the first worker, decides and writes;
-the others are broadcast. It shows in nothing but time how many there are: `--resume` and `--repeat` may go
-on with more or fewer, as long as each takes as many tiles of a batch as the others.
+`tf.distribute` gives every replica, usually a GPU, a copy of the network and a part of each batch,
+and sums the gradients over all replicas. The chief, the first worker, decides and writes files; its
+values are broadcast to the other workers. Results do not depend on the number of replicas, so
+`--resume` and `--repeat` work with another number that divides the batch.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Cluster:
     """Devices and processes that train together.
 
     Attributes:
-        strategy: Of `tf.distribute`; the default one has one replica.
-        workers: Processes that train together.
-        worker: Number of this one, from 0; the first is the chief.
+        strategy: Strategy of `tf.distribute`; the default one has one replica.
+        workers: Number of processes that train together.
+        worker: Number of this process, from 0; the first is the chief.
     """
 
     strategy: Any = field(default_factory=tf.distribute.get_strategy)
@@ -51,23 +51,23 @@ class Cluster:
 
     @property
     def replicas(self) -> int:
-        """Copies of the network, over all workers."""
+        """Number of copies of the network, over all workers."""
         return int(self.strategy.num_replicas_in_sync)
 
     @property
     def is_chief(self) -> bool:
-        """Tells whether this process decides and writes."""
+        """Whether this process decides and writes files."""
         return self.worker == 0
 
     def to_dict(self) -> dict[str, int]:
-        """Returns how many train together, for the record of a run."""
+        """Returns the numbers of workers and replicas, for the record of a run."""
         return {"workers": self.workers, "replicas": self.replicas}
 
     def check(self, batch_size: int, precision: str) -> None:
-        """Makes sure that the replicas can train with such batches, in such a precision.
+        """Checks that the replicas can train with a batch size and a precision.
 
         Raises:
-            ValueError: They would not get as many tiles each, or would scale the loss.
+            ValueError: If the batch cannot be divided equally, or the precision is float16.
         """
         if self.replicas > 1 and precision == "float16":
             raise ValueError(
@@ -77,61 +77,64 @@ class Cluster:
         if batch_size % self.replicas:
             fitting = [str(n) for n in range(1, batch_size + 1) if batch_size % n == 0]
             raise ValueError(
-                "replicas must be of a number that divides the tiles of a batch, as the run was "
-                f"started with. Received: replicas={self.replicas} for {batch_size} tiles; go on "
-                f"with {' or '.join(fitting)}"
+                "replicas must divide the tiles per batch that the run was started with. "
+                f"Received: replicas={self.replicas} for {batch_size} tiles; continue with "
+                f"{' or '.join(fitting)} replicas"
             )
 
     def replicated(self, model: Any) -> Any:
-        """Builds a model like another on every replica; where there is one, it is the model."""
+        """Clones a model on every replica; returns the model itself for a single replica."""
         if self.replicas == 1 and self.workers == 1:
             return model
         with self.strategy.scope():
             return keras.models.clone_model(model)
 
     def share(self, variables: Mapping[str, Any]) -> None:
-        """Puts the chief's numbers into the variables of every worker."""
+        """Assigns the chief's values to the variables of every worker."""
         if self.workers > 1:
             for variable in variables.values():
                 variable.assign(self.broadcast(variable.numpy()))
 
     def broadcast(self, numbers: Any) -> Any:
-        """Returns the chief's numbers to every worker. All call it together, and wait here.
+        """Returns the chief's numbers on every worker. All workers must call it; it blocks.
 
         Raises:
-            ConnectionError: If a worker is gone.
+            ConnectionError: If a worker was lost.
         """
         if self.workers == 1:
             return numbers
-        mine = np.asarray(numbers, np.float64)
+        local = np.asarray(numbers, np.float64)
         with self.catch_worker_loss():
-            of_chief = np.asarray(_of_chief(self.strategy, tf.constant(mine.ravel())))
-        return of_chief.reshape(mine.shape)
+            of_chief = np.asarray(_broadcast_chief(self.strategy, tf.constant(local.ravel())))
+        return of_chief.reshape(local.shape)
 
     def broadcast_number(self, number: float) -> float:
-        """Returns the chief's number to every worker, as `broadcast` does."""
+        """Returns the chief's number on every worker, see `broadcast`."""
         return float(self.broadcast(number))
 
     def broadcast_text(self, text: str) -> str:
-        """Returns the chief's text to every worker, as `broadcast` does."""
+        """Returns the chief's text on every worker, see `broadcast`."""
         if self.workers == 1:
             return text
-        mine = np.frombuffer(text.encode(), np.uint8)
-        size = int(self.broadcast(mine.size))
-        return bytes(self.broadcast(np.resize(mine, size)).astype(np.uint8)).decode()
+        local = np.frombuffer(text.encode(), np.uint8)
+        size = int(self.broadcast(local.size))
+        return bytes(self.broadcast(np.resize(local, size)).astype(np.uint8)).decode()
 
     def run(self, step: Callable[..., Any], *batch: Any) -> list[Any]:
         """Runs a function on every replica of this worker, within a graph.
 
         Args:
-            step: Returns numbers that are the same on every replica, as `all_reduce` makes them.
-            batch: This worker's shard of a batch, given to each.
+            step: Function whose results are the same on every replica, as those of `all_reduce`.
+            batch: This worker's part of a batch, passed to every replica.
+
+        Returns:
+            The results of the first replica.
         """
-        local = self.strategy.experimental_local_results
-        return [local(one)[0] for one in self.strategy.run(step, args=batch)]
+        local_results = self.strategy.experimental_local_results
+        return [local_results(result)[0] for result in self.strategy.run(step, args=batch)]
 
     def shard(self, tiles: Any) -> Any:
-        """Takes from this worker's shard of a batch the tiles of the replica that asks."""
+        """Returns the tiles of the calling replica from this worker's part of a batch."""
         local = self.replicas // self.workers
         if local == 1:
             return tiles
@@ -140,44 +143,44 @@ class Cluster:
         return tiles[number * count : (number + 1) * count]
 
     def all_reduce(self, numbers: list[Any]) -> list[Any]:
-        """Adds up over all replicas; asked by each, given to each.
+        """Returns the sums over all replicas, on every replica.
 
-        Keras divides a loss by the number of replicas, so that sums of losses and gradients are
-        means over the pixels of the whole batch.
+        Keras divides a loss by the number of replicas, so sums of losses and gradients are means
+        over the pixels of the whole batch.
         """
         sums: list[Any] = tf.distribute.get_replica_context().all_reduce(_SUM, numbers)
         return sums
 
     def average(self, statistics: list[Any]) -> None:
-        """Gives every replica the mean of the statistics that a batch normalization has kept."""
+        """Assigns the mean over all replicas to the statistics of batch normalization."""
         if self.replicas > 1 and statistics:
-            values = [tf.convert_to_tensor(one) / self.replicas for one in statistics]
-            for one, mean in zip(statistics, self.all_reduce(values), strict=True):
-                one.assign(mean)
+            values = [tf.convert_to_tensor(variable) / self.replicas for variable in statistics]
+            for variable, mean in zip(statistics, self.all_reduce(values), strict=True):
+                variable.assign(mean)
 
     @contextmanager
     def catch_worker_loss(self, state: Sequence[Any] = ()) -> Iterator[None]:
-        """Lets the loss of another worker end the body in one line.
+        """Turns TensorFlow's errors about a lost worker into a `ConnectionError`.
 
         Args:
-            state: Variables that are to be as they were before the body where that happens.
+            state: Variables that get back their earlier values in that case.
 
         Raises:
-            ConnectionError: If a worker is gone.
+            ConnectionError: If a worker was lost.
         """
         if self.workers == 1:
             yield
             return
-        before = [one.numpy() for one in state]
+        before = [variable.numpy() for variable in state]
         try:
             yield
         except _LOST as error:
-            for one, was in zip(state, before, strict=True):
-                one.assign(was)
+            for variable, value in zip(state, before, strict=True):
+                variable.assign(value)
             raise ConnectionError(
                 f"worker {self.worker} of {self.workers}: another worker has ended or cannot be "
-                "reached, so training stops here; start all of them again, with --resume if the "
-                "run has a checkpoint"
+                "reached, so training stops; start all workers again, with --resume if the run has "
+                "a checkpoint"
             ) from error
 
 
@@ -185,20 +188,20 @@ SINGLE = Cluster()
 
 
 def join(distribution: Distribution | None) -> Cluster:
-    """Finds out what trains together; with several workers, waits for all of them.
+    """Joins the devices or workers that train together; waits for all workers.
 
-    It is called before anything else is asked of TensorFlow.
+    It must be called before any other use of TensorFlow.
 
     Args:
         distribution: "mirrored" for all GPUs of this machine, "multiworker" for the workers that
-            TF_CONFIG names, "auto" for whichever there are, or None for one device.
+            TF_CONFIG names, "auto" for those available, or None for one device.
 
     Raises:
-        ValueError: If there is only one device, or TF_CONFIG does not say who takes shard.
-        ConnectionError: If the workers do not find each other.
+        ValueError: If there is only one device, or TF_CONFIG does not name the workers.
+        ConnectionError: If the workers cannot connect.
     """
     if distribution not in (None, *get_args(Distribution)):
-        listed = ", ".join(f'"{word}"' for word in get_args(Distribution))
+        listed = ", ".join(f'"{name}"' for name in get_args(Distribution))
         raise ValueError(
             f"distribute must be one of {listed}. Received: distribute={distribution!r}"
         )
@@ -209,16 +212,16 @@ def join(distribution: Distribution | None) -> Cluster:
 
 
 def copy_weights(source: Any, target: Any) -> None:
-    """Copies every number of a model to a model of the same layers; to itself, nothing."""
+    """Copies all variables of a model to another model with the same layers."""
     if source is not target:
-        for one, other in zip(source.variables, target.variables, strict=True):
-            other.assign(one.numpy())
+        for variable, copy in zip(source.variables, target.variables, strict=True):
+            copy.assign(variable.numpy())
 
 
 def reseed_dropout(cluster: Cluster, model: Any) -> None:
-    """Lets the replicas but the first draw dropouts of their own, by the state of their seeds."""
-    weights = {id(one) for one in model.weights}
-    for seed in (one for one in model.variables if id(one) not in weights):
+    """Offsets the dropout seeds, so that each replica drops other features."""
+    weights = {id(variable) for variable in model.weights}
+    for seed in (variable for variable in model.variables if id(variable) not in weights):
         copies = cluster.strategy.experimental_local_results(seed.value)
         for number, copy in enumerate(copies, cluster.worker * len(copies)):
             copy.assign_add(tf.constant([number, 0], copy.dtype))
@@ -236,7 +239,7 @@ def _mirrored() -> Cluster:
     if len(devices) < 2:
         raise ValueError(
             "--distribute mirrored needs at least two GPUs on this machine. Received: "
-            f"{len(logical('GPU'))}; leave it out, and see keras-unet doctor if there are more"
+            f"{len(logical('GPU'))}; leave it out, or run keras-unet doctor if there are more"
         )
     _log.info(f"training on {len(devices)} devices of this machine")
     return Cluster(tf.distribute.MirroredStrategy(devices))
@@ -255,39 +258,39 @@ def _join_workers() -> Cluster:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError) as error:
         raise ConnectionError(
-            f"worker {worker} of {len(addresses)}: expected to meet the others at "
-            f"{', '.join(addresses)}. Received: {str(error).splitlines()[0]}; see that each is "
-            "started, that its address is its own and free, and that no firewall is between"
+            f"worker {worker} of {len(addresses)}: expected to connect to the others at "
+            f"{', '.join(addresses)}. Received: {str(error).splitlines()[0]}; check that each is "
+            "started, that its address is correct and free, and that no firewall blocks it"
         ) from error
     return Cluster(strategy, len(addresses), worker)
 
 
 def _read_config() -> tuple[list[str], int]:
-    """Reads from TF_CONFIG the addresses of all workers, and which of them this one is."""
+    """Reads the addresses of all workers and the number of this one from TF_CONFIG."""
     text = os.environ.get(_CONFIG, "")
     try:
         config = json.loads(text)
         cluster, task = config["cluster"], config["task"]
         jobs = {name: list(cluster.get(name, [])) for name in ("chief", "worker")}
-        before = {"chief": 0, "worker": len(jobs["chief"])}[task["type"]]
+        offset = {"chief": 0, "worker": len(jobs["chief"])}[task["type"]]
         index = int(task["index"])
         jobs[task["type"]][index]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{_CONFIG} must name the workers and which of them this one is, as {_EXAMPLE}. "
+            f"{_CONFIG} must name the workers and which of them this process is, as {_EXAMPLE}. "
             f"Received: {text or 'none'}"
         ) from error
-    return [*jobs["chief"], *jobs["worker"]], before + index
+    return [*jobs["chief"], *jobs["worker"]], offset + index
 
 
 @tf.function  # type: ignore[untyped-decorator]  # TensorFlow is untyped
-def _of_chief(strategy: Any, numbers: Any) -> Any:
-    """Adds up the chief's numbers and zeros, which gives every worker the chief's."""
+def _broadcast_chief(strategy: Any, numbers: Any) -> Any:
+    """Sums the chief's numbers and zeros of the other workers, which gives the chief's."""
 
-    def share() -> Any:
+    def contribute() -> Any:
         context = tf.distribute.get_replica_context()
         is_first = tf.equal(context.replica_id_in_sync_group, 0)
-        mine = tf.where(is_first, numbers, tf.zeros_like(numbers))
-        return context.all_reduce(_SUM, mine)
+        addend = tf.where(is_first, numbers, tf.zeros_like(numbers))
+        return context.all_reduce(_SUM, addend)
 
-    return strategy.experimental_local_results(strategy.run(share))[0]
+    return strategy.experimental_local_results(strategy.run(contribute))[0]

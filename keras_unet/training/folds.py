@@ -1,7 +1,7 @@
-"""Cross-validation: as many networks as folds, each trained without its part of the images.
+"""Cross-validation: one network per fold, trained on the images of the other folds.
 
-Every image is held out once, so that what is chosen by the images held out is chosen by all; and
-the networks predict together better than one of them alone.
+Every image is held out once, so the instance options are selected on all images. The networks form
+an ensemble, which predicts better than one of them alone.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from keras_unet.training.resume import (
     options_of,
     warn_of_differences,
 )
-from keras_unet.training.train import options_of_call, train_folder
+from keras_unet.training.train import options_from_call, train_folder
 from keras_unet.training.validation import Validator
 
 _log = logging.getLogger(__name__)
@@ -55,35 +55,35 @@ def cross_validate(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     **choices: Any,
 ) -> Segmenter:
-    """Trains a network for each fold of a cross-validation, which predict together.
+    """Trains an ensemble by cross-validation, one network per fold.
 
-    Every image is held out once, from one network, and the options for instances are chosen on all.
+    Every image is held out from one network, so the instance options are selected on all images.
 
     Args:
-        images: As `keras_unet.train`, but no data set.
+        images: As `keras_unet.train`, except for a `tf.data.Dataset`.
         labels: As `keras_unet.train`.
         folds: Number of folds, from 2 to the number of images.
         run: Folder of the ensemble to write, a new one; None keeps nothing on disk.
         options: As `keras_unet.train`; `validation` has no effect. `max_minutes` is the time of all
             folds together, `steps` and `epochs` are the length of each.
-        initial: As `keras_unet.train`, of each fold.
-        callbacks: As `keras_unet.train`, of each fold in turn.
+        initial: As `keras_unet.train`, for each fold.
+        callbacks: As `keras_unet.train`, for each fold in turn.
         choices: Fields of `TrainingOptions`, by name, in place of `options`.
 
     Returns:
-        The segmenter of all networks, whose probabilities are averaged.
+        The segmenter, which averages the probabilities of all networks.
 
     Raises:
-        ValueError: As `keras_unet.train`, or if the number of folds does not suit the images.
-        TypeError: If a selection is unknown.
+        ValueError: As `keras_unet.train`, or if the number of folds is out of range.
+        TypeError: If an option is unknown.
         OSError: As `keras_unet.train`.
         FileNotFoundError: If the training was interrupted.
     """
-    asked = options_of_call(options, choices)
+    requested = options_from_call(options, choices)
     with ExitStack() as exits:
         folder = Path(run or Path(exits.enter_context(TemporaryDirectory())) / "model")
-        data = TrainingData.of(images, labels, asked)
-        train_folds(data, folder, asked, folds, initial=initial, callbacks=callbacks)
+        data = TrainingData.of(images, labels, requested)
+        train_folds(data, folder, requested, folds, initial=initial, callbacks=callbacks)
         segmenter = load(folder)
         return segmenter if run is not None else segmenter.in_memory()
 
@@ -97,39 +97,39 @@ def train_folds(
     initial: Segmenter | PathLike | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[Run]:
-    """Trains a network a fold, one after the other.
+    """Trains one network per fold, in turn.
 
-    What is left to the data is resolved once, from all images, so that the folds have one recipe.
-    Each has a seed of its own, the options' seed plus the number of the fold.
+    Options that are None are set once, from all images, so that the folds share them. The seed of
+    a fold is the options' seed plus the number of the fold.
 
     Args:
         data: As `train_folder`.
-        folder: Folder to write; a new one.
+        folder: Folder of the ensemble to write; a new one.
         options: As `cross_validate`.
         folds: Number of folds, from 2 to the number of images.
-        initial: As `train_folder`, of each fold.
-        callbacks: Keras callbacks, see `keras_unet.train`, of each fold in turn.
+        initial: As `train_folder`, for each fold.
+        callbacks: Keras callbacks, see `keras_unet.train`, for each fold in turn.
 
     Returns:
         The runs. After an interruption the last one is incomplete and those after it are missing.
 
     Raises:
-        ValueError: As `train_folder`, and if the number of folds does not suit the images.
+        ValueError: As `train_folder`, or if the number of folds is out of range.
         OSError: As `train_folder`.
     """
     _check_unused(folder)
-    start = None if initial is None else Initial.of(initial)
-    options = options if start is None else start.options(options)
+    initial_model = None if initial is None else Initial.of(initial)
+    options = options if initial_model is None else initial_model.options(options)
     data = data if isinstance(data, TrainingData) else TrainingData.of(data, None, options)
     samples = data.samples.samples
-    names, stacks = ([getattr(one, field) for one in samples] for field in ("name", "stack"))
+    names, stacks = [sample.name for sample in samples], [sample.stack for sample in samples]
     held_out = draw_folds(names, folds, options.seed, stacks)
     resolved = autoconfigure(options, Fingerprint.of(samples))
     if resolved.max_minutes is not None:
         resolved = replace(resolved, max_minutes=resolved.max_minutes / folds)
-    recorded = None if start is None else start.to_dict()
+    recorded = None if initial_model is None else initial_model.to_dict()
     ensemble = Ensemble(folder, held_out, resolved.to_dict(), initial=recorded)
-    return _begin(data, ensemble, start, callbacks)
+    return _begin(data, ensemble, initial_model, callbacks)
 
 
 def repeat_folds(
@@ -139,37 +139,37 @@ def repeat_folds(
     *,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[Run]:
-    """Trains an ensemble as another was trained.
+    """Repeats the training of an ensemble.
 
     Args:
-        data: Folder that the other was trained on.
-        folder: Folder to write; a new one.
-        repeat: The other ensemble's folder.
-        callbacks: Keras callbacks, see `keras_unet.train`, of each fold in turn.
+        data: Folder that the ensemble was trained on.
+        folder: Folder of the ensemble to write; a new one.
+        repeat: Folder of the ensemble to repeat.
+        callbacks: Keras callbacks, see `keras_unet.train`, for each fold in turn.
 
     Returns:
         As `train_folds`.
 
     Raises:
-        ValueError: If the other was not trained to its end, or by the clock, or the data are not
-            the same.
-        OSError: As `train_folds`, or if `repeat` is no ensemble.
+        ValueError: If the ensemble to repeat is not complete, or its length was given in minutes,
+            or the data differ.
+        OSError: As `train_folds`, or if `repeat` is not an ensemble.
     """
     _check_unused(folder)
-    other = Ensemble.load(repeat)
-    patterns = [load_template(fold) for fold in other.folds]
-    options = ResolvedOptions.from_dict(other.options)
+    template = Ensemble.load(repeat)
+    runs = [load_template(fold) for fold in template.folds]
+    options = ResolvedOptions.from_dict(template.options)
     if options.max_minutes is not None:
         raise ValueError(
-            f"{repeat}: expected an ensemble whose length was given in steps or epochs, to be "
-            f"repeated. Received one of minutes; repeat its folds, --repeat {other.folds[0]}"
+            f"{repeat}: expected an ensemble whose length was given in steps or epochs, to repeat "
+            f"it. Received one of minutes; repeat its folds, --repeat {template.folds[0]}"
         )
-    read = TrainingData.of(data, None, options)
-    check_same_data(patterns[0], read.digests, read.source)
-    warn_of_differences(patterns[0])
-    options = replace(options, precision=patterns[0].precision)
-    ensemble = Ensemble(folder, other.held_out, options.to_dict(), initial=other.initial)
-    return _begin(read, ensemble, _recorded(ensemble), callbacks)
+    training_data = TrainingData.of(data, None, options)
+    check_same_data(runs[0], training_data.digests, training_data.source)
+    warn_of_differences(runs[0])
+    options = replace(options, precision=runs[0].precision)
+    ensemble = Ensemble(folder, template.held_out, options.to_dict(), initial=template.initial)
+    return _begin(training_data, ensemble, _load_initial(ensemble), callbacks)
 
 
 def resume_folds(
@@ -183,7 +183,7 @@ def resume_folds(
     Args:
         data: Folder that the ensemble was started with.
         folder: The ensemble's folder.
-        callbacks: Keras callbacks, see `keras_unet.train`, of each fold in turn.
+        callbacks: Keras callbacks, see `keras_unet.train`, for each fold in turn.
 
     Returns:
         As `train_folds`.
@@ -195,14 +195,15 @@ def resume_folds(
     with locked(folder):
         remove_leftovers(folder)
         ensemble = Ensemble.load(folder)
-        read = TrainingData.of(data, None, ResolvedOptions.from_dict(ensemble.options))
+        options = ResolvedOptions.from_dict(ensemble.options)
+        training_data = TrainingData.of(data, None, options)
         if (ensemble.folds[0] / RECORD).is_file():
-            check_same_data(Run.load(ensemble.folds[0]), read.digests, read.source)
-        return _train_missing(read, ensemble, _recorded(ensemble), callbacks)
+            run = Run.load(ensemble.folds[0])
+            check_same_data(run, training_data.digests, training_data.source)
+        return _train_missing(training_data, ensemble, _load_initial(ensemble), callbacks)
 
 
-def _recorded(ensemble: Ensemble) -> Initial | None:
-    """Loads the model that the folds of an ensemble start from."""
+def _load_initial(ensemble: Ensemble) -> Initial | None:
     return Initial.of_record(ensemble.initial) if ensemble.initial else None
 
 
@@ -213,7 +214,7 @@ def _begin(
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> list[Run]:
     with locked(make_folder(ensemble.folder)):
-        _check_unused(ensemble.folder)  # again: another training may have been quicker
+        _check_unused(ensemble.folder)  # again, in case another training has begun meanwhile
         ensemble.save()
         return _train_missing(data, ensemble, initial, callbacks)
 
@@ -247,27 +248,27 @@ def _train_missing(
 
 
 def _select_options(runs: Sequence[Run], data: TrainingData) -> Selection | None:
-    """Chooses the rule by images of all folds, each as the network sees it that has not before."""
+    """Selects instance options on predictions of images by the network of their own fold."""
     samples = data.samples.samples
     run_of = {name: run for run in runs for name in run.record["data"]["validation"]}
-    chosen = spread(samples, [sample.classes.size for sample in samples])
+    subset = spread(samples, [sample.classes.size for sample in samples])
     probabilities: list[NDArray[np.float32]] = []
     references: list[NDArray[np.int32]] = []
     for run in runs:
-        unseen = [sample for sample in chosen if run_of[sample.name] is run]
+        unseen = [sample for sample in subset if run_of[sample.name] is run]
         validator = Validator(run, data.targets(unseen), tile=options_of(run).validation_tile)
-        seen, true = validator.cells(load_network(run))
-        probabilities += seen
-        references += true
-    start = default_options(runs[0].encoding.kind, [sample.instances for sample in samples])
-    return select_options(start, probabilities, references)
+        predicted, labels = validator.cells(load_network(run))
+        probabilities += predicted
+        references += labels
+    defaults = default_options(runs[0].encoding.kind, [sample.instances for sample in samples])
+    return select_options(defaults, probabilities, references)
 
 
 def _check_unused(folder: Path) -> None:
     if is_ensemble(folder):
         raise FileExistsError(
             f"{folder}: expected a new folder for the ensemble. Received one that holds an "
-            "ensemble; choose another, or go on with it by --resume"
+            "ensemble; choose another, or resume it with --resume"
         )
     check_new(folder, "the ensemble")
 
@@ -275,19 +276,19 @@ def _check_unused(folder: Path) -> None:
 def draw_folds(
     names: Sequence[str], folds: int, seed: int, stacks: Sequence[str | None] = ()
 ) -> tuple[tuple[str, ...], ...]:
-    """Parts images into folds of equal size, give or take one; stacks of planes are kept together.
+    """Divides images into folds of about equal size, keeping stacks together.
 
-    Planes of a stack are neighbours that run_images alike. Where there are at least as many stacks and
-    single images as folds, none is in two folds; else the images are cut in their order.
+    Neighboring planes of a stack look alike, so a stack is in one fold if there are at least as
+    many stacks and single images as folds. Otherwise the images are divided in their order.
 
     Args:
         names: Names of the images.
         folds: Number of folds.
         seed: Seed of the draw.
-        stacks: Name of the stack that each is a plane of, or None; empty if all are single images.
+        stacks: Name of the stack that each image is a plane of, or None; empty for single images.
 
     Returns:
-        The names of each fold, in their own order; every name is in one fold.
+        The names of each fold, in their order; every name is in one fold.
 
     Raises:
         ValueError: If there are fewer than two folds, or fewer images than folds.
@@ -302,14 +303,14 @@ def draw_folds(
             f"Received: folds={folds} for {len(names)}"
         )
     groups: dict[object, list[int]] = {}
-    for place, stack in enumerate(stacks or [None] * len(names)):
-        groups.setdefault(place if stack is None else stack, []).append(place)
+    for index, stack in enumerate(stacks or [None] * len(names)):
+        groups.setdefault(index if stack is None else stack, []).append(index)
     if len(groups) < folds:
-        parts = np.array_split(np.arange(len(names)), folds)
-        return tuple(tuple(names[i] for i in part) for part in parts)
+        blocks = np.array_split(np.arange(len(names)), folds)
+        return tuple(tuple(names[i] for i in block) for block in blocks)
     drawn: list[list[int]] = [[] for _ in range(folds)]
-    every = list(groups.values())
+    members = list(groups.values())
     order = np.random.default_rng(seed).permutation(len(groups))
-    for number in sorted(order, key=lambda one: -len(every[one])):  # the largest first; stable
-        min(drawn, key=len).extend(every[number])
-    return tuple(tuple(names[i] for i in sorted(part)) for part in drawn)
+    for group in sorted(order, key=lambda group: -len(members[group])):  # largest first; stable
+        min(drawn, key=len).extend(members[group])
+    return tuple(tuple(names[i] for i in sorted(fold)) for fold in drawn)

@@ -1,4 +1,4 @@
-"""Weights that a training starts from: those of a run, a .keras file or a segmenter."""
+"""Initial weights of a training: of a run, a .keras file or a segmenter."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
-
-import numpy as np
 
 from keras_unet.architecture import Architecture
 from keras_unet.files import PathLike
@@ -20,8 +18,8 @@ from keras_unet.training.options import TrainingOptions
 
 _log = logging.getLogger(__name__)
 
-_FROM_MODEL = ("base_filters", "padding", "norm_layer")
-_LAST = "logits"
+_FROM_MODEL = ("base_filters", "padding", "norm_layer", "depth")
+_LAST_LAYER = "logits"
 
 Options = TypeVar("Options", bound=TrainingOptions)
 
@@ -31,8 +29,8 @@ class Initial:
     """A model that a training starts from.
 
     Attributes:
-        segmenter: The model, of one Keras network.
-        path: Where it was loaded from; None for one in memory.
+        segmenter: The model, with one Keras network.
+        path: Path that it was loaded from; None for a model in memory.
     """
 
     segmenter: Segmenter
@@ -47,11 +45,12 @@ class Initial:
                 file of a network of `build_unet`.
 
         Raises:
-            ValueError: If it is an ensemble, a .tflite file or a server, or not of `build_unet`.
+            ValueError: If it is an ensemble, a .tflite file or a server, or its network is not one
+                of `build_unet`.
             OSError: If there is no such model.
         """
         if isinstance(initial, Segmenter):
-            return cls(_of_unet(initial))
+            return cls(_check_unet(initial))
         path = Path(initial)
         if path.suffix == ".keras":
             segmenter = Segmenter.from_model(load_keras_file(path), name=path.stem)
@@ -62,35 +61,35 @@ class Initial:
                 f"{path}: expected a model of one network to start from. Received an ensemble; "
                 f"take one of its folds, {path / 'fold-1'}"
             )
-        return cls(_of_unet(load(path)), path)
+        return cls(_check_unet(load(path)), path)
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Initial:
         """Loads the model that an earlier training started from.
 
         Args:
-            record: What `to_dict` has returned.
+            record: Result of `to_dict`.
 
         Raises:
-            ValueError: If it was in memory, or has changed since.
-            OSError: If it is no longer there.
+            ValueError: If the model was in memory, or has changed since.
+            OSError: If the file no longer exists.
         """
         if record["path"] is None:
             raise ValueError(
-                f"{record['name']}: expected a training that started from a file, to be repeated. "
-                "Received one that started from a model in memory; give it by initial"
+                f"{record['name']}: expected a training that started from a file, to repeat it. "
+                "Received one that started from a model in memory; pass the model as initial"
             )
-        found = cls.of(record["path"])
-        if found.to_dict()["sha256"] != record["sha256"]:
+        loaded = cls.of(record["path"])
+        if loaded.to_dict()["sha256"] != record["sha256"]:
             raise ValueError(
                 f"{record['path']}: expected the weights that the training started from. Received "
-                "others; put them back, or begin a new training from these"
+                "others; restore the file, or begin a new training"
             )
-        return found
+        return loaded
 
     @property
     def architecture(self) -> Architecture:
-        """The network."""
+        """Architecture of the network."""
         return self.segmenter.info.architecture
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,70 +99,74 @@ class Initial:
         return {"name": self._name, "path": path, "sha256": member.checksum}
 
     def options(self, options: Options) -> Options:
-        """Sets the options that the model decides: its network's, and the normalization.
+        """Returns options with the architecture and normalization of the model.
 
         Args:
-            options: What was chosen.
+            options: The requested options.
 
         Raises:
-            ValueError: If an option was chosen that contradicts the model.
+            ValueError: If an option contradicts the model.
         """
-        network, usual = self.architecture, TrainingOptions()
-        decided = {name: getattr(network, name) for name in _FROM_MODEL}
-        decided |= {"depth": network.depth}
-        for name, value in decided.items():
-            chosen = getattr(options, name)
-            if chosen not in (value, getattr(usual, name)):
+        network, defaults = self.architecture, TrainingOptions()
+        values = {name: getattr(network, name) for name in _FROM_MODEL}
+        for name, value in values.items():
+            requested = getattr(options, name)
+            if requested not in (value, getattr(defaults, name)):
                 raise ValueError(
                     f"{name} must be that of {self._name}, which training starts from, {value}. "
-                    f"Received: {name}={chosen}; leave it out"
+                    f"Received: {name}={requested}; leave it out"
                 )
-        decided["normalization"] = self.segmenter.info.normalization.mode
-        return replace(options, **decided)
+        values["normalization"] = self.segmenter.info.normalization.mode
+        return replace(options, **values)
 
     def check_channels(self, channels: int) -> None:
-        """Refuses images of other channels than the model's.
+        """Checks that the model takes images of so many channels.
 
         Raises:
-            ValueError: If they are.
+            ValueError: If it does not.
         """
         if channels != self.architecture.channels:
             raise ValueError(
                 f"{self._name}: expected a model for images of {channels} channels, to start from. "
-                f"Received one for {self.architecture.channels}; convert the images, or start "
-                "without"
+                f"Received one for {self.architecture.channels}; convert the images, or train "
+                "without an initial model"
             )
 
     def copy_weights(self, model: Any) -> None:
-        """Copies the weights to a new network; its last layer stays where classes differ.
+        """Copies the weights to a new network, except to its last layer if the classes differ.
 
         Args:
-            model: The Keras network.
+            model: The Keras network to copy to.
+
+        Raises:
+            ValueError: If other layers differ.
         """
-        source, anew = self.segmenter.model, []
+        source, unmatched = self.segmenter.model, []
         for layer in model.layers:
             weights = source.get_layer(layer.name).get_weights() if layer.weights else []
-            if [np.shape(one) for one in weights] == [one.shape for one in layer.weights]:
+            if [array.shape for array in weights] == [variable.shape for variable in layer.weights]:
                 layer.set_weights(weights)
             else:
-                anew.append(layer.name)
-        if anew != [_LAST] * bool(anew):
+                unmatched.append(layer.name)
+        if unmatched not in ([], [_LAST_LAYER]):
             raise ValueError(
                 f"{self._name}: expected the layers of the network that is trained. Received "
-                f"others ({', '.join(anew)}); start without"
+                f"others ({', '.join(unmatched)}); train without an initial model"
             )
-        drawn = (
-            f"; the last layer is drawn anew, for {model.output_shape[-1]} classes in place of "
-            f"{self.architecture.classes}"
-        )
-        _log.info(f"starting from the weights of {self._name}{drawn * bool(anew)}")
+        message = f"starting from the weights of {self._name}"
+        if unmatched:
+            message += (
+                f"; the last layer is initialized at random, for {model.output_shape[-1]} classes "
+                f"in place of {self.architecture.classes}"
+            )
+        _log.info(message)
 
     @property
     def _name(self) -> str:
         return str(self.path or self.segmenter.info.name)
 
 
-def _of_unet(segmenter: Segmenter) -> Segmenter:
-    """Refuses what has no network of `build_unet` to start from."""
+def _check_unet(segmenter: Segmenter) -> Segmenter:
+    """Returns a segmenter whose network is one of `build_unet`; raises otherwise."""
     Architecture.of(segmenter.model)
     return segmenter

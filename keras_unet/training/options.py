@@ -1,4 +1,4 @@
-"""Options of a training, checked before any work is done."""
+"""Options of a training, validated when they are made."""
 
 from __future__ import annotations
 
@@ -17,62 +17,80 @@ from keras_unet.data.pipeline import Engine
 from keras_unet.data.samples import check_share
 from keras_unet.training.schedule import Schedule
 
-PAPER_DEPTH, PAPER_TILE, PAPER_AMPLITUDE, PAPER_SIGMA = 4, 572, 10.0, 5.0
-DEPTHS = 3, 4, 5  # that the rule chooses from; a tile that fits one of them fits those before it
-NUMBERS = "depth", "tile", "amplitude", "sigma", "steps"  # each has its rule
+PAPER_DEPTH = 4
+"""Number of poolings in figure 1 of the paper."""
+
+PAPER_TILE = 572
+"""Height and width of the input tile in figure 1, in pixels."""
+
+PAPER_AMPLITUDE = 10.0
+"""Standard deviation of the elastic deformation in section 3.1, in pixels."""
+
+PAPER_SIGMA = 5.0
+"""sigma of equation 2 in section 3, in pixels."""
+
+DEPTHS = 3, 4, 5
+"""Depths that auto-configuration chooses from. A tile that fits one fits the smaller ones too."""
+
+AUTOCONFIGURED = "depth", "tile", "amplitude", "sigma", "steps"
+"""Options that `keras_unet.training.autoconfig` sets from the data if they are None."""
+
+SEEDS = 2**32
+"""Number of seeds that Keras and NumPy accept, from 0."""
 
 _CHOICES = {
     "kind": ("auto", *get_args(Kind)),
     "normalization": get_args(Mode),
     "engine": get_args(Engine),
 }
-_WHOLE = {"batch_size": 1, "seed": 0, "ignore": 0, "memory_limit": 1}
-SEEDS = 2**32  # that Keras and NumPy take, from 0
+_SMALLEST = {"batch_size": 1, "seed": 0, "ignore": 0, "memory_limit": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """Options of a training. What is None is left to the data.
+    """Options of a training.
 
-    `keras_unet.training.autoconfig` has the rules by which `keras_unet.training.autoconfig` sets those
-    numbers.
+    Steps, depth, tile, sigma and amplitude that are None are set from the data, see
+    `keras_unet.training.autoconfig`.
 
     Attributes:
-        steps: Updates; left to the data with none of steps, epochs and max_minutes.
-        epochs: The same in passes over the training pixels.
-        max_minutes: The same in minutes; with steps or epochs, whichever ends first.
+        steps: Number of updates. None sets it from the data, unless `epochs` or `max_minutes` is
+            given.
+        epochs: Length in passes over the training pixels, in place of `steps`.
+        max_minutes: Time limit in minutes; with steps or epochs, the first limit reached ends the
+            training.
         patience: Validations without a better score after which training ends.
-        base_filters: Features of the first level. The paper takes 64, in four times the time.
+        base_filters: Features of the first level. The paper takes 64, which takes four times as
+            long.
         depth: Number of poolings, or None. The paper takes 4.
         padding: "valid" as in the paper, or "same".
         norm_layer: None as in the paper, "batch" or "group".
-        dropout: Rate at the end of the contracting path.
+        dropout: Dropout rate at the end of the contracting path.
         tile: Height and width of the input tile in pixels, or None. The paper takes 572.
-        batch_size: Tiles a batch. The paper takes 1.
-        memory_limit: Bytes that the training is to make do with, by a smaller tile if need be; None
-            for no limit.
+        batch_size: Tiles per batch. The paper takes 1.
+        memory_limit: Limit of the memory in bytes, kept by a smaller tile if necessary; None for no
+            limit.
         validation: Share of the images held out, or their names.
-        seed: Makes the run reproducible.
+        seed: Seed of all that is random, from 0 to 2**32 - 1.
         precision: "auto", "float32", "bfloat16" or "float16".
-        kind: What the labels hold: "classes", "instances", or "auto" to find out.
+        kind: Kind of the labels: "classes", "instances", or "auto" to detect it.
         axes: Axes of images whose files do not state them, such as "YXC", or None.
-        ignore: Value in the labels of pixels that are not to count.
-        allow_empty: Whether label files without any foreground are wanted.
-        normalization: Grey values by each "image" or by the whole "dataset".
+        ignore: Label value of pixels without weight in the loss and the scores, or None.
+        allow_empty: Whether label files without any foreground are accepted.
+        normalization: Normalize grey values per "image" or per "dataset".
         border_weight: w0 of equation 2. The paper takes 10; 0 turns the border term off.
         sigma: sigma of equation 2 in pixels, or None. The paper takes about 5.
         class_balance: Whether w_c of equation 2 balances the classes, as in the paper.
         amplitude: Standard deviation of the elastic deformation in pixels, or None. The paper
             takes 10.
-        zoom: Standard deviation of the logarithm of a factor on lengths. The paper has none.
-        engine: Who deforms, "graph" or "elasticdeform".
-        learning_rate: The highest rate.
-        momentum: The paper takes 0.99.
+        zoom: Standard deviation of the logarithm of the random scaling factor. The paper has none.
+        engine: Backend of the elastic deformation, "graph" or "elasticdeform".
+        learning_rate: The highest learning rate, after the warm-up.
+        momentum: Momentum of SGD. The paper takes 0.99.
         histograms: Whether to log histograms of all weights for TensorBoard.
 
     Raises:
-        ValueError: If a number is out of range, a word is unknown, or two options contradict each
-            other; the message names it.
+        ValueError: If an option is out of range or unknown, or two options contradict each other.
         ImportError: If `engine` is "elasticdeform" and the library is missing.
     """
 
@@ -107,8 +125,8 @@ class TrainingOptions:
     histograms: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be trained with, before any file is read."""
-        self._check_words()
+        """Validates the options, before any file is read."""
+        self._check_choices()
         self._check_numbers()
         self._check_length()
         self._check_validation()
@@ -118,20 +136,21 @@ class TrainingOptions:
 
     @property
     def given(self) -> dict[str, Any]:
-        """The numbers of the recipe that are not left to the data, by name.
+        """The auto-configured options that are given, by name.
 
-        Steps are None where the length is given in epochs or minutes.
+        Steps are None if the length is given in epochs or minutes.
         """
-        given = {name: getattr(self, name) for name in NUMBERS if getattr(self, name) is not None}
-        otherwise = self.epochs is not None or self.max_minutes is not None
-        return {"steps": None} | given if otherwise else given
+        values = {name: getattr(self, name) for name in AUTOCONFIGURED}
+        given = {name: value for name, value in values.items() if value is not None}
+        has_other_length = self.epochs is not None or self.max_minutes is not None
+        return {"steps": None} | given if has_other_length else given
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the options as JSON knows them."""
+        """Returns the options as values for JSON."""
         return asdict(self)
 
     def network(self, depth: int, channels: int = 1, classes: int = 2) -> Architecture:
-        """Returns the network of a depth, for images of so many channels and so many classes."""
+        """Returns the architecture of a depth, for a number of channels and of classes."""
         return Architecture(
             channels=channels,
             classes=classes,
@@ -143,10 +162,10 @@ class TrainingOptions:
         )
 
     def schedule_of_steps(self) -> Schedule:
-        """Returns how long and how fast to train, by steps and minutes alone."""
-        return self._plan(self.steps)
+        """Returns length and learning rate of a training given in steps or minutes."""
+        return self._schedule(self.steps)
 
-    def _plan(self, steps: int | None) -> Schedule:
+    def _schedule(self, steps: int | None) -> Schedule:
         return Schedule(
             steps=steps,
             max_minutes=self.max_minutes,
@@ -155,21 +174,21 @@ class TrainingOptions:
             momentum=self.momentum,
         )
 
-    def _check_words(self) -> None:
-        for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                listed = ", ".join(f'"{word}"' for word in known)
+    def _check_choices(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                listed = ", ".join(f'"{choice}"' for choice in choices)
                 raise ValueError(
                     f"{name} must be one of {listed}. Received: {name}={getattr(self, name)!r}"
                 )
         if self.engine == "elasticdeform" and find_spec("elasticdeform") is None:
             raise ImportError(
-                'engine="elasticdeform" needs the library of that name: '
+                'engine="elasticdeform" needs the library elasticdeform: '
                 "pip install --no-binary elasticdeform elasticdeform"
             )
 
     def _check_numbers(self) -> None:
-        for name, lowest in _WHOLE.items():
+        for name, lowest in _SMALLEST.items():
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < lowest):
                 raise ValueError(
@@ -190,12 +209,12 @@ class TrainingOptions:
     def _check_length(self) -> None:
         if self.steps is not None and self.epochs is not None:
             raise ValueError(
-                "steps and epochs are two words for one length; give one of them. "
+                "steps and epochs both give the length of the training; give one of them. "
                 f"Received: steps={self.steps}, epochs={self.epochs}"
             )
         if self.epochs is not None and not 0 < self.epochs < inf:
             raise ValueError(f"epochs must be greater than 0. Received: epochs={self.epochs}")
-        self._plan(1 if self.steps is None else self.steps)
+        self._schedule(1 if self.steps is None else self.steps)
 
     def _check_network(self) -> None:
         network = self.network(PAPER_DEPTH if self.depth is None else self.depth)
@@ -216,13 +235,13 @@ class TrainingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedOptions(TrainingOptions):
-    """Options with nothing left to the data, as a run records them.
+    """Options in which no number is None, as a run records them.
 
-    Most defaults are the paper's. A length has none.
+    Steps, epochs or minutes must be given; depth, tile, sigma and amplitude default to the paper's.
 
     Raises:
-        ValueError: As TrainingOptions.
-        TypeError: If a number is None after all.
+        ValueError: As `TrainingOptions`.
+        TypeError: If a number is None.
     """
 
     depth: int = PAPER_DEPTH
@@ -231,15 +250,15 @@ class ResolvedOptions(TrainingOptions):
     amplitude: float = PAPER_AMPLITUDE
 
     def __post_init__(self) -> None:
-        """Refuses numbers out of range and numbers that are not set."""
+        """Validates the options, and that all numbers are set."""
         super().__post_init__()
-        for name in NUMBERS:
+        for name in AUTOCONFIGURED:
             if name not in self.given:
                 raise TypeError(f"{name} must be given; it is None")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ResolvedOptions:
-        """Returns the options that `to_dict` described, also after a way through JSON.
+        """Rebuilds the options from the result of `to_dict`, also after a round trip through JSON.
 
         Raises:
             KeyError: If one of them is missing.
@@ -247,20 +266,22 @@ class ResolvedOptions(TrainingOptions):
         """
         held_out = values["validation"]
         names = tuple(held_out) if isinstance(held_out, list) else held_out
-        return cls(**{one.name: values[one.name] for one in fields(cls)} | {"validation": names})
+        return cls(
+            **{field.name: values[field.name] for field in fields(cls)} | {"validation": names}
+        )
 
     def architecture(self, *, channels: int, classes: int) -> Architecture:
-        """Returns the network for images of so many channels and labels of so many classes."""
+        """Returns the architecture for a number of channels and of classes."""
         return self.network(self.depth, channels, classes)
 
     @property
     def validation_tile(self) -> int | None:
-        """The tile by which images are looked at, which a limit of memory binds; None for any."""
+        """Tile to predict the images held out by, if memory is limited; else None."""
         return self.tile if self.memory_limit else None
 
     @property
     def hyperparameters(self) -> dict[str, bool | float | str]:
-        """Hyperparameters that TensorBoard compares runs by; the names held out are one text."""
+        """Hyperparameters by which TensorBoard compares runs, as single values."""
         held_out = self.validation
         names = held_out if isinstance(held_out, int | float) else ",".join(held_out)
         values = {**self.to_dict(), "validation": names}
@@ -268,28 +289,33 @@ class ResolvedOptions(TrainingOptions):
         return {name: value for name, value in values.items() if value is not None}
 
     def augmentation(self) -> Augmentation:
-        """Returns how training tiles are varied."""
+        """Returns the augmentation of the training tiles."""
         return Augmentation(amplitude=self.amplitude, zoom=self.zoom)
 
-    def plan(self, tiles_an_epoch: float) -> Schedule:
-        """Returns how long and how fast to train.
+    def schedule(self, tiles_per_epoch: float) -> Schedule:
+        """Returns the length and learning rate of the training.
 
         Args:
-            tiles_an_epoch: How many output tiles have as many pixels as all training images.
+            tiles_per_epoch: Pixels of all training images, divided by those of an output tile.
         """
         if self.epochs is None:
-            return self._plan(self.steps)
-        return self._plan(ceil(self.epochs * tiles_an_epoch / self.batch_size))
+            return self._schedule(self.steps)
+        return self._schedule(ceil(self.epochs * tiles_per_epoch / self.batch_size))
 
 
 def deepest_for(tile: int, padding: Padding) -> int:
-    """Returns the deepest of DEPTHS that a tile fits.
+    """Returns the greatest of `DEPTHS` that an input tile fits.
 
-    >>> deepest_for(572, "valid"), deepest_for(188, "valid")
-    (5, 4)
+    Args:
+        tile: Height and width of the input tile in pixels.
+        padding: Padding of the network.
 
     Raises:
-        ValueError: It fits none. The message names the sizes that fit the paper's depth.
+        ValueError: If the tile fits none. The message names sizes that fit the paper's depth.
+
+    Example:
+        >>> deepest_for(572, "valid"), deepest_for(188, "valid")
+        (5, 4)
     """
     fitting = [depth for depth in DEPTHS if Architecture(depth=depth, padding=padding).fits(tile)]
     if not fitting:

@@ -1,4 +1,4 @@
-"""Origin of a run: the code, the command, the packages and the machine that made it."""
+"""Provenance of a run: code, command, package versions and machine."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from keras_unet.system import DISTRIBUTION, Machine, installed_version
 PACKAGE = Path(__file__).parents[1]
 
 _PACKAGES = ("numpy", "scipy", "scikit-image", "tifffile", "imagecodecs", "pillow")
-_FOR_THE_MOMENT = ("python", "free_memory", "free_disk")
-_OF_ROUNDING = (
+_VOLATILE = ("python", "free_memory", "free_disk")
+_ROUNDING_VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "OMP_NUM_THREADS",
     "TF_DETERMINISTIC_OPS",
@@ -37,38 +37,45 @@ def provenance() -> dict[str, Any]:
 
     Returns:
         `versions` of Python and packages, `code` of this package, `command`, `machine` with its
-        GPUs, and `environment`: the variables by which numbers are rounded one way or another.
+        GPUs, and `environment`: the variables that affect rounding.
     """
     return {
         "versions": _versions(),
         "code": _own_code(),
         "command": shlex.join(sys.argv),
         "machine": _machine(),
-        "environment": {name: os.environ[name] for name in _OF_ROUNDING if name in os.environ},
+        "environment": {
+            name: os.environ[name] for name in _ROUNDING_VARIABLES if name in os.environ
+        },
     }
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Lists what may make a repeated training differ from the first one.
+    """Lists differences that may change the results of a repeated training.
 
     Args:
-        before: What the first one has recorded; of what it lacks nothing is said.
-        now: What `provenance` gives.
+        before: Record of the first training; entries that it lacks are skipped.
+        now: Result of `provenance`.
 
     Example:
         >>> differences({"versions": {"keras": "3.14"}}, {"versions": {"keras": "3.15"}})
         ['keras 3.14, now 3.15']
     """
-    pairs = [(name, _facts(before).get(name), value) for name, value in _facts(now).items()]
+    pairs = [(name, _flatten(before).get(name), value) for name, value in _flatten(now).items()]
     return [f"{name} {old}, now {new}" for name, old, new in pairs if old not in (None, new)]
 
 
-def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
+def _flatten(record: Mapping[str, Any]) -> dict[str, Any]:
     machine = record.get("machine", {})
     code = record.get("code", {})
-    known = {"GPUs": machine.get("gpus"), "code of keras_unet": code.get("digest")}
-    named = {name: machine.get(name) for name in ("processor", "cores")}
-    return {**record.get("versions", {}), **known, **named, **record.get("environment", {})}
+    return {
+        **record.get("versions", {}),
+        "GPUs": machine.get("gpus"),
+        "code of keras_unet": code.get("digest"),
+        "processor": machine.get("processor"),
+        "cores": machine.get("cores"),
+        **record.get("environment", {}),
+    }
 
 
 def _versions() -> dict[str, str | None]:
@@ -83,23 +90,23 @@ def _versions() -> dict[str, str | None]:
 
 @cache
 def _own_code() -> dict[str, Any]:
-    """Looks once a process: what is written to the files later is not what it runs."""
+    # Cached: files that change later are not the code that this process runs.
     return _code(PACKAGE)
 
 
 def _code(package: Path) -> dict[str, Any]:
-    """Tells the commit of a checkout, None elsewhere, and a fingerprint of the code itself."""
-    fingerprint = hashlib.sha256()
+    """Returns the commit of a git checkout, else None, and a digest of the source files."""
+    checksum = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
-        fingerprint.update(path.relative_to(package).as_posix().encode())
-        fingerprint.update(path.read_bytes())
+        checksum.update(path.relative_to(package).as_posix().encode())
+        checksum.update(path.read_bytes())
     is_checkout = (package.parent / ".git").exists()
     commit = _git(package, "rev-parse", "HEAD") if is_checkout else None
     changed = commit and _git(package, "status", "--porcelain", "--", ".")
     return {
         "commit": commit,
         "changed": None if changed is None else bool(changed),
-        "digest": fingerprint.hexdigest()[:16],
+        "digest": checksum.hexdigest()[:16],
     }
 
 
@@ -115,9 +122,9 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _machine() -> dict[str, Any]:
-    here = asdict(Machine.here(Path()))
-    kept = {name: value for name, value in here.items() if name not in _FOR_THE_MOMENT}
-    return {**kept, "gpus": list(_gpus())}
+    machine = asdict(Machine.here(Path()))
+    constant = {name: value for name, value in machine.items() if name not in _VOLATILE}
+    return {**constant, "gpus": list(_gpus())}
 
 
 def _gpus() -> Iterator[str]:

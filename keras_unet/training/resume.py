@@ -1,4 +1,4 @@
-"""Runs that are begun, resumed, or repeated with the options of another."""
+"""Checks and recorded options for new, resumed and repeated runs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from keras_unet.training.dataset import Variation
 from keras_unet.training.options import ResolvedOptions
 from keras_unet.training.provenance import differences, provenance
 
+_log = logging.getLogger(__name__)
+
 
 def check_unused(folder: Path) -> None:
-    """Makes sure that a folder is free for a new run.
+    """Checks that a folder can take a new run.
 
-    It is where it is missing or empty, or holds a run that ended before it had trained anything.
+    It must be missing or empty, or hold a run that ended before its first validation.
 
     Raises:
-        OSError: The folder holds a run or other files, or cannot be written to.
+        OSError: If the folder holds a run or other files, or cannot be written to.
     """
     names = visible(folder)
     if RECORD not in names or not _is_run(folder):
@@ -30,7 +32,7 @@ def check_unused(folder: Path) -> None:
     elif {BEST, LAST, CHECKPOINT}.intersection(names):
         raise FileExistsError(
             f"{folder}: expected a new folder for the run. Received one that holds a run; choose "
-            "another, or go on with it by --resume"
+            "another, or resume it with --resume"
         )
     else:
         check_writable(folder)
@@ -39,42 +41,42 @@ def check_unused(folder: Path) -> None:
 def _is_run(folder: Path) -> bool:
     try:
         return bool(Run.load(folder))
-    except ValueError:  # another program's file of this name
+    except ValueError:  # another program's file of the same name
         return False
 
 
 def is_resumable(folder: Path) -> bool:
-    """Tells whether a folder holds a run that has come far enough to be gone on with."""
+    """Tells whether a folder holds a run with a checkpoint."""
     return (folder / RECORD).is_file() and (folder / CHECKPOINT).is_file()
 
 
 def load_interrupted(folder: Path) -> Run:
-    """Loads a run that is to be gone on with; it may be complete.
+    """Loads a run to resume, which may be complete.
 
     Raises:
-        ValueError: The record cannot be read.
-        OSError: The folder is no run, has nothing to resume from, or cannot be written to.
+        ValueError: If the record cannot be read.
+        OSError: If the folder is not a run, has no checkpoint, or cannot be written to.
     """
     run = Run.load(folder)
     check_writable(folder)
     if not (folder / CHECKPOINT).is_file():
         raise FileNotFoundError(
-            f"{folder}: expected a run with {CHECKPOINT} to resume from. Received one that has not "
-            "come to its first validation; start it anew, without resume"
+            f"{folder}: expected a run with {CHECKPOINT} to resume from. Received one that was "
+            "interrupted before its first validation; start it anew, without resume"
         )
     return run
 
 
 def is_complete(run: Run) -> bool:
-    """Tells whether a run has been trained to its end, rather than interrupted."""
+    """Tells whether the training of a run is complete."""
     return bool(run.record.get("outcome", {}).get("complete"))
 
 
 def options_of(run: Run) -> ResolvedOptions:
-    """Reads the options that a run was started with.
+    """Returns the options that a run was started with.
 
     Raises:
-        ValueError: The record lacks some of them.
+        ValueError: If the record lacks some of them.
     """
     try:
         return ResolvedOptions.from_dict(run.record["options"])
@@ -86,21 +88,21 @@ def options_of(run: Run) -> ResolvedOptions:
 
 
 def check_same_data(run: Run, digests: Mapping[str, str], data: str) -> None:
-    """Refuses to go on with other images or labels than a run was started with.
+    """Checks that images and labels are those that a run was started with.
 
     Args:
         run: The run.
-        digests: Digest of each sample there is now, by name.
-        data: Folder of the samples, or what they are, for the message.
+        digests: Current digest of each sample, by name.
+        data: Source of the samples, for the message.
 
     Raises:
-        ValueError: A sample is missing, new or changed.
+        ValueError: If a sample is missing, new or changed.
     """
-    before = run.record.get("data", {}).get("digests", {})
+    recorded = run.record.get("data", {}).get("digests", {})
     changes = {
-        "missing": before.keys() - digests.keys(),
-        "new": digests.keys() - before.keys(),
-        "changed": {name for name in before if digests.get(name, before[name]) != before[name]},
+        "missing": recorded.keys() - digests.keys(),
+        "new": digests.keys() - recorded.keys(),
+        "changed": {name for name, value in recorded.items() if digests.get(name, value) != value},
     }
     if any(changes.values()):
         listed = "; ".join(
@@ -112,42 +114,34 @@ def check_same_data(run: Run, digests: Mapping[str, str], data: str) -> None:
         )
 
 
-_log = logging.getLogger(__name__)
-
-
 def load_template(folder: Path) -> Run:
     """Loads a run to repeat.
 
     Raises:
-        OSError: The folder is no run.
-        ValueError: The record cannot be read, or training has not come to its end.
+        OSError: If the folder is not a run.
+        ValueError: If the record cannot be read, or the training is not complete.
     """
     run = Run.load(folder)
     if not is_complete(run):
         raise ValueError(
-            f"{folder}: expected a run that was trained to its end, to be repeated. Received one "
-            "that was interrupted; go on with it by --resume"
+            f"{folder}: expected a run that was trained to its end, to repeat it. Received one "
+            "that was interrupted; resume it with --resume"
         )
     return run
 
 
 def repeated_options(run: Run) -> ResolvedOptions:
-    """Returns the options by which a training goes as a run has gone.
-
-    Nothing in them is left to the data, the clock or the machine.
-
-    Args:
-        run: The run.
+    """Returns options that repeat a run: its number of steps, precision and images held out.
 
     Raises:
-        ValueError: The run's record lacks some of them.
+        ValueError: If the run's record lacks some of them.
     """
     options = options_of(run)
     if options.max_minutes is not None:
         steps = run.record["outcome"]["steps"]
         _log.warning(
-            f"{run.folder} had a limit of minutes; its {steps} steps are taken without, "
-            "so the learning rate may go another way, and weights differ"
+            f"{run.folder} was limited in minutes; its {steps} steps are repeated without a time "
+            "limit, so the learning rate and the weights may differ"
         )
         options = replace(options, steps=steps, epochs=None, max_minutes=None)
     held_out = tuple(run.record["data"]["validation"])
@@ -155,30 +149,28 @@ def repeated_options(run: Run) -> ResolvedOptions:
 
 
 def warn_of_differences(run: Run) -> None:
-    """Says in one line what is not as it was when a run was trained, if anything."""
-    found = differences(run.record, provenance())
-    if found:
-        _log.warning(
-            f"{run.folder} was trained with {'; '.join(found)}: numbers may differ from its own"
-        )
+    """Logs the differences in software and hardware since a run was trained, if any."""
+    changes = differences(run.record, provenance())
+    if changes:
+        _log.warning(f"{run.folder} was trained with {'; '.join(changes)}: results may differ")
 
 
 def check_same_augmentation(run: Run, augmentation: Variation) -> None:
-    """Refuses to go on with a run, or to repeat it, with tiles that are varied otherwise.
+    """Checks that a resumed or repeated run keeps its augmentation.
 
     Raises:
-        ValueError: They are.
+        ValueError: If the augmentation differs.
     """
-    recorded, given = run.record.get("augmentation", "options"), name_of(augmentation)
+    recorded, given = run.record.get("augmentation", "options"), describe_augmentation(augmentation)
     if recorded != given:
         raise ValueError(
-            f"augmentation must be that which {run.folder} was started with, {recorded}. "
+            f"augmentation must be the one that {run.folder} was started with, {recorded}. "
             f"Received: {given}"
         )
 
 
-def name_of(augmentation: Variation) -> str:
-    """Describes how tiles are varied, for the record."""
+def describe_augmentation(augmentation: Variation) -> str:
+    """Returns a description of the augmentation, for the record of a run."""
     if augmentation is None or isinstance(augmentation, str | Augmentation):
         return str(augmentation)
     return f"function {getattr(augmentation, '__name__', type(augmentation).__name__)}"

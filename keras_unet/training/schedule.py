@@ -1,8 +1,8 @@
-"""Length, learning rate and progress of a training: values, without TensorFlow.
+"""Schedule of a training (length, learning rate) and its progress, without TensorFlow.
 
-A Progress is a value that every batch and every validation turns into the next one. What happens
-next depends on it and the plan alone, so that a run whose Progress is saved with its weights goes
-on as if it had never been interrupted.
+A `Progress` is an immutable value; every batch and every validation returns the next one. Training
+depends on the progress and the schedule alone, so a run whose progress is saved with its weights
+continues as if it had not been interrupted.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ class Schedule:
     """Length and learning rate of a training.
 
     Example:
-        >>> plan = Schedule(steps=1000, learning_rate=0.01, warmup=0.1)
-        >>> shares = [plan.progress(step, seconds=0) for step in (0, 50, 100, 550, 1000)]
-        >>> [round(plan.rate(share), 4) for share in shares]
+        >>> schedule = Schedule(steps=1000, learning_rate=0.01, warmup=0.1)
+        >>> shares = [schedule.progress(step, seconds=0) for step in (0, 50, 100, 550, 1000)]
+        >>> [round(schedule.rate(share), 4) for share in shares]
         [0.0, 0.005, 0.01, 0.005, 0.0]
 
     Attributes:
-        steps: Updates in all; None where the minutes alone decide.
-        max_minutes: Time in all; whichever limit comes first ends the training, and the learning
-            rate has decayed by then.
-        learning_rate: The highest rate, reached after warm-up.
-        momentum: The paper takes 0.99.
-        warmup: Share of the training in which the rate rises from 0.
-        clip_norm: Bound of the gradient's global norm.
-        validations: How often the validation images are looked at, evenly over the training.
-        patience: Validations without a better score after which training ends; None for never.
+        steps: Number of updates; None if only the time is limited.
+        max_minutes: Time limit in minutes. The limit reached first ends the training, and the
+            learning rate has decayed by then.
+        learning_rate: The highest learning rate, reached after the warm-up.
+        momentum: Momentum of SGD. The paper takes 0.99.
+        warmup: Share of the training in which the learning rate rises from 0.
+        clip_norm: Bound of the global norm of the gradient.
+        validations: Number of validations, evenly spaced over the training.
+        patience: Validations without a better score after which training ends; None for no such
+            limit.
     """
 
     steps: int | None = 2500
@@ -47,10 +48,10 @@ class Schedule:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuses a training without an end and numbers out of range.
+        """Validates the numbers.
 
         Raises:
-            ValueError: The message names the number.
+            ValueError: If a number is out of range, or both limits are None.
         """
         if self.steps is None and self.max_minutes is None:
             raise ValueError("steps or max_minutes must be given. Received: neither")
@@ -79,17 +80,17 @@ class Schedule:
         return self.learning_rate * (1 + cos(pi * (progress - self.warmup) / (1 - self.warmup))) / 2
 
     def is_due(self, progress: Progress) -> bool:
-        """Tells whether a whole share of the training has passed since the latest validation."""
+        """Tells whether the next validation is due."""
         done = self.progress(progress.step, progress.seconds)
         return int(done * self.validations) > int(progress.validated * self.validations)
 
     def is_over(self, progress: Progress) -> bool:
-        """Tells whether all is done, the last validation included, or patience has run out."""
+        """Tells whether the training has ended, with its last validation, or is out of patience."""
         done = self.progress(progress.step, progress.seconds)
         return self.is_out_of_patience(progress) or (done >= 1 and not self.is_due(progress))
 
     def is_out_of_patience(self, progress: Progress) -> bool:
-        """Tells whether the score has stood still for too many validations."""
+        """Tells whether `patience` validations have brought no better score."""
         return self.patience is not None and progress.stale >= self.patience
 
 
@@ -98,8 +99,8 @@ class Validation:
     """Result of a validation.
 
     Attributes:
-        score: The higher the better; None where there are no validation images.
-        warning: What a person should be told at once, such as a single_class_warning to one class.
+        score: Score, the higher the better; None without images held out.
+        warning: Warning to log, such as of a network that predicts a single class; or None.
         picture: uint8 RGB picture of shape `(height, width, 3)` for TensorBoard, or None.
     """
 
@@ -113,18 +114,18 @@ class Progress:
     """Progress of a training.
 
     Attributes:
-        step: Batches seen.
-        seconds: Time spent, in all sessions of the run.
+        step: Number of batches.
+        seconds: Time in seconds, over all sessions of the run.
         rate: Learning rate of the latest batch.
-        loss: Mean loss of the latest batches.
-        skipped: Updates refused because their gradient was not finite.
+        loss: Exponential moving average of the loss.
+        skipped: Updates that were not applied because their gradient was not finite.
         score: Latest validation score.
         best_score: Highest validation score.
         stale: Validations since the highest score.
         validated: Share of the training that was done at the latest validation, 0 to 1.
         loss_sum: Sum of the losses since the latest validation.
-        loss_count: Their number.
-        rows: The history: one dictionary a validation.
+        loss_count: Number of these losses.
+        rows: History: one dictionary per validation.
     """
 
     step: int = 0
@@ -142,26 +143,26 @@ class Progress:
 
     @property
     def is_best(self) -> bool:
-        """Tells whether the model just validated is the one to keep: the latest, without scores."""
+        """Tells whether the latest validation is the best; always true without scores."""
         return self.best_score is None or (self.score is not None and self.stale == 0)
 
     def after_step(self, loss: float, applied: bool, rate: float, seconds: float) -> Progress:
         """Returns the progress after one more batch."""
-        counts = applied and isfinite(loss)
+        is_counted = applied and isfinite(loss)
         smooth = loss if self.loss == inf else 0.95 * self.loss + 0.05 * loss
         return replace(
             self,
             step=self.step + 1,
             seconds=seconds,
             rate=rate,
-            loss=smooth if counts else self.loss,
+            loss=smooth if is_counted else self.loss,
             skipped=self.skipped + (not applied),
-            loss_sum=self.loss_sum + (loss if counts else 0.0),
-            loss_count=self.loss_count + counts,
+            loss_sum=self.loss_sum + (loss if is_counted else 0.0),
+            loss_count=self.loss_count + is_counted,
         )
 
     def after_validation(self, score: float | None, validated: float, seconds: float) -> Progress:
-        """Returns the progress with a row of history and the score taken in."""
+        """Returns the progress after a validation, with a new row of history."""
         best = -inf if self.best_score is None else self.best_score
         better = score is not None and score > best
         row = {
@@ -186,20 +187,22 @@ class Progress:
 
 
 def describe_progress(progress: Progress) -> str:
-    """Writes where a training stands.
+    """Formats the step, loss and score of a training.
 
-    >>> describe_progress(Progress(step=9, loss=0.25))
-    'step 9, loss 0.2500'
+    Example:
+        >>> describe_progress(Progress(step=9, loss=0.25))
+        'step 9, loss 0.2500'
     """
     score = "" if progress.score is None else f", score {progress.score:.4f}"
     return f"step {progress.step}, loss {progress.loss:.4f}{score}"
 
 
 def describe_validation(progress: Progress) -> str:
-    """Writes the result of the latest validation.
+    """Formats the result of the latest validation.
 
-    >>> describe_validation(Progress().after_validation(0.5, validated=0.1, seconds=3))
-    'step 0: loss -, score 0.5000 (the best so far)'
+    Example:
+        >>> describe_validation(Progress().after_validation(0.5, validated=0.1, seconds=3))
+        'step 0: loss -, score 0.5000 (the best so far)'
     """
     row = progress.rows[-1]
     loss = "-" if row["loss"] is None else f"{row['loss']:.4f}"

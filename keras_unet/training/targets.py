@@ -1,4 +1,4 @@
-"""Training targets of a sample: the classes of its pixels and their weights."""
+"""Training targets of samples: the classes of their pixels and the weight maps."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from keras_unet.data.samples import Sample
 from keras_unet.data.weight_maps import class_balance, weight_map
 
 _DIGITS = 12  # of a digest in a file name
-_DIGITS_OF_SAMPLE = 16  # of a digest in the record of a run
-_LONGEST_NAME = 80  # characters of a sample's name in a file name
+_SAMPLE_DIGITS = 16  # of a digest in the record of a run
+_MAX_NAME_LENGTH = 80  # characters of a sample's name in a file name
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A sample and the classes to be learned of it.
+    """A sample and its classes to learn.
 
     Attributes:
         sample: The annotated image.
-        classes: Classes in which touching cells are parted, `(height, width)`.
+        classes: Classes, with background between touching cells, `(height, width)`.
     """
 
     sample: Sample
@@ -36,12 +36,12 @@ class Target:
 
     @classmethod
     def of(cls, sample: Sample, encoding: LabelEncoding) -> Target:
-        """Parts the touching cells of a sample by background.
+        """Separates the touching cells of a sample by background.
 
-        Section 3 of the paper: the network is to learn "a separation border" between them. Labels
-        that hold classes are taken as they are.
+        Section 3 of the paper: the network learns "a separation border" between them. Labels that
+        hold classes are unchanged.
         """
-        return cls(sample, _separated(sample.classes, sample.instances, encoding))
+        return cls(sample, _separate_classes(sample.classes, sample.instances, encoding))
 
     @property
     def counted(self) -> NDArray[np.bool_]:
@@ -51,11 +51,11 @@ class Target:
 
 @dataclass(frozen=True, eq=False)
 class WeightMaps:
-    """The weight maps of a run. Each is computed once and kept in the run's folder.
+    """Weight maps of a run, computed once each and kept in files.
 
     Attributes:
-        folder: Folder of the files, named by sample and by all that the map depends on; None to
-            compute without files.
+        folder: Folder of the files, whose names contain the sample and a hash of all that the map
+            depends on; None to compute without files.
         balance: Weight of each class, w_c of equation 2, `(classes,)`.
         w0: w0 of equation 2.
         sigma: sigma of equation 2 in pixels.
@@ -70,7 +70,7 @@ class WeightMaps:
     def unbalanced(
         cls, folder: Path | None, classes: int, *, w0: float, sigma: float
     ) -> WeightMaps:
-        """Takes every class to weigh 1, as the mean pixel does when classes are balanced."""
+        """Gives every class the weight 1, which is the mean weight of balanced classes."""
         return cls(folder, np.ones(classes), w0, sigma)
 
     @classmethod
@@ -83,7 +83,7 @@ class WeightMaps:
         w0: float,
         sigma: float,
     ) -> WeightMaps:
-        """Balances the classes over the training images."""
+        """Balances the classes over training images."""
         balance = class_balance(
             [target.classes for target in targets],
             classes,
@@ -92,26 +92,26 @@ class WeightMaps:
         return cls(folder, balance, w0, sigma)
 
     def of(self, target: Target) -> NDArray[np.float32]:
-        """Reads the weight map of an image, `(height, width)`; computes it the first time."""
+        """Returns the weight map of an image, `(height, width)`, computed the first time."""
         sample = target.sample
         if self.folder is None:
-            return self._computed(target.classes, sample.instances, sample.ignored)
+            return self._compute(target.classes, sample.instances, sample.ignored)
         path = self._path(target, self.folder)
         if path.exists():
             return np.asarray(read_planes(path)[0, ..., 0], np.float32)
-        weights = self._computed(target.classes, sample.instances, sample.ignored)
+        weights = self._compute(target.classes, sample.instances, sample.ignored)
         write_tiff(path, weights, axes="YX")
         return weights
 
     def of_labels(
         self, labels: NDArray[np.int32], encoding: LabelEncoding
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Computes classes and weights of labels as stored, all `(height, width)`."""
+        """Computes classes and weights of labels with the values of a file, `(height, width)`."""
         instances = encoding.to_instances(labels)
-        classes = _separated(encoding.to_classes(labels), instances, encoding)
-        return classes, self._computed(classes, instances, encoding.ignored(labels))
+        classes = _separate_classes(encoding.to_classes(labels), instances, encoding)
+        return classes, self._compute(classes, instances, encoding.ignored(labels))
 
-    def _computed(
+    def _compute(
         self,
         classes: NDArray[np.uint8],
         instances: NDArray[np.int32],
@@ -130,29 +130,29 @@ class WeightMaps:
         sample = target.sample
         numbers = np.array([*self.balance, self.w0, self.sigma])
         key = digest(target.classes, sample.instances, sample.ignored, numbers)
-        name = re.sub(r"[^\w.-]", "_", sample.name)[:_LONGEST_NAME]
+        name = re.sub(r"[^\w.-]", "_", sample.name)[:_MAX_NAME_LENGTH]
         return folder / f"{name}-{key[:_DIGITS]}.tif"
 
 
-def _separated(
+def _separate_classes(
     classes: NDArray[np.uint8], instances: NDArray[np.int32], encoding: LabelEncoding
 ) -> NDArray[np.uint8]:
-    """Puts background between touching cells; labels that hold classes are taken as they are."""
+    """Puts background between touching cells, unless the labels hold classes."""
     if encoding.kind == "classes":
         return classes
     return (separate_touching(instances) > 0).astype(np.uint8)
 
 
 def sample_digest(sample: Sample) -> str:
-    """Computes a short fingerprint of an image and its labels."""
+    """Computes a short SHA-256 digest of an image and its labels."""
     arrays = (sample.image, sample.classes, sample.instances, sample.ignored)
-    return digest(*arrays)[:_DIGITS_OF_SAMPLE]
+    return digest(*arrays)[:_SAMPLE_DIGITS]
 
 
 def digest(*arrays: NDArray[np.generic]) -> str:
-    """Computes a fingerprint of arrays: shapes, types and values."""
-    fingerprint = hashlib.sha256()
+    """Computes the SHA-256 digest of arrays: their types, shapes and values."""
+    checksum = hashlib.sha256()
     for array in arrays:
-        fingerprint.update(f"{array.dtype.str}{array.shape}".encode())
-        fingerprint.update(np.ascontiguousarray(array).tobytes())
-    return fingerprint.hexdigest()
+        checksum.update(f"{array.dtype.str}{array.shape}".encode())
+        checksum.update(np.ascontiguousarray(array).tobytes())
+    return checksum.hexdigest()

@@ -1,4 +1,4 @@
-"""From images and labels to a trained model."""
+"""Training of a U-Net on a folder, on arrays or on a `tf.data.Dataset`."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ from keras_unet.training.resume import (
     check_same_augmentation,
     check_same_data,
     check_unused,
+    describe_augmentation,
     is_complete,
     load_interrupted,
     load_template,
-    name_of,
     options_of,
     repeated_options,
     warn_of_differences,
 )
 from keras_unet.training.schedule import Progress, Schedule
 from keras_unet.training.validation import Validator
-from keras_unet.training.workers import assist, tell_workers
+from keras_unet.training.workers import broadcast_run, train_as_worker
 
 _log = logging.getLogger(__name__)
 
-_MOST_PICTURES = 8
-_MOST_NAMES = 20
+_MAX_PICTURES = 8
+_MAX_NAMES = 20
 
 
 def train(
@@ -71,33 +71,33 @@ def train(
     Args:
         images: Images as measured, each `(height, width)` or `(height, width, channels)`, whose
             sizes may differ; or a folder with `images/` and `labels/`, or in the Cell Tracking
-            Challenge's layout; or a `tf.data.Dataset` of batches as `tile_dataset` gives them, with
-            `initial` for the network and the normalization.
+            Challenge's layout; or a `tf.data.Dataset` of batches as `tile_dataset` returns them,
+            with `initial` for the network and the normalization.
         labels: Label images of the arrays, each `(height, width)`: one number a cell, or one a
             class.
         run: Folder to write, a new one unless `resume`; None keeps nothing on disk.
-        options: Options of the training; what is not chosen is set by the data
-            (`keras_unet.training.autoconfig`) or is the paper's, `TrainingOptions` names the
-            exceptions.
+        options: Options of the training. Numbers that are None are set from the data
+            (`keras_unet.training.autoconfig`).
         initial: Model whose weights training starts from: a segmenter, the folder of a run, or a
-            .keras file of a network of `build_unet`. Its network is taken; where the classes
-            differ, the last layer is drawn anew.
-        augmentation: How tiles are varied: "options" by the amplitude and zoom of the options; an
-            `Augmentation`; None for plain tiles; or a function from a tile `(tile, tile,
-            channels)`, normalized, and its labels `(tile, tile)` to both, of the same shapes.
-        resume: Whether to continue a training in the folder `run` that was interrupted, with the
-            options and from the weights that are recorded there; not of a data set.
-        callbacks: Keras callbacks. A batch is a step, an epoch what lies between two validations.
+            .keras file of a network of `build_unet`. Its architecture is kept; if the number of
+            classes differs, the last layer is initialized at random.
+        augmentation: Augmentation of the tiles: "options" for the amplitude and zoom of the
+            options; an `Augmentation`; None for none; or a function that maps a normalized tile
+            `(tile, tile, channels)` and its labels `(tile, tile)` to both, in the same shapes.
+        resume: Whether to continue an interrupted training in the folder `run`, with the options
+            and weights recorded there. Not available for a `tf.data.Dataset`.
+        callbacks: Keras callbacks. A batch is a step; an epoch lasts from one validation to the
+            next.
         choices: Fields of `TrainingOptions`, by name, in place of `options`.
 
     Returns:
-        The segmenter, of the weights with the best score on the images held out. Its
-        `info.record["outcome"]` tells the score, and whether training was interrupted.
+        The segmenter with the weights that scored best on the images held out. Its
+        `info.record["outcome"]` holds the score, and whether the training is complete.
 
     Raises:
-        ValueError: If an option is out of range or of no effect, the data cannot be learned from,
-            or the initial model is for other channels.
-        TypeError: If a selection is unknown.
+        ValueError: If an option is out of range or has no effect, the data are not suitable for
+            training, or the initial model has another number of channels.
+        TypeError: If an option is unknown.
         OSError: If a file cannot be read, or the run folder holds files or cannot be written.
 
     Example:
@@ -106,27 +106,29 @@ def train(
     """
     if resume and (run is None or options is not None or choices or initial is not None):
         raise ValueError(
-            "resume continues the training in the folder run as it was started, so options and "
-            f"initial must be left out. Received: run={run}, options={options or choices}, "
+            "resume continues the training in the folder run with its recorded options, so options "
+            f"and initial must be left out. Received: run={run}, options={options or choices}, "
             f"initial={initial}"
         )
-    asked = options_of_call(options, choices)
+    requested = options_from_call(options, choices)
     with ExitStack() as exits:
         folder = Path(run or Path(exits.enter_context(TemporaryDirectory())) / "model")
         if isinstance(images, tf.data.Dataset):
             if labels is not None or resume or augmentation != "options":
                 raise ValueError(
-                    "labels, resume and augmentation are not for a tf.data.Dataset, which holds "
-                    "labels and varies tiles itself. Received one of them; leave it out"
+                    "labels, resume and augmentation must be left out for a tf.data.Dataset, which "
+                    "yields labels and augmented tiles itself. Received: "
+                    f"labels={'None' if labels is None else 'given'}, resume={resume}, "
+                    f"augmentation={augmentation}"
                 )
-            train_on_dataset(images, folder, asked, initial, callbacks)
+            train_on_dataset(images, folder, requested, initial, callbacks)
         else:
-            reading = options_of(load_interrupted(folder)) if resume else asked
-            data = images if labels is None else TrainingData.of(images, labels, reading)
+            recorded = options_of(load_interrupted(folder)) if resume else requested
+            data = images if labels is None else TrainingData.of(images, labels, recorded)
             train_folder(
                 data,
                 folder,
-                asked,
+                requested,
                 resume=resume,
                 initial=initial,
                 augmentation=augmentation,
@@ -136,11 +138,13 @@ def train(
         return segmenter if run is not None else segmenter.in_memory()
 
 
-def options_of_call(options: TrainingOptions | None, choices: Mapping[str, Any]) -> TrainingOptions:
-    """Returns the options of a call, given whole or by name.
+def options_from_call(
+    options: TrainingOptions | None, choices: Mapping[str, Any]
+) -> TrainingOptions:
+    """Returns the options of a call that takes an object or keyword arguments.
 
     Args:
-        options: The options; None where they are given by name.
+        options: The options; None if they are given by name.
         choices: Fields of `TrainingOptions`, by name.
 
     Raises:
@@ -149,7 +153,7 @@ def options_of_call(options: TrainingOptions | None, choices: Mapping[str, Any])
     """
     if options is not None and choices:
         raise ValueError(
-            "options must be None where they are given by name. Received: options and "
+            "options must be None if they are given by name. Received: options and "
             f"{', '.join(choices)}"
         )
     return options or TrainingOptions(**choices)
@@ -167,78 +171,81 @@ def train_folder(
     cluster: Cluster | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Run:
-    """Trains a U-Net, and writes its run.
+    """Trains a U-Net and writes its run folder.
 
     Args:
-        data: Folder of images and labels; or the data, read already.
+        data: Folder of images and labels; or the data, already read.
         run_folder: Folder to write; a new one unless `resume`.
         options: As `train`.
-        resume: Goes on with a run that was interrupted, with the options it has recorded instead
-            of these.
-        repeat: A run to repeat, with the options it has recorded instead of these.
+        resume: Whether to continue an interrupted run, with its recorded options in place of
+            `options`.
+        repeat: Run to repeat, with its recorded options in place of `options`.
         initial: As `train`.
         augmentation: As `train`.
-        cluster: What trains together; None for this process alone.
-            In options, `batch_size` is of each replica; what is
-            recorded is that of all, which a resumed or repeated run keeps. Workers other than the
-            chief take part and write nothing.
+        cluster: Devices and processes that train together; None for one device. `batch_size` of
+            the options is per replica; the run records the sum over all replicas, which a resumed
+            or repeated run keeps. Workers other than the chief write nothing.
         callbacks: As `train`.
 
     Returns:
-        The run. Its record's `outcome` tells whether training is complete, or was interrupted.
+        The run. The entry `outcome` of its record states whether the training is complete.
 
     Raises:
-        ValueError: As `train`; or if it is not the data that a resumed or repeated run was started
-            with, or a batch cannot be dealt out to the replicas.
-        ConnectionError: If another worker is gone.
-        OSError: As `train`, or if there is nothing to resume or to repeat.
+        ValueError: As `train`; or if the data differ from those of the resumed or repeated run, or
+            a batch cannot be divided equally among the replicas.
+        ConnectionError: If another worker was lost.
+        OSError: As `train`, or if there is no run to resume or to repeat.
     """
     run_folder = Path(run_folder)
     cluster = cluster or SINGLE
     if not cluster.is_chief:
-        return assist(data, run_folder, cluster, augmentation)
-    before = load_interrupted(run_folder) if resume else None
-    if before is None:
+        return train_as_worker(data, run_folder, cluster, augmentation)
+    interrupted = load_interrupted(run_folder) if resume else None
+    if interrupted is None:
         check_unused(run_folder)
-    elif is_complete(before):
+    elif is_complete(interrupted):
         _log.info(f"{run_folder}: this run is complete; there is nothing to resume")
-        return before
+        return interrupted
     else:
-        check_same_augmentation(before, augmentation)
-    pattern = load_template(Path(repeat)) if repeat else None
-    if pattern is not None:
-        check_same_augmentation(pattern, augmentation)
-    start = _initial(initial, pattern)
-    asked = _asked(options, before, pattern, cluster)
-    asked = start.options(asked) if start and before is None else asked
-    cluster.check(asked.batch_size, choose_precision(asked.precision))
-    data = data if isinstance(data, TrainingData) else TrainingData.of(data, None, asked)
+        check_same_augmentation(interrupted, augmentation)
+    template = load_template(Path(repeat)) if repeat else None
+    if template is not None:
+        check_same_augmentation(template, augmentation)
+    initial_model = _load_initial(initial, template)
+    requested = _requested_options(options, interrupted, template, cluster)
+    requested = initial_model.options(requested) if initial_model and not interrupted else requested
+    cluster.check(requested.batch_size, choose_precision(requested.precision))
+    data = data if isinstance(data, TrainingData) else TrainingData.of(data, None, requested)
     _log.info(data.samples.describe())
-    for known in filter(None, (before, pattern)):
-        check_same_data(known, data.digests, data.source)
-    if before is not None:
-        resolved = options_of(before)
+    for earlier in filter(None, (interrupted, template)):
+        check_same_data(earlier, data.digests, data.source)
+    if interrupted is not None:
+        resolved = options_of(interrupted)
         training = Training(data, data.split(resolved), resolved, augmentation, None)
-        return _train(before, training, True, cluster, callbacks)
-    if pattern is not None:
-        warn_of_differences(pattern)
-    if start is not None:
-        start.check_channels(data.samples.channels)
-    parts = data.split(asked)
-    seen = Fingerprint.of(parts.training)
-    resolved = autoconfigure(asked, seen)
-    amiss = check_dataset(data.samples, seen, parts.names["validation"])
-    for line in amiss:
-        _log.warning(line)
-    training = Training(data, parts, resolved, augmentation, start)
-    facts = {"fingerprint": asdict(seen), "warnings": amiss, "notes": data.samples.notes}
-    run = _new_run(run_folder, training, facts, repeat)
+        return _train(interrupted, training, True, cluster, callbacks)
+    if template is not None:
+        warn_of_differences(template)
+    if initial_model is not None:
+        initial_model.check_channels(data.samples.channels)
+    split = data.split(requested)
+    fingerprint = Fingerprint.of(split.training)
+    resolved = autoconfigure(requested, fingerprint)
+    warnings = check_dataset(data.samples, fingerprint, split.names["validation"])
+    for warning in warnings:
+        _log.warning(warning)
+    training = Training(data, split, resolved, augmentation, initial_model)
+    findings = {
+        "fingerprint": asdict(fingerprint),
+        "warnings": warnings,
+        "notes": data.samples.notes,
+    }
+    run = _new_run(run_folder, training, findings, repeat)
     return _train(run, training, False, cluster, callbacks)
 
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """Ingredients of a training: data and split, options, augmentation, initial weights."""
+    """Inputs of a training: data, split, options, augmentation and initial weights."""
 
     data: TrainingData
     split: Split
@@ -247,26 +254,28 @@ class Training:
     initial: Initial | None
 
 
-def _initial(initial: Initial | Segmenter | PathLike | None, pattern: Run | None) -> Initial | None:
-    """Loads the model to start from: that asked for, or that of the run that is repeated."""
+def _load_initial(
+    initial: Initial | Segmenter | PathLike | None, template: Run | None
+) -> Initial | None:
+    """Loads the initial model of the call, else that of the run to repeat."""
     if initial is not None:
         return initial if isinstance(initial, Initial) else Initial.of(initial)
-    recorded = pattern.record.get("initial") if pattern else None
+    recorded = template.record.get("initial") if template else None
     return Initial.of_record(recorded) if recorded else None
 
 
-def _asked(
+def _requested_options(
     options: TrainingOptions | None,
-    before: Run | None,
-    pattern: Run | None,
+    interrupted: Run | None,
+    template: Run | None,
     cluster: Cluster,
 ) -> TrainingOptions:
-    if before is not None:
-        return options_of(before)
-    if pattern is not None:
-        return repeated_options(pattern)
-    asked = options or TrainingOptions()
-    return replace(asked, batch_size=asked.batch_size * cluster.replicas)
+    if interrupted is not None:
+        return options_of(interrupted)
+    if template is not None:
+        return repeated_options(template)
+    options = options or TrainingOptions()
+    return replace(options, batch_size=options.batch_size * cluster.replicas)
 
 
 def _train(
@@ -278,29 +287,29 @@ def _train(
 ) -> Run:
     with locked(make_folder(run.folder)):
         if not resume:
-            check_unused(run.folder)  # again: another training may have been quicker
+            check_unused(run.folder)  # again, in case another training has begun meanwhile
         remove_leftovers(run.folder)
-        return _train_alone(run, training, resume, cluster, callbacks)
+        return _train_locked(run, training, resume, cluster, callbacks)
 
 
-def _train_alone(
+def _train_locked(
     run: Run,
     training: Training,
     resume: bool,
     cluster: Cluster,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> Run:
-    network, options, parts = run.architecture, training.options, training.split
-    plan = options.plan(parts.pixels / network.output_size(options.tile) ** 2)
-    targets = training.data.targets(parts.training)
-    rule = default_options(run.encoding.kind, [sample.instances for sample in parts.training])
-    run = replace(run, instances=rule, record={**run.record, "cluster": cluster.to_dict()})
+    network, options, split = run.architecture, training.options, training.split
+    schedule = options.schedule(split.pixels / network.output_size(options.tile) ** 2)
+    targets = training.data.targets(split.training)
+    defaults = default_options(run.encoding.kind, [sample.instances for sample in split.training])
+    run = replace(run, instances=defaults, record={**run.record, "cluster": cluster.to_dict()})
     validator = Validator.of(
-        run, targets, training.data.targets(parts.validation), options.validation_tile
+        run, targets, training.data.targets(split.validation), options.validation_tile
     )
-    _log.info(_description(run, parts, options.tile, validator.score_name))
+    _log.info(_description(run, split, options.tile, validator.score_name))
     run.save()
-    tell_workers(cluster, run)
+    broadcast_run(cluster, run)
     folder = make_folder(run.folder / "weight_maps")
     weights = weight_maps(folder, targets, network.classes, options)
     batches = training.data.batches(
@@ -317,7 +326,7 @@ def _train_alone(
     history = fit(
         model,
         batches,
-        plan,
+        schedule,
         folder=run.folder,
         validate=validator,
         callbacks=callbacks,
@@ -327,19 +336,19 @@ def _train_alone(
     )
     model = load_network(run)
     selection = validator.select_options(model)
-    _log.info(selection.describe() if selection else rule.describe())
-    outcome = _outcome(plan, history.progress, validator.score_name)
+    _log.info(selection.describe() if selection else defaults.describe())
+    outcome = _outcome(schedule, history.progress, validator.score_name)
     finished = replace(
         run,
-        instances=selection.options if selection else rule,
+        instances=selection.options if selection else defaults,
         record={**run.record, "outcome": outcome},
     )
     validator = replace(validator, run=finished)
     predictions = validator.predictions(model)
-    picture = validator.pictures(predictions[:_MOST_PICTURES], weights)
+    picture = validator.pictures(predictions[:_MAX_PICTURES], weights)
     write_png(make_folder(run.folder / "pictures") / "montage.png", picture)
     write_page(run.folder / REPORT, page_of_run(validator, predictions, weights))
-    finished.save()  # last, for a run that is complete is not gone on with
+    finished.save()  # last, because a complete run cannot be resumed
     return finished
 
 
@@ -350,14 +359,15 @@ def train_on_dataset(
     initial: Segmenter | PathLike | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> Run:
-    """Trains a model on batches of one's own, without images held out.
+    """Trains a model on the batches of a `tf.data.Dataset`, without validation.
 
     Args:
         dataset: Batches `(image, y_true)` or `(image, y_true, sample_weight)`, as `tile_dataset`
-            gives them; a finite one is repeated.
+            returns them; a finite data set is repeated.
         folder: Folder of the run to write, a new one.
-        options: Options; the length in steps or minutes, and the rate.
-        initial: The model, as `train` takes it.
+        options: Options, of which the length in steps or minutes and the learning rate have an
+            effect.
+        initial: The model, as `train`.
         callbacks: As `train`.
 
     Raises:
@@ -370,32 +380,33 @@ def train_on_dataset(
             "Segmenter.from_model(build_unet(...)), and a length, steps or max_minutes. Received: "
             f"initial={initial}, options={options}"
         )
-    start = Initial.of(initial)
-    options = start.options(options)
-    plan = options.schedule_of_steps()
-    info = replace(start.segmenter.info, precision=choose_precision(options.precision), record={})
+    initial_model = Initial.of(initial)
+    options = initial_model.options(options)
+    schedule = options.schedule_of_steps()
+    precision = choose_precision(options.precision)
+    info = replace(initial_model.segmenter.info, precision=precision, record={})
     check_unused(folder)
     with locked(make_folder(folder)):
-        known = {one.name: getattr(info, one.name) for one in fields(ModelInfo)}
+        values = {field.name: getattr(info, field.name) for field in fields(ModelInfo)}
         record: dict[str, Any] = {
             "options": options.to_dict(),
             "data": {"folder": DATASET, "training": [], "validation": []},
         }
-        record |= {**provenance(), "initial": start.to_dict(), "started": _now()}
-        run = Run(**known | {"record": record}, folder=folder)
+        record |= {**provenance(), "initial": initial_model.to_dict(), "started": _now()}
+        run = Run(**values | {"record": record}, folder=folder)
         run.save()
         model = new_network(run, options.seed)
-        start.copy_weights(model)
-        batches = dataset.repeat().map(_with_channel_of_weights)
-        history = fit(model, batches.skip, plan, folder=folder, callbacks=callbacks)
-        outcome = _outcome(plan, history.progress, "none")
+        initial_model.copy_weights(model)
+        batches = dataset.repeat().map(_with_weight_channel)
+        history = fit(model, batches.skip, schedule, folder=folder, callbacks=callbacks)
+        outcome = _outcome(schedule, history.progress, "none")
         finished = replace(run, record={**run.record, "outcome": outcome})
         finished.save()
         return finished
 
 
-def _with_channel_of_weights(image: Any, y_true: Any, weights: Any = None) -> tuple[Any, Any]:
-    """Brings a batch into the form that the loss of the loop reads."""
+def _with_weight_channel(image: Any, y_true: Any, weights: Any = None) -> tuple[Any, Any]:
+    """Stacks the sample weights as a second channel of y_true, as WeightedCrossEntropy expects."""
     if weights is None:
         return image, y_true
     labels = tf.cast(y_true, tf.float32)
@@ -403,18 +414,18 @@ def _with_channel_of_weights(image: Any, y_true: Any, weights: Any = None) -> tu
 
 
 def _new_run(
-    folder: Path, training: Training, facts: Mapping[str, Any], repeat: PathLike | None
+    folder: Path, training: Training, findings: Mapping[str, Any], repeat: PathLike | None
 ) -> Run:
     data, options, initial = training.data, training.options, training.initial
     samples = data.samples
-    found = {"folder": data.source, "dtype": samples.dtype, **training.split.names}
+    origin = {"folder": data.source, "dtype": samples.dtype, **training.split.names}
     record = {
         "options": options.to_dict(),
-        "data": {**found, "digests": data.digests, **facts},
+        "data": {**origin, "digests": data.digests, **findings},
         **provenance(),
         "repeat": None if repeat is None else str(repeat),
         "initial": initial and initial.to_dict(),
-        "augmentation": name_of(training.augmentation),
+        "augmentation": describe_augmentation(training.augmentation),
         "started": _now(),
     }
     images = [sample.image for sample in training.split.training]
@@ -430,13 +441,13 @@ def _new_run(
     )
 
 
-def _description(run: Run, parts: Split, tile_size: int, score_name: str) -> str:
+def _description(run: Run, split: Split, tile_size: int, score_name: str) -> str:
     network = run.architecture
-    names = parts.names["validation"]
-    held_out = ", ".join(names[:_MOST_NAMES]) + ", ..." * (len(names) > _MOST_NAMES)
+    names = split.names["validation"]
+    held_out = ", ".join(names[:_MAX_NAMES]) + ", ..." * (len(names) > _MAX_NAMES)
     validation = f"{held_out}; their score is {score_name}" if held_out else "none"
     return (
-        f"training on {len(parts.training)}, held out for validation: {validation}\n"
+        f"training on {len(split.training)}, held out for validation: {validation}\n"
         f"network: depth {network.depth}, {network.base_filters} base features, "
         f'padding "{network.padding}", {run.precision} on the {_device()}; '
         f"tiles of {tile_size} x {tile_size} pixels, {network.output_size(tile_size)} out"
@@ -447,9 +458,9 @@ def _device() -> str:
     return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
 
 
-def _outcome(plan: Schedule, progress: Progress, score_name: str) -> dict[str, Any]:
+def _outcome(schedule: Schedule, progress: Progress, score_name: str) -> dict[str, Any]:
     return {
-        "complete": plan.is_over(progress),
+        "complete": schedule.is_over(progress),
         "steps": progress.step,
         "seconds": round(progress.seconds, 1),
         "skipped_updates": progress.skipped,

@@ -1,4 +1,4 @@
-"""The part in a training of those workers that are not its chief: to take their tiles, no more."""
+"""Workers other than the chief in a distributed training."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from keras_unet.training.loop import fit
 from keras_unet.training.resume import check_same_augmentation, check_same_data, options_of
 
 
-def tell_workers(cluster: Cluster, run: Run) -> None:
-    """Lets the other workers know what is trained; the run's record is written."""
+def broadcast_run(cluster: Cluster, run: Run) -> None:
+    """Sends the saved record of the chief's run to the other workers."""
     cluster.broadcast_text((run.folder / RECORD).read_text(encoding="utf-8"))
 
 
-def assist(
+def train_as_worker(
     data: Images | TrainingData,
     run_folder: Path,
     cluster: Cluster,
     augmentation: Variation = "options",
 ) -> Run:
-    """Trains with the chief, as it says; nothing is written but to a temporary folder.
+    """Trains with the chief's options; writes to a temporary folder alone.
 
     Args:
-        data: This worker's copy of the samples, or the folder that all share.
+        data: This worker's copy of the samples, or the folder that all workers share.
         run_folder: The run's folder, for messages.
-        cluster: What trains together.
-        augmentation: How tiles are varied, as on the chief.
+        cluster: Devices and processes that train together.
+        augmentation: Augmentation of the tiles, as on the chief.
 
     Returns:
-        The run, as the chief has begun or gone on with it.
+        The run that the chief has begun or resumed.
 
     Raises:
-        ValueError: If the samples or the augmentation are not those of the chief.
-        ConnectionError: If another worker is gone.
+        ValueError: If the samples or the augmentation differ from those of the chief.
+        ConnectionError: If another worker was lost.
     """
-    with TemporaryDirectory() as scratch:
-        run = _broadcast_run(Path(scratch), cluster)
+    with TemporaryDirectory() as temporary:
+        run = _receive_run(Path(temporary), cluster)
         check_same_augmentation(replace(run, folder=run_folder), augmentation)
         _train(run, data, run_folder, cluster, augmentation)
         return replace(run, folder=run_folder)
 
 
-def _broadcast_run(folder: Path, cluster: Cluster) -> Run:
+def _receive_run(folder: Path, cluster: Cluster) -> Run:
     (folder / RECORD).write_text(cluster.broadcast_text(""), encoding="utf-8")
     return Run.load(folder)
 
@@ -63,15 +63,15 @@ def _train(
     options, network = options_of(run), run.architecture
     data = data if isinstance(data, TrainingData) else TrainingData.of(data, None, options)
     check_same_data(replace(run, folder=run_folder), data.digests, data.source)
-    parts = data.split(options)
-    targets = data.targets(parts.training)
+    split = data.split(options)
+    targets = data.targets(split.training)
     folder = make_folder(run.folder / "weight_maps")
     weights = weight_maps(folder, targets, network.classes, options)
     part = (cluster.worker, cluster.workers)
     fit(
         new_network(run, options.seed),
         data.batches(run, targets, weights, options, part=part, augmentation=augmentation),
-        options.plan(parts.pixels / network.output_size(options.tile) ** 2),
+        options.schedule(split.pixels / network.output_size(options.tile) ** 2),
         folder=run.folder,
         cluster=cluster,
     )

@@ -9,16 +9,16 @@ from keras_unet.data.fingerprint import Fingerprint, Percentiles
 from keras_unet.training.autoconfig import (
     CELLS_IN_TILE,
     PASSES,
-    SIGMAS,
-    STEPS,
+    SIGMA_RANGE,
+    STEPS_RANGE,
     AutoConfiguration,
 )
-from keras_unet.training.options import DEPTHS, NUMBERS, deepest_for
+from keras_unet.training.options import AUTOCONFIGURED, DEPTHS, deepest_for
 
 NO_CELLS = {"cells": 0, "diameters": None}
 
 
-def seen(**changes):
+def a_fingerprint(**changes):
     """Cells of 30 pixels, up to 40, in ten images of 512 x 512 pixels."""
     values = {
         "images": 10,
@@ -38,7 +38,7 @@ def seen(**changes):
 
 
 def cells(median, high):
-    return seen(diameters=Percentiles(median / 2, median, high))
+    return a_fingerprint(diameters=Percentiles(median / 2, median, high))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def cells(median, high):
         (cells(10, 92), 4),
         (cells(10, 93), 5),
         (cells(10, 1000), 5),
-        (seen(**NO_CELLS), 4),
+        (a_fingerprint(**NO_CELLS), 4),
     ],
 )
 @pytest.mark.parametrize("padding", ["valid", "same"])
@@ -59,16 +59,16 @@ def test_depth_reaches_as_far_as_large_cells(fingerprint, depth, padding):
 
 @pytest.mark.parametrize(("tile", "depth"), [(188, 4), (180, 3), (380, 5), (572, 5), (396, 4)])
 def test_depth_is_one_that_a_given_tile_fits(tile, depth):
-    recipe = AutoConfiguration.of(cells(50, 150), tile=tile)
-    assert (recipe.depth, recipe.tile) == (depth, tile)
-    assert (f"the most that --tile {tile} fits" in recipe.describe()) == (depth < 5)
+    configuration = AutoConfiguration.of(cells(50, 150), tile=tile)
+    assert (configuration.depth, configuration.tile) == (depth, tile)
+    assert (f"the most that --tile {tile} allows" in configuration.describe()) == (depth < 5)
     assert deepest_for(tile, "valid") == depth
     assert AutoConfiguration.of(cells(10, 20), tile=tile).depth == 3
 
 
 def test_a_tile_that_fits_no_depth_is_refused():
     with pytest.raises(ValueError, match=r"tile must be 16k.*Received: 570.*556 and 572"):
-        AutoConfiguration.of(seen(), tile=570)
+        AutoConfiguration.of(a_fingerprint(), tile=570)
 
 
 @pytest.mark.parametrize(
@@ -86,19 +86,21 @@ def test_a_tile_that_fits_no_depth_is_refused():
     ],
 )
 def test_tile_covers_a_median_image_or_some_cells_and_is_the_papers_at_most(side, high, tile):
-    fingerprint = seen(
+    fingerprint = a_fingerprint(
         median_side=side, longest_side=5000, diameters=Percentiles(high / 4, high / 2, high)
     )
     assert AutoConfiguration.of(fingerprint).tile == tile
 
 
 def test_tile_without_cells_covers_the_image():
-    assert AutoConfiguration.of(seen(median_side=100.5, **NO_CELLS)).tile == 300  # 101 + 184 = 285
+    assert (
+        AutoConfiguration.of(a_fingerprint(median_side=100.5, **NO_CELLS)).tile == 300
+    )  # 101 + 184 = 285
 
 
 @pytest.mark.parametrize(("tile", "amplitude"), [(572, 10.0), (188, 3.3), (348, 6.1)])
 def test_amplitude_goes_with_the_tile(tile, amplitude):
-    assert AutoConfiguration.of(seen(), tile=tile).amplitude == amplitude
+    assert AutoConfiguration.of(a_fingerprint(), tile=tile).amplitude == amplitude
 
 
 @pytest.mark.parametrize(("cell", "sigma"), [(4, 2), (16, 2), (26, 3.2), (40, 5), (100, 5)])
@@ -107,7 +109,7 @@ def test_sigma_goes_with_the_cells(cell, sigma):
 
 
 def test_sigma_is_the_papers_without_cells():
-    assert AutoConfiguration.of(seen(**NO_CELLS)).sigma == 5
+    assert AutoConfiguration.of(a_fingerprint(**NO_CELLS)).sigma == 5
 
 
 @pytest.mark.parametrize(
@@ -115,10 +117,10 @@ def test_sigma_is_the_papers_without_cells():
     [(1, 1, 2500), (20, 1, 3483), (20, 4, 2500), (200, 1, 10000), (200, 5, 6965)],
 )
 def test_steps_are_a_hundred_passes_within_limits(images, batch_size, steps):
-    fingerprint = seen(pixels=images * 512 * 512, diameters=Percentiles(40, 60, 80))
-    recipe = AutoConfiguration.of(fingerprint, batch_size=batch_size)
-    assert recipe.steps == steps
-    assert f"--steps {steps} " in recipe.describe()
+    fingerprint = a_fingerprint(pixels=images * 512 * 512, diameters=Percentiles(40, 60, 80))
+    configuration = AutoConfiguration.of(fingerprint, batch_size=batch_size)
+    assert configuration.steps == steps
+    assert f"--steps {steps} " in configuration.describe()
 
 
 GIVEN = {
@@ -131,27 +133,29 @@ GIVEN = {
 
 
 def test_what_is_given_is_taken_and_needs_no_reason():
-    recipe = AutoConfiguration.of(seen(), **GIVEN)
-    assert {name: getattr(recipe, name) for name in NUMBERS} == GIVEN
-    assert recipe.reasons == {}
-    assert recipe.describe() == ""
+    configuration = AutoConfiguration.of(a_fingerprint(), **GIVEN)
+    assert {name: getattr(configuration, name) for name in AUTOCONFIGURED} == GIVEN
+    assert configuration.reasons == {}
+    assert configuration.describe() == ""
 
 
-@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("name", AUTOCONFIGURED)
 def test_each_number_that_is_not_given_has_its_reason_and_its_option(name):
-    recipe = AutoConfiguration.of(seen(), **{one: GIVEN[one] for one in NUMBERS if one != name})
-    assert recipe.reasons.keys() == {name}
-    (line,) = recipe.describe().splitlines()
-    assert line == f"  --{name} {getattr(recipe, name):g}  {recipe.reasons[name]}"
+    configuration = AutoConfiguration.of(
+        a_fingerprint(), **{other: GIVEN[other] for other in AUTOCONFIGURED if other != name}
+    )
+    assert configuration.reasons.keys() == {name}
+    (line,) = configuration.describe().splitlines()
+    assert line == f"  --{name} {getattr(configuration, name):g}  {configuration.reasons[name]}"
 
 
 def test_later_rules_go_by_what_is_given():
-    recipe = AutoConfiguration.of(seen(), depth=2)
-    assert Architecture(depth=2).fits(recipe.tile)
-    assert AutoConfiguration.of(seen(), tile=188, depth=4).amplitude < 10
+    configuration = AutoConfiguration.of(a_fingerprint(), depth=2)
+    assert Architecture(depth=2).fits(configuration.tile)
+    assert AutoConfiguration.of(a_fingerprint(), tile=188, depth=4).amplitude < 10
     assert (
-        AutoConfiguration.of(seen(), tile=188, depth=4).steps
-        > AutoConfiguration.of(seen(), depth=4).steps
+        AutoConfiguration.of(a_fingerprint(), tile=188, depth=4).steps
+        > AutoConfiguration.of(a_fingerprint(), depth=4).steps
     )
 
 
@@ -168,22 +172,27 @@ def test_later_rules_go_by_what_is_given():
 def test_any_data_give_numbers_that_can_be_trained_with(
     median, spread, side, images, depth, padding, batch_size
 ):
-    fingerprint = seen(
+    fingerprint = a_fingerprint(
         images=images,
         pixels=int(images * side**2),
         median_side=side,
         diameters=Percentiles(median / 2, median, median * spread),
     )
     chosen = {} if depth is None else {"depth": depth}
-    recipe = AutoConfiguration.of(fingerprint, padding=padding, batch_size=batch_size, **chosen)
-    network = Architecture(depth=recipe.depth, padding=padding)
-    assert network.fits(recipe.tile)
-    assert recipe.depth in DEPTHS or recipe.depth == depth
-    assert recipe.tile < max(572, network.minimum_size) + network.step
+    configuration = AutoConfiguration.of(
+        fingerprint, padding=padding, batch_size=batch_size, **chosen
+    )
+    network = Architecture(depth=configuration.depth, padding=padding)
+    assert network.fits(configuration.tile)
+    assert configuration.depth in DEPTHS or configuration.depth == depth
+    assert configuration.tile < max(572, network.minimum_size) + network.step
     covered = max(side, CELLS_IN_TILE * median * spread)
-    assert recipe.tile >= 572 or network.output_size(recipe.tile) >= covered
-    assert SIGMAS[0] <= recipe.sigma <= SIGMAS[1]
-    assert STEPS[0] <= recipe.steps <= STEPS[1]
-    tiles = fingerprint.pixels / network.output_size(recipe.tile) ** 2
-    assert recipe.steps in STEPS or abs(recipe.steps * batch_size / tiles - PASSES) < 1
-    assert asdict(recipe)["reasons"].keys() == set(NUMBERS) - chosen.keys()
+    assert configuration.tile >= 572 or network.output_size(configuration.tile) >= covered
+    assert SIGMA_RANGE[0] <= configuration.sigma <= SIGMA_RANGE[1]
+    assert STEPS_RANGE[0] <= configuration.steps <= STEPS_RANGE[1]
+    tiles = fingerprint.pixels / network.output_size(configuration.tile) ** 2
+    assert (
+        configuration.steps in STEPS_RANGE
+        or abs(configuration.steps * batch_size / tiles - PASSES) < 1
+    )
+    assert asdict(configuration)["reasons"].keys() == set(AUTOCONFIGURED) - chosen.keys()

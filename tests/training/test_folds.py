@@ -47,7 +47,7 @@ def test_folds_have_one_recipe(ensemble):
 def test_minutes_are_those_of_all_folds(cells, tmp_path):
     class Stop(Callback):
         def on_train_begin(self, *_):
-            raise EnoughError(self.params["plan"].max_minutes)
+            raise EnoughError(self.params["schedule"].max_minutes)
 
     options = TrainingOptions(max_minutes=3, **TINY)
     with pytest.raises(EnoughError, match=r"1\.0"):
@@ -55,7 +55,7 @@ def test_minutes_are_those_of_all_folds(cells, tmp_path):
 
 
 class EnoughError(Exception):
-    """Ends the job when the plan is known."""
+    """Ends the job when the schedule is known."""
 
 
 def test_interrupted_folds_are_gone_on_with(cells, ensemble, tmp_path):

@@ -98,7 +98,7 @@ def test_the_last_layer_is_drawn_anew_for_other_classes(trained, cells, tmp_path
     assert run.architecture.classes == 3
     check_same(load(tmp_path / "run").model, load(trained).model, but=["logits"])
     (line,) = [line for line in said if line.startswith("starting from")]
-    assert line.endswith("; the last layer is drawn anew, for 3 classes in place of 2")
+    assert line.endswith("; the last layer is initialized at random, for 3 classes in place of 2")
 
 
 def test_other_channels_are_refused(trained):
@@ -249,7 +249,7 @@ class TestArrays:
         options = TrainingOptions(steps=4, depth=1, base_filters=4)
         how = {"run": tmp_path / "run", "augmentation": None}
         train(*drawn, options=options, callbacks=[interrupt], **how)
-        with pytest.raises(ValueError, match=r"must be that .* None. Received: options"):
+        with pytest.raises(ValueError, match=r"must be the one .* None. Received: options"):
             train(*drawn, run=tmp_path / "run", resume=True)
         assert train(*drawn, resume=True, **how).info.record["outcome"]["complete"]
 
@@ -306,8 +306,8 @@ class TestArrays:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"labels": []}, "are not for a tf.data.Dataset"),
-            ({"augmentation": None}, "are not for a tf.data.Dataset"),
+            ({"labels": []}, "must be left out for a tf.data.Dataset"),
+            ({"augmentation": None}, "must be left out for a tf.data.Dataset"),
             ({"depth": 3}, "depth must be that of model"),
         ],
     )
@@ -324,7 +324,7 @@ class TestArrays:
 
     @pytest.mark.parametrize("function", [train, cross_validate])
     def test_options_are_given_in_one_way(self, drawn, function):
-        with pytest.raises(ValueError, match="options must be None where they are given by name"):
+        with pytest.raises(ValueError, match="options must be None if they are given by name"):
             function(*drawn, options=TrainingOptions(), steps=2)
         with pytest.raises(TypeError, match="stride"):
             function(*drawn, stride=2)

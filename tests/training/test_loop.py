@@ -89,11 +89,15 @@ class Watch:
         return Validation(next(self.scores, None))
 
 
-def run(folder: Path, plan: Schedule = PLAN, **options: Any) -> tuple[Any, Progress, list[str]]:
+def run(folder: Path, schedule: Schedule = PLAN, **options: Any) -> tuple[Any, Progress, list[str]]:
     options = {"model": tiny_unet(), "batches": batches, **options}
-    with logged() as said:
-        history = fit(plan=plan, folder=folder, **options)
-    return options["model"], history.progress, [one for one in said if not one.startswith("step ")]
+    with logged() as messages:
+        history = fit(schedule=schedule, folder=folder, **options)
+    return (
+        options["model"],
+        history.progress,
+        [one for one in messages if not one.startswith("step ")],
+    )
 
 
 def history(folder: Path) -> list[dict[str, str]]:
@@ -107,8 +111,8 @@ def hidden_files(folder: Path) -> list[Path]:
 
 class TestTraining:
     def test_learns(self, tmp_path: Path) -> None:
-        plan = Schedule(steps=150, validations=5, learning_rate=0.1, momentum=0.9)
-        model, progress, _ = run(tmp_path, plan)
+        schedule = Schedule(steps=150, validations=5, learning_rate=0.1, momentum=0.9)
+        model, progress, _ = run(tmp_path, schedule)
         assert progress.step == 150
         losses = [row["loss"] for row in progress.rows]
         assert losses[-1] < 0.3 * losses[0]
@@ -118,9 +122,9 @@ class TestTraining:
 
     def test_steps_are_those_of_sgd_with_the_schedules_rate(self, tmp_path: Path) -> None:
         """Three steps by hand: Nesterov's momentum, and the gradient bounded by its norm."""
-        plan = Schedule(steps=3, warmup=0.5, learning_rate=0.2, momentum=0.8, clip_norm=0.3)
+        schedule = Schedule(steps=3, warmup=0.5, learning_rate=0.2, momentum=0.8, clip_norm=0.3)
         model, twin = tiny_unet(dropout=0.0), tiny_unet(dropout=0.0)
-        run(tmp_path, plan, model=model)
+        run(tmp_path, schedule, model=model)
         weights = twin.trainable_variables
         momentum = [np.zeros(one.shape) for one in weights]
         for step in range(3):
@@ -130,7 +134,7 @@ class TestTraining:
             gradients = [np.array(one) for one in tape.gradient(loss, weights)]
             norm = np.sqrt(sum((one**2).sum() for one in gradients))
             assert norm > 0.3  # the bound is felt
-            rate = plan.rate(step / 3)
+            rate = schedule.rate(step / 3)
             for number, (one, gradient) in enumerate(zip(weights, gradients, strict=True)):
                 scaled = rate * gradient * 0.3 / norm
                 momentum[number] = 0.8 * momentum[number] - scaled
@@ -143,8 +147,8 @@ class TestTraining:
         with precision_policy("float16"):
             model = tiny_unet(dropout=0.0)
         before = numbers_of(model.weights)
-        plan = Schedule(momentum=0.5, clip_norm=1e-3)
-        assert training.training_step(model, plan)(*batch(0), 1.0)[1]
+        schedule = Schedule(momentum=0.5, clip_norm=1e-3)
+        assert training.training_step(model, schedule)(*batch(0), 1.0)[1]
         moved = zip(numbers_of(model.weights), before, strict=True)
         norm = np.sqrt(sum(((one - other) ** 2).sum() for one, other in moved))
         assert norm == pytest.approx(1.5e-3, rel=1e-2)  # Nesterov's form goes on by half a step
@@ -181,7 +185,7 @@ class TestTraining:
         assert history(tmp_path)[0]["score"] == ""
 
     def test_without_scores_the_best_is_renewed_as_training_goes_on(self, tmp_path: Path) -> None:
-        """A process that dies leaves the model of the latest validation, and --resume goes on."""
+        """A process that dies leaves the model of the latest validation, and --resume continues."""
         seen: list[list[NDArray[Any]]] = []
 
         def validate(model: Any) -> Validation:
@@ -251,7 +255,7 @@ class TestTraining:
         assert told.model is model
 
     def test_the_history_is_keras_own_and_of_all_sessions(self, tmp_path: Path) -> None:
-        options = {"model": tiny_unet(), "batches": batches, "plan": PLAN, "folder": tmp_path}
+        options = {"model": tiny_unet(), "batches": batches, "schedule": PLAN, "folder": tmp_path}
         fit(**options, callbacks=[interrupt_at(5)])
         history = fit(**options, resume=True)
         assert isinstance(history, keras.callbacks.History)
@@ -268,10 +272,10 @@ class TestTraining:
         assert progress.step == 8
 
     def test_patience_ends_it(self, tmp_path: Path) -> None:
-        plan = Schedule(steps=80, validations=40, patience=2)
-        _, progress, said = run(tmp_path, plan, validate=Watch())
+        schedule = Schedule(steps=80, validations=40, patience=2)
+        _, progress, messages = run(tmp_path, schedule, validate=Watch())
         assert progress.step == 8
-        assert said == ["No better score in 2 validations: training ends here."]
+        assert messages == ["No better score in 2 validations: training ends here."]
 
     def test_patience_waits_where_there_are_no_scores(self, tmp_path: Path) -> None:
         _, progress, _ = run(tmp_path, Schedule(steps=4, validations=4, patience=1))
@@ -279,13 +283,13 @@ class TestTraining:
 
     def test_a_warning_is_said_at_once(self, tmp_path: Path) -> None:
         def validate(_: Any) -> Validation:
-            said.append("validation")
+            messages.append("validation")
             return Validation(0.1, warning="collapsed")
 
-        with logged() as said:
+        with logged() as messages:
             run(tmp_path, Schedule(steps=2, validations=1), validate=validate)
-        assert said[::2] == ["validation", "Warning: collapsed"]
-        assert said[1].startswith("step ")
+        assert messages[::2] == ["validation", "Warning: collapsed"]
+        assert messages[1].startswith("step ")
 
 
 class Watching(Display):
@@ -302,7 +306,7 @@ class Watching(Display):
 class TestShown:
     def test_every_step_and_a_line_a_validation(self, tmp_path: Path) -> None:
         shown = Watching()
-        with use_display(shown), logged() as said:
+        with use_display(shown), logged() as messages:
             fit(tiny_unet(), batches, PLAN, folder=tmp_path, validate=Watch())
         percents = [percent for percent, _, _ in shown.seen]
         of_steps = [12.5, 25, 25, 37.5, 50, 50, 62.5, 75, 75, 87.5, 100, 100]  # and validations
@@ -314,20 +318,20 @@ class TestShown:
         ]
         assert shown.seen[3][1].endswith(", score 0.3000")
         assert [ended for _, _, ended in shown.seen] == [False] * 13 + [True]
-        best = [line.split("score ")[1].split(", ")[0] for line in said]
+        best = [line.split("score ")[1].split(", ")[0] for line in messages]
         assert best == [
             "0.3000 (the best so far)",
             "0.6000 (the best so far)",
             "0.5000 (best 0.6000)",
             "0.4000 (best 0.6000)",
         ]
-        assert all(line.endswith(" left") for line in said)
-        assert said[-1].endswith(", 0:00:00 left")
+        assert all(line.endswith(" left") for line in messages)
+        assert messages[-1].endswith(", 0:00:00 left")
 
     def test_the_limit_that_comes_first_decides(self, tmp_path: Path) -> None:
-        shown, plan = Watching(), Schedule(steps=4, max_minutes=1e-9, validations=1)
+        shown, schedule = Watching(), Schedule(steps=4, max_minutes=1e-9, validations=1)
         with use_display(shown):
-            run(tmp_path, plan)
+            run(tmp_path, schedule)
         assert [percent for percent, _, _ in shown.seen] == [0, 100, 100, 100]
 
     def test_a_resumed_training_begins_where_it_was(self, tmp_path: Path) -> None:
@@ -363,24 +367,24 @@ class TestClock:
     def test_a_plan_in_minutes_ends_in_time_with_the_rate_near_0(
         self, tmp_path: Path, clock: SimpleNamespace
     ) -> None:
-        plan = Schedule(steps=None, max_minutes=1.0, validations=4)
+        schedule = Schedule(steps=None, max_minutes=1.0, validations=4)
         rates = []
         _, progress, _ = run(
             tmp_path,
-            plan,
+            schedule,
             batches=self.slow(clock, 3),
             callbacks=[each_step(lambda logs: rates.append(logs["learning_rate"]))],
         )
         assert (progress.step, progress.seconds) == (20, 60)
         assert [row["step"] for row in progress.rows] == [5, 10, 15, 20]
-        assert rates == pytest.approx([plan.rate(step / 20) for step in range(20)])
+        assert rates == pytest.approx([schedule.rate(step / 20) for step in range(20)])
         assert rates[-1] < 0.01 * max(rates)
 
     def test_slow_steps_are_not_followed_by_a_queue_of_validations(
         self, tmp_path: Path, clock: SimpleNamespace
     ) -> None:
-        plan = Schedule(steps=None, max_minutes=1.0, validations=40)
-        _, progress, _ = run(tmp_path, plan, batches=self.slow(clock, 20))
+        schedule = Schedule(steps=None, max_minutes=1.0, validations=40)
+        _, progress, _ = run(tmp_path, schedule, batches=self.slow(clock, 20))
         assert [row["step"] for row in progress.rows] == [1, 2, 3]
 
     def test_validations_take_from_the_same_minutes(
@@ -390,19 +394,19 @@ class TestClock:
             clock.now += 25
             return Validation()
 
-        plan = Schedule(steps=None, max_minutes=1.0, validations=10)
-        _, progress, _ = run(tmp_path, plan, batches=self.slow(clock, 5), validate=validate)
+        schedule = Schedule(steps=None, max_minutes=1.0, validations=10)
+        _, progress, _ = run(tmp_path, schedule, batches=self.slow(clock, 5), validate=validate)
         assert [row["step"] for row in progress.rows] == [2, 3]  # at 10 and 40 seconds
         assert progress.seconds == 65
 
     def test_a_resumed_run_has_the_time_that_is_left(
         self, tmp_path: Path, clock: SimpleNamespace
     ) -> None:
-        plan = Schedule(steps=None, max_minutes=1.0, validations=2)
+        schedule = Schedule(steps=None, max_minutes=1.0, validations=2)
         timed = self.slow(clock, 6)
-        run(tmp_path, plan, batches=timed, callbacks=[interrupt_at(4)])
+        run(tmp_path, schedule, batches=timed, callbacks=[interrupt_at(4)])
         clock.now += 10_000
-        _, progress, _ = run(tmp_path, plan, batches=timed, resume=True)
+        _, progress, _ = run(tmp_path, schedule, batches=timed, resume=True)
         assert (progress.step, progress.seconds) == (10, 60)
 
 
@@ -441,8 +445,8 @@ class TestRefusedUpdates:
         made = []
         inner = training._optimizer
 
-        def kept(model: Any, plan: Schedule) -> Any:
-            made.append(inner(model, plan))
+        def kept(model: Any, schedule: Schedule) -> Any:
+            made.append(inner(model, schedule))
             return made[-1]
 
         def changing(model: Any) -> list[NDArray[Any]]:
@@ -465,7 +469,7 @@ class TestRefusedUpdates:
     ) -> None:
         model = tiny_unet(norm_layer=norm_layer)
         states: list[list[NDArray[Any]]] = []
-        _, progress, said = run(
+        _, progress, messages = run(
             tmp_path,
             model=model,
             batches=spoil(part, 3, 4, 6),
@@ -480,7 +484,7 @@ class TestRefusedUpdates:
         assert [row["skipped_updates"] for row in progress.rows] == [0, 1, 2, 3]
         assert isfinite(progress.loss)
         assert all(isfinite(row["loss"]) for row in progress.rows)
-        assert said == [
+        assert messages == [
             f"1 updates with a non-finite gradient were not applied ({n} of {step} in all)."
             for n, step in ((1, 4), (2, 6), (3, 8))
         ]
@@ -546,19 +550,19 @@ class TestInterruption:
         where: str,
     ) -> None:
         options = {"validate": stable_score, **interruption(where, monkeypatch)}
-        model, progress, said = run(tmp_path, **options)
+        model, progress, messages = run(tmp_path, **options)
         monkeypatch.undo()
         assert progress.step in (4, 5)
-        assert said == ["Interrupted: writing the last model; --resume goes on from here."]
+        assert messages == ["Interrupted: writing the last model; --resume continues from here."]
         assert_equal(keras.saving.load_model(tmp_path / LAST).get_weights(), model.get_weights())
         keras.saving.load_model(tmp_path / BEST)
         assert not hidden_files(tmp_path)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
-        resumed, progress, said = run(
+        resumed, progress, messages = run(
             tmp_path, model=tiny_unet(seed=9), validate=stable_score, resume=True
         )
-        assert said == []
+        assert messages == []
         expected, whole = unbroken
         assert_equal(resumed.get_weights(), expected.get_weights())
         assert without_seconds(progress.rows) == without_seconds(whole.rows)

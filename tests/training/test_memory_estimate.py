@@ -2,10 +2,15 @@ import pytest
 from logs import logged
 
 from keras_unet.data.fingerprint import Fingerprint, Percentiles
-from keras_unet.training.autoconfig import A_PIXEL, PROGRAM, MemoryEstimate, autoconfigure
+from keras_unet.training.autoconfig import (
+    BYTES_PER_PIXEL,
+    PROGRAM_BYTES,
+    MemoryEstimate,
+    autoconfigure,
+)
 from keras_unet.training.options import TrainingOptions
 
-SEEN = Fingerprint(
+FINGERPRINT = Fingerprint(
     images=10,
     pixels=10 * 512 * 512,
     median_side=512.0,
@@ -26,46 +31,47 @@ def options(**given):
 
 
 def resolved(**given):
-    with logged() as said:
-        return autoconfigure(options(**given), SEEN), "\n".join(said)
+    with logged() as messages:
+        return autoconfigure(options(**given), FINGERPRINT), "\n".join(messages)
 
 
 def test_program_images_and_network_add_up():
     network = options().network(4)
-    expected = PROGRAM + A_PIXEL * SEEN.pixels + network.training_memory(300)
-    assert MemoryEstimate(options(), SEEN).needed(4, 300) == expected
+    expected = PROGRAM_BYTES + BYTES_PER_PIXEL * FINGERPRINT.pixels + network.training_memory(300)
+    assert MemoryEstimate(options(), FINGERPRINT).peak(4, 300) == expected
 
 
 def test_without_a_limit_the_tile_is_left_alone():
-    found, said = resolved()
-    assert found.tile == 572
-    assert "--memory-limit" not in said
-    assert MemoryEstimate(options(), SEEN).largest_tile(4) is None
+    configured, messages = resolved()
+    assert configured.tile == 572
+    assert "--memory-limit" not in messages
+    assert MemoryEstimate(options(), FINGERPRINT).largest_tile(4) is None
 
 
 def test_a_limit_chooses_the_largest_tile_that_fits_and_says_so():
-    found, said = resolved(memory_limit=1_600_000_000)
-    budget = MemoryEstimate(options(), SEEN)
-    assert 188 <= found.tile < 572
-    assert budget.needed(4, found.tile) <= 1_600_000_000 < budget.needed(4, found.tile + 16)
-    assert f"--tile {found.tile} " in said
-    assert "the most that --memory-limit leaves room for; without it, 572" in said
-    assert found.memory_limit == 1_600_000_000
+    configured, messages = resolved(memory_limit=1_600_000_000)
+    memory = MemoryEstimate(options(), FINGERPRINT)
+    assert 188 <= configured.tile < 572
+    assert memory.peak(4, configured.tile) <= 1_600_000_000 < memory.peak(4, configured.tile + 16)
+    assert f"--tile {configured.tile} " in messages
+    assert "the most that --memory-limit allows; without it, 572" in messages
+    assert configured.memory_limit == 1_600_000_000
 
 
 @pytest.mark.parametrize("more", [{"base_filters": 64}, {"batch_size": 4}, {"norm_layer": "batch"}])
 def test_what_takes_more_memory_leaves_a_smaller_tile(more):
     limit = {"memory_limit": 2_000_000_000, "depth": 3}
     largest = [
-        MemoryEstimate(options(**given), SEEN).largest_tile(3) for given in (limit | more, limit)
+        MemoryEstimate(options(**given), FINGERPRINT).largest_tile(3)
+        for given in (limit | more, limit)
     ]
     assert 92 < largest[0] < largest[1]
 
 
 def test_a_limit_that_leaves_room_for_all_changes_nothing():
-    found, said = resolved(memory_limit=100_000_000_000)
-    assert found.tile == 572
-    assert "--memory-limit" not in said
+    configured, messages = resolved(memory_limit=100_000_000_000)
+    assert configured.tile == 572
+    assert "--memory-limit" not in messages
 
 
 def test_a_given_tile_beyond_the_limit_is_refused_with_the_one_that_fits():
@@ -89,7 +95,7 @@ def test_a_limit_too_small_for_any_tile_is_refused_with_one_that_is_not():
 def test_a_training_that_takes_more_than_is_free_is_warned_of(monkeypatch):
     monkeypatch.setattr("keras_unet.training.autoconfig.free_memory", lambda: 900_000_000)
     line = resolved()[1].splitlines()[-1]
-    assert line.startswith("Warning: training takes about ")
+    assert line.startswith("Warning: training needs about ")
     assert "0.9GB are free" in line
     limit = line.rsplit("--memory-limit ", 1)[1]
     assert limit == "1.7GB"

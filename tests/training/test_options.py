@@ -9,7 +9,7 @@ REFUSED = {
     "epochs": ({"epochs": 0.0}, "epochs must be greater than 0.*epochs=0.0"),
     "endless epochs": ({"epochs": float("inf")}, "epochs must be greater than 0.*inf"),
     "max_minutes": ({"max_minutes": -1.0}, "max_minutes must be greater than 0.*-1.0"),
-    "two lengths": ({"steps": 5, "epochs": 1.0}, "one length.*steps=5, epochs=1.0"),
+    "two lengths": ({"steps": 5, "epochs": 1.0}, "both give the length.*steps=5, epochs=1.0"),
     "patience": ({"patience": 0}, "patience must be at least 1.*patience=0"),
     "patience alone": ({"patience": 3, "validation": 0}, "patience counts.*validation=0"),
     "a tile for one depth": ({"tile": 180, "depth": 4}, "tile must be .*180.*fits is 188"),
@@ -90,7 +90,7 @@ def test_a_limit_of_memory_comes_back_from_json():
 
 
 @pytest.mark.parametrize("name", ["depth", "tile", "sigma", "amplitude", "steps"])
-def test_nothing_is_left_to_the_data_once_it_is_settled(name):
+def test_nothing_is_left_to_the_data_in_resolved_options(name):
     with pytest.raises(TypeError, match=f"{name} must be given; it is None"):
         ResolvedOptions(**{"steps": 7, name: None})
 
@@ -106,8 +106,8 @@ def test_nothing_is_left_to_the_data_once_it_is_settled(name):
     ],
 )
 def test_length(given, steps):
-    plan = ResolvedOptions(**given).plan(tiles_an_epoch=7.5)
-    assert (plan.steps, plan.max_minutes) == (steps, given.get("max_minutes"))
+    schedule = ResolvedOptions(**given).schedule(tiles_per_epoch=7.5)
+    assert (schedule.steps, schedule.max_minutes) == (steps, given.get("max_minutes"))
 
 
 def test_network_and_deformation_are_as_chosen():
@@ -124,7 +124,7 @@ def test_a_limit_of_memory_binds_the_tile_that_images_are_looked_at_by():
 
 
 def test_tensorboard_compares_runs_by_all_that_is_set():
-    told = ResolvedOptions(steps=5, validation=("a", "b"), histograms=True).hyperparameters
-    assert (told["steps"], told["validation"], told["class_balance"]) == (5, "a,b", True)
-    assert told.keys().isdisjoint({"histograms", "epochs", "norm_layer"})
-    assert {type(value) for value in told.values()} <= {bool, int, float, str}
+    values = ResolvedOptions(steps=5, validation=("a", "b"), histograms=True).hyperparameters
+    assert (values["steps"], values["validation"], values["class_balance"]) == (5, "a,b", True)
+    assert values.keys().isdisjoint({"histograms", "epochs", "norm_layer"})
+    assert {type(value) for value in values.values()} <= {bool, int, float, str}

@@ -75,7 +75,7 @@ def test_nothing_is_left_to_the_data_the_clock_or_the_machine(pattern):
     assert options.validation == ("c3",)
     assert options.precision == "float32"
     (line,) = said
-    assert line.startswith(f"Warning: {pattern} had a limit of minutes; its 40 steps are taken")
+    assert line.startswith(f"Warning: {pattern} was limited in minutes; its 40 steps are repeated")
 
 
 def test_a_length_in_epochs_stays_one(pattern):

@@ -19,8 +19,8 @@ from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import read_samples
 from keras_unet.runs import Run
 from keras_unet.training import targets
-from keras_unet.training.autoconfig import NUMBERS, AutoConfiguration
-from keras_unet.training.options import TrainingOptions
+from keras_unet.training.autoconfig import AutoConfiguration
+from keras_unet.training.options import AUTOCONFIGURED, TrainingOptions
 from keras_unet.training.train import train_folder
 from keras_unet.training.validation import single_class_warning
 
@@ -28,11 +28,11 @@ TINY = {"depth": 1, "base_filters": 2, "tile": 60, "validation": ("c3",), "preci
 
 
 def train(data, folder, resume=False, **options):
-    """Trains a tiny network, or goes on; returns the run and what was said."""
+    """Trains a tiny network, or goes on; returns the run and the messages logged."""
     chosen = None if resume else TrainingOptions(**TINY | {"steps": 4} | options)
-    with logged() as said:
+    with logged() as messages:
         run = train_folder(data, folder, chosen, resume=resume)
-    return run, said
+    return run, messages
 
 
 def interrupted(data, folder, step, **options):
@@ -118,7 +118,7 @@ def test_what_is_found_is_said_before_training(data, tmp_path):
 
 
 class EnoughError(Exception):
-    """Ends the job when the plan is known."""
+    """Ends the job when the schedule is known."""
 
 
 class Look(Callback):
@@ -127,39 +127,39 @@ class Look(Callback):
 
 
 def planned(data, folder, **options):
-    """Goes as far as the plan; returns it, the record and what was said."""
+    """Trains up to the first callback; returns the schedule, the run and the messages logged."""
     run_images = Look()
-    with logged() as said, pytest.raises(EnoughError):
+    with logged() as messages, pytest.raises(EnoughError):
         train_folder(data, folder, TrainingOptions(**options), callbacks=[run_images])
-    return run_images.params["plan"], Run.load(folder), said
+    return run_images.params["schedule"], Run.load(folder), messages
 
 
 def test_what_a_person_does_not_choose_is_set_by_the_data_said_and_recorded(cells, tmp_path):
-    plan, run, said = planned(cells, tmp_path / "run", base_filters=2)
+    schedule, run, messages = planned(cells, tmp_path / "run", base_filters=2)
     options = run.record["options"]
     training = read_samples(cells).samples
     seen = Fingerprint.of([one for one in training if one.name in run.record["data"]["training"]])
-    recipe = AutoConfiguration.of(seen)
-    assert {name: options[name] for name in NUMBERS} == {
-        name: getattr(recipe, name) for name in NUMBERS
+    configuration = AutoConfiguration.of(seen)
+    assert {name: options[name] for name in AUTOCONFIGURED} == {
+        name: getattr(configuration, name) for name in AUTOCONFIGURED
     }
-    assert run.architecture.depth == recipe.depth == 3
-    assert plan.steps == recipe.steps == 2500
+    assert run.architecture.depth == configuration.depth == 3
+    assert schedule.steps == configuration.steps == 2500
     assert run.record["data"]["fingerprint"]["cells"] == seen.cells
-    assert said[1].startswith(seen.describe())
-    assert said[1].endswith(recipe.describe())
+    assert messages[1].startswith(seen.describe())
+    assert messages[1].endswith(configuration.describe())
     assert len(list((run.folder / "weight_maps").iterdir())) == len(run.record["data"]["training"])
 
 
 def test_what_a_person_chooses_is_taken(cells, tmp_path):
     chosen = {"depth": 1, "tile": 60, "amplitude": 0.0, "sigma": 4.5}
-    plan, run, said = planned(cells, tmp_path / "run", max_minutes=1.0, **chosen)
+    schedule, run, messages = planned(cells, tmp_path / "run", max_minutes=1.0, **chosen)
     assert {name: run.record["options"][name] for name in chosen} == chosen
-    assert (plan.steps, plan.max_minutes) == (None, 1.0)
-    assert len(said) == 2  # the recipe has set nothing
+    assert (schedule.steps, schedule.max_minutes) == (None, 1.0)
+    assert len(messages) == 2  # nothing is configured from the data
 
 
-def test_the_held_out_images_are_not_looked_at_for_the_recipe(data, tmp_path):
+def test_the_held_out_images_are_not_used_to_configure(data, tmp_path):
     before = planned(data, tmp_path / "a", validation=("c3",), base_filters=2)[1]
     tifffile.imwrite(data / "labels" / "c3.tif", np.eye(96, dtype=np.uint16))
     after = planned(data, tmp_path / "b", validation=("c3",), base_filters=2)[1]
@@ -179,9 +179,9 @@ def test_classes_are_balanced_only_where_asked_for(cells, tmp_path):
 
 def test_a_run_goes_on_with_the_numbers_it_was_started_with(half, cells, monkeypatch):
     monkeypatch.setattr("keras_unet.training.train.Fingerprint", None)  # nothing is looked at anew
-    run, said = train(cells, half, resume=True)
+    run, messages = train(cells, half, resume=True)
     assert run.record["outcome"]["complete"]
-    assert not any("--sigma" in line for line in said)
+    assert not any("--sigma" in line for line in messages)
 
 
 def history(run):
@@ -215,8 +215,8 @@ def test_ctrl_c_leaves_a_usable_run_that_can_be_gone_on_with(half, cells, monkey
 
 def test_a_complete_run_is_not_trained_again(trained, cells):
     before = contents(trained)
-    run, said = train(cells, trained, resume=True)
-    assert said == [f"{trained}: this run is complete; there is nothing to resume"]
+    run, messages = train(cells, trained, resume=True)
+    assert messages == [f"{trained}: this run is complete; there is nothing to resume"]
     assert run == Run.load(trained)
     assert contents(trained) == before
 
@@ -322,16 +322,16 @@ def test_patience_needs_held_out_images(data, tmp_path):
 
 
 def test_without_held_out_images_there_is_no_score_but_a_model(cells, tmp_path):
-    run, said = train(cells, tmp_path / "run", validation=0)
+    run, messages = train(cells, tmp_path / "run", validation=0)
     assert run.record["outcome"]["best_score"] is None
     assert (run.folder / "best.keras").is_file()
-    assert "held out for validation: none" in said[2]
+    assert "held out for validation: none" in messages[2]
 
 
 @pytest.mark.parametrize("validation", [("c3",), 0])
 def test_the_rule_for_instances_is_recorded_and_said(cells, tmp_path, validation):
-    run, said = train(cells, tmp_path / "run", validation=validation)
-    (line,) = [line for line in said if line.startswith("cells: ")]
+    run, messages = train(cells, tmp_path / "run", validation=validation)
+    (line,) = [line for line in messages if line.startswith("cells: ")]
     assert line.startswith(run.instances.describe())
     assert ("chosen by 8 cells held out" in line) == bool(validation)
     assert run.instances.minimum_size > 0
@@ -369,8 +369,8 @@ def test_a_collapse_is_said_at_the_first_validation(cells, tmp_path, monkeypatch
 
 
 def test_epochs_count_passes_over_the_training_pixels(cells, tmp_path):
-    plan, _, _ = planned(cells, tmp_path / "run", **TINY, epochs=2.5)
-    assert plan.steps == np.ceil(2.5 * 3 * 96 * 96 / 44**2)
+    schedule, _, _ = planned(cells, tmp_path / "run", **TINY, epochs=2.5)
+    assert schedule.steps == np.ceil(2.5 * 3 * 96 * 96 / 44**2)
 
 
 @pytest.mark.parametrize("held_out", [("nobody",), ("c0", "c1", "c2", "c3")])
