@@ -1,7 +1,7 @@
-"""The U-Net as numbers: how deep, how wide, which sizes fit, and how much is lost at the border.
+"""Architecture of a U-Net as numbers: sizes that fit, margins, parameters, memory of a training.
 
-Everything else asks this module: the model is built from it, tiles are laid by it, and a run stores
-it. It imports nothing of the package and no TensorFlow.
+The model, the tiling and the record of a run are derived from it. It imports neither TensorFlow nor
+other modules of the package.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ NormLayer = Literal["batch", "group"]
 
 
 class _Bytes(NamedTuple):
-    """Memory of a training in bytes, as `Architecture.training_memory` computes it.
+    """Coefficients of `Architecture.training_memory` in bytes.
 
-    Fitted to the peaks of 60 trainings on a CPU; `weight` anew to figure 1, since its gradients
-    have come to take less. `python -m benchmarks memory` measures others.
+    They were fitted to the peak memory of 60 trainings on a CPU, and `weight` later to figure 1.
+    `python -m benchmarks memory` repeats the measurement.
 
     Attributes:
-        once: Compiled functions, graph, threads.
-        weight: For each weight: itself, momentum, gradients, and what is copied for the files.
-        pixel: For each pixel of a tile, to read and deform it and the next ones.
-        kept: For each number that is kept for the gradient.
-        widest: For each number of the largest of them, for the gradients in the making.
-        batch: For each number that is kept besides by a batch normalization.
-        group: The same of a group normalization.
+        constant: Compiled functions, graph and threads.
+        weight: Per weight: its value, momentum, gradients, and the copy for the files.
+        pixel: Per pixel of a tile: reading and augmenting it and the next tiles.
+        kept: Per activation that is kept for the gradient.
+        widest: Per activation of the largest layer: its gradients.
+        batch: Additional bytes per kept activation with batch normalization.
+        group: Additional bytes per kept activation with group normalization.
     """
 
-    once: float
+    constant: float
     weight: float
     pixel: float
     kept: float
@@ -47,14 +47,14 @@ _BYTES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Describes a U-Net; the defaults are figure 1 of the paper.
+    """Numbers that define a U-Net; the defaults are those of figure 1 of the paper.
 
     Attributes:
-        channels: Channels of the input image.
-        classes: Classes of the output, background included.
+        channels: Number of channels of the input image.
+        classes: Number of classes, background included.
         depth: Number of poolings. The paper takes 4.
         base_filters: Features of the first level, doubled by each pooling. The paper takes 64.
-        dropout: Rate at the end of the contracting path.
+        dropout: Dropout rate at the end of the contracting path.
         padding: "valid" as in the paper, or "same".
         norm_layer: None as in the paper, "batch" or "group".
 
@@ -73,10 +73,10 @@ class Architecture:
     norm_layer: NormLayer | None = None
 
     def __post_init__(self) -> None:
-        """Refuses numbers of which no network can be built.
+        """Validates the numbers.
 
         Raises:
-            ValueError: If a number is out of its range; the message names it.
+            ValueError: If a number is out of range.
         """
         for name, lowest in (("channels", 1), ("classes", 2), ("depth", 1), ("base_filters", 1)):
             object.__setattr__(self, name, _whole_number(name, getattr(self, name), lowest))
@@ -93,31 +93,31 @@ class Architecture:
 
     @property
     def step(self) -> int:
-        """Pixels between two sizes that fit, and between the points of the pooling lattice."""
+        """Distance in pixels between sizes that fit, and between points of the pooling lattice."""
         return int(2**self.depth)
 
     @property
     def margin(self) -> int:
-        """Pixels that the network loses on each side: 0 with "same" padding."""
+        """Pixels cropped from the image on each side of the output; 0 with "same" padding."""
         return 6 * self.step - 4 if self.padding == "valid" else 0
 
     @property
     def context(self) -> int:
-        """Pixels on each side of a tile whose scores depend on what lies beyond the tile.
+        """Pixels on each side of a tile whose scores depend on pixels outside of the tile.
 
-        With "valid" padding they are the margin. With "same" padding the zeros of the convolutions
-        reach up to `6 * 2**depth - 2` pixels inwards, which is rounded up to the pooling lattice so
-        that they can be cut off and tiles still reproduce the whole image.
+        With "valid" padding it is the margin. With "same" padding the zeros of the convolutions
+        affect up to `6 * 2**depth - 2` pixels, which is rounded up to the pooling lattice so that
+        tiles reproduce the whole image once these pixels are cropped.
         """
         return self.margin if self.padding == "valid" else 6 * self.step
 
     @property
     def minimum_size(self) -> int:
-        """The smallest input size, height or width, that leaves an output."""
+        """Smallest input height or width in pixels that leaves an output."""
         return 2 * self.margin + min(self.step, 4) if self.padding == "valid" else self.step
 
     def fits(self, size: int) -> bool:
-        """Tells whether an input of `size` pixels, height or width, passes every pooling evenly."""
+        """Tells whether an input height or width of `size` pixels is even at every pooling."""
         return size >= self.minimum_size and (size - self.minimum_size) % self.step == 0
 
     def fitting_size(self, size: int) -> int:
@@ -127,28 +127,33 @@ class Architecture:
             >>> Architecture().fitting_size(570)
             572
         """
-        beyond = max(0, size - self.minimum_size)
-        return self.minimum_size + -(-beyond // self.step) * self.step
+        excess = max(0, size - self.minimum_size)
+        return self.minimum_size + -(-excess // self.step) * self.step
 
     def check_size(self, size: int, argument: str = "input_size") -> None:
-        """Raises if an input of `size` pixels does not fit.
+        """Checks that an input height or width fits.
+
+        Args:
+            size: Height or width in pixels.
+            argument: Name of the argument, for the message.
 
         Raises:
-            ValueError: With the rule and the nearest sizes that fit.
+            ValueError: If it does not. The message gives the formula and the nearest sizes that
+                fit.
         """
         if self.fits(size):
             return
         above = self.fitting_size(size)
         below = above - self.step
         nearest = f"fit are {below} and {above}" if self.fits(below) else f"fits is {above}"
-        rule = f"{self.step}k + {self.minimum_size % self.step}".removesuffix(" + 0")
+        formula = f"{self.step}k + {self.minimum_size % self.step}".removesuffix(" + 0")
         raise ValueError(
-            f"{argument} must be {rule} and at least {self.minimum_size} for depth={self.depth} "
+            f"{argument} must be {formula} and at least {self.minimum_size} for depth={self.depth} "
             f'and padding="{self.padding}". Received: {size}; the nearest that {nearest}'
         )
 
     def output_size(self, size: int) -> int:
-        """Returns the output's size for an input of `size` pixels.
+        """Returns the output height or width for an input of `size` pixels.
 
         Raises:
             ValueError: If the size does not fit.
@@ -157,11 +162,11 @@ class Architecture:
         return size - 2 * self.margin
 
     def filters(self, level: int) -> int:
-        """Returns the features of a level, 0 being the uppermost and `depth` the bottom."""
+        """Returns the number of features of a level, from 0 (top) to `depth` (bottom)."""
         return int(self.base_filters * 2**level)
 
     def crop(self, level: int) -> int:
-        """Returns the pixels cut from each side of the skip connection of a level.
+        """Returns the pixels cropped from each side of the skip connection of a level.
 
         Example:
             >>> [Architecture().crop(level) for level in (3, 2, 1, 0)]
@@ -171,13 +176,13 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
-        """Weights and biases that are learned.
+        """Number of trainable weights and biases.
 
         Example:
             >>> f"{Architecture().parameters:,}"
             '31,030,658'
         """
-        found = self.base_filters * self.classes + self.classes
+        total = self.base_filters * self.classes + self.classes
         incoming = self.channels
         for level in range(self.depth + 1):
             features = self.filters(level)
@@ -185,96 +190,96 @@ class Architecture:
             if level < self.depth:
                 convolutions += 4 * 2 * features + 1 + 9 * (2 * features + features) + 2
             scales = 2 * (2 if level == self.depth else 4) if self.norm_layer else 0
-            found += features * (convolutions + scales)
+            total += features * (convolutions + scales)
             incoming = features
-        return found
+        return total
 
     def training_memory(
         self, tile_size: int, *, batch_size: int = 1, precision: str = "float32"
     ) -> int:
-        """Predicts how much memory a training takes at most, besides the program and the images.
+        """Estimates the peak memory of a training, without the program and the images.
 
-        Most is taken by what is kept for the gradient: the output of every convolution, pooling and
-        concatenation. How close it comes, `python -m benchmarks memory` measures. On a GPU, where
-        nothing was measured, the graph and the tiles in the making are no part of its memory.
+        Most of it are the outputs of convolutions, poolings and concatenations, which are kept for
+        the gradient. The estimate holds for a CPU; `python -m benchmarks memory` measures its
+        error.
 
         Args:
             tile_size: Height and width of the input tile in pixels.
-            batch_size: Tiles a batch.
-            precision: "float32", "bfloat16" or "float16", which is taken for "bfloat16".
+            batch_size: Tiles per batch.
+            precision: "float32", "bfloat16" or "float16", which is estimated as "bfloat16".
 
         Returns:
-            Bytes.
+            The estimate in bytes.
 
         Raises:
             ValueError: If the tile size does not fit.
         """
         self.check_size(tile_size, "tile_size")
-        each = _BYTES["float32" if precision == "float32" else "bfloat16"]
-        kept = self._kept(tile_size)
-        a_kept_one = each.kept + (getattr(each, self.norm_layer) if self.norm_layer else 0)
-        in_a_tile = a_kept_one * sum(kept) + each.widest * max(kept)
-        of_weights, of_pixels = each.weight * self.parameters, each.pixel * tile_size**2
-        return round(each.once + of_weights + of_pixels + batch_size * in_a_tile)
+        bytes_per = _BYTES["float32" if precision == "float32" else "bfloat16"]
+        activations = self._activations(tile_size)
+        kept = bytes_per.kept + (getattr(bytes_per, self.norm_layer) if self.norm_layer else 0)
+        tile = kept * sum(activations) + bytes_per.widest * max(activations)
+        weights, pixels = bytes_per.weight * self.parameters, bytes_per.pixel * tile_size**2
+        return round(bytes_per.constant + weights + pixels + batch_size * tile)
 
     def largest_tile(
         self, memory: float, at_most: int, *, batch_size: int = 1, precision: str = "float32"
     ) -> int | None:
-        """Returns the largest tile that can be trained with in so much memory.
+        """Returns the largest tile whose training fits into memory.
 
         Args:
-            memory: Bytes, see `training_memory`.
-            at_most: Height and width in pixels that it is not to exceed.
-            batch_size: Tiles a batch.
+            memory: Memory in bytes, see `training_memory`.
+            at_most: Upper limit of height and width in pixels.
+            batch_size: Tiles per batch.
             precision: As `training_memory`.
 
         Returns:
-            Height and width in pixels; None where memory does not hold the smallest that fits.
+            Height and width in pixels; None if the smallest tile needs more memory.
         """
         sizes = range(self.minimum_size, at_most + 1, self.step)
-        held = [
+        fitting = [
             size
             for size in sizes
             if self.training_memory(size, batch_size=batch_size, precision=precision) <= memory
         ]
-        return max(held, default=None)
+        return max(fitting, default=None)
 
-    def _kept(self, size: int) -> list[int]:
-        """Lists how many numbers each convolution, pooling and concatenation gives for a tile."""
+    def _activations(self, size: int) -> list[int]:
+        """Returns the sizes of the outputs of convolutions, poolings and concatenations."""
         lost = 2 if self.padding == "valid" else 0
-        kept = []
+        activations = []
 
         def convolve_twice(features: int) -> None:
             nonlocal size
             for _ in range(2):
                 size -= lost
-                kept.append(features * size**2)
+                activations.append(features * size**2)
 
         for level in range(self.depth):
             convolve_twice(self.filters(level))
             size //= 2
-            kept.append(self.filters(level) * size**2)
+            activations.append(self.filters(level) * size**2)
         convolve_twice(self.filters(self.depth))
         for level in reversed(range(self.depth)):
             size *= 2
-            kept.append(2 * self.filters(level) * size**2)
+            activations.append(2 * self.filters(level) * size**2)
             convolve_twice(self.filters(level))
-        return kept
+        return activations
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the numbers as a dictionary that JSON can hold."""
+        """Returns the numbers as a dictionary for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Rebuilds an architecture from `to_dict`."""
+        """Rebuilds an architecture from the result of `to_dict`."""
         return cls(**{field.name: values[field.name] for field in fields(cls)})
 
     @classmethod
     def of(cls, model: Any) -> Self:
-        """Reads the numbers from a Keras model that `build_unet` made, loaded or new.
+        """Reads the numbers from a Keras model of `build_unet`.
 
-        Only the attributes of the layers are read, so Keras is not imported here.
+        It reads attributes of the layers, so Keras is not imported.
 
         Raises:
             ValueError: If the model's layers are not those of `build_unet`.
@@ -299,7 +304,7 @@ class Architecture:
 
 
 def _whole_number(name: str, value: Any, lowest: int) -> int:
-    """Returns Python's own integer, for JSON takes none of NumPy's."""
+    """Returns a Python integer, as JSON cannot hold those of NumPy."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < lowest:
         raise ValueError(
             f"{name} must be a whole number of at least {lowest}. Received: {name}={value!r}"

@@ -1,8 +1,7 @@
-"""TensorFlow and Keras, imported in one place and checked once.
+"""Import of TensorFlow and Keras, with its checks, and the precision policy.
 
-The network, the loss, the pipeline and the training are graph code of TensorFlow; Keras 3 can run
-on others. Modules that need it write `from keras_unet.backend import keras, tf`; all others import
-without it.
+The package needs Keras 3 on TensorFlow. Modules that need them write
+`from keras_unet.backend import keras, tf`; all others load without TensorFlow.
 """
 
 from __future__ import annotations
@@ -17,15 +16,13 @@ from typing import Literal, get_args
 
 from keras_unet.console import quiet_tensorflow
 
-_OTHERS = ("jax", "torch", "openvino")
+_OTHER_BACKENDS = ("jax", "torch", "openvino")
 
 
 def _make_matplotlib_importable() -> None:
-    """Has matplotlib draw with Agg where MPLBACKEND names what is not installed here.
-
-    Keras imports matplotlib, which refuses such a name. A notebook's kernel hands its own on to the
-    processes that it starts. Setting it afterwards is what matplotlib does itself.
-    """
+    """Selects the matplotlib backend Agg if MPLBACKEND names one that is not installed."""
+    # Keras imports matplotlib, which then raises. The kernel of a notebook passes MPLBACKEND on to
+    # the processes that it starts.
     named = os.environ.pop("MPLBACKEND", "")
     import matplotlib as mpl
 
@@ -38,10 +35,10 @@ def _make_matplotlib_importable() -> None:
         return
 
 
-def _refusal(name: str) -> ImportError:
+def _backend_error(name: str) -> ImportError:
     return ImportError(
         f"keras_unet needs Keras 3 on the TensorFlow backend. Received: backend={name!r}; unset "
-        'KERAS_BACKEND or set KERAS_BACKEND=tensorflow, and look at "backend" in '
+        'KERAS_BACKEND or set KERAS_BACKEND=tensorflow, and check "backend" in '
         "~/.keras/keras.json"
     )
 
@@ -49,37 +46,36 @@ def _refusal(name: str) -> ImportError:
 if os.environ.get("MPLBACKEND") and "matplotlib" not in sys.modules:
     _make_matplotlib_importable()
 if os.environ.get("TF_USE_LEGACY_KERAS") and find_spec("tf_keras") is None:
-    # TensorBoard's part for HParams asks for tf.keras, which could not be imported.
+    # TensorBoard's HParams plugin imports tf.keras, which would fail.
     os.environ["TF_USE_LEGACY_KERAS"] = "0"
-# Keras would fail with a message of its own where the other backend is not installed.
+# Checked here, as Keras raises another error if the other backend is not installed.
 _named = os.environ.get("KERAS_BACKEND") or "tensorflow"
 if _named != "tensorflow":
-    raise _refusal(_named)
+    raise _backend_error(_named)
 try:
     with quiet_tensorflow():
         import keras
 except ModuleNotFoundError as error:
-    if error.name not in _OTHERS:
+    if error.name not in _OTHER_BACKENDS:
         raise
-    raise _refusal(error.name) from error
-except (AssertionError, ValueError) as error:  # by the version of Keras
+    raise _backend_error(error.name) from error
+except (AssertionError, ValueError) as error:  # depends on the version of Keras
     raise ImportError(
-        "Keras takes the settings in its file keras.json (~/.keras, or the folder KERAS_HOME) only "
-        "if they are its own. Received a floatx, epsilon or image_data_format that is none; "
-        "correct the file or remove it"
+        "Keras cannot use its settings file keras.json (~/.keras, or the folder KERAS_HOME). "
+        "Received an invalid floatx, epsilon or image_data_format; correct the file or remove it"
     ) from error
 if keras.backend.backend() != "tensorflow":
-    raise _refusal(keras.backend.backend())
+    raise _backend_error(keras.backend.backend())
 
-# The types and the order of axes are this package's own (--precision): what keras.json says for
-# other projects would reach the optimizer and the layers that state none.
+# The package sets data types (--precision) and the order of axes itself: the values in keras.json
+# would affect the optimizer and layers without explicit ones.
 keras.config.set_floatx("float32")
 keras.config.set_image_data_format("channels_last")
 
-import tensorflow as tf  # noqa: E402 - after Keras has been found to run on it
+import tensorflow as tf  # noqa: E402 - after the check of the backend
 
-# After the import, for TensorFlow logs more where Python is interactive, as in a notebook: where
-# files were written, and advice on functions that are traced anew for images of another size.
+# After the import, as TensorFlow logs more if Python is interactive, as in a notebook: paths of
+# files, and warnings about functions that are traced again for images of another size.
 tf.get_logger().setLevel("ERROR")
 
 __all__ = ["keras", "tf"]
@@ -98,13 +94,13 @@ _PROCESSORS = Path("/proc/cpuinfo")
 
 
 def choose_precision(name: str) -> Precision:
-    """Resolves "auto" to the precision that is fast here, and checks any other name.
+    """Resolves "auto" to the fastest precision of this machine, and validates other names.
 
     Args:
         name: "auto", "float32", "bfloat16" or "float16".
 
     Raises:
-        ValueError: If the name is unknown, or if float16 is asked for without a GPU.
+        ValueError: If the name is unknown, or "float16" without a GPU.
     """
     if name == "auto":
         return fast_precision()[0]
@@ -114,40 +110,43 @@ def choose_precision(name: str) -> Precision:
         )
     if name == "float16" and not tf.config.list_physical_devices("GPU"):
         raise ValueError(
-            'precision="float16" needs a GPU, and TensorFlow sees none. '
-            'Take "bfloat16" or "float32" on a CPU'
+            'precision="float16" needs a GPU, and TensorFlow finds none. '
+            'Use "bfloat16" or "float32" on a CPU'
         )
     return name  # type: ignore[return-value]  # checked against the literal above
 
 
 def fast_precision() -> tuple[Precision, str]:
-    """Finds the precision that is fast here, which "auto" stands for, and says why."""
+    """Returns the precision that "auto" resolves to on this machine, with the reason."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
         return _fast_on_gpu(details.get("compute_capability", (0, 0)))
     units = sorted(_FAST_FLAGS & _processor_flags())
     if units:
-        return "bfloat16", f"the processor multiplies it in units of its own ({', '.join(units)})"
-    return "float32", f"the processor has no unit for bfloat16 ({', '.join(sorted(_FAST_FLAGS))})"
+        return "bfloat16", f"the processor has instructions for it ({', '.join(units)})"
+    return (
+        "float32",
+        f"the processor has no instructions for bfloat16 ({', '.join(sorted(_FAST_FLAGS))})",
+    )
 
 
 def _fast_on_gpu(capability: tuple[int, int]) -> tuple[Precision, str]:
-    number, least = (".".join(map(str, one)) for one in (capability, _AMPERE))
+    number, least = (".".join(map(str, version)) for version in (capability, _AMPERE))
     if capability >= _AMPERE:
-        return "bfloat16", f"the GPU multiplies it fast (compute capability {number})"
+        return "bfloat16", f"the GPU is fast with it (compute capability {number})"
     return "float32", f"the GPU's compute capability is {number}; bfloat16 is fast from {least} on"
 
 
 def _processor_flags() -> set[str]:
-    """Reads the processor's flags where the system lists them (Linux), else none."""
+    """Returns the processor flags on Linux, otherwise an empty set."""
     lines = _PROCESSORS.read_text().splitlines() if _PROCESSORS.exists() else []
     return {flag for line in lines if line.startswith("flags") for flag in line.split()}
 
 
 @contextmanager
 def precision_policy(precision: Precision) -> Iterator[None]:
-    """Builds the Keras layers made inside the `with` block in this precision."""
+    """Sets the precision of Keras layers that are built inside the `with` block."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(_POLICIES[precision])
     try:

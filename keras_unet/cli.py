@@ -567,9 +567,9 @@ def demo_command(out: Path, steps: int, seed: int, border_weight: float, quiet: 
     """Train on drawn touching cells, and score the prediction of new ones."""
     with show_progress(quiet=quiet):
         with quiet_tensorflow():
-            from keras_unet.demo import run_demo, what_next
+            from keras_unet.demo import next_steps, run_demo
 
         evaluation = run_demo(out, steps=steps, seed=seed, border_weight=border_weight)
     print_tables(evaluation.tables)
     if not quiet:
-        click.echo(what_next(out))
+        click.echo(next_steps(out))

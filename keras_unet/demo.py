@@ -1,4 +1,4 @@
-"""The whole way on pictures of touching cells that the package draws itself: no download."""
+"""Demo of training, prediction and evaluation on synthetic images of touching cells."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras_unet.data.images import read_planes, write_tiff
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.data.weight_maps import weight_map
 from keras_unet.evaluation.evaluate import Evaluation, evaluate_folders
-from keras_unet.evaluation.figures import matched
+from keras_unet.evaluation.figures import renumber_matches
 from keras_unet.files import check_new, make_folder
 from keras_unet.prediction.folder import predict_files
 from keras_unet.report.pictures import (
@@ -31,9 +31,9 @@ from keras_unet.training.train import train_folder
 _log = logging.getLogger(__name__)
 
 TRAINING_IMAGES, HELD_OUT_IMAGES = 12, 4
-_TILE = 348  # pixels, of which 260 are scored: a whole picture
-_SEEDS = 1000  # pictures that one seed of the demo may draw
-_HELD_OUT = 500  # the first of them that are held out
+_TILE = 348  # pixels; the output of 260 covers a whole image
+_SEEDS = 1000  # images reserved for each seed of the demo
+_HELD_OUT = 500  # number of the first image held out
 
 
 def run_demo(
@@ -43,17 +43,17 @@ def run_demo(
     seed: int = 0,
     border_weight: float = 10.0,
 ) -> Evaluation:
-    """Draws touching cells, trains, predicts pictures the network has not seen, and scores them.
+    """Draws touching cells, trains on them, and predicts and scores images held out.
 
     Args:
         out: Folder to write: `data/`, `held_out/`, `run/`, `predictions/`, `scores.json`
             and `demo.png`.
-        steps: Training steps.
-        seed: Decides the pictures and the training.
-        border_weight: w0 of equation 2; 0 shows what the border weights are worth.
+        steps: Number of training steps.
+        seed: Seed of the images and of the training.
+        border_weight: w0 of equation 2; 0 turns the border term off, for comparison.
 
     Returns:
-        The scores on the held-out pictures.
+        The scores of the images held out.
 
     Raises:
         OSError: If the folder holds files, or cannot be written.
@@ -73,7 +73,7 @@ def run_demo(
     first = _SEEDS * seed + _HELD_OUT
     _draw(held_out, range(first, first + HELD_OUT_IMAGES))
     _log.info(
-        f"drew {TRAINING_IMAGES} pictures of touching cells to train on, {HELD_OUT_IMAGES} to test"
+        f"drew {TRAINING_IMAGES} images of touching cells to train on and {HELD_OUT_IMAGES} to test"
     )
     train_folder(data, out / "run", options)
     predict_files(out / "run", [held_out / "images"], out / "predictions")
@@ -81,20 +81,20 @@ def run_demo(
     return evaluate_folders(out / "predictions", held_out / "labels", json=out / "scores.json")
 
 
-def what_next(out: Path) -> str:
-    """Says what a demo has written, and the commands for data of one's own."""
+def next_steps(out: Path) -> str:
+    """Returns a text on the files of a demo, and the commands for other images."""
     folder = shlex.quote(str(out))
     return f"""
 Written to {out}:
-  demo.png      image, truth, prediction and weight map of the held-out pictures
+  demo.png      image, truth, prediction and weight map of the images held out
   run/          the trained network, history.csv, pictures/
-  predictions/  label images of the held-out pictures
+  predictions/  label images of the images held out
   scores.json   the scores above
-The same steps, one by one:
+The same steps as single commands:
   keras-unet predict {folder}/run {folder}/held_out/images --out FOLDER
   keras-unet evaluate {folder}/predictions {folder}/held_out/labels
-On your own images: put them into DATA/images, their labels (one number a cell, or 0 and 255) under
-the same names into DATA/labels, and type
+For your own images: put them into DATA/images, and their labels (one number per cell, or 0 and 255)
+into DATA/labels under the same names, and run
   keras-unet train DATA --run RUN
   keras-unet predict RUN IMAGES... --out PREDICTIONS
   keras-unet evaluate PREDICTIONS LABELS"""
@@ -114,10 +114,15 @@ def _picture(out: Path, border_weight: float) -> Picture:
     for path in sorted((out / "held_out" / "images").iterdir()):
         image = read_planes(path)[0]
         truth = read_planes(out / "held_out" / "labels" / path.name)[0, ..., 0].astype(np.int32)
-        found = matched(truth, read_planes(out / "predictions" / path.name)[0, ..., 0])
+        predicted = renumber_matches(truth, read_planes(out / "predictions" / path.name)[0, ..., 0])
         cells = (separate_touching(truth) > 0).astype(np.uint8)
         weights = weight_map(cells, truth, w0=border_weight)
         rows.append(
-            [grey_picture(image), label_picture(truth), label_picture(found), heat_picture(weights)]
+            [
+                grey_picture(image),
+                label_picture(truth),
+                label_picture(predicted),
+                heat_picture(weights),
+            ]
         )
     return montage(rows, ["image", "truth", "prediction", "weight map"])

@@ -1,4 +1,4 @@
-"""Loss of equation 1 and metrics that read the weight map from a channel of `y_true`."""
+"""Loss of equation 1, and metrics, for targets with a channel of weights."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class WeightedCrossEntropy(keras.losses.Loss):  # type: ignore[misc]  # Keras is
     """Computes the weighted softmax cross-entropy of equation 1 from logits.
 
     The paper writes the energy as E = sum over pixels of w(x) log p_l(x)(x), which is never
-    positive and would have to be maximised. What is minimised here is its negative,
-    w(x) * -log p_l(x)(x), averaged over the pixels of the batch instead of summed, so that the
-    learning rate does not depend on the tile.
+    positive and would have to be maximized. This loss is its negative, w(x) * -log p_l(x)(x),
+    averaged over the pixels of the batch instead of summed, so that the learning rate does not
+    depend on the tile size.
 
     `y_true` has shape `(batch, height, width, 2)`: the label (a whole number in [0, classes)) and
-    the weight of each pixel. A weight of 0 takes a pixel out, whatever its label. `y_pred` are the
-    logits of shape `(batch, height, width, classes)`.
+    the weight of each pixel. Pixels of weight 0 have no effect, whatever their label. `y_pred` are
+    the logits of shape `(batch, height, width, classes)`.
 
-    A model that was compiled with this loss and saved loads where `keras_unet.WeightedCrossEntropy`
-    has been imported, and everywhere by `keras.models.load_model(path, compile=False)`.
+    A saved model that was compiled with this loss needs the import of
+    `keras_unet.WeightedCrossEntropy` to load, or `keras.models.load_model(path, compile=False)`.
     """
 
     def __init__(
@@ -35,10 +35,10 @@ class WeightedCrossEntropy(keras.losses.Loss):  # type: ignore[misc]  # Keras is
         """Creates the loss.
 
         Args:
-            reduction: Keras' word for how pixels are joined: "sum_over_batch_size" averages them,
-                "sum" is the paper's, "none" keeps them apart, shape `(batch, height, width)`.
+            reduction: "sum_over_batch_size" for the mean over the pixels, "sum" as in the paper, or
+                "none" for a result of shape `(batch, height, width)`.
             name: Name of the loss.
-            dtype: Precision of the loss; float32 whatever the precision of the network.
+            dtype: Precision of the loss, independent of that of the network.
         """
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
@@ -46,7 +46,7 @@ class WeightedCrossEntropy(keras.losses.Loss):  # type: ignore[misc]  # Keras is
         """Returns the weighted cross-entropy of each pixel, shape `(batch, height, width)`.
 
         Raises:
-            ValueError: If `y_true` does not carry exactly a label and a weight channel.
+            ValueError: If `y_true` does not have two channels, labels and weights.
         """
         labels, weights = _labels_and_weights(y_true)
         weights = ops.cast(weights, self.dtype)
@@ -54,17 +54,17 @@ class WeightedCrossEntropy(keras.losses.Loss):  # type: ignore[misc]  # Keras is
         return weights * ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what `from_config` needs."""
+        """Returns the arguments for `from_config`."""
         return {"name": self.name, "reduction": self.reduction, "dtype": self.dtype}
 
 
 @keras.saving.register_keras_serializable(package="keras_unet")
 class PixelAccuracy(keras.metrics.SparseCategoricalAccuracy):  # type: ignore[misc]
-    """Computes the share of pixels whose class has the highest logit.
+    """Computes the share of pixels whose class is predicted correctly.
 
-    Every pixel counts once, whatever its weight; pixels of weight 0 do not count. `y_true` and
-    `y_pred` are those of `WeightedCrossEntropy`. Keras' own "accuracy" would compare labels with
-    weights; it is right with `tile_dataset(..., weights="sample_weight")`.
+    All pixels count equally, except those of weight 0, which do not count. `y_true` and `y_pred`
+    are those of `WeightedCrossEntropy`. Keras' own "accuracy" would mistake the weights for labels;
+    it is correct with `tile_dataset(..., weights="sample_weight")`.
     """
 
     def __init__(self, name: str = "pixel_accuracy", dtype: str | None = None) -> None:
@@ -77,21 +77,21 @@ class PixelAccuracy(keras.metrics.SparseCategoricalAccuracy):  # type: ignore[mi
         super().__init__(name=name, dtype=dtype)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Counts the pixels of a batch.
+        """Adds the pixels of a batch.
 
         Raises:
-            ValueError: If `y_true` does not carry exactly a label and a weight channel.
+            ValueError: If `y_true` does not have two channels, labels and weights.
         """
-        labels, counts = _counted(y_true, sample_weight)
+        labels, counts = _labels_and_counts(y_true, sample_weight)
         return super().update_state(labels, y_pred, counts)
 
 
 @keras.saving.register_keras_serializable(package="keras_unet")
 class MeanIoU(keras.metrics.MeanIoU):  # type: ignore[misc]  # Keras is untyped
-    """Computes the intersection over union of each class, averaged over the classes that occur.
+    """Computes the intersection over union (IoU), averaged over the classes that occur.
 
-    Every pixel counts once, whatever its weight; pixels of weight 0 do not count. `y_true` and
-    `y_pred` are those of `WeightedCrossEntropy`.
+    All pixels count equally, except those of weight 0, which do not count. `y_true` and `y_pred`
+    are those of `WeightedCrossEntropy`.
     """
 
     def __init__(self, num_classes: int, name: str = "mean_iou", dtype: str | None = None) -> None:
@@ -105,32 +105,32 @@ class MeanIoU(keras.metrics.MeanIoU):  # type: ignore[misc]  # Keras is untyped
         super().__init__(num_classes=num_classes, name=name, dtype=dtype, sparse_y_pred=False)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Counts the pixels of a batch.
+        """Adds the pixels of a batch.
 
         Raises:
-            ValueError: If `y_true` does not carry exactly a label and a weight channel.
+            ValueError: If `y_true` does not have two channels, labels and weights.
         """
-        labels, counts = _counted(y_true, sample_weight)
+        labels, counts = _labels_and_counts(y_true, sample_weight)
         return super().update_state(labels, y_pred, counts)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what `from_config` needs."""
+        """Returns the arguments for `from_config`."""
         return {"num_classes": self.num_classes, "name": self.name, "dtype": self.dtype}
 
 
-def _counted(y_true: Any, sample_weight: Any) -> tuple[Any, Any]:
-    """Returns labels, and 1 for each pixel that counts, times Keras' own weight if there is one."""
+def _labels_and_counts(y_true: Any, sample_weight: Any) -> tuple[Any, Any]:
+    """Returns labels and counts: 0 at pixels of weight 0, else 1, times Keras' sample weight."""
     labels, weights = _labels_and_weights(y_true)
     counts = ops.cast(weights != 0, "int32")
     return labels, counts if sample_weight is None else counts * sample_weight
 
 
 def _labels_and_weights(y_true: Any) -> tuple[Any, Any]:
-    """Splits `y_true`; the label of a pixel of weight 0 is taken for 0."""
+    """Splits `y_true`, with label 0 at pixels of weight 0."""
     if y_true.shape[-1] != 2:
         raise ValueError(
             "y_true must have two channels, the label and the weight of each pixel, as "
-            'tile_dataset(..., weights="channel") gives. '
+            'tile_dataset(..., weights="channel") returns them. '
             f"Received: y_true.shape={tuple(y_true.shape)}"
         )
     weights = y_true[..., 1]

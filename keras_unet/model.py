@@ -1,9 +1,9 @@
-"""The network of figure 1, drawn with stock Keras layers.
+"""U-Net of figure 1 of the paper, built of Keras' own layers.
 
-A saved model therefore loads in a process that has never heard of this package. Layers are named by
-level (`level0` uppermost) and path (`down`, `up`). Where figure 1 and the network that its authors
-later released differ, figure 1 is followed: no ReLU after an up-convolution, the skip connection is
-taken before dropout and comes first in the concatenation.
+A saved model therefore loads without this package. Layers are named by level (`level0` is the top)
+and path (`down`, `up`). Where figure 1 and the network released by its authors differ, the model
+follows figure 1: no ReLU after an up-convolution; the skip connection is taken before dropout and
+comes first in the concatenation.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from keras_unet.backend import keras
 
 layers = keras.layers
 
-_FORMAT = "channels_last"
-"""Stated, so that ~/.keras/keras.json has no say."""
+_FORMAT = "channels_last"  # explicit, so that ~/.keras/keras.json has no effect
 
-_GROUPS = 32
-"""Groups of a group normalization, as Wu and He (2018) take; fewer where features are fewer."""
+_GROUPS = 32  # of group normalization, as in Wu and He (2018); fewer for fewer features
 
 
 def build_unet(
@@ -36,19 +34,19 @@ def build_unet(
     """Builds the U-Net of Ronneberger, Fischer and Brox (2015), figure 1.
 
     The defaults are the figure exactly: 572 x 572 pixels in, 388 x 388 out, 31,030,658 parameters.
-    Weights are drawn from a Gaussian of standard deviation sqrt(2 / N), N being the incoming nodes
-    of one neuron (section 3), so `keras.utils.set_random_seed` makes a network reproducible.
+    Weights are drawn from a Gaussian of standard deviation sqrt(2 / N), where N is the number of
+    incoming nodes of one neuron (section 3); `keras.utils.set_random_seed` makes them reproducible.
 
     Args:
-        input_shape: `(height, width, channels)` of the input. Height and width may be None: any
-            size that fits is then taken, since the crops do not depend on the size.
-        classes: Classes of the output, background included.
+        input_shape: `(height, width, channels)` of the input. Height and width may be None, to
+            accept any size that fits.
+        classes: Number of classes, background included.
         depth: Number of poolings.
         base_filters: Features of the first level, doubled by each pooling.
         dropout: Rate of the two dropouts at the end of the contracting path.
         padding: "valid" as in the paper, or "same": output as large as the input.
-        norm_layer: None as in the paper; "batch" or "group" between convolution and ReLU. With
-            "group" the statistics, and so the scores, depend on the tile.
+        norm_layer: None as in the paper, or "batch" or "group" normalization between convolution
+            and ReLU. With "group", scores depend on the tile.
 
     Returns:
         A functional `keras.Model` from `(batch, height, width, channels)` to logits of shape
@@ -56,8 +54,8 @@ def build_unet(
         policy. The margin is 92 pixels at depth 4 with "valid" padding, and 0 with "same".
 
     Raises:
-        ValueError: If a number is out of range, or if a size does not fit; the message names the
-            nearest sizes that do.
+        ValueError: If a number is out of range, or a size does not fit; the message names the
+            nearest sizes that fit.
     """
     if not isinstance(input_shape, tuple | list) or len(input_shape) != 3 or not input_shape[2]:
         raise ValueError(
@@ -80,7 +78,7 @@ def build_unet(
 
 
 def unet_of(network: Architecture, input_size: tuple[int | None, int | None] = (None, None)) -> Any:
-    """Builds the Keras model of an architecture, for inputs of any fitting size by default."""
+    """Builds the Keras model of an architecture; by default for inputs of any size that fits."""
     image = keras.Input((*input_size, network.channels), name="image")
     features, skips = _contract(image, network)
     features = _convolve_twice(features, network, network.depth, "bottom")
@@ -89,7 +87,7 @@ def unet_of(network: Architecture, input_size: tuple[int | None, int | None] = (
     logits = layers.Conv2D(
         network.classes,
         1,
-        kernel_initializer=_gaussian(features),
+        kernel_initializer=_initializer(features),
         data_format=_FORMAT,
         dtype="float32",
         name="logits",
@@ -115,7 +113,7 @@ def _expand(features: Any, skips: list[Any], network: Architecture) -> Any:
             2,
             strides=2,
             data_format=_FORMAT,
-            kernel_initializer=_gaussian(features),
+            kernel_initializer=_initializer(features),
             name=f"level{level}_up",
         )(features)
         skip = _crop(skips[level], network, level)
@@ -139,7 +137,7 @@ def _convolve_twice(features: Any, network: Architecture, level: int, name: str)
             padding=network.padding,
             data_format=_FORMAT,
             activation=None if network.norm_layer else "relu",
-            kernel_initializer=_gaussian(features, window=9),
+            kernel_initializer=_initializer(features, window=9),
             name=f"{name}_conv{number}",
         )(features)
         if network.norm_layer:
@@ -161,7 +159,7 @@ def _drop(features: Any, network: Architecture, name: str) -> Any:
     return layers.Dropout(network.dropout, name=f"{name}_dropout")(features)
 
 
-def _gaussian(features: Any, window: int = 1) -> Any:
-    """The paper's Gaussian; each neuron of a 2 x 2 up-convolution sees one pixel below it."""
+def _initializer(features: Any, window: int = 1) -> Any:
+    """Returns the paper's Gaussian; a neuron of an up-convolution has one incoming pixel."""
     incoming = window * features.shape[-1]
     return keras.initializers.RandomNormal(stddev=sqrt(2 / incoming))

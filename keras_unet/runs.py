@@ -1,20 +1,20 @@
-"""Folders that training writes, and the facts of a model that a prediction needs.
+"""Run and ensemble folders, and the information about a model that prediction needs.
 
 run/
 ├── run.json           architecture, labels, normalization, instances, precision; options, data,
-│                      outcome and origin of the training
-├── best.keras         the model with the best validation score; loads without this package
-├── last.keras         the model at the end
-├── history.csv        one row a validation
-├── checkpoint.npz     what `--resume` needs
-├── report.html        all of it for a person, in a browser
-├── pictures/          held-out images: truth, prediction, difference, weight map
-├── tensorboard/       the history as curves, and a picture at every validation
-├── weight_maps/       float32 TIFF, computed once
-└── .lock              what a training holds while it writes here
+│                      outcome and provenance of the training
+├── best.keras         model with the best validation score; loads without this package
+├── last.keras         model at the end of the training
+├── history.csv        one row per validation
+├── checkpoint.npz     state for `--resume`
+├── report.html        report for a browser
+├── pictures/          images held out: truth, prediction, difference, weight map
+├── tensorboard/       curves, and a picture at every validation
+├── weight_maps/       float32 TIFF files
+└── .lock              lock of the training that writes to the folder
 
-ensemble/              the folds of a cross-validation, each trained without its images
-├── ensemble.json      options, the images that each fold was trained without, the rule of cells
+ensemble/              folds of a cross-validation, each trained without its images
+├── ensemble.json      options, images held out from each fold, instance options
 ├── fold-1/            a run
 ├── fold-2/            a run
 └── ...
@@ -43,20 +43,20 @@ ENSEMBLE = "ensemble.json"
 REPORT = "report.html"
 BEST = "best.keras"
 FORMAT = 2
-ARRAYS, DATASET = "(arrays)", "(dataset)"  # in the place of a data folder
+ARRAYS, DATASET = "(arrays)", "(dataset)"  # recorded in place of a data folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """Facts of a trained model: all that prediction needs beside the weights.
+    """Information about a trained model that prediction needs besides the weights.
 
     Attributes:
-        architecture: The network.
-        encoding: What the numbers in the label files mean.
-        normalization: How grey values are normalized, in training as in prediction.
-        precision: Precision the network was trained in.
-        instances: How cells are made of probabilities, chosen when training ends.
-        record: Provenance, as plain values: options, data and outcome of the training.
+        architecture: Architecture of the network.
+        encoding: Encoding of the label files.
+        normalization: Normalization of grey values in training and prediction.
+        precision: Precision of the training.
+        instances: Instance options, selected at the end of the training.
+        record: Options, data, outcome and provenance of the training, as plain values.
         name: Name of the model, for messages and model cards.
     """
 
@@ -69,7 +69,7 @@ class ModelInfo:
     name: str = field(default="model", compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the facts as JSON knows them; run.json and every export have this layout."""
+        """Returns the information as values for JSON, in the layout of run.json and exports."""
         return {
             "format": FORMAT,
             "name": self.name,
@@ -83,22 +83,22 @@ class ModelInfo:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], **more: Any) -> Self:
-        """Returns what `to_dict` described.
+        """Rebuilds the information from the result of `to_dict`.
 
         Args:
-            values: The layout of `to_dict`; `record` may be left out.
+            values: Result of `to_dict`; `record` may be missing.
             more: Further fields.
 
         Raises:
             KeyError: If an entry is missing.
-            TypeError: If an entry is of another kind.
-            ValueError: If an entry is out of range, or the layout is another.
+            TypeError: If an entry has another type.
+            ValueError: If an entry is out of range, or the format is another.
         """
         if values["format"] != FORMAT:
             raise ValueError(f"format {values['format']}")
         if not isinstance(values.get("record", {}), dict):
-            raise TypeError("record is no dictionary")
-        known = {
+            raise TypeError("record is not a dictionary")
+        info = {
             "architecture": Architecture.from_dict(values["architecture"]),
             "encoding": LabelEncoding.from_dict(values["labels"]),
             "normalization": Normalization.from_dict(values["normalization"]),
@@ -107,44 +107,44 @@ class ModelInfo:
             "record": values.get("record", {}),
             "name": str(values["name"]),
         }
-        return cls(**known | more)
+        return cls(**info | more)
 
     @property
     def data_folder(self) -> Path | None:
-        """Folder of the training images; None where they came from none, or it is unknown."""
+        """Folder of the training images; None if they were in memory, or it is unknown."""
         folder = self.record.get("data", {}).get("folder")
         return None if folder in (None, ARRAYS, DATASET) else Path(folder)
 
     def normalize(self, image: NDArray[Any], path: Path) -> NDArray[np.float32]:
-        """Prepares raw pixels `(height, width, channels)` for the network, as in training.
+        """Normalizes raw pixels as in training.
 
         Args:
-            image: Raw pixels.
-            path: The image's file, for messages.
+            image: Raw pixels, `(height, width, channels)`.
+            path: Path of the image, for messages.
 
         Raises:
-            ValueError: If the channels do not suit the model or a pixel is not finite.
+            ValueError: If the channels do not match the model or a pixel is not finite.
         """
-        suited = as_channels(image, self.architecture.channels, path)
-        return self.normalization.apply(pixels_of(suited, path))
+        converted = as_channels(image, self.architecture.channels, path)
+        return self.normalization.apply(pixels_of(converted, path))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run(ModelInfo):
-    """A run: the facts of its model, and its folder, which names it."""
+    """A run: the information about its model, and its folder, whose name is its name."""
 
     folder: Path
 
     def __post_init__(self) -> None:
-        """Takes the folder's name."""
+        """Sets the name."""
         object.__setattr__(self, "name", self.folder.resolve().name)
 
     @classmethod
     def load(cls, folder: PathLike) -> Self:
-        """Reads a run's record.
+        """Reads the record of a run.
 
         Raises:
-            FileNotFoundError: If the folder is missing or is no run.
+            FileNotFoundError: If the folder is missing or is not a run.
             ValueError: If the record cannot be read.
         """
         path = Path(folder) / RECORD
@@ -160,7 +160,7 @@ class Run(ModelInfo):
             raise ValueError(_unreadable(path, "a run", error)) from error
 
     def save(self) -> None:
-        """Writes the record, at once or not at all."""
+        """Writes the record, whole or not at all."""
         write_json(self.folder / RECORD, self.to_dict())
 
 
@@ -170,11 +170,11 @@ class Ensemble:
 
     Attributes:
         folder: The ensemble's folder.
-        held_out: Names of the images that each fold was trained without.
-        options: Options of the training, as plain values; those of every fold but for the images.
-        instances: How cells are made of probabilities, chosen on all images by the folds that were
-            trained without them; None before all folds are trained.
-        initial: The model that each fold starts from, its name, path and SHA-256; None for none.
+        held_out: Names of the images held out from each fold.
+        options: Options of the training, as plain values, common to all folds except the images.
+        instances: Instance options, selected on the images held out from all folds; None before
+            all folds are trained.
+        initial: Name, path and SHA-256 of the initial model of each fold, or None.
     """
 
     folder: Path
@@ -185,28 +185,28 @@ class Ensemble:
 
     @classmethod
     def load(cls, folder: Path) -> Ensemble:
-        """Reads an ensemble's record.
+        """Reads the record of an ensemble.
 
         Raises:
-            FileNotFoundError: If the folder is no ensemble.
+            FileNotFoundError: If the folder is not an ensemble.
             ValueError: If the record cannot be read.
         """
         path = folder / ENSEMBLE
         try:
-            return cls._of(folder, json.loads(path.read_text(encoding="utf-8")))
+            return cls._from_dict(folder, json.loads(path.read_text(encoding="utf-8")))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(_unreadable(path, "an ensemble", error)) from error
 
     @classmethod
-    def _of(cls, folder: Path, values: dict[str, Any]) -> Ensemble:
+    def _from_dict(cls, folder: Path, values: dict[str, Any]) -> Ensemble:
         if values["format"] != FORMAT:
             raise ValueError(f"format {values['format']}")
         held_out = tuple(tuple(names) for names in values["held_out"])
-        rule = values["instances"] and InstanceOptions.from_dict(values["instances"])
-        return cls(folder, held_out, dict(values["options"]), rule, values.get("initial"))
+        instances = values["instances"] and InstanceOptions.from_dict(values["instances"])
+        return cls(folder, held_out, dict(values["options"]), instances, values.get("initial"))
 
     def save(self) -> None:
-        """Writes the record, at once or not at all."""
+        """Writes the record, whole or not at all."""
         values = {
             "format": FORMAT,
             "held_out": self.held_out,
@@ -218,15 +218,15 @@ class Ensemble:
 
     @property
     def folds(self) -> tuple[Path, ...]:
-        """Folders of the runs, one a fold."""
+        """Folders of the runs, one per fold."""
         return tuple(self.folder / f"fold-{fold}" for fold in range(1, len(self.held_out) + 1))
 
 
 def weights_of(run: Run) -> Path:
-    """Returns the file of a run's weights.
+    """Returns the path of a run's weights.
 
     Raises:
-        FileNotFoundError: If training has not written it yet.
+        FileNotFoundError: If the training has not written them yet.
     """
     path = run.folder / BEST
     if not path.is_file():
@@ -238,28 +238,28 @@ def weights_of(run: Run) -> Path:
 
 
 def runs_of(ensemble: Ensemble) -> tuple[Run, ...]:
-    """Loads the folds of an ensemble, each with the ensemble's rule.
+    """Loads the folds of an ensemble, with the ensemble's instance options.
 
     Raises:
-        FileNotFoundError: If a fold is not trained to its end.
+        FileNotFoundError: If a fold is not complete.
         ValueError: If a record cannot be read.
     """
     if ensemble.instances is None:
         raise FileNotFoundError(
             f"{ensemble.folder}: expected an ensemble of which all {len(ensemble.folds)} folds are "
-            "trained. Received one whose training was interrupted; go on with it by --resume, or "
-            "take one of its folds"
+            "trained. Received one whose training was interrupted; resume it with --resume, or use "
+            "one of its folds"
         )
     return tuple(replace(Run.load(fold), instances=ensemble.instances) for fold in ensemble.folds)
 
 
 def is_ensemble(folder: Path) -> bool:
-    """Tells whether a folder holds an ensemble, rather than a run."""
+    """Tells whether a folder is an ensemble."""
     return (folder / ENSEMBLE).is_file()
 
 
-def _unreadable(path: Path, what: str, error: Exception) -> str:
+def _unreadable(path: Path, kind: str, error: Exception) -> str:
     return (
-        f"{path}: expected the record of {what} of format {FORMAT}. Received one that cannot be "
-        f"read ({type(error).__name__}: {error}); copy it anew, or train again"
+        f"{path}: expected the record of {kind} of format {FORMAT}. Received one that cannot be "
+        f"read ({type(error).__name__}: {error}); copy it again, or train again"
     )

@@ -1,9 +1,9 @@
-"""Cover an image of any size by tiles on the pooling lattice: pure arithmetic.
+"""Overlap-tile geometry: tiles on the pooling lattice that cover an image of any size.
 
 A U-Net with max pooling commutes only with shifts by multiples of `2 ** depth`. Tiles whose origins
-lie on one lattice of that step therefore reproduce the whole-image scores to rounding; tiles laid
-at any other distance do not. The output of figure 1 is 388 pixels wide, but its tiles are laid 384
-apart.
+lie on a lattice of that step therefore reproduce the scores of the whole image up to rounding;
+tiles at other distances do not. The output of figure 1 is 388 pixels wide, but its tiles are 384
+pixels apart.
 
     image        0123456789ABC                     height 13
     tiles        [----write---]                    writes on the lattice 0, 384, 768, ...
@@ -24,46 +24,47 @@ from numpy.typing import NDArray
 from keras_unet.architecture import Architecture
 
 LARGEST_TILE = 1212
-"""Input tile, in pixels, beyond which an image is predicted in several tiles by default.
+"""Largest height and width in pixels of an input tile by default.
 
-1,024 x 1,024 useful pixels of figure 1, for which 2 GB are taken in float32 and 1 in bfloat16.
+With figure 1 it has 1,024 x 1,024 output pixels and needs 2 GB in float32 or 1 GB in bfloat16.
 """
 
 
 def mirror(position: Any, size: Any) -> Any:
     """Reflects positions at the first and last pixel, without repeating the edge pixel.
 
-    Holds however far a position lies outside (period `2 * (size - 1)`), for NumPy arrays and
-    TensorFlow tensors alike, whole and fractional; a fractional position in an image of a single
-    pixel comes out in (-1, 0] and is left to the caller to clip.
-
-    >>> mirror(np.arange(-4, 8), 4).tolist()
-    [2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1]
-    >>> mirror(np.arange(-2, 3), 1).tolist()
-    [0, 0, 0, 0, 0]
+    Positions may lie any distance outside (the period is `2 * (size - 1)`), be integers or
+    fractions, and a NumPy array or a TensorFlow tensor. A fractional position in an image of a
+    single pixel is returned in (-1, 0], for the caller to clip.
 
     Args:
-        position: Numbers, an array or tensor.
-        size: Pixels along the axis, at least 1, in the positions' type.
+        position: Positions, an array or tensor.
+        size: Pixels along the axis, at least 1, of the positions' type.
 
     Returns:
-        Numbers in [0, size - 1], of position's shape.
+        Positions in [0, size - 1], of the same shape.
+
+    Example:
+        >>> mirror(np.arange(-4, 8), 4).tolist()
+        [2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1]
+        >>> mirror(np.arange(-2, 3), 1).tolist()
+        [0, 0, 0, 0, 0]
     """
     period = abs(4 * size - 5) // 2 + 1  # 2 (size - 1), but 1 for a single pixel
     return size - 1 - abs(position - period * (position // period) - (size - 1))
 
 
 def mirrored_window(image: Any, rows: slice, columns: slice) -> NDArray[Any]:
-    """Reads a window of an image (height, width, ...) that may reach beyond its borders.
+    """Reads a window of an image, mirrored where it reaches beyond the image border.
 
     Args:
-        image: An array, or what is read by a window of rows and columns as one is.
+        image: Array `(height, width, ...)`, or an object that is sliced by rows and columns.
         rows: Rows of the window, in pixels of the image.
-        columns: Columns of it.
+        columns: Columns of the window, in pixels of the image.
     """
     row_index, column_index = (
-        mirror(np.arange(part.start, part.stop), size)
-        for part, size in zip((rows, columns), image.shape[:2], strict=True)
+        mirror(np.arange(span.start, span.stop), size)
+        for span, size in zip((rows, columns), image.shape[:2], strict=True)
     )
     top, left = row_index.min(), column_index.min()
     within = image[top : row_index.max() + 1, left : column_index.max() + 1]
@@ -73,12 +74,12 @@ def mirrored_window(image: Any, rows: slice, columns: slice) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile: the window to read, the pixels to keep of its scores, and where they belong.
+    """A tile: the input window, the output pixels to keep, and their place in the image.
 
     Attributes:
-        read: Rows and columns of the input window, in pixels of the image; may lie outside of it.
-        keep: Rows and columns of the network's output that belong to the image.
-        write: Rows and columns of the image that they fill.
+        read: Rows and columns of the input window in the image; may reach beyond its border.
+        keep: Rows and columns of the network's output to keep.
+        write: Rows and columns of the image that the kept output fills.
     """
 
     read: tuple[slice, slice]
@@ -88,16 +89,17 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiling:
-    """The tiles that cover one image, each pixel written exactly once.
+    """Tiles that cover an image and write each pixel exactly once.
 
     Attributes:
         image_size: Height and width of the image in pixels.
         tile_size: Height and width of the network's input in pixels.
-        architecture: The network; it tells the lattice and the context.
+        architecture: Architecture of the network, which determines lattice and context.
 
-    >>> tiling = Tiling((512, 512), (572, 572), Architecture())
-    >>> [(tile.write[0].start, tile.write[0].stop) for tile in tiling][::2]
-    [(0, 384), (384, 512)]
+    Example:
+        >>> tiling = Tiling((512, 512), (572, 572), Architecture())
+        >>> [(tile.write[0].start, tile.write[0].stop) for tile in tiling][::2]
+        [(0, 384), (384, 512)]
     """
 
     image_size: tuple[int, int]
@@ -105,10 +107,11 @@ class Tiling:
     architecture: Architecture
 
     def __post_init__(self) -> None:
-        """Refuses tiles that do not fit the network or cannot cover the lattice.
+        """Validates the sizes.
 
         Raises:
-            ValueError: If a tile size does not fit, or leaves less than one step of the lattice.
+            ValueError: If a tile size does not fit the network, or its output is smaller than one
+                step of the lattice.
         """
         network = self.architecture
         for image, tile in zip(self.image_size, self.tile_size, strict=True):
@@ -121,7 +124,7 @@ class Tiling:
                 least = network.fitting_size(2 * network.context + network.step)
                 raise ValueError(
                     f"tile_size must be at least {least} for depth={network.depth}, to reach "
-                    f"from one point of the pooling lattice to the next. Received: {tile}; take "
+                    f"from one point of the pooling lattice to the next. Received: {tile}; use "
                     f"{least}, with a network of input_shape=(None, None, channels)"
                 )
 
@@ -132,23 +135,24 @@ class Tiling:
         architecture: Architecture,
         tile_size: tuple[int | None, int | None] = (None, None),
     ) -> Tiling:
-        """Lays tiles of the given size or, where it is None, few and small ones.
-
-        >>> Tiling.covering((512, 2000), Architecture()).tile_size
-        (700, 1196)
+        """Returns the tiles of a given size or, where it is None, of a default size.
 
         Args:
             image_size: Height and width of the image in pixels.
-            architecture: The network.
-            tile_size: Height and width of the input tile; None for one tile with the image's own
-                size and context or, where that exceeds LARGEST_TILE pixels, for the smallest of
-                which equally many suffice.
+            architecture: Architecture of the network.
+            tile_size: Height and width of the input tile in pixels. None for a single tile that
+                covers the image with its context; if that exceeds `LARGEST_TILE`, for the smallest
+                tile of which no more are needed.
 
         Raises:
             ValueError: If the tile size does not fit.
+
+        Example:
+            >>> Tiling.covering((512, 2000), Architecture()).tile_size
+            (700, 1196)
         """
         height, width = (
-            _few_and_small(image, architecture) if tile is None else tile
+            _default_tile_size(image, architecture) if tile is None else tile
             for image, tile in zip(image_size, tile_size, strict=True)
         )
         return cls(image_size, (height, width), architecture)
@@ -184,7 +188,7 @@ class Tiling:
             )
 
 
-def _few_and_small(image: int, network: Architecture) -> int:
+def _default_tile_size(image: int, network: Architecture) -> int:
     largest = max(LARGEST_TILE - 2 * network.context, 16 * network.step)
     if image <= largest:
         return network.fitting_size(image + 2 * network.context)

@@ -220,7 +220,7 @@ def test_weights_and_kept_numbers_are_those_of_the_layers(padding, norm_layer):
         for layer in model.layers
         if layer.name.endswith(("conv1", "conv2", "pool", "concatenate"))
     ]
-    assert network._kept(size) == kept
+    assert network._activations(size) == kept
 
 
 MEASURED = json.loads((PEERS / "memory.json").read_text())["memory"]["training_memory"]["measured"]

@@ -24,7 +24,7 @@ for log in (tf.get_logger().info, tf.get_logger().warning, tf.get_logger().error
 """
 REFUSAL = (
     "keras_unet needs Keras 3 on the TensorFlow backend. Received: backend='{name}'; unset "
-    'KERAS_BACKEND or set KERAS_BACKEND=tensorflow, and look at "backend" in ~/.keras/keras.json\n'
+    'KERAS_BACKEND or set KERAS_BACKEND=tensorflow, and check "backend" in ~/.keras/keras.json\n'
 )
 
 

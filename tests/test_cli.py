@@ -214,7 +214,7 @@ def test_names_to_hold_out_must_exist(cells, tmp_path, names):
         ("{tmp}/file/run", "file: expected a writable folder"),
         ("/proc/run", "/proc: expected a writable folder"),
         ("{cells}", "empty folder for the run. Received one with images, labels"),
-        ("{trained}", "holds a run; choose another, or go on with it by --resume"),
+        ("{trained}", "holds a run; choose another, or resume it with --resume"),
     ],
     ids=["file", "below a file", "proc", "other files", "run"],
 )

@@ -6,7 +6,7 @@ import tifffile
 from logs import logged
 from PIL import Image
 
-from keras_unet.demo import HELD_OUT_IMAGES, TRAINING_IMAGES, run_demo, what_next
+from keras_unet.demo import HELD_OUT_IMAGES, TRAINING_IMAGES, next_steps, run_demo
 from keras_unet.files import is_own
 from keras_unet.prediction.folder import predict_files
 from keras_unet.runs import Run
@@ -47,7 +47,7 @@ def test_all_that_is_promised_is_written(demo):
     out, _, said = demo
     promised = [
         line.split()[0]
-        for line in what_next(out).splitlines()
+        for line in next_steps(out).splitlines()
         if line.startswith("  ") and "-" not in line.split()[0]
     ]
     assert promised == ["demo.png", "run/", "predictions/", "scores.json"]
@@ -59,7 +59,7 @@ def test_all_that_is_promised_is_written(demo):
 
 
 def test_what_comes_next_names_the_folder_and_the_three_commands(tmp_path):
-    shown = what_next(tmp_path / "my demo")
+    shown = next_steps(tmp_path / "my demo")
     assert f"'{tmp_path}/my demo'/held_out/images" in shown
     assert all(f"keras-unet {name} " in shown for name in ("train", "predict", "evaluate"))
 

@@ -71,12 +71,14 @@ def test_the_choice_is_given_with_its_reason(processor, gpu):
     processor("amx_bf16", "sse4")
     assert fast_precision() == (
         "bfloat16",
-        "the processor multiplies it in units of its own (amx_bf16)",
+        "the processor has instructions for it (amx_bf16)",
     )
     processor()
-    assert fast_precision()[1].startswith("the processor has no unit for bfloat16 (amx_bf16, ")
+    assert fast_precision()[1].startswith(
+        "the processor has no instructions for bfloat16 (amx_bf16, "
+    )
     gpu({"compute_capability": (8, 6)})
-    assert fast_precision()[1] == "the GPU multiplies it fast (compute capability 8.6)"
+    assert fast_precision()[1] == "the GPU is fast with it (compute capability 8.6)"
     gpu({"compute_capability": (7, 5)})
     assert fast_precision() == (
         "float32",
@@ -95,8 +97,8 @@ def test_float16_is_for_gpus(processor, gpu):
     with pytest.raises(ValueError, match="float16") as refusal:
         choose_precision("float16")
     assert str(refusal.value) == (
-        'precision="float16" needs a GPU, and TensorFlow sees none. '
-        'Take "bfloat16" or "float32" on a CPU'
+        'precision="float16" needs a GPU, and TensorFlow finds none. '
+        'Use "bfloat16" or "float32" on a CPU'
     )
     gpu({"compute_capability": (7, 0)})
     assert choose_precision("float16") == "float16"

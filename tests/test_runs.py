@@ -73,7 +73,10 @@ def test_what_is_no_run_is_refused(tmp_path):
         (lambda text: text.replace('"depth": 1', '"depth": -1'), "depth must be a whole number"),
         (lambda text: text.replace('"kind": "classes"', '"kind": "?"'), "kind must be"),
         (lambda text: text.replace('"mean"', '"average"'), "KeyError: 'mean'"),
-        (lambda text: json.dumps({**json.loads(text), "record": None}), "record is no dictionary"),
+        (
+            lambda text: json.dumps({**json.loads(text), "record": None}),
+            "record is not a dictionary",
+        ),
         (lambda text: text.replace('"threshold": 0.7', '"threshold": 7'), "threshold must be"),
         (lambda text: text.replace('"threshold": 0.7', '"level": 0.7'), "TypeError.*level"),
     ],

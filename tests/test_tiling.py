@@ -203,7 +203,7 @@ def test_one_tile_size_a_side_can_be_given():
             (188, 188),
             (
                 "tile_size must be at least 204 for depth=4, to reach from one point of the "
-                "pooling lattice to the next. Received: 188; take 204, with a network of "
+                "pooling lattice to the next. Received: 188; use 204, with a network of "
                 "input_shape=(None, None, channels)"
             ),
         ),
@@ -226,5 +226,5 @@ def test_the_smallest_tile_does_for_an_image_it_covers():
 
 
 def test_the_context_of_same_padding_is_asked_for():
-    with pytest.raises(ValueError, match=r"tile_size must be at least 52 for depth=2.*: 48; take"):
+    with pytest.raises(ValueError, match=r"tile_size must be at least 52 for depth=2.*: 48; use"):
         Tiling((30, 30), (52, 48), Architecture(depth=2, padding="same"))

@@ -1,1 +1,1 @@
-"""Evaluation: predictions scored against labels."""
+"""Evaluation of predictions against labels."""

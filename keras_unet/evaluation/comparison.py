@@ -1,4 +1,4 @@
-"""Predictions beside their labels, of one size and with the same numbers, and their scores."""
+"""Pairs of label images and predictions in memory, and their scores."""
 
 from __future__ import annotations
 
@@ -32,16 +32,17 @@ from keras_unet.metrics.pixels import dice, iou, pixel_error
 
 @dataclass(frozen=True, eq=False)
 class LabelPair:
-    """An image's reference and prediction; ignored pixels are background in both.
+    """Labels and prediction of an image, in which ignored pixels are background.
 
     All arrays are `(planes, height, width)`.
 
     Attributes:
         name: Name of the image.
-        reference: Instances held to be true.
-        result: Instances predicted.
-        scores: Probability of cell; 0 and 1 by the label image where there is none to read.
-        counted: Which pixels count.
+        reference: True instances.
+        result: Predicted instances.
+        scores: Predicted cell probability; without probabilities, 1 at predicted cells and 0
+            elsewhere.
+        counted: Pixels that are not ignored.
     """
 
     name: str
@@ -52,7 +53,7 @@ class LabelPair:
 
     @cached_property
     def overlaps(self) -> list[Overlaps]:
-        """Overlaps of the instances, one a plane."""
+        """Overlaps of the instances of each plane."""
         return overlaps_of_images(list(self.reference), list(self.result))
 
 
@@ -63,78 +64,79 @@ def compare(
     *,
     with_probabilities: bool,
 ) -> list[LabelPair]:
-    """Reads the predictions of label files and puts both into the same terms.
+    """Reads the predictions of label files, and converts both to instances.
 
-    Predictions hold classes where they have no other values than the labels' classes, or a single
-    one besides 0; else instances.
+    Predictions hold classes if all their values are classes of the labels, or if there is a single
+    value besides 0; otherwise they hold instances.
 
     Args:
         pairs: The files.
-        truths: What the label files hold.
-        encoding: What the numbers in them mean.
-        with_probabilities: Whether to read the probabilities, which every prediction has.
+        truths: Contents of the label files.
+        encoding: Encoding of the label files.
+        with_probabilities: Whether to read the probabilities, which every prediction must have.
 
     Raises:
-        ValueError: If a prediction has another size than its labels, or axes that do not say which
-            planes belong together, or holds no labels.
+        ValueError: If a prediction has another size than its labels, the order of its planes is
+            unclear, or it holds no labels.
     """
     results = [
-        _result(one, truth)
-        for one, truth in zip(track(pairs, "reading predictions"), truths, strict=True)
+        _read_result(pair, truth)
+        for pair, truth in zip(track(pairs, "reading predictions"), truths, strict=True)
     ]
-    reading = _reading(results, encoding)
+    result_encoding = _detect_result_encoding(results, encoding)
     return [
-        _comparison(one, truth, _instances(result, reading), encoding, with_probabilities)
-        for one, truth, result in zip(pairs, truths, results, strict=True)
+        _label_pair(pair, truth, _instances(result, result_encoding), encoding, with_probabilities)
+        for pair, truth, result in zip(pairs, truths, results, strict=True)
     ]
 
 
-def _comparison(
-    one: FilePair,
+def _label_pair(
+    pair: FilePair,
     truth: LabelFile,
-    found: NDArray[np.int32],
+    result: NDArray[np.int32],
     encoding: LabelEncoding,
     with_probabilities: bool,
 ) -> LabelPair:
     counted = ~encoding.ignored(truth.labels)
-    scores = (found > 0).astype(np.float32)
-    if with_probabilities and one.probabilities is not None:
-        scores = _foreground(one, one.probabilities, truth)
+    scores = (result > 0).astype(np.float32)
+    if with_probabilities and pair.probabilities is not None:
+        scores = _read_foreground(pair, pair.probabilities, truth)
     return LabelPair(
-        one.reference.name, _instances(truth.labels, encoding), found * counted, scores, counted
+        pair.reference.name, _instances(truth.labels, encoding), result * counted, scores, counted
     )
 
 
-def _result(one: FilePair, truth: LabelFile) -> NDArray[np.int32]:
-    file = read_labels(one.result)
-    return _planes_of(one, (one.result, file.stack), file.labels, truth)
+def _read_result(pair: FilePair, truth: LabelFile) -> NDArray[np.int32]:
+    file = read_labels(pair.result)
+    return _labeled_planes(pair, (pair.result, file.stack), file.labels, truth)
 
 
-def _foreground(one: FilePair, path: Path, truth: LabelFile) -> NDArray[np.float32]:
-    """Reads probabilities and joins all classes but the background."""
+def _read_foreground(pair: FilePair, path: Path, truth: LabelFile) -> NDArray[np.float32]:
+    """Reads the probabilities of all classes except the background, summed."""
     image = read_image(path)
-    planes = _planes_of(one, (path, image.stack), image.planes, truth)
+    planes = _labeled_planes(pair, (path, image.stack), image.planes, truth)
     return (1 - planes[..., 0].astype(np.float32)).clip(0, 1)
 
 
-def _planes_of(
-    one: FilePair, file: tuple[Path, Stack], planes: NDArray[Any], truth: LabelFile
+def _labeled_planes(
+    pair: FilePair, file: tuple[Path, Stack], planes: NDArray[Any], truth: LabelFile
 ) -> NDArray[Any]:
-    """Picks the planes of a file that the labels belong to, in their order and of their size."""
-    plane = one.reference.plane
-    picked = planes if plane is None or len(planes) == 1 else planes[plane : plane + 1]
-    if picked.shape[:3] != truth.labels.shape:
+    """Returns the planes of a file that are labeled, in the order of the labels."""
+    plane = pair.reference.plane
+    selected = planes if plane is None or len(planes) == 1 else planes[plane : plane + 1]
+    if selected.shape[:3] != truth.labels.shape:
         raise ValueError(
-            f"{file[0]}: expected the size of {one.reference.labels}, {_size(truth.labels)}. "
-            f"Received {_size(planes)}; predict the image that was labelled"
+            f"{file[0]}: expected the size of {pair.reference.labels}, {_size(truth.labels)}. "
+            f"Received {_size(planes)}; predict the image that was labeled"
         )
     if plane is not None:
-        return picked
-    return in_order_of((one.reference.labels, truth.stack), file, planes, "planes")
+        return selected
+    return in_order_of((pair.reference.labels, truth.stack), file, planes, "planes")
 
 
-def _reading(results: Sequence[NDArray[np.int32]], encoding: LabelEncoding) -> LabelEncoding:
-    """Finds out what the numbers in the predictions mean."""
+def _detect_result_encoding(
+    results: Sequence[NDArray[np.int32]], encoding: LabelEncoding
+) -> LabelEncoding:
     values = set().union(*(np.unique(result).tolist() for result in results))
     if encoding.kind == "classes" and values <= set(encoding.values):
         return LabelEncoding("classes", encoding.values)
@@ -144,8 +146,8 @@ def _reading(results: Sequence[NDArray[np.int32]], encoding: LabelEncoding) -> L
     return LabelEncoding("instances", (0, 1))
 
 
-def _instances(planes: NDArray[np.int32], reading: LabelEncoding) -> NDArray[np.int32]:
-    return np.stack([reading.to_instances(plane) for plane in planes])
+def _instances(planes: NDArray[np.int32], encoding: LabelEncoding) -> NDArray[np.int32]:
+    return np.stack([encoding.to_instances(plane) for plane in planes])
 
 
 def _size(planes: NDArray[Any]) -> str:
@@ -158,17 +160,17 @@ DEFAULT_METRICS: Mapping[Kind, Sequence[Metric]] = {
     "classes": ("pixels",),
     "instances": ("pixels", "ctc", "matching"),
 }
-OF_PROBABILITIES = frozenset({"pixels", "isbi2012"})
+PROBABILITY_METRICS = frozenset({"pixels", "isbi2012"})
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of an image, or of all together.
+    """Scores of an image, or of all images together.
 
     Attributes:
-        values: Scores by name, and the threshold on the probabilities of some, `<score>_threshold`;
-            nan where undefined.
-        matching: Counts and scores of cells, one for each threshold on their IoU.
+        values: Scores by name; nan if undefined. `<score>_threshold` is the threshold of the
+            probabilities of a score.
+        matching: Counts and scores of matched cells, for each threshold of the IoU.
     """
 
     values: Mapping[str, float]
@@ -180,11 +182,11 @@ class Scores:
         return {**self.values, **rows}
 
 
-def chosen_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
-    """Returns the metrics of these names, in one order and each once.
+def parse_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
+    """Returns metrics by their names, sorted and without repetition.
 
     Raises:
-        ValueError: If there is no metric of a name.
+        ValueError: If a name is unknown.
     """
     unknown = [name for name in names if name not in get_args(Metric)]
     if unknown:
@@ -199,56 +201,58 @@ def score(images: Sequence[LabelPair], metrics: Sequence[Metric]) -> Scores:
 
     Args:
         images: The images, at least one.
-        metrics: What to compute.
+        metrics: Metrics to compute.
 
     Raises:
-        ValueError: If `isbi2012` is asked for and the images are no stack of one size, or not every
-            pixel counts.
+        ValueError: If `isbi2012` is among the metrics, and the images differ in size or have
+            ignored pixels.
     """
-    values = [compute(images) for metric, compute in _COMPUTED.items() if metric in metrics]
+    results = [compute(images) for metric, compute in _FUNCTIONS.items() if metric in metrics]
     return Scores(
-        {name: value for part in values for name, value in part.items()},
+        {name: value for values in results for name, value in values.items()},
         _matching(images) if "matching" in metrics else (),
     )
 
 
 def _pixels(images: Sequence[LabelPair]) -> dict[str, float]:
-    masks = [(one.reference[one.counted] > 0, one.result[one.counted] > 0) for one in images]
+    masks = [
+        (image.reference[image.counted] > 0, image.result[image.counted] > 0) for image in images
+    ]
     return {
-        "iou": _mean([iou(*pair) for pair in masks]),
-        "dice": _mean([dice(*pair) for pair in masks]),
+        "iou": _mean([iou(truth, result) for truth, result in masks]),
+        "dice": _mean([dice(truth, result) for truth, result in masks]),
         **_pixel_error(images),
     }
 
 
 def _pixel_error(images: Sequence[LabelPair]) -> dict[str, float]:
-    scores = np.concatenate([one.scores[one.counted] for one in images])
-    labels = np.concatenate([one.reference[one.counted] for one in images])
+    scores = np.concatenate([image.scores[image.counted] for image in images])
+    labels = np.concatenate([image.reference[image.counted] for image in images])
     if not scores.size:
         return {"pixel_error": nan, "pixel_error_threshold": nan}
-    found = pixel_error(labels, scores)
-    return {"pixel_error": found.value, "pixel_error_threshold": found.threshold}
+    error = pixel_error(labels, scores)
+    return {"pixel_error": error.value, "pixel_error_threshold": error.threshold}
 
 
 def _isbi2012(images: Sequence[LabelPair]) -> dict[str, float]:
-    _refuse_sizes_that_differ(images)
-    _refuse_ignored_pixels(images)
+    _check_equal_sizes(images)
+    _check_no_ignored_pixels(images)
     return isbi2012(
-        np.concatenate([one.reference for one in images]),
-        np.concatenate([one.scores for one in images]),
+        np.concatenate([image.reference for image in images]),
+        np.concatenate([image.scores for image in images]),
     )
 
 
 def _ctc(images: Sequence[LabelPair]) -> dict[str, float]:
-    return {"seg": seg_of_overlaps([plane for one in images for plane in one.overlaps])}
+    return {"seg": seg_of_overlaps([plane for image in images for plane in image.overlaps])}
 
 
 def _matching(images: Sequence[LabelPair]) -> list[Matching]:
-    planes = [plane for one in images for plane in one.overlaps]
+    planes = [plane for image in images for plane in image.overlaps]
     return [matching_of_overlaps(planes, threshold) for threshold in THRESHOLDS]
 
 
-_COMPUTED: Mapping[Metric, Callable[[Sequence[LabelPair]], dict[str, float]]] = {
+_FUNCTIONS: Mapping[Metric, Callable[[Sequence[LabelPair]], dict[str, float]]] = {
     "pixels": _pixels,
     "isbi2012": _isbi2012,
     "ctc": _ctc,
@@ -260,26 +264,26 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(defined)) if defined else nan
 
 
-def _refuse_sizes_that_differ(images: Sequence[LabelPair]) -> None:
+def _check_equal_sizes(images: Sequence[LabelPair]) -> None:
     first = images[0]
-    for one in images:
-        if one.reference.shape[1:] != first.reference.shape[1:]:
+    for image in images:
+        if image.reference.shape[1:] != first.reference.shape[1:]:
             raise ValueError(
                 "isbi2012 scores slices of one size, as one stack. Received "
-                f"{_with_size(first)} and {_with_size(one)} pixels; take --metrics "
-                "pixels,ctc,matching, or score a folder for each size"
+                f"{_with_size(first)} and {_with_size(image)} pixels; use --metrics "
+                "pixels,ctc,matching, or score images of each size separately"
             )
 
 
-def _with_size(one: LabelPair) -> str:
-    return f"{one.name} of {one.reference.shape[1]} x {one.reference.shape[2]}"
+def _with_size(image: LabelPair) -> str:
+    return f"{image.name} of {image.reference.shape[1]} x {image.reference.shape[2]}"
 
 
-def _refuse_ignored_pixels(images: Sequence[LabelPair]) -> None:
-    for one in images:
-        if not one.counted.all():
+def _check_no_ignored_pixels(images: Sequence[LabelPair]) -> None:
+    for image in images:
+        if not image.counted.all():
             raise ValueError(
                 "isbi2012 counts every pixel. Received labels of "
-                f"{one.name} with {np.count_nonzero(~one.counted):,} pixels to ignore; "
-                "take --metrics pixels,ctc,matching"
+                f"{image.name} with {np.count_nonzero(~image.counted):,} pixels to ignore; "
+                "use --metrics pixels,ctc,matching"
             )

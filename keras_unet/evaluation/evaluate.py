@@ -1,4 +1,4 @@
-"""Score predictions against labels: one row an image, and all together."""
+"""Evaluation of a folder of predictions against labels: scores per image and overall."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from keras_unet.data.label_consistency import check_same_conventions
 from keras_unet.data.labels import detect_encoding, read_labels
 from keras_unet.evaluation.comparison import (
     DEFAULT_METRICS,
-    OF_PROBABILITIES,
+    PROBABILITY_METRICS,
     LabelPair,
     Metric,
     Scores,
-    chosen_metrics,
     compare,
+    parse_metrics,
     score,
 )
-from keras_unet.evaluation.figures import cells, planes_of, slider
-from keras_unet.evaluation.pairing import FilePair, LabelImages, find_label_images, pair
+from keras_unet.evaluation.figures import draw_extreme_cells, draw_images, split_planes
+from keras_unet.evaluation.pairing import FilePair, LabelImages, find_label_images, pair_files
 from keras_unet.evaluation.tables import score_tables
 from keras_unet.files import (
     SOFTWARE,
@@ -38,21 +38,22 @@ from keras_unet.report.tables import Table
 
 _log = logging.getLogger(__name__)
 
-_SHOWN: tuple[Metric, ...] = ("pixels", "ctc")  # of an image, in a report
-_OF_CELLS = {"ctc", "matching"}
+_CAPTION_METRICS: tuple[Metric, ...] = ("pixels", "ctc")
+_CELL_METRICS = {"ctc", "matching"}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of a folder of predictions.
+    """Scores of a folder of predictions.
 
     Attributes:
-        metrics: What was scored.
-        rows: Scores by image; those of `isbi2012`, which are a stack's, are not among them.
+        metrics: Metrics that were computed.
+        rows: Scores of each image by name, except `isbi2012`, which scores a stack.
         overall: Scores of all images together.
-        from_probabilities: Whether probabilities were scored, not label images, where possible.
+        from_probabilities: Whether the pixel error was computed from probabilities, not from label
+            images.
         missing: Label files without a prediction.
-        left_out: Files among the labels that are none by their names, each with the reason.
+        left_out: Files in the label folder whose names are not those of labels, with the reason.
     """
 
     metrics: Sequence[Metric]
@@ -69,11 +70,15 @@ class Evaluation:
 
     @property
     def warnings(self) -> list[str]:
-        """Lines on files that were not scored."""
+        """Warnings about files that were not scored."""
         missing, left_out = self.missing, self.left_out
         return [
             *([f"no prediction for {', '.join(missing)}"] if missing else []),
-            *([f"no labels by their names, and left out: {some(left_out)}"] if left_out else []),
+            *(
+                [f"left out, as their names are not those of labels: {some(left_out)}"]
+                if left_out
+                else []
+            ),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,47 +105,52 @@ def evaluate_folders(
     report: PathLike | None = None,
     overwrite: bool = False,
 ) -> Evaluation:
-    """Scores the predictions of a folder against the labels of another, paired by name.
+    """Scores the predictions in a folder against the labels in another, paired by name.
 
-    All classes but the background count as cell. Where label files or predictions hold classes,
-    the cells are their 4-connected pieces. The pixel error reads `<stem>_probabilities.tif` where
-    every prediction has one, and the label image elsewhere; `isbi2012` needs them.
+    All classes except the background count as cell. If label files or predictions hold classes, the
+    cells are their 4-connected components. The pixel error is computed from
+    `<stem>_probabilities.tif` if every prediction has one, otherwise from label images; `isbi2012`
+    requires these files.
 
     Args:
         predictions: Folder that `predict_files` wrote.
         labels: Folder of label files, a data folder with `labels/` in it, or one of the Cell
             Tracking Challenge, `01_GT/SEG` or above.
-        metrics: Of "pixels", "isbi2012", "ctc" and "matching" (`keras_unet.evaluation.comparison`).
-            If none is named, pixels and, where labels hold instances, ctc and matching.
-        kind: What the label files hold; "auto" finds out.
-        ignore: Value in the labels of pixels that are not to count.
+        metrics: Any of "pixels", "isbi2012", "ctc" and "matching"
+            (`keras_unet.evaluation.comparison`). By default pixels and, if the labels hold
+            instances, ctc and matching.
+        kind: Kind of the labels: "instances", "classes", or "auto" to detect it.
+        ignore: Label value of pixels that are not scored, or None.
         json: File to write the scores to.
-        report: HTML file to write, with the scores, truth and prediction in pictures, and the cells
-            found worst and best.
-        overwrite: Whether these two may replace files that this program has not written.
+        report: HTML file to write, with the scores, pictures of labels and predictions, and the
+            cells with the lowest and highest IoU.
+        overwrite: Whether `json` and `report` may replace files that keras-unet has not written.
+
+    Returns:
+        The scores.
 
     Raises:
-        ValueError: If no label has a prediction, sizes differ, axes do not say which planes belong
-            together, two files lay claim to one partner, palettes differ, a file holds no labels, a
-            metric is unknown or lacks what it needs, or a file to write is there and another's, or
-            the other.
-        OSError: If a folder is missing, or the file cannot be written.
+        ValueError: If no label file has a prediction, sizes differ, the order of planes is unclear,
+            two files match the same one, palettes differ, a file holds no labels, a metric is
+            unknown or lacks its input, `json` and `report` are the same file, or one of them
+            exists and keras-unet has not written it.
+        OSError: If a folder is missing, or a file cannot be written.
     """
     predictions, labels = Path(predictions), Path(labels)
     json, report = (None if path is None else Path(path) for path in (json, report))
-    chosen = chosen_metrics(metrics)
+    requested = parse_metrics(metrics)
     references = find_label_images(labels)
-    pairs = pair(references.files, predictions)
-    if "isbi2012" in chosen:
-        _refuse_without_probabilities(pairs, predictions)
-    for path, form in ((json, "json"), (report, "html")):
+    pairs = pair_files(references.files, predictions)
+    if "isbi2012" in requested:
+        _check_probabilities(pairs, predictions)
+    for path, format_ in ((json, "json"), (report, "html")):
         if path is not None:
             check_writable(path.parent)
-            check_replaceable(path, form, overwrite=overwrite)
-    _refuse_one_file_for_two(json, report)
-    evaluation, images = _evaluate(references, pairs, chosen, kind, ignore)
-    for line in evaluation.warnings:
-        _log.warning(line)
+            check_replaceable(path, format_, overwrite=overwrite)
+    _check_distinct(json, report)
+    evaluation, images = _evaluate(references, pairs, requested, kind, ignore)
+    for warning in evaluation.warnings:
+        _log.warning(warning)
     if json is not None:
         make_folder(json.parent)
         write_json(json, evaluation.to_dict())
@@ -149,10 +159,10 @@ def evaluate_folders(
     return evaluation
 
 
-def _refuse_one_file_for_two(json: Path | None, report: Path | None) -> None:
+def _check_distinct(json: Path | None, report: Path | None) -> None:
     if json is not None and report is not None and json.resolve() == report.resolve():
         raise ValueError(
-            f"{json}: expected a file for the scores and another for the report. Received one for "
+            f"{json}: expected different files for the scores and the report. Received one for "
             "both; choose another name for one of them"
         )
 
@@ -160,31 +170,33 @@ def _refuse_one_file_for_two(json: Path | None, report: Path | None) -> None:
 def _evaluate(
     references: LabelImages,
     pairs: Sequence[FilePair],
-    chosen: Sequence[Metric],
+    requested: Sequence[Metric],
     kind: Kind | Literal["auto"],
     ignore: int | None,
 ) -> tuple[Evaluation, list[LabelPair]]:
-    truths = [read_labels(one.reference.labels) for one in track(pairs, "reading labels")]
-    files = [(one.reference.labels, truth) for one, truth in zip(pairs, truths, strict=True)]
+    truths = [read_labels(pair.reference.labels) for pair in track(pairs, "reading labels")]
+    files = [(pair.reference.labels, truth) for pair, truth in zip(pairs, truths, strict=True)]
     if kind != "instances":
         check_same_conventions(files)
     planes = [(str(path), plane) for path, truth in files for plane in truth.labels]
     encoding = detect_encoding(planes, kind=kind, ignore=ignore)
-    metrics = chosen or DEFAULT_METRICS[encoding.kind]
-    soft = not OF_PROBABILITIES.isdisjoint(metrics) and all(one.probabilities for one in pairs)
-    images = compare(pairs, truths, encoding, with_probabilities=soft)
-    of_one = [metric for metric in metrics if metric != "isbi2012"]
-    scored = {one.reference for one in pairs}
-    rows = {one.name: score([one], of_one) for one in track(images, "scoring images")}
-    with status("scoring all together"):
+    metrics = requested or DEFAULT_METRICS[encoding.kind]
+    from_probabilities = not PROBABILITY_METRICS.isdisjoint(metrics) and all(
+        pair.probabilities for pair in pairs
+    )
+    images = compare(pairs, truths, encoding, with_probabilities=from_probabilities)
+    image_metrics = [metric for metric in metrics if metric != "isbi2012"]
+    paired = {pair.reference for pair in pairs}
+    rows = {image.name: score([image], image_metrics) for image in track(images, "scoring images")}
+    with status("scoring all images together"):
         overall = score(images, metrics)
     evaluation = Evaluation(
         metrics,
         rows=rows,
         overall=overall,
-        from_probabilities=soft,
-        missing=[one.labels.name for one in references.files if one not in scored],
-        left_out=[str(one) for one in references.left_out],
+        from_probabilities=from_probabilities,
+        missing=[file.labels.name for file in references.files if file not in paired],
+        left_out=[str(unused) for unused in references.left_out],
     )
     return evaluation, images
 
@@ -192,29 +204,30 @@ def _evaluate(
 def _page(
     predictions: Path, labels: Path, evaluation: Evaluation, images: Sequence[LabelPair]
 ) -> Page:
-    """Makes a page of an evaluation; there are no images in it, only truth and prediction."""
-    planes = planes_of(images)
-    shown = slider(planes, {one.comparison.name: score([one.comparison], _SHOWN) for one in planes})
-    of_cells = not _OF_CELLS.isdisjoint(evaluation.metrics)
-    worst, best = cells(planes) if of_cells else ([], [])
+    """Returns the page of an evaluation, with labels and predictions but without images."""
+    planes = split_planes(images)
+    captions = {plane.labels.name: score([plane.labels], _CAPTION_METRICS) for plane in planes}
+    drawn = draw_images(planes, captions)
+    has_cells = not _CELL_METRICS.isdisjoint(evaluation.metrics)
+    worst, best = draw_extreme_cells(planes) if has_cells else ([], [])
     return Page(
         title=f"Scores of {predictions.resolve().name}",
         summary=f"The predictions in {predictions} against the labels in {labels}.",
         warnings=evaluation.warnings,
-        images=shown,
-        images_words=f"{counted(len(shown), 'image')} of {len(planes)}, the one found worst first.",
+        images=drawn,
+        images_text=f"{counted(len(drawn), 'image')} of {len(planes)}, lowest score first.",
         worst=worst,
         best=best,
         tables=evaluation.tables,
     )
 
 
-def _refuse_without_probabilities(pairs: Sequence[FilePair], predictions: Path) -> None:
-    without = [one.result.name for one in pairs if one.probabilities is None]
+def _check_probabilities(pairs: Sequence[FilePair], predictions: Path) -> None:
+    without = [pair.result.name for pair in pairs if pair.probabilities is None]
     if without:
         more = f" and {len(without) - 1} more" if len(without) > 1 else ""
         raise ValueError(
             f"{predictions}: isbi2012 needs the probabilities of every image, "
-            f"<stem>_probabilities.tif. Received none for {without[0]}{more}; predict once more "
+            f"<stem>_probabilities.tif. Received none for {without[0]}{more}; predict again "
             "with keras-unet predict ... --save classes,probabilities"
         )

@@ -1,4 +1,4 @@
-"""Figures of a report: image layers for a slider, and the cells found worst and best."""
+"""Figures of a report: layers of images, and the cells with the lowest and highest IoU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keras_unet.data.pairs import plane_name
 from keras_unet.evaluation.comparison import LabelPair, Metric, Scores, score
 from keras_unet.evaluation.tables import caption
 from keras_unet.metrics.objects import Overlaps
-from keras_unet.report.page import ShownImage, drawing, photograph
+from keras_unet.report.page import ShownImage, lossless_uri, lossy_uri
 from keras_unet.report.pictures import (
     Picture,
     difference_picture,
@@ -26,167 +26,168 @@ from keras_unet.report.pictures import (
     outline_picture,
 )
 
-MOST_IMAGES, MOST_CELLS = 12, 6
-_LONGEST = 1024  # pixels of a picture's longer side; of larger ones pixels are left out
-_AROUND = 12  # pixels of a cell's length, at least; twice that is drawn
-_LONGEST_NAME = 20  # characters
-_SMALLEST = 280  # pixels of a drawn cell's height and width, at least
-_LINES = 70  # widths of an outline that a drawn cell's width has
+MAX_IMAGES, MAX_CELLS = 12, 6
+_MAX_SIDE = 1024  # pixels of a picture's longer side; larger pictures are subsampled
+_MIN_CELL = 12  # pixels; a window of twice the cell's length, or of this, is drawn
+_MAX_NAME_LENGTH = 20  # characters
+_MIN_CELL_PICTURE = 280  # pixels of the height and width of a drawn cell
+_OUTLINES_PER_SIDE = 70  # width of a drawn cell in widths of an outline
 
 
 @dataclass(frozen=True, eq=False)
 class ImagePair:
-    """An image beside its truth and its prediction.
+    """An image with its labels and its prediction.
 
     Attributes:
-        comparison: Truth and prediction, of one plane.
-        image: `(height, width, channels)`, or None where it is not at hand.
-        weights: Returns its weight map, `(height, width)`; None for no weight map.
+        labels: Labels and prediction, of one plane.
+        image: Image, `(height, width, channels)`, or None.
+        weights: Function that returns the weight map, `(height, width)`, or None.
     """
 
-    comparison: LabelPair
+    labels: LabelPair
     image: NDArray[np.float32] | None = None
     weights: Callable[[], NDArray[np.float32]] | None = None
 
 
 class _Cell(NamedTuple):
-    """A reference cell and how well it was found."""
+    """A labeled cell and its best IoU with a predicted one."""
 
     iou: float
-    shown: ImagePair
-    region: Any  # of skimage.measure.regionprops
+    image: ImagePair
+    region: Any  # skimage.measure.RegionProperties
 
 
-def slider(images: Sequence[ImagePair], scores: Mapping[str, Scores]) -> list[ShownImage]:
-    """Draws images for the slider, from the one found worst to the one found best.
+def draw_images(images: Sequence[ImagePair], scores: Mapping[str, Scores]) -> list[ShownImage]:
+    """Draws the layers of images, from the lowest to the highest score.
 
     Args:
-        images: The images; of many, some evenly spread over the scores are drawn.
-        scores: Scores of each by name.
+        images: The images; at most `MAX_IMAGES` are drawn, evenly spaced over the scores.
+        scores: Scores of each image by name.
     """
-    ordered = sorted(images, key=lambda one: _rank(scores[one.comparison.name]))
-    places = np.linspace(0, len(ordered) - 1, min(MOST_IMAGES, len(ordered)))
-    chosen = [ordered[round(place)] for place in places]
+    ordered = sorted(images, key=lambda image: _rank(scores[image.labels.name]))
+    indices = np.linspace(0, len(ordered) - 1, min(MAX_IMAGES, len(ordered)))
+    selected = [ordered[round(index)] for index in indices]
     return [
-        ShownImage(one.comparison.name, caption(scores[one.comparison.name]), _layers(one))
-        for one in track(chosen, "drawing images")
+        ShownImage(image.labels.name, caption(scores[image.labels.name]), _layers(image))
+        for image in track(selected, "drawing images")
     ]
 
 
-def cells(images: Sequence[ImagePair]) -> tuple[list[ShownImage], list[ShownImage]]:
-    """Draws the cells found worst, then those found best, with what is predicted; none twice."""
-    found = sorted((cell for one in images for cell in _cells(one)), key=_worst_first)
-    most = min(MOST_CELLS, len(found) // 2) or len(found)
-    worst, best = found[:most], found[most:][-most:][::-1]
-    return [_drawn(cell) for cell in worst], [_drawn(cell) for cell in best]
+def draw_extreme_cells(images: Sequence[ImagePair]) -> tuple[list[ShownImage], list[ShownImage]]:
+    """Draws the cells with the lowest IoU and those with the highest, with their predictions."""
+    ordered = sorted((cell for image in images for cell in _cells(image)), key=_worst_first)
+    count = min(MAX_CELLS, len(ordered) // 2) or len(ordered)
+    worst, best = ordered[:count], ordered[count:][-count:][::-1]
+    return [_draw_cell(cell) for cell in worst], [_draw_cell(cell) for cell in best]
 
 
-def planes_of(comparisons: Sequence[LabelPair]) -> list[ImagePair]:
-    """Takes stacks apart, so that every plane is shown."""
-    return [ImagePair(plane) for one in comparisons for plane in _planes(one)]
+def split_planes(stacks: Sequence[LabelPair]) -> list[ImagePair]:
+    """Splits stacks into planes."""
+    return [ImagePair(plane) for stack in stacks for plane in _planes(stack)]
 
 
-def scored(
+def score_images(
     images: Sequence[ImagePair], metrics: Sequence[Metric]
 ) -> tuple[dict[str, Scores], Scores]:
-    """Scores images, each alone and all together."""
-    comparisons = [one.comparison for one in images]
-    rows = {one.name: score([one], metrics) for one in track(comparisons, "scoring images")}
-    return rows, score(comparisons, metrics)
+    """Returns the scores of each image by name, and those of all images together."""
+    pairs = [image.labels for image in images]
+    rows = {pair.name: score([pair], metrics) for pair in track(pairs, "scoring images")}
+    return rows, score(pairs, metrics)
 
 
-def matched(truth: NDArray[np.integer], found: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Renumbers predicted cells like the true ones that they match, for colors to be the same.
+def renumber_matches(truth: NDArray[np.integer], found: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Gives predicted cells the numbers of the true cells they match, so that colors agree.
 
-    Cells match from an IoU above 0.5 on; the others get numbers that the truth does not have.
+    Cells match if their IoU is above 0.5; the others get numbers that the truth does not have.
 
     Args:
         truth: True cells, `(height, width)`; 0 is background.
         found: Predicted cells, of the same shape.
 
     Example:
-        >>> matched(np.array([[4, 4, 0, 6]]), np.array([[1, 1, 0, 0]]))
+        >>> renumber_matches(np.array([[4, 4, 0, 6]]), np.array([[1, 1, 0, 0]]))
         array([[4, 4, 0, 0]], dtype=int32)
     """
     overlaps, numbers = Overlaps.of(truth, found), np.unique(found[found > 0])
-    alike = overlaps.iou > 0.5
+    is_match = overlaps.iou > 0.5
     new = int(truth.max(initial=0)) + 1 + np.arange(len(numbers), dtype=np.int32)
-    new[overlaps.result[alike]] = np.unique(truth[truth > 0])[overlaps.reference[alike]]
+    new[overlaps.result[is_match]] = np.unique(truth[truth > 0])[overlaps.reference[is_match]]
     table = np.zeros(int(found.max(initial=0)) + 1, np.int32)
     table[numbers] = new
     return np.asarray(table[found])
 
 
 def _rank(scores: Scores) -> float:
-    """Returns what images are ordered by; those without a score come last."""
+    """Returns the score that images are sorted by; images without a score come last."""
     value = scores.values.get("seg", scores.values.get("iou", 0.0))
     return 2.0 if isnan(value) else value
 
 
-def _layers(one: ImagePair) -> dict[str, str]:
-    """Draws the layers of an image; the first lies beneath the others."""
-    truth, found = one.comparison.reference[0], one.comparison.result[0]
+def _layers(image: ImagePair) -> dict[str, str]:
+    """Draws the layers of an image by title, the lowest first."""
+    truth, predicted = image.labels.reference[0], image.labels.result[0]
     layers: dict[str, str] = {}
-    if one.image is not None:
-        layers["image"] = photograph(_reduced(grey_picture(one.image)))
-    layers["truth"] = drawing(_reduced(label_picture(truth)))
-    layers["prediction"] = drawing(_reduced(label_picture(matched(truth, found))))
-    if one.weights is not None:
-        layers["weight map"] = drawing(_reduced(heat_picture(one.weights())))
-    layers["differences"] = drawing(_reduced(difference_picture(truth, found)))
+    if image.image is not None:
+        layers["image"] = lossy_uri(_subsample(grey_picture(image.image)))
+    layers["truth"] = lossless_uri(_subsample(label_picture(truth)))
+    matches = renumber_matches(truth, predicted)
+    layers["prediction"] = lossless_uri(_subsample(label_picture(matches)))
+    if image.weights is not None:
+        layers["weight map"] = lossless_uri(_subsample(heat_picture(image.weights())))
+    layers["differences"] = lossless_uri(_subsample(difference_picture(truth, predicted)))
     return layers
 
 
-def _reduced(picture: Picture) -> Picture:
-    step = -(-max(picture.shape[:2]) // _LONGEST)
+def _subsample(picture: Picture) -> Picture:
+    step = -(-max(picture.shape[:2]) // _MAX_SIDE)
     return picture[::step, ::step]
 
 
-def _cells(one: ImagePair) -> list[_Cell]:
-    overlaps = one.comparison.overlaps[0]
+def _cells(image: ImagePair) -> list[_Cell]:
+    overlaps = image.labels.overlaps[0]
     best = np.zeros(len(overlaps.reference_sizes))
     np.maximum.at(best, overlaps.reference, overlaps.iou)
-    regions = regionprops(one.comparison.reference[0])
-    return [_Cell(iou, one, region) for iou, region in zip(best.tolist(), regions, strict=True)]
+    regions = regionprops(image.labels.reference[0])
+    return [_Cell(iou, image, region) for iou, region in zip(best.tolist(), regions, strict=True)]
 
 
 def _worst_first(cell: _Cell) -> tuple[float, int]:
-    """Orders cells by how well they were found; of those missed, large ones come first."""
+    """Returns the key to sort cells by IoU and, where it is equal, by decreasing area."""
     return round(cell.iou, 2), -int(cell.region.area)
 
 
-def _drawn(cell: _Cell) -> ShownImage:
-    """Draws a cell in a square of twice its length, with the predicted cells that overlap it."""
-    comparison, image = cell.shown.comparison, cell.shown.image
-    row, column = (int(middle) for middle in cell.region.centroid)
-    size = comparison.reference[0].shape
-    side = min(2 * max(*cell.region.image.shape, _AROUND), *size)
+def _draw_cell(cell: _Cell) -> ShownImage:
+    """Draws the outlines of a cell and of the predicted cells that overlap it, in a square."""
+    pair, image = cell.image.labels, cell.image.image
+    row, column = (int(center) for center in cell.region.centroid)
+    size = pair.reference[0].shape
+    side = min(2 * max(*cell.region.image.shape, _MIN_CELL), *size)
     top, left = (
-        min(max(0, middle - side // 2), whole - side)
-        for middle, whole in zip((row, column), size, strict=True)
+        min(max(0, center - side // 2), length - side)
+        for center, length in zip((row, column), size, strict=True)
     )
     window = slice(top, top + side), slice(left, left + side)
-    labels, found = comparison.reference[0][window], comparison.result[0][window]
+    labels, predicted = pair.reference[0][window], pair.result[0][window]
     truth = labels == cell.region.label
     picture = outline_picture(
         difference_picture(labels, labels) if image is None else grey_picture(image[window]),
         truth,
-        found * np.isin(found, found[truth]),
-        factor=max(1, -(-_SMALLEST // side)),
-        width=max(2, max(_SMALLEST, side) // _LINES),
+        predicted * np.isin(predicted, predicted[truth]),
+        factor=max(1, -(-_MIN_CELL_PICTURE // side)),
+        width=max(2, max(_MIN_CELL_PICTURE, side) // _OUTLINES_PER_SIDE),
     )
-    name = shortened(comparison.name, _LONGEST_NAME)
-    caption_of_cell = f"IoU {cell.iou:.2f}, row {row}, column {column}"
-    return ShownImage(name, caption_of_cell, {"outlines": drawing(_reduced(picture))})
+    name = shortened(pair.name, _MAX_NAME_LENGTH)
+    cell_caption = f"IoU {cell.iou:.2f}, row {row}, column {column}"
+    return ShownImage(name, cell_caption, {"outlines": lossless_uri(_subsample(picture))})
 
 
-def _planes(one: LabelPair) -> list[LabelPair]:
-    if len(one.reference) == 1:
-        return [one]
+def _planes(stack: LabelPair) -> list[LabelPair]:
+    if len(stack.reference) == 1:
+        return [stack]
     arrays = "reference", "result", "scores", "counted"
     return [
         LabelPair(
-            plane_name(one.name, plane), *(getattr(one, name)[plane, None] for name in arrays)
+            plane_name(stack.name, plane), *(getattr(stack, name)[plane, None] for name in arrays)
         )
-        for plane in range(len(one.reference))
+        for plane in range(len(stack.reference))
     ]

@@ -1,11 +1,11 @@
-"""Pairs of predictions and label files.
+"""Pairing of predictions with label files by name.
 
-Names are matched as in training (`data.names`): `a.tif`, `a_mask.tif` and the like belong to the
-prediction `a`. What lies among labels and is none by its name is left out. Label files of the Cell
-Tracking Challenge, `man_seg000.tif`, belong to the prediction of their frame: `t000.tif`, also
-called `01_t000.tif` as in training, `mask000.tif` as in the challenge's results, or
-`man_seg000.tif` itself. Where several sequences are scored at once, predictions need the sequence
-in front of their names.
+Names are matched as in training (`keras_unet.data.names`): `a.tif`, `a_mask.tif` and the like match
+the prediction `a`. Files in the label folder whose names are not those of labels are left out.
+Label files of the Cell Tracking Challenge, `man_seg000.tif`, match the prediction of their frame:
+`t000.tif`, `01_t000.tif` as in training, `mask000.tif` as in the challenge's results, or
+`man_seg000.tif` itself. If several sequences are scored at once, the names of predictions must
+begin with the sequence.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _LISTED = 3
 
 @dataclass(frozen=True)
 class LabelImage:
-    """A label file, and what its prediction may be called.
+    """A label file and the possible names of its prediction.
 
     Attributes:
-        name: Name of the image, in the scores.
-        labels: The label file.
-        frame: Stems of the prediction of a frame, without leading zeros; the first that exists
-            counts. Empty for labels that go by their name.
-        plane: Plane of the prediction that the labels belong to, from 0, or None for all.
+        name: Name of the image in the scores.
+        labels: Path of the label file.
+        frame: Stems of the prediction of a frame, without leading zeros, in order of preference;
+            empty for labels that are matched by name.
+        plane: Plane of the prediction that is labeled, from 0; None for all.
     """
 
     name: str
@@ -57,7 +57,7 @@ class LabelImages:
 
     Attributes:
         files: The label files.
-        left_out: Images that lie among them and are no labels by their names, and why.
+        left_out: Files in the folder whose names are not those of labels, with the reason.
     """
 
     files: tuple[LabelImage, ...]
@@ -70,8 +70,8 @@ class FilePair:
 
     Attributes:
         reference: The label file.
-        result: File of the label image.
-        probabilities: File of the probabilities, or None where there is none.
+        result: Path of the predicted label image.
+        probabilities: Path of the predicted probabilities, or None.
     """
 
     reference: LabelImage
@@ -80,20 +80,20 @@ class FilePair:
 
 
 def find_label_images(folder: Path) -> LabelImages:
-    """Finds the label files in a folder, in its `labels/` or `masks/`, or of sequences in it.
+    """Finds the label files in a folder, in its `labels/` or `masks/`, or in its sequences.
 
     Args:
         folder: Folder of label files, a data folder, or one of the Cell Tracking Challenge:
             `01_GT/SEG`, `01_GT`, or the folder of all sequences.
 
     Raises:
-        FileNotFoundError: There is no such folder.
-        ValueError: It holds no label file, or two of one name.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If it holds no label file, or two of one name.
     """
-    _refuse_no_folder(folder, "label images")
+    _check_folder(folder, "label images")
     inner = label_folder(folder)
     sequences = [] if inner else _annotated(folder)
-    frames = [one for path in sequences for one in _frames(path, alone=len(sequences) == 1)]
+    frames = [frame for path in sequences for frame in _frames(path, is_single=len(sequences) == 1)]
     if frames:
         return LabelImages(tuple(frames))
     files = files_by_stem(inner or folder)
@@ -103,50 +103,51 @@ def find_label_images(folder: Path) -> LabelImages:
     named = tuple(LabelImage(stem, files[stem]) for stem in files if stem not in left_out)
     if not named:
         raise ValueError(f"{folder}: expected a folder of label images. Received one without any")
-    return LabelImages(named, tuple(Unused(files[stem], why) for stem, why in left_out.items()))
+    return LabelImages(
+        named, tuple(Unused(files[stem], reason) for stem, reason in left_out.items())
+    )
 
 
-def pair(references: Sequence[LabelImage], predictions: Path) -> list[FilePair]:
-    """Finds the predictions of label files; those without one are left out.
+def pair_files(references: Sequence[LabelImage], predictions: Path) -> list[FilePair]:
+    """Finds the predictions of label files; label files without a prediction are left out.
 
     Args:
         references: The label files.
         predictions: Folder that `predict_files` wrote.
 
     Raises:
-        FileNotFoundError: There is no such folder.
-        ValueError: It has no prediction of any, two files of one name, or two that lay claim to one
-            label file, or the other way round.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If it holds no prediction of any label file, two files of one name, or the
+            pairing is ambiguous.
     """
-    _refuse_no_folder(predictions, "predictions")
+    _check_folder(predictions, "predictions")
     files = files_by_stem(predictions)
     results = {stem: path for stem, path in files.items() if owner_of(stem) not in files}
-    found = _by_frame(references, results) | _by_name(references, results, predictions)
-    if not found:
+    stems = _match_frames(references, results) | _match_names(references, results, predictions)
+    if not stems:
         raise ValueError(
             f"{predictions}: expected predictions named like the labels, for example "
             f"{_example(references[0])}.tif for {references[0].labels}. "
             f"Received {', '.join(sorted(results)[:_LISTED]) or 'no image file'}"
         )
     return [
-        FilePair(one, results[found[one]], files.get(f"{found[one]}_probabilities"))
-        for one in references
-        if one in found
+        FilePair(label, results[stems[label]], files.get(f"{stems[label]}_probabilities"))
+        for label in references
+        if label in stems
     ]
 
 
-def _by_frame(
+def _match_frames(
     references: Iterable[LabelImage], results: Mapping[str, Path]
 ) -> dict[LabelImage, str]:
-    """Predictions of frames, by the number in their stems."""
     by_key: dict[str, list[str]] = {}
     for stem in results:
-        by_key.setdefault(_key(stem), []).append(stem)
-    found = {one: [by_key[key] for key in one.frame if key in by_key] for one in references}
-    return {one: _only(stems[0], one, results) for one, stems in found.items() if stems}
+        by_key.setdefault(_frame_key(stem), []).append(stem)
+    matches = {label: [by_key[key] for key in label.frame if key in by_key] for label in references}
+    return {label: _single(stems[0], label, results) for label, stems in matches.items() if stems}
 
 
-def _only(stems: Sequence[str], reference: LabelImage, results: Mapping[str, Path]) -> str:
+def _single(stems: Sequence[str], reference: LabelImage, results: Mapping[str, Path]) -> str:
     if len(stems) > 1:
         raise ValueError(
             f"{reference.labels}: expected one prediction of this frame. Received "
@@ -155,12 +156,11 @@ def _only(stems: Sequence[str], reference: LabelImage, results: Mapping[str, Pat
     return stems[0]
 
 
-def _by_name(
+def _match_names(
     references: Iterable[LabelImage], results: Mapping[str, Path], folder: Path
 ) -> dict[LabelImage, str]:
-    """Predictions of labels that go by their name, as training pairs images with these."""
-    named = {one.name: one for one in references if not one.frame}
-    labels = {stem: one.labels for stem, one in named.items()}
+    named = {label.name: label for label in references if not label.frame}
+    labels = {stem: label.labels for stem, label in named.items()}
     return {named[label]: stem for stem, label in matched_files(folder, results, labels).items()}
 
 
@@ -169,7 +169,7 @@ def _example(reference: LabelImage) -> str:
 
 
 def _outputs_in(files: Mapping[str, Path]) -> dict[str, str]:
-    """Lists outputs of this program that are no labels, by their stems, with the reason."""
+    """Returns the reasons to leave out outputs of keras-unet that are not label images, by stem."""
     owners = {stem: files.get(owner_of(stem) or "") for stem in files}
     return {
         stem: f"an output that belongs to {owner.name}"
@@ -179,46 +179,50 @@ def _outputs_in(files: Mapping[str, Path]) -> dict[str, str]:
 
 
 def _images_in(files: Mapping[str, Path]) -> dict[str, str]:
-    """Lists images beside their labels that are no labels, by their stems, with the reason."""
+    """Returns the reasons to leave out images in a folder of images and labels, by stem."""
     images, _ = parted(files)
     labels_of_image = {image: path for path, image in called_labels(files.values()).items()}
     if labels_of_image.keys().isdisjoint(images.values()):
         return {}
-    return {stem: _why_no_labels(labels_of_image.get(path)) for stem, path in images.items()}
+    return {stem: _reason(labels_of_image.get(path)) for stem, path in images.items()}
 
 
-def _why_no_labels(labels: Path | None) -> str:
-    return "no label file by its name" if labels is None else f"the image of {labels.name}"
+def _reason(labels: Path | None) -> str:
+    return (
+        "its name is not that of a label file" if labels is None else f"the image of {labels.name}"
+    )
 
 
 def _annotated(folder: Path) -> list[Path]:
-    """Finds the folders with annotations of the Cell Tracking Challenge, in sequence."""
-    here = [path for path in (folder, folder / "SEG") if path.is_dir() and _has_annotations(path)]
-    return here or sorted(path for path in folder.rglob("*_GT/SEG") if _has_annotations(path))
+    """Finds the folders with annotations of the Cell Tracking Challenge."""
+    folders = [
+        path for path in (folder, folder / "SEG") if path.is_dir() and _has_annotations(path)
+    ]
+    return folders or sorted(path for path in folder.rglob("*_GT/SEG") if _has_annotations(path))
 
 
 def _has_annotations(folder: Path) -> bool:
     return any(annotated_frame(path) for path in image_files(folder))
 
 
-def _frames(folder: Path, *, alone: bool) -> list[LabelImage]:
+def _frames(folder: Path, *, is_single: bool) -> list[LabelImage]:
     sequence = folder.resolve().parent.name.removesuffix("_GT")
-    found = []
+    labels = []
     for path in image_files(folder):
         if (numbers := annotated_frame(path)) is not None:
             frame, plane = numbers
-            stems = (f"{sequence}_t{frame}", *([f"t{frame}"] if alone else []))
-            name = path.stem if alone else f"{sequence}_{path.stem}"
-            found.append(LabelImage(name, path, stems, plane))
-    return found
+            stems = (f"{sequence}_t{frame}", *([f"t{frame}"] if is_single else []))
+            name = path.stem if is_single else f"{sequence}_{path.stem}"
+            labels.append(LabelImage(name, path, stems, plane))
+    return labels
 
 
-def _key(stem: str) -> str:
-    """Returns how a reference asks for a frame: `01_t7` for `01_t007`, `t7` for `mask007`."""
+def _frame_key(stem: str) -> str:
+    """Returns the stem as in `LabelImage.frame`: `01_t7` for `01_t007`, `t7` for `mask007`."""
     match = _FRAME.fullmatch(stem)
     return stem if match is None else f"{match['sequence']}t{int(match['number'])}"
 
 
-def _refuse_no_folder(folder: Path, content: str) -> None:
+def _check_folder(folder: Path, content: str) -> None:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: expected a folder of {content}. Received none there")

@@ -1,4 +1,4 @@
-"""Tables of scores: by image, of matched cells by IoU threshold, and of ISBI 2012."""
+"""Tables of scores: per image, of matched cells per IoU threshold, and of ISBI 2012."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from math import isnan
 from keras_unet.evaluation.comparison import Scores
 from keras_unet.report.tables import Table
 
-_OF_IMAGE = {"iou": "IoU", "dice": "Dice", "pixel_error": "pixel error", "seg": "SEG"}
-_OF_CELLS = {"ap": "AP", "f1": "F1", "pq": "PQ"}
-_OF_ISBI2012 = {  # title, best value
+_IMAGE_TITLES = {"iou": "IoU", "dice": "Dice", "pixel_error": "pixel error", "seg": "SEG"}
+_MATCHING_TITLES = {"ap": "AP", "f1": "F1", "pq": "PQ"}
+_ISBI2012_TITLES = {  # title, best value
     "pixel_error": ("pixel error: 1 - F of cell pixels", 0),
     "rand_error": ("Rand error: 1 - F of pairs, over cells", 0),
     "rand_error_classic": ("Rand error, classic: over all pixels", 0),
@@ -29,14 +29,15 @@ def score_tables(
     Args:
         rows: Scores of each image by its name.
         overall: Scores of all images together.
-        from_probabilities: Whether the pixel error is that of probabilities, not of label images.
+        from_probabilities: Whether the pixel error was computed from probabilities, not from label
+            images.
     """
-    found = (
-        _table_of_images(rows, overall, from_probabilities),
-        _table_of_matching(overall),
-        _table_of_isbi2012(overall),
+    tables = (
+        _image_table(rows, overall, from_probabilities),
+        _matching_table(overall),
+        _isbi2012_table(overall),
     )
-    return [table for table in found if table.rows and len(table.head) > 1]
+    return [table for table in tables if table.rows and len(table.head) > 1]
 
 
 def caption(scores: Scores) -> str:
@@ -46,64 +47,64 @@ def caption(scores: Scores) -> str:
         >>> caption(Scores({"iou": 0.8, "seg": 0.75}))
         'IoU 0.8000, SEG 0.7500'
     """
-    named = _of_image(Scores(scores.values))
+    named = _image_scores(Scores(scores.values))
     return ", ".join(f"{title} {_number(value)}" for title, value in named.items())
 
 
-def _table_of_images(
-    rows: Mapping[str, Scores], overall: Scores, from_probabilities: bool
-) -> Table:
-    head = list(_of_image(next(iter(rows.values()))))
-    whole = _of_image(overall)
-    note = _source_of_pixel_error(overall, from_probabilities) if "pixel error" in head else ""
+def _image_table(rows: Mapping[str, Scores], overall: Scores, from_probabilities: bool) -> Table:
+    head = list(_image_scores(next(iter(rows.values()))))
+    whole = _image_scores(overall)
+    note = _pixel_error_note(overall, from_probabilities) if "pixel error" in head else ""
     return Table(
         "By image",
         ["image", *head],
-        [[name, *_numbers(_of_image(scores).values())] for name, scores in rows.items()],
+        [[name, *_numbers(_image_scores(scores).values())] for name, scores in rows.items()],
         ["all", *_numbers(whole[name] for name in head)],
         note,
     )
 
 
-def _of_image(scores: Scores) -> dict[str, float]:
-    """Returns the scores of an image by heading; of the matching, at the first threshold."""
-    named = {title: scores.values[key] for key, title in _OF_IMAGE.items() if key in scores.values}
+def _image_scores(scores: Scores) -> dict[str, float]:
+    """Returns the scores of an image by title, with those of the first matching threshold."""
+    named = {
+        title: scores.values[key] for key, title in _IMAGE_TITLES.items() if key in scores.values
+    }
     return named | {
         f"{title}@{matching.threshold}": getattr(matching, key)
         for matching in scores.matching[:1]
-        for key, title in _OF_CELLS.items()
+        for key, title in _MATCHING_TITLES.items()
     }
 
 
-def _source_of_pixel_error(overall: Scores, from_probabilities: bool) -> str:
+def _pixel_error_note(overall: Scores, from_probabilities: bool) -> str:
     if not from_probabilities:
-        return "pixel error from label images, there being no probabilities"
+        return "pixel error from label images, as there are no probabilities"
     threshold = _number(overall.values["pixel_error_threshold"], digits=1)
     return f"pixel error from probabilities above {threshold}"
 
 
-def _table_of_matching(overall: Scores) -> Table:
+def _matching_table(overall: Scores) -> Table:
     rows = [
         [
             f"{matching.threshold}",
             *(f"{count:,}" for count in (matching.tp, matching.fp, matching.fn)),
-            *_numbers(getattr(matching, key) for key in _OF_CELLS),
+            *_numbers(getattr(matching, key) for key in _MATCHING_TITLES),
         ]
         for matching in overall.matching
     ]
-    head = ["IoU threshold", "TP", "FP", "FN", *_OF_CELLS.values()]
+    head = ["IoU threshold", "TP", "FP", "FN", *_MATCHING_TITLES.values()]
     return Table("Cells matched at an IoU threshold, all images together", head, rows)
 
 
-def _table_of_isbi2012(overall: Scores) -> Table:
+def _isbi2012_table(overall: Scores) -> Table:
     values = overall.values if "v_rand" in overall.values else {}
     rows = [
         [title, _number(values[key]), f"{best}", _number(values[f"{key}_threshold"], digits=1)]
-        for key, (title, best) in _OF_ISBI2012.items()
+        for key, (title, best) in _ISBI2012_TITLES.items()
         if key in values
     ]
     head = ["score", "value", "best", "threshold"]
-    note = "thresholds are those of P(cell), each the best for its score"
+    note = "thresholds of the cell probability, each the best for its score"
     return Table("ISBI 2012, all images as one stack", head, rows, note=note)
 
 

@@ -1,4 +1,4 @@
-"""Charts of a report, as SVG: training curves, and the network as in figure 1."""
+"""Charts of a report as SVG: training curves, and a diagram of the network as in figure 1."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from matplotlib.transforms import Bbox
 
 from keras_unet.architecture import Architecture
 
-_INK, _LINE, _MARK = "#010203", "#010204", "#010205"  # stand for colors of the page
+_INK, _LINE, _MARK = "#010203", "#010204", "#010205"  # placeholders for colors of the page
 _COLORS = {_INK: "currentColor", _LINE: "var(--line)", _MARK: "var(--mark)"}
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -44,19 +44,19 @@ _ARROWS = {  # color and name
 }
 _COLUMN, _ROW_GAP = 50, 46  # units of the drawing
 _LEGEND = 170, 80  # width and height
-_HIGHEST, _LOWEST = 120, 16  # of boxes
-_WIDEST, _NARROWEST = 26, 4
+_MAX_HEIGHT, _MIN_HEIGHT = 120, 16  # of boxes
+_MAX_WIDTH, _MIN_WIDTH = 26, 4
 
 
 class Box(NamedTuple):
-    """Features of a network, a box in figure 1.
+    """Feature maps of a network, a box in figure 1.
 
     Attributes:
-        level: 0 for the uppermost row.
-        column: 0 for the leftmost.
+        level: Row, 0 for the uppermost.
+        column: Column, 0 for the leftmost.
         channels: Number of channels.
         size: Height and width in pixels.
-        copied: Whether half of it was copied from the left side.
+        copied: Whether half of the channels are copied from the contracting path.
     """
 
     level: int
@@ -67,27 +67,27 @@ class Box(NamedTuple):
 
 
 def network_svg(network: Architecture, tile_size: int) -> str:
-    """Draws a network as figure 1 does.
+    """Draws a network as in figure 1.
 
     Args:
-        network: The network.
+        network: Architecture of the network.
         tile_size: Height and width of the input tile in pixels.
 
     Raises:
         ValueError: If the tile does not fit.
     """
     boxes = boxes_of(network, tile_size)
-    places = _places(boxes)
-    lowest = places[3 * network.depth + 2]
-    beside = Bbox.from_bounds(lowest.x1, lowest.y0, *_LEGEND)
-    drawing = Bbox.union([*places, beside]).padded(24)
+    positions = _positions(boxes)
+    bottom = positions[3 * network.depth + 2]
+    legend = Bbox.from_bounds(bottom.x1, bottom.y0, *_LEGEND)
+    drawing = Bbox.union([*positions, legend]).padded(24)
     with mpl.rc_context({**_STYLE, "svg.hashsalt": "network"}):
         figure = Figure((drawing.width / 72, drawing.height / 72))
         axes = figure.add_axes((0, 0, 1, 1), xlim=drawing.intervalx, ylim=drawing.intervaly)
         axes.set_axis_off()
-        for number, (box, place) in enumerate(zip(boxes, places, strict=True)):
-            _draw_box(axes, box, place, f"box-{number}")
-        for number, (kind, start, end) in enumerate(_arrows(boxes, places)):
+        for number, (box, position) in enumerate(zip(boxes, positions, strict=True)):
+            _draw_box(axes, box, position, f"box-{number}")
+        for number, (kind, start, end) in enumerate(_arrows(boxes, positions)):
             axes.add_patch(_arrow(kind, start, end, f"{kind}-{number}"))
         lines = [Line2D([], [], color=color, label=name) for color, name in _ARROWS.values()]
         axes.legend(handles=lines, loc="lower right", frameon=False)
@@ -95,7 +95,7 @@ def network_svg(network: Architecture, tile_size: int) -> str:
 
 
 def boxes_of(network: Architecture, tile_size: int) -> list[Box]:
-    """Lists the features of a network from input to output.
+    """Returns the feature maps of a network from input to output.
 
     Raises:
         ValueError: If the tile does not fit.
@@ -107,9 +107,9 @@ def boxes_of(network: Architecture, tile_size: int) -> list[Box]:
     network.check_size(tile_size, "tile_size")
     lost = 2 if network.padding == "valid" else 0
     boxes = [Box(0, 0, network.channels, tile_size)]
-    for turn in range(2 * network.depth + 1):
-        if turn:
-            boxes.append(_next_level(boxes[-1], is_up=turn > network.depth))
+    for stage in range(2 * network.depth + 1):
+        if stage:
+            boxes.append(_next_level(boxes[-1], is_up=stage > network.depth))
         for _ in range(2):
             level, column, _, size, _ = boxes[-1]
             boxes.append(Box(level, column + 1, network.filters(level), size - lost))
@@ -118,50 +118,58 @@ def boxes_of(network: Architecture, tile_size: int) -> list[Box]:
 
 
 def _next_level(box: Box, *, is_up: bool) -> Box:
-    """Pools the features, or doubles their size and sets as many channels beside them."""
+    """Returns the box after a pooling, or after an up-convolution and concatenation."""
     if is_up:
         return box._replace(level=box.level - 1, size=2 * box.size, copied=True)
     return box._replace(level=box.level + 1, size=box.size // 2)
 
 
-def _places(boxes: Sequence[Box]) -> list[Bbox]:
+def _positions(boxes: Sequence[Box]) -> list[Bbox]:
     widest, largest = log2(max(box.channels for box in boxes)) or 1, boxes[0].size
-    heights = [_LOWEST + (_HIGHEST - _LOWEST) * box.size / largest for box in boxes]
-    places = []
-    for box, height in zip(boxes, heights, strict=True):  # the first of a level is the highest
+    heights = [_MIN_HEIGHT + (_MAX_HEIGHT - _MIN_HEIGHT) * box.size / largest for box in boxes]
+    positions = []
+    for box, height in zip(
+        boxes, heights, strict=True
+    ):  # the first of a level has the greatest height
         bottom = -sum(heights[3 * level] + _ROW_GAP for level in range(box.level + 1))
-        width = _NARROWEST + (_WIDEST - _NARROWEST) * log2(box.channels) / widest
+        width = _MIN_WIDTH + (_MAX_WIDTH - _MIN_WIDTH) * log2(box.channels) / widest
         left = _COLUMN * box.column - width / 2
-        places.append(Bbox.from_bounds(left, bottom, width, height))
-    return places
+        positions.append(Bbox.from_bounds(left, bottom, width, height))
+    return positions
 
 
-def _draw_box(axes: Axes, box: Box, place: Bbox, gid: str) -> None:
-    """Draws features with their channels above and their size below; what is copied is empty."""
-    middle, filled = (place.x0 + place.x1) / 2, place.width / (1 + box.copied)
-    edge = Rectangle(place.p0, place.width, place.height, fill=False, edgecolor=_EDGE, gid=gid)
+def _draw_box(axes: Axes, box: Box, position: Bbox, gid: str) -> None:
+    """Draws a box with its channels above and its size below; copied channels are not filled."""
+    center, filled = (position.x0 + position.x1) / 2, position.width / (1 + box.copied)
+    edge = Rectangle(
+        position.p0, position.width, position.height, fill=False, edgecolor=_EDGE, gid=gid
+    )
     axes.add_patch(edge)
-    axes.add_patch(Rectangle((place.x1 - filled, place.y0), filled, place.height, color=_FILL))
-    axes.text(middle, place.y1 + 4, f"{box.channels}", ha="center")
-    axes.text(middle, place.y0 - 12, f"{box.size}", ha="center", size=10, alpha=0.7)
+    axes.add_patch(
+        Rectangle((position.x1 - filled, position.y0), filled, position.height, color=_FILL)
+    )
+    axes.text(center, position.y1 + 4, f"{box.channels}", ha="center")
+    axes.text(center, position.y0 - 12, f"{box.size}", ha="center", size=10, alpha=0.7)
 
 
 _Point = tuple[float, float]
 
 
-def _arrows(boxes: Sequence[Box], places: Sequence[Bbox]) -> Iterator[tuple[str, _Point, _Point]]:
+def _arrows(
+    boxes: Sequence[Box], positions: Sequence[Bbox]
+) -> Iterator[tuple[str, _Point, _Point]]:
     """Yields the kind, start and end of each arrow."""
-    for (one, here), (other, there) in pairwise(zip(boxes, places, strict=True)):
-        middle = (here.x0 + here.x1) / 2
-        if other.level > one.level:
-            yield "pool", (middle, here.y0 - 16), (middle, there.y1 + 15)
-        elif other.level < one.level:
-            yield "up", (middle, here.y1 + 15), (middle, there.y0 - 16)
+    for (source, start), (target, end) in pairwise(zip(boxes, positions, strict=True)):
+        center = (start.x0 + start.x1) / 2
+        if target.level > source.level:
+            yield "pool", (center, start.y0 - 16), (center, end.y1 + 15)
+        elif target.level < source.level:
+            yield "up", (center, start.y1 + 15), (center, end.y0 - 16)
         else:
-            yield "last" if other is boxes[-1] else "conv", *_across(here, there)
-    for other, there in zip(boxes, places, strict=True):
-        if other.copied:
-            yield "copy", *_across(places[3 * other.level + 2], there)
+            yield "last" if target is boxes[-1] else "conv", *_horizontal(start, end)
+    for target, end in zip(boxes, positions, strict=True):
+        if target.copied:
+            yield "copy", *_horizontal(positions[3 * target.level + 2], end)
 
 
 def _arrow(kind: str, start: _Point, end: _Point, gid: str) -> FancyArrowPatch:
@@ -170,9 +178,9 @@ def _arrow(kind: str, start: _Point, end: _Point, gid: str) -> FancyArrowPatch:
     return FancyArrowPatch(start, end, shrinkA=0, shrinkB=0, color=color, gid=gid, **style)
 
 
-def _across(here: Bbox, there: Bbox) -> tuple[_Point, _Point]:
-    height = (there.y0 + there.y1) / 2
-    return (here.x1 + 2, height), (there.x0 - 3, height)
+def _horizontal(start: Bbox, end: Bbox) -> tuple[_Point, _Point]:
+    height = (end.y0 + end.y1) / 2
+    return (start.x1 + 2, height), (end.x0 - 3, height)
 
 
 Curve = Sequence[tuple[int, float]]
@@ -184,14 +192,14 @@ def curves_svg(name: str, curves: Mapping[str, Curve], *, highest: bool = False)
 
     Args:
         name: Name of the quantity.
-        curves: The curves; the name of each stands at its end.
-        highest: Whether the highest value of each is marked and, of a single one, written.
+        curves: Curves by name; each name is drawn at the end of its curve.
+        highest: Whether to mark the highest value of each curve; that of a single curve is labeled.
     """
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(_SIZE, layout="constrained")
         axes = figure.subplots()
         for title, curve in curves.items():
-            _draw(axes, title, curve, highest=highest, written=len(curves) == 1)
+            _draw(axes, title, curve, highest=highest, labeled=len(curves) == 1)
         axes.set(title=name, xlabel="step")
         axes.margins(y=0.12)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -199,14 +207,14 @@ def curves_svg(name: str, curves: Mapping[str, Curve], *, highest: bool = False)
         return _svg(figure)
 
 
-def _draw(axes: Axes, title: str, curve: Curve, *, highest: bool, written: bool) -> None:
+def _draw(axes: Axes, title: str, curve: Curve, *, highest: bool, labeled: bool) -> None:
     axes.plot(*zip(*curve, strict=True), color=_LINE, marker="o", markersize=3.5)
     if title:
         axes.annotate(title, curve[-1], xytext=(6, -4), textcoords="offset points", color=_LINE)
     if highest:
-        step, best = max(curve, key=lambda one: one[1])
+        step, best = max(curve, key=lambda point: point[1])
         axes.plot(step, best, "o", color=_MARK, markersize=8)
-        if written:
+        if labeled:
             axes.annotate(
                 f"{best:.4f}",
                 (step, best),
@@ -218,10 +226,10 @@ def _draw(axes: Axes, title: str, curve: Curve, *, highest: bool, written: bool)
 
 
 def _svg(figure: Figure) -> str:
-    """Renders a figure in the colors of the page that it stands on."""
+    """Renders a figure with the colors of the page."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", transparent=True, metadata=_NO_METADATA)
     text = stream.getvalue()
-    for color, of_page in _COLORS.items():
-        text = text.replace(color, of_page)
+    for placeholder, color in _COLORS.items():
+        text = text.replace(placeholder, color)
     return text[text.index("<svg") :]

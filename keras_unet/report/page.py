@@ -1,4 +1,4 @@
-"""Values of a report, and the page that is made of them."""
+"""HTML page of a report, rendered from its values."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from keras_unet.files import SOFTWARE, atomic, make_folder
 from keras_unet.report.pictures import Picture
 from keras_unet.report.tables import Table
 
-_QUALITY = 88  # of a photograph, out of 100; drawings are kept to the last bit
+_QUALITY = 88  # of lossy compression, out of 100
 
 
 @dataclass(frozen=True)
 class ShownImage:
-    """An image in the slider, or a cell and its surroundings.
+    """An image of the slider, or the surroundings of a cell.
 
     Attributes:
-        name: Its name.
-        caption: What is to be said of it.
-        layers: Pictures of one size, as data URIs by title; the first lies beneath the others.
+        name: Name of the image.
+        caption: Caption, such as its scores.
+        layers: Pictures of one size, as data URIs by title, the lowest first.
     """
 
     name: str
@@ -36,25 +36,25 @@ class ShownImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """All that a report shows; a section that has nothing to show is left out.
+    """Values of a report; empty sections are omitted.
 
     Attributes:
-        title: The heading.
-        summary: A line below it.
-        data: Lines on the data.
-        warnings: What is odd about the data, or missing in the report.
-        network: The network, as SVG.
-        network_words: A line on the network.
-        curves: Curves over the training, as SVG.
-        images: Images with truth and prediction.
-        images_words: A line on them.
-        worst: Cells that were found worst.
-        best: Cells that were found best.
+        title: Heading.
+        summary: Line below the heading.
+        data: Lines about the data.
+        warnings: Warnings about the data or the report.
+        network: Diagram of the network, as SVG.
+        network_text: Line about the network.
+        curves: Training curves, as SVG.
+        images: Images with labels and prediction.
+        images_text: Line about the images.
+        worst: Cells with the lowest IoU.
+        best: Cells with the highest IoU.
         tables: Tables of scores.
-        scores_words: A line on them.
-        made: Provenance: names and values.
-        command: The command that makes the same again.
-        further: Commands for next steps, by purpose.
+        scores_text: Line about the scores.
+        provenance: Provenance, values by name.
+        command: Command that repeats the run.
+        next_steps: Commands by purpose.
     """
 
     title: str
@@ -62,21 +62,21 @@ class Page:
     data: Sequence[str] = ()
     warnings: Sequence[str] = ()
     network: str = ""
-    network_words: str = ""
+    network_text: str = ""
     curves: Sequence[str] = ()
     images: Sequence[ShownImage] = ()
-    images_words: str = ""
+    images_text: str = ""
     worst: Sequence[ShownImage] = ()
     best: Sequence[ShownImage] = ()
     tables: Sequence[Table] = ()
-    scores_words: str = ""
-    made: Mapping[str, str] = field(default_factory=dict)
+    scores_text: str = ""
+    provenance: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
-    further: Mapping[str, str] = field(default_factory=dict)
+    next_steps: Mapping[str, str] = field(default_factory=dict)
 
 
 def render(page: Page) -> str:
-    """Makes the HTML of a page; every value is escaped, and none may be missing."""
+    """Renders a page as HTML; values are escaped."""
     environment = Environment(
         loader=PackageLoader("keras_unet.report"),
         autoescape=True,
@@ -91,27 +91,27 @@ def write_page(path: Path, page: Page) -> Path:
     """Writes a page, whole or not at all.
 
     Args:
-        path: The file; its folder is created where missing.
+        path: File to write; its folder is created if missing.
         page: The page.
 
     Returns:
-        The file.
+        The path.
     """
     make_folder(path.parent)
     with atomic(path) as temporary:
-        # Names of files hold bytes where the locale's encoding lacks their letters.
-        stored = render(page).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        temporary.write_text(stored, encoding="utf-8")
+        # File names hold surrogates if the locale's encoding cannot decode them.
+        html = render(page).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        temporary.write_text(html, encoding="utf-8")
     return path
 
 
-def photograph(picture: Picture) -> str:
-    """Packs a picture of grey values, with losses that are not seen, as a data URI."""
+def lossy_uri(picture: Picture) -> str:
+    """Encodes a photographic picture as a data URI, with invisible losses."""
     return _data_uri(picture, {"quality": _QUALITY})
 
 
-def drawing(picture: Picture) -> str:
-    """Packs a picture of flat colors, without losses, as a data URI."""
+def lossless_uri(picture: Picture) -> str:
+    """Encodes a picture of flat colors as a data URI, without losses."""
     return _data_uri(picture, {"lossless": True})
 
 

@@ -1,6 +1,6 @@
-"""Pictures for people: images, labels, weight maps, differences, and a montage of them.
+"""RGB pictures of images, labels, weight maps and differences, and their montage.
 
-A function `..._picture` takes arrays and returns an RGB picture, (height, width, 3) in uint8.
+A function `..._picture` takes arrays and returns a uint8 array `(height, width, 3)`.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ T = TypeVar("T", bound=np.generic)
 DARK = 24  # grey value of background
 FONT_SIZE = 16  # pixels
 GUTTER = 8  # pixels
-LEGIBLE = 160  # pixels; smaller pictures are enlarged in a montage
+MIN_SIDE = 160  # pixels; smaller pictures are enlarged in a montage
 OPACITY = 0.45  # of labels over an image
-# Hues that far apart on the circle stay distinct for any number. Colors of skimage's label2rgb
-# depend on what else is in the image, and repeat after ten.
+# Hues at this distance on the circle stay distinct for any number of labels. The colors of
+# skimage's label2rgb depend on the other labels in the image, and repeat after ten.
 GOLDEN = 0.618033988749895
-ONLY_REFERENCE = 230, 159, 0  # orange and sky blue: told apart in every color vision
+ONLY_REFERENCE = 230, 159, 0  # orange and sky blue: distinct in every color vision
 ONLY_RESULT = 86, 180, 233
 
 
 def grey_picture(image: ArrayLike) -> Picture:
-    """Draws an image in grey, its contrast stretched between the percentiles 0.5 and 99.5.
+    """Draws an image in grey, with its contrast stretched between the percentiles 0.5 and 99.5.
 
     Args:
-        image: (height, width) or (height, width, channels), of any range. Channels are averaged.
+        image: Image, `(height, width)` or `(height, width, channels)`, of any range. Channels are
+            averaged.
 
     Raises:
         ValueError: If `image` has another number of axes.
@@ -63,13 +64,13 @@ def grey_picture(image: ArrayLike) -> Picture:
 
 
 def label_picture(labels: ArrayLike, image: ArrayLike | None = None) -> Picture:
-    """Draws labels, each number in a color of its own; 0 is dark. A black line parts neighbors.
+    """Draws labels in distinct colors, with black lines between neighbors; 0 is dark.
 
-    A number has the same color in every picture. Instances and classes are drawn alike.
+    A label value has the same color in every picture, for instances and classes alike.
 
     Args:
-        labels: (height, width), integers.
-        image: Lies underneath, if given: (height, width) or (height, width, channels).
+        labels: Label image, `(height, width)`, integers.
+        image: Image below the labels, `(height, width)` or `(height, width, channels)`, or None.
 
     Raises:
         ValueError: If the two differ in size.
@@ -79,57 +80,57 @@ def label_picture(labels: ArrayLike, image: ArrayLike | None = None) -> Picture:
         >>> bool((picture[0, 1] == picture[0, 2]).all()), picture[0, 0].tolist()
         (True, [24, 24, 24])
     """
-    numbers = _flat("labels", labels)
-    present, where = np.unique(numbers, return_inverse=True)
-    colors = _colors(present)[where.reshape(numbers.shape)]
-    colors[_lines(numbers)] = 0
+    numbers = _check_flat("labels", labels)
+    values, inverse = np.unique(numbers, return_inverse=True)
+    colors = _colors(values)[inverse.reshape(numbers.shape)]
+    colors[_borders(numbers)] = 0
     if image is None:
         return np.where((numbers == 0)[..., None], DARK, colors).astype(np.uint8)
-    below = grey_picture(image)
-    _require_equal_sizes("labels", numbers, "image", below)
-    above = (1 - OPACITY) * below + OPACITY * colors
-    return np.where((numbers == 0)[..., None], below, above).astype(np.uint8)
+    background = grey_picture(image)
+    _check_equal_sizes("labels", numbers, "image", background)
+    overlay = (1 - OPACITY) * background + OPACITY * colors
+    return np.where((numbers == 0)[..., None], background, overlay).astype(np.uint8)
 
 
 def heat_picture(values: ArrayLike) -> Picture:
-    """Draws a map from 0 to its maximum, such as a weight map, in the colors of "inferno".
+    """Draws a map such as a weight map in the colormap "inferno", from 0 to its maximum.
 
     Args:
-        values: (height, width). Values below 0 are drawn as 0.
+        values: Map, `(height, width)`. Values below 0 are drawn as 0.
 
     Example:
         >>> heat_picture([[0.0, 12.0]]).tolist()
         [[[0, 0, 3], [252, 254, 164]]]
     """
-    from matplotlib import colormaps  # takes half a second
+    from matplotlib import colormaps  # here, as it takes half a second
 
-    heat = np.clip(_flat("values", values).astype(np.float64), 0, None)
+    heat = np.clip(_check_flat("values", values).astype(np.float64), 0, None)
     relative = heat / max(heat.max(initial=0), np.finfo(np.float64).tiny)
     return np.asarray(colormaps["inferno"](relative, bytes=True)[..., :3])
 
 
 def probability_picture(values: ArrayLike) -> Picture:
-    """Draws probabilities from black, 0, to white, 1.
+    """Draws probabilities from black (0) to white (1).
 
     Args:
-        values: (height, width), each 0 to 1.
+        values: Probabilities, `(height, width)`.
 
     Example:
         >>> probability_picture([[0.0, 0.5, 1.0]])[0].tolist()
         [[0, 0, 0], [127, 127, 127], [255, 255, 255]]
     """
-    return np.asarray(gray2rgb((255 * _flat("values", values)).astype(np.uint8)))
+    return np.asarray(gray2rgb((255 * _check_flat("values", values)).astype(np.uint8)))
 
 
 def difference_picture(reference: ArrayLike, result: ArrayLike) -> Picture:
-    """Draws where two label images differ in foreground, that is in what is not 0.
+    """Draws the differences between the foregrounds of two label images.
 
-    Agreement is grey (light on foreground, dark on background), foreground of the reference alone
-    orange, foreground of the result alone sky blue.
+    Foreground is every label except 0. Common foreground is light grey, common background dark
+    grey, foreground of the reference alone orange, and of the result alone sky blue.
 
     Args:
-        reference: (height, width), the truth.
-        result: (height, width), the prediction.
+        reference: True labels, `(height, width)`.
+        result: Predicted labels, `(height, width)`.
 
     Raises:
         ValueError: If the two differ in size.
@@ -138,11 +139,11 @@ def difference_picture(reference: ArrayLike, result: ArrayLike) -> Picture:
         >>> difference_picture([[0, 1, 1]], [[2, 0, 2]])[0].tolist()
         [[86, 180, 233], [230, 159, 0], [150, 150, 150]]
     """
-    truth, found = _flat("reference", reference) != 0, _flat("result", result) != 0
-    _require_equal_sizes("reference", truth, "result", found)
+    truth, predicted = _check_flat("reference", reference) != 0, _check_flat("result", result) != 0
+    _check_equal_sizes("reference", truth, "result", predicted)
     picture = np.asarray(gray2rgb(np.where(truth, 150, DARK).astype(np.uint8)))
-    picture[truth & ~found] = ONLY_REFERENCE
-    picture[found & ~truth] = ONLY_RESULT
+    picture[truth & ~predicted] = ONLY_REFERENCE
+    picture[predicted & ~truth] = ONLY_RESULT
     return picture
 
 
@@ -154,16 +155,16 @@ def outline_picture(
     factor: int = 1,
     width: int = 2,
 ) -> Picture:
-    """Draws the outlines of the truth in orange and of the prediction in sky blue on a picture.
+    """Draws the outlines of true labels in orange and of predicted ones in sky blue on a picture.
 
-    Where both have an outline, the prediction's is seen.
+    Outlines of predicted labels are drawn last.
 
     Args:
-        picture: (height, width, 3), such as a grey picture.
-        reference: (height, width), the truth.
-        result: (height, width), the prediction.
-        factor: How often a pixel is repeated.
-        width: Width of an outline in pixels of what is drawn, an even number.
+        picture: Picture, `(height, width, 3)`, such as a grey picture.
+        reference: True labels, `(height, width)`.
+        result: Predicted labels, `(height, width)`.
+        factor: Factor by which the picture is enlarged.
+        width: Width of an outline in pixels of the enlarged picture, an even number.
 
     Raises:
         ValueError: If the three differ in size.
@@ -174,27 +175,27 @@ def outline_picture(
         >>> picture[0, :, 0].tolist()  # red
         [0, 230, 230, 0]
     """
-    drawn = _enlarged(picture, factor)
+    drawn = _enlarge(picture, factor)
     for name, labels, color in (
         ("reference", reference, ONLY_REFERENCE),
         ("result", result, ONLY_RESULT),
     ):
-        enlarged = _enlarged(_flat(name, labels), factor)
-        _require_equal_sizes("picture", drawn, name, enlarged)
+        enlarged = _enlarge(_check_flat(name, labels), factor)
+        _check_equal_sizes("picture", drawn, name, enlarged)
         lines = find_boundaries(enlarged, mode="thick")
         drawn[maximum_filter(lines, width - 1)] = color
     return drawn
 
 
-def middle(array: NDArray[T], side: int) -> NDArray[T]:
-    """Takes the middle of what is too large to be drawn pixel for pixel.
+def center_crop(array: NDArray[T], side: int) -> NDArray[T]:
+    """Crops an array to its center, if it is larger than `side`.
 
     Args:
-        array: (height, width) or (height, width, channels).
-        side: Its largest height and width in pixels.
+        array: Array, `(height, width)` or `(height, width, channels)`.
+        side: Largest height and width of the result in pixels.
 
     Example:
-        >>> middle(np.arange(12).reshape(2, 6), 3).tolist()
+        >>> center_crop(np.arange(12).reshape(2, 6), 3).tolist()
         [[1, 2, 3], [7, 8, 9]]
     """
     top, left = (max(0, (length - side) // 2) for length in array.shape[:2])
@@ -202,38 +203,37 @@ def middle(array: NDArray[T], side: int) -> NDArray[T]:
 
 
 def montage(rows: Sequence[Sequence[Picture]], titles: Sequence[str]) -> Picture:
-    """Lays pictures out in rows and columns on white, a title above each column.
+    """Arranges pictures in rows and columns on white, with a title above each column.
 
-    The pictures of a row are enlarged by one whole factor where all are smaller than 160 pixels,
-    so that a person sees their pixels; otherwise they are shown pixel for pixel.
+    If all pictures of a row are smaller than `MIN_SIDE`, they are enlarged by the same integer.
 
     Args:
-        rows: Rows of pictures, as many a row as there are titles.
-        titles: One a column.
+        rows: Rows of pictures, each with a picture per title.
+        titles: Titles of the columns.
 
     Raises:
-        ValueError: If there is no row, no title, or a row that does not fit the titles.
+        ValueError: If there is no row, no title, or a row of another length than the titles.
     """
-    _require_grid(rows, titles)
-    grid = [[_written(title) for title in titles], *map(_legible, rows)]
+    _check_grid(rows, titles)
+    grid = [[_draw_title(title) for title in titles], *map(_enlarge_small, rows)]
     widths = [max(len(picture[0]) for picture in column) for column in zip(*grid, strict=True)]
     bands = []
     for row in grid:
         height = max(map(len, row))
-        padded = map(_padded, row, [height] * len(row), widths)
+        padded = map(_pad, row, [height] * len(row), widths)
         bands.append(np.hstack(list(padded)))
     return np.pad(np.vstack(bands), ((GUTTER, 0), (GUTTER, 0), (0, 0)), constant_values=255)
 
 
 def write_png(path: Path, picture: Picture) -> None:
     """Writes a picture as a PNG file, whole or not at all."""
-    about = PngInfo()
-    about.add_text("Software", SOFTWARE)
+    metadata = PngInfo()
+    metadata.add_text("Software", SOFTWARE)
     with atomic(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG", pnginfo=about)
+        Image.fromarray(picture).save(temporary, format="PNG", pnginfo=metadata)
 
 
-def _flat(name: str, values: ArrayLike) -> NDArray[Any]:
+def _check_flat(name: str, values: ArrayLike) -> NDArray[Any]:
     array = np.asarray(values)
     if array.ndim != 2:
         raise ValueError(
@@ -242,49 +242,51 @@ def _flat(name: str, values: ArrayLike) -> NDArray[Any]:
     return array
 
 
-def _require_equal_sizes(first: str, one: NDArray[Any], second: str, other: NDArray[Any]) -> None:
-    if one.shape[:2] != other.shape[:2]:
+def _check_equal_sizes(
+    first_name: str, first: NDArray[Any], second_name: str, second: NDArray[Any]
+) -> None:
+    if first.shape[:2] != second.shape[:2]:
         raise ValueError(
-            f"{first} and {second} must have one size. "
-            f"Received {one.shape[:2]} and {other.shape[:2]}; draw what belongs together."
+            f"{first_name} and {second_name} must have one size. "
+            f"Received {first.shape[:2]} and {second.shape[:2]}; draw arrays of the same image."
         )
 
 
 def _colors(numbers: NDArray[Any]) -> NDArray[np.float64]:
-    """Gives each number a color, (numbers, 3): hues by the golden ratio, three brightnesses."""
+    """Returns a color for each label value, with hues by the golden ratio and 3 brightnesses."""
     hsv = numbers * GOLDEN % 1, np.full(len(numbers), 0.75), np.choose(numbers % 3, [1, 0.84, 0.69])
     return 255 * np.asarray(hsv2rgb(np.stack(hsv, axis=-1)))
 
 
-def _lines(numbers: NDArray[Any]) -> NDArray[np.bool_]:
-    """Marks labelled pixels whose lower or right neighbor has another label than 0 or theirs."""
-    labelled = numbers != 0
-    lines = np.zeros(numbers.shape, bool)
-    lines[:-1] = labelled[:-1] & labelled[1:] & (numbers[:-1] != numbers[1:])
-    lines[:, :-1] |= labelled[:, :-1] & labelled[:, 1:] & (numbers[:, :-1] != numbers[:, 1:])
-    return lines
+def _borders(numbers: NDArray[Any]) -> NDArray[np.bool_]:
+    """Marks labeled pixels whose lower or right neighbor has another label except 0."""
+    labeled = numbers != 0
+    borders = np.zeros(numbers.shape, bool)
+    borders[:-1] = labeled[:-1] & labeled[1:] & (numbers[:-1] != numbers[1:])
+    borders[:, :-1] |= labeled[:, :-1] & labeled[:, 1:] & (numbers[:, :-1] != numbers[:, 1:])
+    return borders
 
 
-def _require_grid(rows: Sequence[Sequence[Picture]], titles: Sequence[str]) -> None:
+def _check_grid(rows: Sequence[Sequence[Picture]], titles: Sequence[str]) -> None:
     counts = [len(row) for row in rows]
     if not counts or not titles or set(counts) != {len(titles)}:
         raise ValueError(
             "rows must hold at least one row, with as many pictures as there are titles. "
-            f"Received rows of {counts} and {len(titles)} titles; add or drop a title."
+            f"Received rows of {counts} and {len(titles)} titles; add or remove a title."
         )
 
 
-def _legible(row: Sequence[Picture]) -> list[Picture]:
+def _enlarge_small(row: Sequence[Picture]) -> list[Picture]:
     longest = max(max(picture.shape[:2]) for picture in row)
-    factor = -(-LEGIBLE // max(longest, 1)) if longest < LEGIBLE else 1
-    return [_enlarged(picture, factor) for picture in row]
+    factor = -(-MIN_SIDE // max(longest, 1)) if longest < MIN_SIDE else 1
+    return [_enlarge(picture, factor) for picture in row]
 
 
-def _enlarged(array: NDArray[Any], factor: int) -> NDArray[Any]:
+def _enlarge(array: NDArray[Any], factor: int) -> NDArray[Any]:
     return array.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def _written(title: str) -> Picture:
+def _draw_title(title: str) -> Picture:
     """Draws a title in black on white."""
     font = ImageFont.load_default(size=FONT_SIZE)
     sheet = Image.new("RGB", (round(font.getlength(title)) + 1, FONT_SIZE + 4), "white")
@@ -292,7 +294,7 @@ def _written(title: str) -> Picture:
     return np.asarray(sheet)
 
 
-def _padded(picture: Picture, height: int, width: int) -> Picture:
+def _pad(picture: Picture, height: int, width: int) -> Picture:
     """Pads a picture with white to a size, and with a gutter below and beside it."""
     missing = height - len(picture) + GUTTER, width - len(picture[0]) + GUTTER
     return np.pad(picture, ((0, missing[0]), (0, missing[1]), (0, 0)), constant_values=255)

@@ -1,4 +1,4 @@
-"""Tables of a report, on its page and in a terminal."""
+"""Tables of a report, for the HTML page and the terminal."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 from keras_unet.console import shortened
 
-_SHORTEST = 12  # characters of a name
+_MIN_NAME_WIDTH = 12  # characters
 
 
 @dataclass(frozen=True)
 class Table:
-    """Names in the first column, numbers in the others.
+    """Table with names in the first column and numbers in the others.
 
     Attributes:
         title: Title above the table.
         head: Headings of the columns.
-        rows: Rows of as many values.
-        total: Last row, of all together; empty for none.
+        rows: Rows, each with a value per column.
+        total: Last row, of all images together; empty for none.
         note: Line below the table; empty for none.
     """
 
@@ -30,7 +30,7 @@ class Table:
 
 
 def print_tables(tables: Sequence[Table]) -> None:
-    """Prints tables to the terminal; long names lose their middle, so that all columns fit."""
+    """Prints tables to the terminal, with long names shortened so that all columns fit."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Column
@@ -39,7 +39,7 @@ def print_tables(tables: Sequence[Table]) -> None:
     console = Console(markup=False, emoji=False, highlight=False)
     for table in tables:
         columns = (Column(name, justify="right", no_wrap=True) for name in table.head[1:])
-        shown = RichTable(
+        rich_table = RichTable(
             table.head[0],
             *columns,
             box=SIMPLE_HEAD,
@@ -48,16 +48,16 @@ def print_tables(tables: Sequence[Table]) -> None:
             padding=(0, 1, 0, 0),
         )
         rows = [*table.rows, table.total] if table.total else table.rows
-        room = max(console.width - _width([table.head, *rows]), _SHORTEST)
+        name_width = max(console.width - _width([table.head, *rows]), _MIN_NAME_WIDTH)
         for row in rows:
-            shown.add_row(
-                shortened(row[0], room), *row[1:], style="bold" if row is table.total else ""
+            rich_table.add_row(
+                shortened(row[0], name_width), *row[1:], style="bold" if row is table.total else ""
             )
         console.print(table.title, style="bold")
-        console.print(shown)
+        console.print(rich_table)
         console.print(table.note + "\n" if table.note else "", soft_wrap=True)
 
 
-def _width(lines: Sequence[Sequence[str]]) -> int:
-    """Returns the characters of all columns but the first, with two before each."""
-    return sum(2 + max(map(len, column)) for column in list(zip(*lines, strict=True))[1:])
+def _width(rows: Sequence[Sequence[str]]) -> int:
+    """Returns the width in characters of all columns except the first, with their padding."""
+    return sum(2 + max(map(len, column)) for column in list(zip(*rows, strict=True))[1:])

@@ -1,7 +1,7 @@
-"""Faster gradients on a processor, of the operations that TensorFlow computes slowly.
+"""Faster gradients of crops and convolutions, on a CPU in particular.
 
-A profile of the step of figure 1 on a processor tells what is worth one (`benchmarks/NOTES.md`).
-None is ever written to a file: models and checkpoints are those of Keras' own classes.
+They were chosen by a profile of the training of figure 1 on a CPU (`benchmarks/NOTES.md`). The
+layers here are never saved: models and checkpoints hold Keras' own classes.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ if TYPE_CHECKING:
     from keras import Model
 
 _WIDE = 128**2
-"""Incoming by outgoing features from which on products take less time than TensorFlow's way."""
+"""Product of incoming and outgoing features from which on matrix products are faster."""
 
 
 def with_fast_gradients(model: Model) -> Model:
-    """Returns a model with the same weights, some of whose gradients take a fraction of the time.
+    """Returns a model that shares all weights and computes some gradients faster.
 
-    - Of crops: TensorFlow puts the gradient of a slice into place number by number; padding moves
-      whole rows.
-    - Of kernels of up-convolutions and of wide convolutions, on a processor: products of matrices,
-      which come closer to what the processor can do than oneDNN's own way.
+    - Crops: the gradient is padded, which copies rows, where TensorFlow copies single numbers.
+    - Kernels of up-convolutions and wide convolutions, on a CPU: the gradients are matrix products,
+      which are faster than oneDNN's convolutions.
 
-    Logits are the same to the bit, gradients of kernels are sums in another order. The package's
-    own training uses it; in a script of one's own, compile and fit the model returned, and save
-    the one given, which shares all weights with it:
+    Logits are equal to the bit; gradients of kernels are sums in another order. `keras_unet.train`
+    uses it. In a training with `model.fit`, compile and fit the returned model, and save the given
+    one:
 
         fast = keras_unet.with_fast_gradients(model)
         fast.compile("sgd", keras_unet.WeightedCrossEntropy())
@@ -36,20 +35,20 @@ def with_fast_gradients(model: Model) -> Model:
         model.save("model.keras")
 
     Args:
-        model: A functional model, for example of `build_unet`. Layers of other kinds, and
-            convolutions with strides, dilation or groups, stay as they are.
+        model: A functional model, for example of `build_unet`. Other layers, and convolutions with
+            strides, dilation or groups, are unchanged.
 
     Raises:
         ValueError: If the model is neither functional nor sequential.
     """
-    return keras.models.clone_model(model, clone_function=_quick)
+    return keras.models.clone_model(model, clone_function=_fast_layer)
 
 
 class FusedSGD(keras.optimizers.SGD):  # type: ignore[misc]  # Keras is untyped
-    """SGD with Nesterov's momentum, in one pass over the weights rather than one an operation."""
+    """SGD with Nesterov momentum, in a single operation per variable."""
 
     def __init__(self, momentum: float) -> None:
-        """Begins with a learning rate of 0."""
+        """Creates the optimizer with a learning rate of 0."""
         super().__init__(0.0, momentum=momentum, nesterov=True)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -78,7 +77,7 @@ class _Crop(keras.layers.Cropping2D):  # type: ignore[misc]  # Keras is untyped
 
 
 class _Convolution(keras.layers.Layer):  # type: ignore[misc]  # Keras is untyped
-    """A convolution and its variables, whose kernel's gradient is computed in another way."""
+    """A convolution layer with another gradient of its kernel."""
 
     def __init__(self, convolution: Any, convolve: Callable[[Any, Any, str], Any]) -> None:
         super().__init__(name=convolution.name, dtype=convolution.dtype_policy)
@@ -95,18 +94,18 @@ class _Convolution(keras.layers.Layer):  # type: ignore[misc]  # Keras is untype
 
 
 def _convolve(features: Any, kernel: Any, padding: str) -> Any:
-    """Convolves by a 3 x 3 kernel; the gradient of the kernel is nine products."""
+    """Convolves by a 3 x 3 kernel, whose gradient is nine matrix products."""
     options = {"strides": [1, 1, 1, 1], "padding": padding}
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow is untyped
     def convolve(features: Any, kernel: Any) -> Any:
-        def gradients(above: Any) -> tuple[Any, Any]:
+        def gradients(upstream: Any) -> tuple[Any, Any]:
             of_features = tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=tf.shape(features), filter=kernel, out_backprop=above, **options
+                input_sizes=tf.shape(features), filter=kernel, out_backprop=upstream, **options
             )
             around = [(0, 0), (1, 1), (1, 1), (0, 0)]
             read = tf.pad(features, around) if padding == "SAME" else features
-            return of_features, _gradient_by_products(read, above)
+            return of_features, _gradient_by_products(read, upstream)
 
         return tf.raw_ops.Conv2D(input=features, filter=kernel, **options), gradients
 
@@ -114,15 +113,15 @@ def _convolve(features: Any, kernel: Any, padding: str) -> Any:
 
 
 def _convolve_up(features: Any, kernel: Any, padding: str) -> Any:
-    """Up-convolves by 2 x 2; the gradient of the kernel is a product, for no two pixels overlap."""
+    """Up-convolves by a 2 x 2 kernel, whose gradient is one product, as no two pixels overlap."""
     options = {"strides": [1, 2, 2, 1], "padding": padding}
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow is untyped
     def convolve(features: Any, kernel: Any) -> Any:
-        def gradients(above: Any) -> tuple[Any, Any]:
-            fours = _pixels(tf.nn.space_to_depth(above, 2))
-            of_kernel = tf.matmul(fours, _pixels(features), transpose_a=True)
-            of_features = tf.raw_ops.Conv2D(input=above, filter=kernel, **options)
+        def gradients(upstream: Any) -> tuple[Any, Any]:
+            blocks = _pixels(tf.nn.space_to_depth(upstream, 2))
+            of_kernel = tf.matmul(blocks, _pixels(features), transpose_a=True)
+            of_features = tf.raw_ops.Conv2D(input=upstream, filter=kernel, **options)
             return of_features, tf.reshape(of_kernel, kernel.shape)
 
         size = tf.shape(features) * [1, 2, 2, 0] + [0, 0, 0, kernel.shape[2]]
@@ -134,27 +133,26 @@ def _convolve_up(features: Any, kernel: Any, padding: str) -> Any:
     return convolve(features, kernel)
 
 
-def _gradient_by_products(features: Any, above: Any) -> Any:
-    """Computes the gradient of a 3 x 3 kernel from what it read and the gradient of what it gave.
-
-    Both are lists of pixels, row by row, those above padded by zeros to rows as long. Then each
-    place in the kernel is a distance in the list, and its gradient one product of two stretches.
-    """
+def _gradient_by_products(features: Any, upstream: Any) -> Any:
+    """Computes the gradient of a 3 x 3 kernel from its input and the gradient of its output."""
+    # Both become lists of pixels, row by row; the upstream gradient is padded to rows of the same
+    # length. Each position in the kernel is then an offset in the list, and its gradient the
+    # product of two contiguous ranges.
     width = tf.shape(features)[2]
-    read, given = _pixels(features), _pixels(tf.pad(above, [(0, 0), (0, 2), (0, 2), (0, 0)]))
+    read, given = _pixels(features), _pixels(tf.pad(upstream, [(0, 0), (0, 2), (0, 2), (0, 0)]))
     length = tf.shape(read)[0] - (2 * width + 2)
     products = [
         tf.matmul(read[first : first + length], given[:length], transpose_a=True)
         for first in [row * width + column for row in range(3) for column in range(3)]
     ]
-    return tf.reshape(tf.stack(products), (3, 3, features.shape[-1], above.shape[-1]))
+    return tf.reshape(tf.stack(products), (3, 3, features.shape[-1], upstream.shape[-1]))
 
 
 def _pixels(features: Any) -> Any:
     return tf.reshape(features, (-1, features.shape[-1]))
 
 
-def _quick(layer: Any) -> Any:
+def _fast_layer(layer: Any) -> Any:
     if isinstance(layer, keras.layers.Cropping2D):
         return _Crop.from_config(layer.get_config())
     if tf.config.list_physical_devices("GPU"):
@@ -167,7 +165,7 @@ def _quick(layer: Any) -> Any:
 
 
 def _is_plain(layer: Any, kernel_size: tuple[int, int], strides: tuple[int, int]) -> bool:
-    """Tells whether a convolution is one of those that are written here, and no more."""
+    """Tells whether a convolution has no option that the functions here lack."""
     return (
         (layer.kernel_size, layer.strides, layer.dilation_rate) == (kernel_size, strides, (1, 1))
         and (layer.data_format, layer.use_bias) == ("channels_last", True)

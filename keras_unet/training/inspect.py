@@ -1,4 +1,4 @@
-"""Inspection of a data set as a training would see it, in words and pictures."""
+"""Inspection of a data set before training: statistics, warnings and pictures."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from keras_unet.files import check_new, check_writable, make_folder, own_kind, v
 from keras_unet.report.pictures import (
     ONLY_REFERENCE,
     Picture,
+    center_crop,
     grey_picture,
     heat_picture,
     label_picture,
-    middle,
     montage,
     write_png,
 )
@@ -36,8 +36,8 @@ from keras_unet.training.targets import Target, WeightMaps
 _log = logging.getLogger(__name__)
 
 SAMPLES, TILES = "samples.png", "tiles.png"
-_MOST = 6  # samples and tiles that are drawn
-_MIDDLE = 512  # pixels of an image's height and width that are drawn
+_MAX_DRAWN = 6  # samples and tiles
+_LONGEST_SIDE = 512  # pixels of a drawn image
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Inspection:
     """Result of an inspection.
 
     Attributes:
-        seen: What was seen over the images to train on.
-        options: The options with all numbers set.
-        network: The network that would be trained.
-        warnings: What is odd about the data.
-        pictures: The pictures written.
+        fingerprint: Statistics of the images to train on.
+        options: Options with all numbers set.
+        network: Architecture of the network to train.
+        warnings: Warnings about the data.
+        pictures: Paths of the pictures.
     """
 
-    seen: Fingerprint
+    fingerprint: Fingerprint
     options: ResolvedOptions
     network: Architecture
     warnings: Sequence[str]
@@ -64,57 +64,57 @@ def inspect_folder(
     out: Path,
     options: TrainingOptions | None = None,
 ) -> Inspection:
-    """Looks at a data set as a training would, and draws what the network would be given.
+    """Reads a data set as a training does, and draws the input of the network.
 
-    `samples.png` shows images, their labels and weight maps; `tiles.png` the first tiles of the
-    training with these options, deformed, with their labels and weights. The tiles are the very
-    ones that a training with the same options and seed begins with.
+    `samples.png` shows images, their labels and weight maps; `tiles.png` the first augmented tiles
+    of a training with these options and seed, with their labels and weights.
 
     Args:
         data: Folder with `images/` and `labels/`, or in the Cell Tracking Challenge's layout.
-        out: Folder to write the pictures to; older ones in it are replaced.
-        options: What to choose, as for a training.
+        out: Folder of the pictures to write; earlier pictures in it are replaced.
+        options: Options, as for a training.
 
     Raises:
-        ValueError: If the data cannot be learned from, as `train` would say.
+        ValueError: If the data are not suitable for training.
         OSError: If a file cannot be read, or the folder holds other files or cannot be written.
     """
     _check_folder(out)
-    asked = options or TrainingOptions()
-    read = TrainingData.of(data, None, asked)
-    samples = read.samples
+    requested = options or TrainingOptions()
+    training_data = TrainingData.of(data, None, requested)
+    samples = training_data.samples
     _log.info(samples.describe())
-    parts = read.split(asked)
+    split = training_data.split(requested)
     _log.info(
-        f"training on {len(parts.training)}, held out for validation: {len(parts.validation)}"
+        f"training on {len(split.training)}, held out for validation: {len(split.validation)}"
     )
-    seen = Fingerprint.of(parts.training)
-    resolved = autoconfigure(asked, seen)
-    amiss = check_dataset(samples, seen, parts.names["validation"])
-    for line in amiss:
-        _log.warning(line)
+    fingerprint = Fingerprint.of(split.training)
+    resolved = autoconfigure(requested, fingerprint)
+    warnings = check_dataset(samples, fingerprint, split.names["validation"])
+    for warning in warnings:
+        _log.warning(warning)
     network = resolved.architecture(channels=samples.channels, classes=samples.encoding.classes)
-    images = [sample.image for sample in parts.training]
+    images = [sample.image for sample in split.training]
     info = ModelInfo(
         architecture=network,
         encoding=samples.encoding,
         normalization=Normalization.of(images, resolved.normalization),
     )
-    targets = read.targets(parts.training)
+    targets = training_data.targets(split.training)
     with tempfile.TemporaryDirectory() as folder:
         weights = weight_maps(Path(folder), targets, network.classes, resolved)
-        shown = _spread(targets)
-        of_samples = _picture_of_samples(shown, weights)
-        of_tiles = _picture_of_tiles(read.batches(info, targets, weights, resolved), network)
+        drawn = _evenly_spaced(targets)
+        batches = training_data.batches(info, targets, weights, resolved)
+        samples_picture = _samples_picture(drawn, weights)
+        tiles_picture = _tiles_picture(batches, network)
     make_folder(out)
-    write_png(out / SAMPLES, of_samples)
-    write_png(out / TILES, of_tiles)
-    _log.info(f"{out / SAMPLES}: {', '.join(target.sample.name for target in shown)}")
+    write_png(out / SAMPLES, samples_picture)
+    write_png(out / TILES, tiles_picture)
+    _log.info(f"{out / SAMPLES}: {', '.join(target.sample.name for target in drawn)}")
     _log.info(
-        f"{out / TILES}: the first tiles of a training, {resolved.tile} pixels a side; what lies "
-        "outside the line is seen but not scored"
+        f"{out / TILES}: the first tiles of a training, {resolved.tile} pixels a side; the network "
+        "predicts the pixels inside the line"
     )
-    return Inspection(seen, resolved, network, amiss, (out / SAMPLES, out / TILES))
+    return Inspection(fingerprint, resolved, network, warnings, (out / SAMPLES, out / TILES))
 
 
 def _check_folder(out: Path) -> None:
@@ -123,44 +123,44 @@ def _check_folder(out: Path) -> None:
         check_new(out, "the pictures")
 
 
-def _spread(targets: Sequence[Target]) -> list[Target]:
-    places = np.linspace(0, len(targets) - 1, min(_MOST, len(targets)))
-    return [targets[round(place)] for place in places]
+def _evenly_spaced(targets: Sequence[Target]) -> list[Target]:
+    indices = np.linspace(0, len(targets) - 1, min(_MAX_DRAWN, len(targets)))
+    return [targets[round(index)] for index in indices]
 
 
-def _picture_of_samples(targets: Sequence[Target], weights: WeightMaps) -> Picture:
+def _samples_picture(targets: Sequence[Target], weights: WeightMaps) -> Picture:
     rows = []
     for target in targets:
-        image = middle(target.sample.image, _MIDDLE)
-        instances = middle(target.sample.instances, _MIDDLE)
+        image = center_crop(target.sample.image, _LONGEST_SIDE)
+        instances = center_crop(target.sample.instances, _LONGEST_SIDE)
         rows.append(
             [
                 grey_picture(image),
                 label_picture(instances, image),
-                heat_picture(middle(weights.of(target), _MIDDLE)),
+                heat_picture(center_crop(weights.of(target), _LONGEST_SIDE)),
             ]
         )
     return montage(rows, ("image", "labels", "weight map"))
 
 
-def _picture_of_tiles(batches: Callable[[int], Any], network: Architecture) -> Picture:
+def _tiles_picture(batches: Callable[[int], Any], network: Architecture) -> Picture:
     rows = [
         [
-            _framed(grey_picture(image), network.margin),
-            label_picture(y_true[..., 0].astype(np.int32), _inner(image, network.margin)),
+            _frame_output(grey_picture(image), network.margin),
+            label_picture(y_true[..., 0].astype(np.int32), _without_margin(image, network.margin)),
             heat_picture(y_true[..., 1]),
         ]
-        for image, y_true in batches(0).unbatch().take(_MOST).as_numpy_iterator()
+        for image, y_true in batches(0).unbatch().take(_MAX_DRAWN).as_numpy_iterator()
     ]
-    return montage(rows, ("tile", "labels of its middle", "weights"))
+    return montage(rows, ("tile", "labels of its center", "weights"))
 
 
-def _inner(image: NDArray[np.float32], margin: int) -> NDArray[np.float32]:
+def _without_margin(image: NDArray[np.float32], margin: int) -> NDArray[np.float32]:
     return image[margin : len(image) - margin, margin : len(image) - margin]
 
 
-def _framed(picture: Picture, margin: int) -> Picture:
-    """Draws a line around what is scored."""
+def _frame_output(picture: Picture, margin: int) -> Picture:
+    """Draws a line around the pixels that are predicted."""
     if not margin:
         return picture
     first, last = margin - 1, len(picture) - margin

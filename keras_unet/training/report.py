@@ -1,4 +1,4 @@
-"""The report of a run or an ensemble: one HTML file on data, network, training and images."""
+"""HTML report of a run or an ensemble: images, scores, curves, data, network, provenance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from typing import Any, NamedTuple
 from keras_unet.console import counted
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.evaluation.comparison import DEFAULT_METRICS, LabelPair
-from keras_unet.evaluation.figures import ImagePair, cells, scored, slider
+from keras_unet.evaluation.figures import (
+    ImagePair,
+    draw_extreme_cells,
+    draw_images,
+    score_images,
+)
 from keras_unet.evaluation.tables import score_tables
 from keras_unet.files import check_replaceable, check_writable, make_folder
 from keras_unet.prediction.networks import load_network
@@ -49,39 +54,41 @@ def report_run(
 ) -> Path:
     """Writes the report of a run or of an ensemble.
 
-    Of an ensemble it shows each image as the network sees it that was trained without it, with
-    cells made by the ensemble's rule.
+    In the report of an ensemble, each image is predicted by the network that was trained without
+    it, with the ensemble's instance options.
 
     Args:
-        run_folder: The run, or the ensemble.
-        out: File to write; None for `report.html` in its folder. An older one is replaced.
-        data: The training images, if they have moved since. Where they are not found, the report
-            says so and shows no images.
-        overwrite: Whether a file may be replaced that this program has not written.
+        run_folder: Folder of the run or ensemble.
+        out: File to write; None for `report.html` in that folder. An earlier report is replaced.
+        data: Training images, if their folder has moved. If they are not found, the report has a
+            warning and no images.
+        overwrite: Whether to replace a file that is not a report of keras-unet.
 
     Returns:
-        The file.
+        Path of the report.
 
     Raises:
-        ValueError: If a record cannot be read, the images are others than those of the run, or the
-            file is there and another's.
+        ValueError: If a record cannot be read, the images differ from those of the run, or the
+            file exists and is not a report of keras-unet.
         OSError: If the run or `data` is missing or not trained yet, or the file cannot be written.
     """
     path = out or run_folder / REPORT
-    is_whole = is_ensemble(run_folder)
-    runs = runs_of(Ensemble.load(run_folder)) if is_whole else (Run.load(run_folder),)
+    is_run = not is_ensemble(run_folder)
+    runs = (Run.load(run_folder),) if is_run else runs_of(Ensemble.load(run_folder))
     page = _page(run_folder, runs)
     check_writable(path.parent)
     check_replaceable(path, "html", overwrite=overwrite)
-    read = _read(runs[0], data)
-    if read is None:
+    training_data = _read_data(runs[0], data)
+    if training_data is None:
         folder = runs[0].record["data"]["folder"]
-        _log.warning(f"{folder}: the images of the run are not there; --data names their folder")
-        missing = f"the images are missing: {folder} is not there"
+        _log.warning(f"{folder}: the images of the run are missing; give their folder by --data")
+        missing = f"the images are missing: {folder} does not exist"
         return write_page(path, replace(page, warnings=[*page.warnings, missing]))
     with tempfile.TemporaryDirectory() as folder:
-        rooms = [make_folder(Path(folder) / f"{number}") for number, _ in enumerate(runs)]
-        runs_images = [_look(run, read, room) for run, room in zip(runs, rooms, strict=True)]
+        runs_images = [
+            _predict_images(run, training_data, make_folder(Path(folder) / f"{number}"))
+            for number, run in enumerate(runs)
+        ]
         return write_page(path, _with_images(page, runs_images))
 
 
@@ -91,27 +98,27 @@ def page_of_run(
     """Returns the page of a run.
 
     Args:
-        validator: The run and its images held out; where none is, one of the training.
-        predictions: Predictions of these.
-        weights: The weight maps of the run.
+        validator: Validator of the run.
+        predictions: Predictions of its images.
+        weights: Weight maps of the run.
     """
     page = _page(validator.run.folder, [validator.run])
     return _with_images(page, [_RunImages(validator, predictions, weights)])
 
 
-def _look(run: Run, data: TrainingData, folder: Path) -> _RunImages:
-    """Predicts the images held out; the folder is for weight maps, as long as they are used."""
+def _predict_images(run: Run, data: TrainingData, folder: Path) -> _RunImages:
+    """Predicts the images held out; the folder is for their weight maps."""
     names, held_out = run.record["data"]["training"], run.record["data"]["validation"]
     samples = data.samples.samples
     training = data.targets([sample for sample in samples if sample.name in names])
-    watched = data.targets([sample for sample in samples if sample.name in held_out])
-    validator = Validator.of(run, training, watched)
+    validation = data.targets([sample for sample in samples if sample.name in held_out])
+    validator = Validator.of(run, training, validation)
     weights = weight_maps(folder, training, run.architecture.classes, options_of(run))
     return _RunImages(validator, validator.predictions(load_network(run)), weights)
 
 
-def _read(run: Run, data: Path | TrainingData | None) -> TrainingData | None:
-    """Reads the images of a run; None where they are not where they were and no folder is named."""
+def _read_data(run: Run, data: Path | TrainingData | None) -> TrainingData | None:
+    """Reads the images of a run; returns None if their recorded folder does not exist."""
     if not isinstance(data, TrainingData):
         folder = data or Path(run.record["data"]["folder"])
         if data is None and not folder.is_dir():
@@ -120,7 +127,7 @@ def _read(run: Run, data: Path | TrainingData | None) -> TrainingData | None:
     if data.digests != run.record["data"].get("digests"):
         raise ValueError(
             f"{data.source}: expected the images and labels that {run.folder} was trained on. "
-            "Received others; name their folder by --data"
+            "Received others; give their folder by --data"
         )
     return data
 
@@ -131,32 +138,32 @@ def _page(folder: Path, runs: Sequence[Run]) -> Page:
     return Page(
         title=f"{'Run' if len(runs) == 1 else 'Ensemble'} {folder.resolve().name}",
         summary=_summary(runs),
-        data=_words_on_data(runs),
+        data=_describe_data(runs),
         warnings=run.record["data"].get("warnings", ()),
         network=network_svg(network, options.tile),
-        network_words=f"Depth {network.depth}, {network.base_filters} base features, padding "
+        network_text=f"Depth {network.depth}, {network.base_filters} base features, padding "
         f'"{network.padding}": {options.tile} x {options.tile} pixels in, '
         f"{network.output_size(options.tile)} x {network.output_size(options.tile)} out. Numbers "
         "above a box are its channels, those below its height and width.",
         curves=_curves(runs),
-        command=command_of(run) if len(runs) == 1 else _command_of_ensemble(folder, runs),
-        made=_made(runs),
-        further=_resume(run) | _further(folder),
+        command=command_of(run) if len(runs) == 1 else _ensemble_command(folder, runs),
+        provenance=_provenance(runs),
+        next_steps=_resume_command(run) | _next_steps(folder),
     )
 
 
 def _summary(runs: Sequence[Run]) -> str:
-    data, many = runs[0].record["data"], len(runs) > 1
+    data, is_whole_ensemble = runs[0].record["data"], len(runs) > 1
     outcomes: list[Any] = [run.record.get("outcome") for run in runs]
-    number = len(data["training"]) + many * len(data["validation"])
+    number = len(data["training"]) + is_whole_ensemble * len(data["validation"])
     images = f"{counted(number, 'image')} of {data['folder']}"
     if outcomes[0] is None:
         return f"A U-Net in training on {images}."
     minutes = sum(outcome["seconds"] for outcome in outcomes) / 60
-    if many:
+    if is_whole_ensemble:
         return (
-            f"{len(runs)} U-Nets trained on {images} in {minutes:.1f} minutes, each without a part "
-            "of them, which predict together."
+            f"An ensemble of {len(runs)} U-Nets trained on {images} in {minutes:.1f} minutes, each "
+            "without a part of the images."
         )
     score, name = outcomes[0]["best_score"], outcomes[0]["score_name"]
     best = "" if score is None else f" Its best {name} on images held out: {score:.4f}."
@@ -164,9 +171,9 @@ def _summary(runs: Sequence[Run]) -> str:
     return f"A U-Net trained on {images} in {minutes:.1f} minutes.{best}{state}"
 
 
-def _words_on_data(runs: Sequence[Run]) -> list[str]:
+def _describe_data(runs: Sequence[Run]) -> list[str]:
     data = runs[0].record["data"]
-    labels = "one number a cell" if runs[0].encoding.kind == "instances" else "classes"
+    labels = "one number per cell" if runs[0].encoding.kind == "instances" else "classes"
     images = counted(len(data["training"]) + len(data["validation"]), "image")
     held_out = f"{len(data['validation'])} held out"
     if len(runs) > 1:
@@ -205,11 +212,11 @@ def _curve(rows: Sequence[Mapping[str, str]], column: str) -> Curve:
 
 
 def command_of(run: Run) -> str:
-    """Returns the command that makes a run again, with all numbers that its data have set."""
+    """Returns the command that repeats a run, with all numbers set from its data."""
     return _command(run.record["data"]["folder"], options_of(run))
 
 
-def _command_of_ensemble(folder: Path, runs: Sequence[Run]) -> str:
+def _ensemble_command(folder: Path, runs: Sequence[Run]) -> str:
     options = ResolvedOptions.from_dict(Ensemble.load(folder).options)
     if options.max_minutes is not None:
         options = replace(options, max_minutes=options.max_minutes * len(runs))
@@ -217,24 +224,24 @@ def _command_of_ensemble(folder: Path, runs: Sequence[Run]) -> str:
 
 
 def _command(data: str, options: ResolvedOptions, folds: int | None = None) -> str:
-    usual = TrainingOptions()
-    chosen = {
+    defaults = TrainingOptions()
+    values = {
         name: value
         for name, value in options.to_dict().items()
-        if value is not None and value != getattr(usual, name)
+        if value is not None and value != getattr(defaults, name)
     }
-    chosen |= {} if folds is None else {"folds": folds}
+    values |= {} if folds is None else {"folds": folds}
     if data == ARRAYS:
         function = "train" if folds is None else "cross_validate"
-        arguments = [f"{name}={value!r}" for name, value in chosen.items()]
+        arguments = [f"{name}={value!r}" for name, value in values.items()]
         return f"keras_unet.{function}({', '.join(['images, labels', *arguments])})"
-    words = ["keras-unet", "train", str(data), "--run", "RUN"]
-    for name, value in chosen.items():
-        words += _words(name, value)
-    return shlex.join(words)
+    arguments = ["keras-unet", "train", str(data), "--run", "RUN"]
+    for name, value in values.items():
+        arguments += _option(name, value)
+    return shlex.join(arguments)
 
 
-def _words(name: str, value: Any) -> list[str]:
+def _option(name: str, value: Any) -> list[str]:
     flag = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
@@ -243,14 +250,14 @@ def _words(name: str, value: Any) -> list[str]:
     return [f"--{flag}", f"{value}"]
 
 
-def _made(runs: Sequence[Run]) -> dict[str, str]:
+def _provenance(runs: Sequence[Run]) -> dict[str, str]:
     record = runs[0].record
     outcomes: list[Mapping[str, Any]] = [run.record.get("outcome", {}) for run in runs]
     scores = [outcome.get("best_score") for outcome in outcomes]
     listed: dict[str, list[Any]] = {
         "seeds" if len(runs) > 1 else "seed": [options_of(run).seed for run in runs],
         "steps": [f"{outcome['steps']:,}" for outcome in outcomes if outcome],
-        "updates not applied, their gradient not finite": [
+        "updates not applied (non-finite gradient)": [
             skipped for outcome in outcomes if (skipped := outcome.get("skipped_updates"))
         ],
         f"best {outcomes[0].get('score_name')}": [
@@ -262,11 +269,11 @@ def _made(runs: Sequence[Run]) -> dict[str, str]:
         "precision": runs[0].precision,
         "started": record.get("started", "-"),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "rule for cells": runs[0].instances.describe(),
+        "instance options": runs[0].instances.describe(),
     }
 
 
-def _resume(run: Run) -> dict[str, str]:
+def _resume_command(run: Run) -> dict[str, str]:
     if run.record.get("outcome", {}).get("complete"):
         return {}
     data = shlex.quote(str(run.record["data"]["folder"]))
@@ -274,7 +281,7 @@ def _resume(run: Run) -> dict[str, str]:
     return {"Resume training": f"keras-unet train {data} --run {folder} --resume"}
 
 
-def _further(trained: Path) -> dict[str, str]:
+def _next_steps(trained: Path) -> dict[str, str]:
     folder = shlex.quote(str(trained))
     return {
         "Predict other images": f"keras-unet predict {folder} IMAGES --out PREDICTIONS",
@@ -282,7 +289,7 @@ def _further(trained: Path) -> dict[str, str]:
         "Export it, for a server or any program with TensorFlow": (
             f"keras-unet export {folder} MODEL/cells --format saved_model"
         ),
-        "Serve it (export/README.md says how), and ask the server": (
+        "Predict by a server (see export/README.md)": (
             "keras-unet predict --server grpc://localhost:8500/cells IMAGES --out PREDICTIONS"
         ),
     }
@@ -291,47 +298,48 @@ def _further(trained: Path) -> dict[str, str]:
 def _with_images(page: Page, runs_images: Sequence[_RunImages]) -> Page:
     validator = runs_images[0].validator
     images = [
-        _shown(run_images, prediction)
+        _image_pair(run_images, prediction)
         for run_images in runs_images
         for prediction in run_images.predictions
     ]
     kind = validator.run.encoding.kind
-    rows, overall = scored(images, DEFAULT_METRICS[kind])
-    drawn = slider(images, rows)
-    worst, best = cells(images) if kind == "instances" else ([], [])
+    rows, overall = score_images(images, DEFAULT_METRICS[kind])
+    drawn = draw_images(images, rows)
+    worst, best = draw_extreme_cells(images) if kind == "instances" else ([], [])
     return replace(
         page,
         images=drawn,
-        images_words=f"{counted(len(drawn), 'image')} of {len(images)}{_held_out(runs_images)}."
-        f"{' The one found worst comes first.' if len(drawn) > 1 else ''}",
+        images_text=f"{counted(len(drawn), 'image')} of {len(images)}{_held_out(runs_images)}."
+        f"{' The image with the lowest score comes first.' if len(drawn) > 1 else ''}",
         worst=worst,
         best=best,
         tables=score_tables(rows, overall, from_probabilities=True),
-        scores_words=_words_on_scores(validator),
+        scores_text=_describe_options(validator),
     )
 
 
-def _shown(run_images: _RunImages, prediction: ImagePrediction) -> ImagePair:
-    """Puts an image, truth and prediction into the terms of scoring, one plane each."""
+def _image_pair(run_images: _RunImages, prediction: ImagePrediction) -> ImagePair:
+    """Returns an image with labels and prediction as stacks of one plane, for scoring."""
     sample, counted_pixels = prediction.target.sample, prediction.target.counted
-    comparison = LabelPair(
+    labels = LabelPair(
         sample.name,
         sample.instances[None] * counted_pixels[None],
         (run_images.validator.instances(prediction) * counted_pixels)[None],
         prediction.probability[None],
         counted_pixels[None],
     )
-    return ImagePair(comparison, sample.image, partial(run_images.weights.of, prediction.target))
+    return ImagePair(labels, sample.image, partial(run_images.weights.of, prediction.target))
 
 
 def _held_out(runs_images: Sequence[_RunImages]) -> str:
     if len(runs_images) > 1:
-        return ", as the network sees each that was trained without it"
+        return ", each predicted by the network that was trained without it"
     if runs_images[0].validator.held_out:
-        return " held out: training has not learned from them"
-    return " of the training itself, as none was held out: new images may come out worse"
+        return " held out from the training"
+    return " of the training itself, as none was held out: new images may score lower"
 
 
-def _words_on_scores(validator: Validator) -> str:
-    chosen = ", as chosen on these images: new ones may come out a little worse"
-    return f"Rule for {validator.run.instances.describe()}{chosen if validator.held_out else ''}."
+def _describe_options(validator: Validator) -> str:
+    selected = ", selected on these images: new images may score a little lower"
+    options = validator.run.instances.describe()
+    return f"Instance options for {options}{selected if validator.held_out else ''}."

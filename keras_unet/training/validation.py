@@ -1,4 +1,4 @@
-"""Scores and pictures of held-out images, during a training and at its end."""
+"""Validation: scores and pictures of the images held out from a training."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.console import track
-from keras_unet.evaluation.figures import matched
+from keras_unet.evaluation.figures import renumber_matches
 from keras_unet.instances.label import cell_probability, label_instances
 from keras_unet.instances.selection import Selection, select_options, spread
 from keras_unet.metrics import iou, seg
 from keras_unet.prediction.predict import predict_image
 from keras_unet.report.pictures import (
     Picture,
+    center_crop,
     difference_picture,
     grey_picture,
     heat_picture,
     label_picture,
-    middle,
     montage,
     probability_picture,
 )
@@ -30,27 +30,26 @@ from keras_unet.runs import Run
 from keras_unet.training.schedule import Validation
 from keras_unet.training.targets import Target, WeightMaps
 
-_LOOKING = "looking at images"
 _TITLES = ("image", "truth", "prediction", "difference")
-_WATCHED = ("image", "truth", "probability", "prediction", "difference")
-_MOST_WATCHED = 3  # images
-_MIDDLE = 512  # pixels of their height and width
+_VALIDATION_TITLES = ("image", "truth", "probability", "prediction", "difference")
+_MAX_IMAGES = 3  # images
+_LONGEST_SIDE = 512  # pixels
 
 
 @dataclass(frozen=True, eq=False)
 class Validator:
-    """Looks at images that training does not see, and scores what the network makes of them.
+    """Predicts images that are held out from the training, and scores the predictions.
 
-    Instances are scored by SEG, which falls where cells merge; the pixels of a border that parts
-    two cells are too few to show in a score of pixels. Classes are scored by the intersection over
-    union (IoU) of all images together, as the mean over the classes.
+    Instances are scored by SEG, which drops if cells merge; the pixels of a border between two
+    cells are too few to affect a score of pixels. Classes are scored by the intersection over union
+    (IoU) over all images, averaged over the classes.
 
     Attributes:
         run: The run.
-        targets: The images, at least one.
-        held_out: Whether they are held out. Images of the training itself are looked at for a
-            single_class_warning alone and get no score.
-        tile: Height and width in pixels of the tiles to predict by, about; None chooses.
+        targets: Images to predict, at least one.
+        held_out: Whether the images are held out. Images of the training itself get no score and
+            are predicted for pictures and `single_class_warning` alone.
+        tile: Approximate height and width in pixels of the tiles; None for the default.
     """
 
     run: Run
@@ -66,29 +65,30 @@ class Validator:
         held_out: Sequence[Target],
         tile: int | None = None,
     ) -> Validator:
-        """Watches the images held out or, where there is none, one of the training."""
+        """Returns a validator of the images held out or, without any, of one training image."""
         return cls(run, held_out or training[:1], bool(held_out), tile)
 
     def __call__(self, model: Any) -> Validation:
-        """Looks at the model."""
+        """Validates the model."""
         predictions = self.predictions(model)
         truth = np.concatenate([target.classes[target.counted] for target in self.targets])
-        found = np.concatenate(
+        predicted = np.concatenate(
             [prediction.classes[prediction.target.counted] for prediction in predictions]
         )
         score = nan
         if self.held_out:
-            score = self._seg(predictions) if self._has_instances else _mean_iou(truth, found)
+            score = self._seg(predictions) if self._has_instances else _mean_iou(truth, predicted)
         picture = montage(
-            [self._watched(prediction) for prediction in predictions[:_MOST_WATCHED]], _WATCHED
+            [self._validation_row(prediction) for prediction in predictions[:_MAX_IMAGES]],
+            _VALIDATION_TITLES,
         )
         return Validation(
-            None if isnan(score) else score, single_class_warning(truth, found), picture
+            None if isnan(score) else score, single_class_warning(truth, predicted), picture
         )
 
     @property
     def score_name(self) -> str:
-        """Name of the score, for a person."""
+        """Name of the score."""
         return "SEG" if self._has_instances else "mean IoU"
 
     @property
@@ -96,28 +96,28 @@ class Validator:
         return self.run.encoding.kind == "instances"
 
     def select_options(self, model: Any) -> Selection | None:
-        """Chooses the rule by which cells are made; None without a cell that is held out."""
+        """Selects the instance options; returns None without images or cells held out."""
         if not self.held_out:
             return None
         targets = spread(self.targets, [target.classes.size for target in self.targets])
         return select_options(self.run.instances, *replace(self, targets=targets).cells(model))
 
     def cells(self, model: Any) -> tuple[list[NDArray[np.float32]], list[NDArray[np.int32]]]:
-        """Returns the probability of being cell, 0 where pixels do not count, and the instances."""
+        """Returns the cell probabilities, 0 at ignored pixels, and the label images."""
         return (
             [
                 prediction.probability * prediction.target.counted
                 for prediction in self.predictions(model)
             ],
-            [one.sample.instances for one in self.targets],
+            [target.sample.instances for target in self.targets],
         )
 
     def predictions(self, model: Any) -> list[ImagePrediction]:
-        """Returns what the model makes of the images, one after the other."""
-        return [self._predict(model, target) for target in track(self.targets, _LOOKING)]
+        """Predicts the images in turn."""
+        return [self._predict(model, target) for target in track(self.targets, "predicting images")]
 
     def pictures(self, predictions: Sequence[ImagePrediction], weights: WeightMaps) -> Picture:
-        """Draws images with truth, prediction, difference and weight map, one a row."""
+        """Draws a row per image: image, truth, prediction, difference and weight map."""
         rows = [
             [*self._row(prediction), heat_picture(weights.of(prediction.target))]
             for prediction in predictions
@@ -125,7 +125,7 @@ class Validator:
         return montage(rows, (*_TITLES, "weight map"))
 
     def instances(self, prediction: ImagePrediction) -> NDArray[np.int32]:
-        """Makes cells of what a model has made of an image, by the rule of the run."""
+        """Labels the cells of a prediction by the instance options of the run."""
         return label_instances(prediction.probability, self.run.instances)
 
     def _predict(self, model: Any, target: Target) -> ImagePrediction:
@@ -144,19 +144,19 @@ class Validator:
             [self.instances(prediction) * prediction.target.counted for prediction in predictions],
         )
 
-    def _watched(self, prediction: ImagePrediction) -> list[Picture]:
-        """Draws what TensorBoard shows at every validation; the middle of a large image."""
-        image, truth, found, difference = self._row(prediction)
+    def _validation_row(self, prediction: ImagePrediction) -> list[Picture]:
+        """Draws the pictures for TensorBoard, of the center of a large image."""
+        image, truth, predicted, difference = self._row(prediction)
         probability = probability_picture(prediction.probability)
-        row = [image, truth, probability, found, difference]
-        return [middle(picture, _MIDDLE) for picture in row]
+        row = [image, truth, probability, predicted, difference]
+        return [center_crop(picture, _LONGEST_SIDE) for picture in row]
 
     def _row(self, prediction: ImagePrediction) -> list[Picture]:
         truth = prediction.target.sample.instances
         return [
             grey_picture(prediction.target.sample.image),
             label_picture(truth),
-            label_picture(matched(truth, self.instances(prediction))),
+            label_picture(renumber_matches(truth, self.instances(prediction))),
             difference_picture(prediction.target.classes > 0, prediction.classes > 0),
         ]
 
@@ -166,9 +166,9 @@ class ImagePrediction:
     """Prediction of an image by a network.
 
     Attributes:
-        target: The image.
-        classes: The class of each pixel, `(height, width)`.
-        probability: The probability of being cell, `(height, width)`.
+        target: The image and its labels.
+        classes: Class of each pixel, `(height, width)`.
+        probability: Cell probability, `(height, width)`.
     """
 
     target: Target
@@ -177,7 +177,7 @@ class ImagePrediction:
 
 
 def single_class_warning(truth: NDArray[np.uint8], result: NDArray[np.uint8]) -> str | None:
-    """Says in words that a network predicts one class alone where there are several; else None.
+    """Returns a warning if only one class is predicted where the labels hold several, else None.
 
     Args:
         truth: True classes, of any shape.
@@ -189,21 +189,19 @@ def single_class_warning(truth: NDArray[np.uint8], result: NDArray[np.uint8]) ->
         >>> single_class_warning(np.array([0, 1, 2]), np.array([0, 1, 1])) is None
         True
     """
-    found, expected = np.unique(result), np.unique(truth)
-    if found.size != 1 or expected.size < 2:
+    predicted, expected = np.unique(result), np.unique(truth)
+    if predicted.size != 1 or expected.size < 2:
         return None
     return (
-        "the network has collapsed to one class: every pixel it was shown is predicted "
-        f"as class {found[0]}, but the labels hold {expected.size} classes. If the next "
-        "validations say so too, stop (Ctrl-C) and train longer, with another --seed, or with a "
-        "lower --learning-rate."
+        "the network has collapsed to one class: every pixel is predicted "
+        f"as class {predicted[0]}, but the labels hold {expected.size} classes. If the next "
+        "validations repeat this warning, stop (Ctrl-C) and train longer, with another --seed, or "
+        "with a lower --learning-rate."
     )
 
 
-def _mean_iou(truth: NDArray[np.uint8], found: NDArray[np.uint8]) -> float:
-    classes = np.union1d(truth, found)
-    return (
-        float(np.mean([iou(truth == one, found == one) for one in classes]))
-        if classes.size
-        else nan
-    )
+def _mean_iou(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> float:
+    classes = np.union1d(truth, predicted)
+    if not classes.size:
+        return nan
+    return float(np.mean([iou(truth == number, predicted == number) for number in classes]))

@@ -285,7 +285,7 @@ def test_isbi2012_counts_every_pixel(tmp_path):
     partly[0, :3] = 7
     write(labels, b=partly)
     with pytest.raises(
-        ValueError, match=r"counts every pixel\. Received labels of b with 3 pixels to ignore; take"
+        ValueError, match=r"counts every pixel\. Received labels of b with 3 pixels to ignore; use"
     ):
         evaluate_folders(predictions, labels, metrics=["isbi2012"], ignore=7)
     assert evaluate_folders(predictions, labels, ignore=7).metrics == ("pixels",)
@@ -348,7 +348,7 @@ def test_a_report_shows_scores_truth_and_prediction(tmp_path):
     assert names == ["stack_000", "stack_001", "a"]
     assert re.findall(r'<section id="(\w+)">', text) == ["images", "cells", "scores", "data"]
     assert "no prediction for c.tif" in text
-    assert "pixel error from label images, there being no probabilities" in text
+    assert "pixel error from label images, as there are no probabilities" in text
 
 
 def test_a_report_of_classes_and_of_a_challenge(tmp_path):
@@ -361,7 +361,7 @@ def test_a_report_of_classes_and_of_a_challenge(tmp_path):
     text = path.read_text(encoding="utf-8")
     assert '<th scope="row">V_Rand: F of pairs, borders thinned</th><td>1.0000</td>' in text
     assert 'id="cells"' not in text
-    assert "thresholds are those of P(cell)" in text
+    assert "thresholds of the cell probability" in text
 
 
 @pytest.mark.parametrize("option", ["json", "report"])
@@ -433,11 +433,11 @@ def test_what_lies_among_labels_is_left_out_and_said(tmp_path):
     path = tmp_path / "report.html"
     with logged() as said:
         found = evaluate_folders(predictions, labels, report=path)
-    left_out = "no labels by their names, and left out: a.tif (the image of a_mask.tif)"
+    left_out = "left out, as their names are not those of labels: a.tif (the image of a_mask.tif)"
     assert [line for line in said if "Warning" in line] == [f"Warning: {left_out}"]
     assert list(found.rows) == ["a_mask"]
     assert found.left_out == ["a.tif (the image of a_mask.tif)"]
-    assert "left out: a.tif (the image of a_mask.tif)" in path.read_text(encoding="utf-8")
+    assert left_out in path.read_text(encoding="utf-8")
 
 
 def test_palettes_that_contradict_each_other_are_refused(tmp_path):

@@ -4,7 +4,7 @@ import tifffile
 
 from keras_unet.data.images import write_tiff
 from keras_unet.evaluation import pairing
-from keras_unet.evaluation.pairing import pair
+from keras_unet.evaluation.pairing import pair_files
 
 
 def find_label_images(folder):
@@ -21,7 +21,7 @@ def write(folder, *names):
 
 def paired(labels, predictions):
     """Labels and predictions that go together, as names."""
-    found = pair(find_label_images(labels), predictions)
+    found = pair_files(find_label_images(labels), predictions)
     return {one.reference.labels.name: one.result.name for one in found}
 
 
@@ -88,7 +88,7 @@ def test_labels_beside_their_images(tmp_path, kind):
     }
     assert [str(one) for one in pairing.find_label_images(data).left_out] == [
         f"a.tif (the image of a_{kind}.tif)",
-        "c.tif (no label file by its name)",
+        "c.tif (its name is not that of a label file)",
         f"img_b.tif (the image of {kind}_b.tif)",
     ]
 
@@ -125,7 +125,7 @@ def test_an_output_of_another_image_is_no_prediction(tmp_path):
 def test_probabilities_are_found_beside_the_prediction(tmp_path):
     labels = write(tmp_path / "labels", "a.tif", "b.tif")
     predictions = write(tmp_path / "predictions", "a.tif", "a_probabilities.tif", "b.tif")
-    found = pair(find_label_images(labels), predictions)
+    found = pair_files(find_label_images(labels), predictions)
     assert [one.probabilities for one in found] == [predictions / "a_probabilities.tif", None]
 
 
@@ -143,13 +143,13 @@ def test_several_sequences_need_their_names(tmp_path):
     references = find_label_images(tmp_path / "data")
     assert [one.name for one in references] == ["01_man_seg000", "02_man_seg000"]
     predictions = write(tmp_path / "predictions", "t000.tif", "02_t000.tif")
-    (found,) = pair(references, predictions)
+    (found,) = pair_files(references, predictions)
     assert (found.reference.name, found.result.name) == ("02_man_seg000", "02_t000.tif")
 
 
 def test_a_plane_of_a_stack(tmp_path):
     labels = write(tmp_path / "01_GT" / "SEG", "man_seg_007_003.tif")
-    (found,) = pair(find_label_images(labels), write(tmp_path / "predictions", "t007.tif"))
+    (found,) = pair_files(find_label_images(labels), write(tmp_path / "predictions", "t007.tif"))
     assert (found.result.name, found.reference.plane) == ("t007.tif", 3)
 
 
@@ -159,7 +159,7 @@ def test_one_name_twice_is_refused(tmp_path):
         find_label_images(labels)
     one = write(tmp_path / "one", "a.tif")
     with pytest.raises(ValueError, match=r"one file a name, received a\.tif and a\.tiff"):
-        pair(find_label_images(one), labels)
+        pair_files(find_label_images(one), labels)
 
 
 def test_what_is_missing_is_named(tmp_path):
@@ -170,6 +170,6 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"empty: expected a folder of label images.*without any"):
         find_label_images(tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match="nowhere: expected a folder of predictions"):
-        pair(find_label_images(labels), tmp_path / "nowhere")
+        pair_files(find_label_images(labels), tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"example a\.tif for .*labels/a\.tif\. Received no image"):
-        pair(find_label_images(labels), tmp_path / "empty")
+        pair_files(find_label_images(labels), tmp_path / "empty")

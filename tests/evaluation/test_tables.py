@@ -63,7 +63,7 @@ def test_a_stack_has_a_table_of_its_own():
     ("from_probabilities", "line"),
     [
         (True, "pixel error from probabilities above 0.3"),
-        (False, "pixel error from label images, there being no probabilities"),
+        (False, "pixel error from label images, as there are no probabilities"),
     ],
 )
 def test_where_the_pixel_error_comes_from(capsys, from_probabilities, line):

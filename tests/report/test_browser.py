@@ -11,7 +11,7 @@ from PIL import Image
 
 from keras_unet.architecture import Architecture
 from keras_unet.report.charts import curves_svg, network_svg
-from keras_unet.report.page import Page, ShownImage, drawing, render
+from keras_unet.report.page import Page, ShownImage, lossless_uri, render
 from keras_unet.report.tables import Table
 
 EVIL = "<b>.tif"
@@ -24,7 +24,7 @@ LAYERS = {
 
 
 def plain(colour):
-    return drawing(np.full((60, 80, 3), colour, np.uint8))
+    return lossless_uri(np.full((60, 80, 3), colour, np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def page(tmp_path_factory):
         worst=[ShownImage(EVIL, "IoU 0.5", {"outlines": plain((1, 2, 3))})],
         tables=[Table("Scores", ["image", "IoU"], [[EVIL, "0.5"], ["a" * 70, "0.75"]])],
         command=f"keras-unet train {'folder/' * 20} --run RUN --depth 4 --tile 572",
-        further={"Predict": "keras-unet predict RUN IMAGES --out PREDICTIONS"},
+        next_steps={"Predict": "keras-unet predict RUN IMAGES --out PREDICTIONS"},
     )
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(render(page), encoding="utf-8")

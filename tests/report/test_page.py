@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_unet.report.page import Page, ShownImage, drawing, photograph, render
+from keras_unet.report.page import Page, ShownImage, lossless_uri, lossy_uri, render
 from keras_unet.report.tables import Table
 
 EVIL = '<b>.tif" onload="alert(1)'
@@ -41,17 +41,17 @@ def full(name="a"):
         data=[name],
         warnings=[name],
         network="<svg></svg>",
-        network_words=name,
+        network_text=name,
         curves=["<svg></svg>"],
         images=[ShownImage(name, name, layers), ShownImage(f"{name}2", "", layers)],
-        images_words=name,
+        images_text=name,
         worst=[ShownImage(name, name, {"outlines": URI})],
         best=[ShownImage(name, name, {"outlines": URI})],
         tables=[Table(name, [name, "IoU"], [[name, "0.5"]], ["all", name])],
-        scores_words=name,
-        made={name: name},
+        scores_text=name,
+        provenance={name: name},
         command=f"keras-unet train {name}",
-        further={name: name},
+        next_steps={name: name},
     )
 
 
@@ -108,8 +108,8 @@ def read_back(uri):
 
 def test_drawings_are_kept_to_the_last_bit_and_photographs_nearly():
     picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(read_back(drawing(picture)), picture)
+    np.testing.assert_array_equal(read_back(lossless_uri(picture)), picture)
     grey = np.repeat(np.linspace(0, 255, 40, dtype=np.uint8)[None, :, None], 3, axis=2)
     smooth = np.repeat(grey, 40, axis=0)
-    assert np.abs(read_back(photograph(smooth)).astype(int) - smooth).max() < 12
-    assert len(photograph(picture)) < len(drawing(picture))
+    assert np.abs(read_back(lossy_uri(smooth)).astype(int) - smooth).max() < 12
+    assert len(lossy_uri(picture)) < len(lossless_uri(picture))

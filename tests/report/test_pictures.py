@@ -8,11 +8,11 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from keras_unet.report.pictures import (
+    center_crop,
     difference_picture,
     grey_picture,
     heat_picture,
     label_picture,
-    middle,
     montage,
     outline_picture,
     probability_picture,
@@ -239,9 +239,9 @@ class TestWritePng:
 
 def test_large_images_are_drawn_in_their_middle():
     image = np.arange(600 * 700).reshape(600, 700)
-    np.testing.assert_array_equal(middle(image, 512), image[44:556, 94:606])
-    np.testing.assert_array_equal(middle(image[:50, :60], 512), image[:50, :60])
-    assert middle(np.zeros((5, 600, 3)), 512).shape == (5, 512, 3)
+    np.testing.assert_array_equal(center_crop(image, 512), image[44:556, 94:606])
+    np.testing.assert_array_equal(center_crop(image[:50, :60], 512), image[:50, :60])
+    assert center_crop(np.zeros((5, 600, 3)), 512).shape == (5, 512, 3)
 
 
 def test_probabilities_are_drawn_by_themselves_not_by_the_largest_of_them():

@@ -44,19 +44,19 @@ def montages(monkeypatch):
 
 @pytest.fixture(scope="module")
 def inspected(cells, tmp_path_factory):
-    """An inspection of the cells, and what was said."""
+    """An inspection of the cells, and the messages logged."""
     out = tmp_path_factory.mktemp("inspected") / "out"
-    with logged() as said:
-        return inspect_folder(cells, out, OPTIONS), said
+    with logged() as messages:
+        return inspect_folder(cells, out, OPTIONS), messages
 
 
 def test_pictures_and_words(inspected):
-    found, said = inspected
+    found, messages = inspected
     assert [path.name for path in found.pictures] == ["samples.png", "tiles.png"]
     for path in found.pictures:
         with Image.open(path) as picture:
             assert min(picture.size) > 160
-    text = "\n".join(said)
+    text = "\n".join(messages)
     assert "4 images of 96 x 96 pixels" in text
     assert "training on 3, held out for validation: 1" in text
     assert "samples.png: c0, c1, c2" in text
@@ -71,14 +71,14 @@ def test_nothing_else_is_left(inspected):
 
 
 def test_it_sees_what_train_sees(inspected, cells, tmp_path):
-    found, said = inspected
+    found, messages = inspected
     with logged() as trained:
         run = train_folder(cells, tmp_path / "run", OPTIONS)
     assert run.architecture == found.network
     assert run.record["options"] == found.options.to_dict() | {"validation": ("c3",)}
-    assert run.record["data"]["fingerprint"]["cells"] == found.seen.cells
+    assert run.record["data"]["fingerprint"]["cells"] == found.fingerprint.cells
     assert run.record["data"]["warnings"] == found.warnings
-    assert said[0] in trained
+    assert messages[0] in trained
 
 
 def test_the_tiles_are_those_that_a_training_begins_with(cells, tmp_path, montages):
@@ -93,7 +93,7 @@ def test_the_tiles_are_those_that_a_training_begins_with(cells, tmp_path, montag
     weights = weight_maps(tmp_path, targets, 2, found.options)
     batches = read.batches(info, targets, weights, found.options)(0)
     for row, (image, y_true) in zip(montages["tile"], batches.take(6), strict=True):
-        tile = inspecting._framed(inspecting.grey_picture(image[0].numpy()), 8)
+        tile = inspecting._frame_output(inspecting.grey_picture(image[0].numpy()), 8)
         np.testing.assert_array_equal(row[0], tile)
         np.testing.assert_array_equal(row[2], inspecting.heat_picture(y_true[0, ..., 1].numpy()))
     assert (montages["tile"][0][0][7, 7:53] == ONLY_REFERENCE).all()
@@ -125,16 +125,16 @@ def test_without_a_margin_there_is_no_line(cells, tmp_path, montages):
 
 
 def test_of_many_images_some_from_first_to_last_are_drawn():
-    assert inspecting._spread(range(11)) == [0, 2, 4, 6, 8, 10]
-    assert inspecting._spread(range(2)) == [0, 1]
+    assert inspecting._evenly_spaced(range(11)) == [0, 2, 4, 6, 8, 10]
+    assert inspecting._evenly_spaced(range(2)) == [0, 1]
 
 
 def test_what_is_odd_is_told_and_recorded(data, tmp_path):
     shutil.copy(data / "images" / "c0.tif", data / "images" / "c3.tif")
     tifffile.imwrite(data / "images" / "lonely.tif", np.zeros((9, 9), np.uint8))
-    with logged() as said:
+    with logged() as messages:
         found = inspect_folder(data, tmp_path / "out", OPTIONS)
-    assert [line for line in said if line.startswith("Warning: ")] == [
+    assert [line for line in messages if line.startswith("Warning: ")] == [
         f"Warning: {line}" for line in found.warnings
     ]
     assert "images/lonely.tif" in found.warnings[0]

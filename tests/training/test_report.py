@@ -60,7 +60,7 @@ def test_without_the_images_the_report_says_so(run, tmp_path):
         out = report_run(run, tmp_path / "new" / "a.html")
     assert sections(out) == SECTIONS[3:]
     (line,) = said
-    assert line.startswith(f"Warning: {tmp_path / 'gone'}: the images of the run are not there;")
+    assert line.startswith(f"Warning: {tmp_path / 'gone'}: the images of the run are missing;")
     assert "the images are missing" in out.read_text(encoding="utf-8")
 
 
@@ -123,7 +123,7 @@ def test_one_class_alone_and_none_held_out_make_a_report_too(cells, tmp_path):
     assert "--validation 0" in command_of(run)
 
 
-def test_a_run_that_was_interrupted_can_be_gone_on_with(run):
+def test_a_run_that_was_interrupted_can_be_resumed(run):
     record = json.loads((run / "run.json").read_text())
     record["record"]["outcome"]["complete"] = False
     (run / "run.json").write_text(json.dumps(record))

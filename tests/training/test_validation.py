@@ -88,14 +88,14 @@ def test_a_training_image_is_watched_for_collapse_alone(tmp_path):
     )
 
 
-def test_collapse_is_said_in_words():
+def test_a_single_class_is_warned_of():
     truth = np.array([0, 1, 2], np.uint8)
-    said = single_class_warning(truth, np.full(3, 1, np.uint8))
-    assert said is not None
-    assert said.startswith("the network has collapsed to one class")
-    assert "class 1, but the labels hold 3 classes" in said
-    assert "--learning-rate" in said
-    assert "\n" not in said
+    warning = single_class_warning(truth, np.full(3, 1, np.uint8))
+    assert warning is not None
+    assert warning.startswith("the network has collapsed to one class")
+    assert "class 1, but the labels hold 3 classes" in warning
+    assert "--learning-rate" in warning
+    assert "\n" not in warning
 
 
 @pytest.mark.parametrize(("truth", "result"), [([0, 1], [0, 1]), ([0, 0], [0, 0]), ([], [])])

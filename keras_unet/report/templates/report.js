@@ -8,15 +8,15 @@ const figures = [...viewer.querySelectorAll("figure")];
 function show() {
   const layer = viewer.querySelector("input[name=layer]:checked");
   figures.forEach((figure, number) => figure.classList.toggle("shown", number === which.selectedIndex));
-  viewer.querySelectorAll(".layer").forEach((one) => one.classList.toggle("over", one.dataset.layer === layer.value));
+  viewer.querySelectorAll(".layer").forEach((layerElement) => layerElement.classList.toggle("over", layerElement.dataset.layer === layer.value));
   viewer.style.setProperty("--cut", `${cut.value}%`);
   const over = layer.parentElement.textContent.trim();
   document.getElementById("over").value = over;
   document.getElementById("legend").hidden = over !== "differences";
 }
 
-function step(by) {
-  which.selectedIndex = (which.selectedIndex + by + figures.length) % figures.length;
+function step(offset) {
+  which.selectedIndex = (which.selectedIndex + offset + figures.length) % figures.length;
   show();
 }
 
