@@ -136,7 +136,7 @@ def test_a_size_that_does_not_fit_is_answered_with_those_that_do(architecture, s
         assert str(refusal.value) == message
 
 
-def test_the_message_names_the_argument_it_is_told():
+def test_the_message_names_the_given_argument():
     with pytest.raises(ValueError, match=r"^tile must be 16k \+ 12 "):
         FIGURE_1.check_size(500, "tile")
 

@@ -89,7 +89,7 @@ def test_what_is_no_run_is_refused(tmp_path):
         "labels",
         "grey values",
         "record",
-        "rule",
+        "options",
         "number",
     ],
 )
@@ -108,9 +108,9 @@ def test_a_record_that_is_no_text_is_refused(run):
         Run.load(run.folder)
 
 
-@pytest.mark.parametrize("rule", [None, InstanceOptions(threshold=0.7)])
-def test_the_record_is_read_as_it_was_written(tmp_path, rule):
-    ensemble = Ensemble(tmp_path, (("a", "b"), ("c",)), {"seed": 3}, rule)
+@pytest.mark.parametrize("options", [None, InstanceOptions(threshold=0.7)])
+def test_the_record_is_read_as_it_was_written(tmp_path, options):
+    ensemble = Ensemble(tmp_path, (("a", "b"), ("c",)), {"seed": 3}, options)
     assert not is_ensemble(tmp_path)
     ensemble.save()
     assert is_ensemble(tmp_path)

@@ -95,26 +95,28 @@ def score_images(
     return rows, score(pairs, metrics)
 
 
-def renumber_matches(truth: NDArray[np.integer], found: NDArray[np.integer]) -> NDArray[np.int32]:
+def renumber_matches(
+    truth: NDArray[np.integer], predicted: NDArray[np.integer]
+) -> NDArray[np.int32]:
     """Gives predicted cells the numbers of the true cells they match, so that colors agree.
 
     Cells match if their IoU is above 0.5; the others get numbers that the truth does not have.
 
     Args:
         truth: True cells, `(height, width)`; 0 is background.
-        found: Predicted cells, of the same shape.
+        predicted: Predicted cells, of the same shape.
 
     Example:
         >>> renumber_matches(np.array([[4, 4, 0, 6]]), np.array([[1, 1, 0, 0]]))
         array([[4, 4, 0, 0]], dtype=int32)
     """
-    overlaps, numbers = Overlaps.of(truth, found), np.unique(found[found > 0])
+    overlaps, numbers = Overlaps.of(truth, predicted), np.unique(predicted[predicted > 0])
     is_match = overlaps.iou > 0.5
     new = int(truth.max(initial=0)) + 1 + np.arange(len(numbers), dtype=np.int32)
     new[overlaps.result[is_match]] = np.unique(truth[truth > 0])[overlaps.reference[is_match]]
-    table = np.zeros(int(found.max(initial=0)) + 1, np.int32)
+    table = np.zeros(int(predicted.max(initial=0)) + 1, np.int32)
     table[numbers] = new
-    return np.asarray(table[found])
+    return np.asarray(table[predicted])
 
 
 def _rank(scores: Scores) -> float:

@@ -73,8 +73,8 @@ def train(
             sizes may differ; or a folder with `images/` and `labels/`, or in the Cell Tracking
             Challenge's layout; or a `tf.data.Dataset` of batches as `tile_dataset` returns them,
             with `initial` for the network and the normalization.
-        labels: Label images of the arrays, each `(height, width)`: one number a cell, or one a
-            class.
+        labels: Label images of the arrays, each `(height, width)`: one number per cell,
+            or one per class.
         run: Folder to write, a new one unless `resume`; None keeps nothing on disk.
         options: Options of the training. Numbers that are None are set from the data
             (`keras_unet.training.autoconfig`).

@@ -66,10 +66,10 @@ def browser():
     started.quit()
 
 
-def look(browser, path, *, width=1100, encoding="light"):
-    """Opens a page in a window of so many pixels, in a colour encoding."""
-    scheme_of_page = [{"name": "prefers-color-scheme", "value": encoding}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme_of_page})
+def look(browser, path, *, width=1100, scheme="light"):
+    """Opens a page in a window of so many pixels, in a colour scheme."""
+    media_features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media_features})
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
@@ -167,9 +167,9 @@ def test_the_images_are_gone_through(browser, page):
 
 def test_light_and_dark(browser, page, tmp_path):
     light, dark = [], []
-    for encoding, found in (("light", light), ("dark", dark)):
-        look(browser, page, encoding=encoding)
-        found.append(screenshot(browser, tmp_path / f"{encoding}.png")[2, 2].mean())
+    for scheme, found in (("light", light), ("dark", dark)):
+        look(browser, page, scheme=scheme)
+        found.append(screenshot(browser, tmp_path / f"{scheme}.png")[2, 2].mean())
         found.append(css(browser, "body", "color"))
     assert light[0] > 240
     assert dark[0] < 40

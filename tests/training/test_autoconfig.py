@@ -149,7 +149,7 @@ def test_each_number_that_is_not_given_has_its_reason_and_its_option(name):
     assert line == f"  --{name} {getattr(configuration, name):g}  {configuration.reasons[name]}"
 
 
-def test_later_rules_go_by_what_is_given():
+def test_later_rules_use_given_numbers():
     configuration = AutoConfiguration.of(a_fingerprint(), depth=2)
     assert Architecture(depth=2).fits(configuration.tile)
     assert AutoConfiguration.of(a_fingerprint(), tile=188, depth=4).amplitude < 10

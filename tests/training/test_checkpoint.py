@@ -145,11 +145,11 @@ def test_a_disk_that_becomes_full_leaves_the_files_before(
         try:
             files.record(better, None)
         except OSError as error:
-            told = str(error)
+            message = str(error)
         else:
             return
-    assert told.startswith(f"{folder}/")
-    assert "The system said: No space left on device." in told
+    assert message.startswith(f"{folder}/")
+    assert "The system said: No space left on device." in message
     assert not list(leftovers(folder))
     after = weights_in(folder / BEST)
     assert any(np.array_equal(after[0], one[0]) for one in (before[1], files.model.get_weights()))

@@ -36,7 +36,7 @@ def test_every_image_is_held_out_once(ensemble):
         assert sorted(part["training"] + part["validation"]) == ["c0", "c1", "c2", "c3"]
 
 
-def test_folds_have_one_recipe(ensemble):
+def test_folds_have_the_same_options(ensemble):
     recorded = [Run.load(fold).record["options"] for fold in Ensemble.load(ensemble).folds]
     first, second = ({**options, "validation": None, "seed": None} for options in recorded)
     assert first == second
@@ -79,7 +79,7 @@ def test_interrupted_folds_are_gone_on_with(cells, ensemble, tmp_path):
         assert (one / "history.csv").read_text().count("\n") > 1
 
 
-def test_the_rule_is_chosen_when_all_folds_are_trained(ensemble):
+def test_the_instance_options_are_selected_when_all_folds_are_trained(ensemble):
     record = Ensemble.load(ensemble)
     assert record.instances is not None
     assert [run.instances for run in runs_of(record)] == [record.instances] * 2
@@ -131,8 +131,8 @@ def test_the_report_shows_each_image_as_the_fold_sees_it_that_has_not_learned_it
     assert all(f"weight map of c{number}" in text for number in range(4))
     assert "as the network sees each that was trained without it" in text
     assert "<dt>seeds</dt><dd>1, 2</dd>" in text
-    rule = Ensemble.load(ensemble).instances
-    assert rule.describe() in html.unescape(text)
+    options = Ensemble.load(ensemble).instances
+    assert options.describe() in html.unescape(text)
 
 
 def test_the_command_of_the_report_makes_the_same_folds_again(ensemble):

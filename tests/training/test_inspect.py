@@ -129,7 +129,7 @@ def test_of_many_images_some_from_first_to_last_are_drawn():
     assert inspecting._evenly_spaced(range(2)) == [0, 1]
 
 
-def test_what_is_odd_is_told_and_recorded(data, tmp_path):
+def test_warnings_are_logged_and_recorded(data, tmp_path):
     shutil.copy(data / "images" / "c0.tif", data / "images" / "c3.tif")
     tifffile.imwrite(data / "images" / "lonely.tif", np.zeros((9, 9), np.uint8))
     with logged() as messages:

@@ -77,7 +77,7 @@ def assert_equal(first: list[NDArray[Any]], second: list[NDArray[Any]]) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-class Watch:
+class RecordingValidator:
     """Keeps what a validation saw, and gives the scores above."""
 
     def __init__(self, scores: dict[int, float] = SCORES) -> None:
@@ -154,9 +154,9 @@ class TestTraining:
         assert norm == pytest.approx(1.5e-3, rel=1e-2)  # Nesterov's form goes on by half a step
 
     def test_leaves_best_and_last_model_and_a_history(self, tmp_path: Path) -> None:
-        watch = Watch()
-        model, progress, _ = run(tmp_path, validate=watch)
-        assert_equal(keras.saving.load_model(tmp_path / BEST).get_weights(), watch.weights[1])
+        validator = RecordingValidator()
+        model, progress, _ = run(tmp_path, validate=validator)
+        assert_equal(keras.saving.load_model(tmp_path / BEST).get_weights(), validator.weights[1])
         assert_equal(keras.saving.load_model(tmp_path / LAST).get_weights(), model.get_weights())
         assert progress.best_score == 0.6
         assert progress.score == 0.4
@@ -206,7 +206,9 @@ class TestTraining:
         assert_equal(keras.saving.load_model(tmp_path / BEST).get_weights(), model.get_weights())
 
     def test_a_score_that_is_no_number_is_never_the_best(self, tmp_path: Path) -> None:
-        _, progress, _ = run(tmp_path, validate=Watch({2: float("nan"), 4: 0.2, 6: float("nan")}))
+        _, progress, _ = run(
+            tmp_path, validate=RecordingValidator({2: float("nan"), 4: 0.2, 6: float("nan")})
+        )
         assert progress.best_score == 0.2
 
     def test_the_step_is_traced_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,21 +240,23 @@ class TestTraining:
 
     def test_callbacks_are_called_as_keras_does_it(self, tmp_path: Path) -> None:
         calls: list[Any] = []
-        told = keras.callbacks.LambdaCallback(
+        callback = keras.callbacks.LambdaCallback(
             on_train_begin=lambda *_: calls.append("begin"),
             on_train_batch_end=lambda step, logs: calls.append((step, sorted(logs))),
             on_epoch_end=lambda epoch, logs: calls.append((epoch, logs["step"], logs["score"])),
             on_train_end=lambda *_: calls.append("end"),
         )
         model = tiny_unet()
-        _, progress, _ = run(tmp_path, model=model, validate=Watch(), callbacks=[told])
+        _, progress, _ = run(
+            tmp_path, model=model, validate=RecordingValidator(), callbacks=[callback]
+        )
         of_steps = [(step, ["learning_rate", "loss"]) for step in range(8)]
         of_validations = [(n, row["step"], row["score"]) for n, row in enumerate(progress.rows)]
         assert [one for one in calls if len(one) == 2] == of_steps
         assert [one for one in calls if len(one) == 3 and one != "end"] == of_validations
         assert (calls[0], calls[-1]) == ("begin", "end")
         assert calls.index(of_steps[1]) < calls.index(of_validations[0]) < calls.index(of_steps[2])
-        assert told.model is model
+        assert callback.model is model
 
     def test_the_history_is_keras_own_and_of_all_sessions(self, tmp_path: Path) -> None:
         options = {"model": tiny_unet(), "batches": batches, "schedule": PLAN, "folder": tmp_path}
@@ -265,7 +269,7 @@ class TestTraining:
 
     def test_a_callback_ends_it(self, tmp_path: Path) -> None:
         stop = keras.callbacks.EarlyStopping("score", patience=1, mode="max")
-        scores = Watch({2: 0.5, 4: 0.4, 6: 0.3, 8: 0.2})
+        scores = RecordingValidator({2: 0.5, 4: 0.4, 6: 0.3, 8: 0.2})
         _, progress, _ = run(tmp_path, validate=scores, callbacks=[stop])
         assert progress.step == 4
         _, progress, _ = run(tmp_path, resume=True)
@@ -273,7 +277,7 @@ class TestTraining:
 
     def test_patience_ends_it(self, tmp_path: Path) -> None:
         schedule = Schedule(steps=80, validations=40, patience=2)
-        _, progress, messages = run(tmp_path, schedule, validate=Watch())
+        _, progress, messages = run(tmp_path, schedule, validate=RecordingValidator())
         assert progress.step == 8
         assert messages == ["No better score in 2 validations: training ends here."]
 
@@ -292,8 +296,8 @@ class TestTraining:
         assert messages[1].startswith("step ")
 
 
-class Watching(Display):
-    """Keeps the steps that a task is told of."""
+class RecordingDisplay(Display):
+    """Records the updates of a task."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -305,9 +309,9 @@ class Watching(Display):
 
 class TestShown:
     def test_every_step_and_a_line_a_validation(self, tmp_path: Path) -> None:
-        shown = Watching()
+        shown = RecordingDisplay()
         with use_display(shown), logged() as messages:
-            fit(tiny_unet(), batches, PLAN, folder=tmp_path, validate=Watch())
+            fit(tiny_unet(), batches, PLAN, folder=tmp_path, validate=RecordingValidator())
         percents = [percent for percent, _, _ in shown.seen]
         of_steps = [12.5, 25, 25, 37.5, 50, 50, 62.5, 75, 75, 87.5, 100, 100]  # and validations
         assert percents == [0, *of_steps, 100]
@@ -329,20 +333,20 @@ class TestShown:
         assert messages[-1].endswith(", 0:00:00 left")
 
     def test_the_limit_that_comes_first_decides(self, tmp_path: Path) -> None:
-        shown, schedule = Watching(), Schedule(steps=4, max_minutes=1e-9, validations=1)
+        shown, schedule = RecordingDisplay(), Schedule(steps=4, max_minutes=1e-9, validations=1)
         with use_display(shown):
             run(tmp_path, schedule)
         assert [percent for percent, _, _ in shown.seen] == [0, 100, 100, 100]
 
     def test_a_resumed_training_begins_where_it_was(self, tmp_path: Path) -> None:
         run(tmp_path, callbacks=[interrupt_at(4)])
-        shown = Watching()
+        shown = RecordingDisplay()
         with use_display(shown):
             run(tmp_path, resume=True)
         assert shown.seen[0][0] == 50
 
     def test_one_that_fails_is_shown_no_longer(self, tmp_path: Path) -> None:
-        shown = Watching()
+        shown = RecordingDisplay()
         with pytest.raises(ValueError, match="endless"), use_display(shown):
             run(tmp_path, batches=lambda _: iter([batch(0)]))
         assert shown.seen[-1][-1]
@@ -421,12 +425,12 @@ class TestCurves:
     ) -> None:
         whole, parts = tmp_path / "whole", tmp_path / "parts"
         logged = Logged(hyperparameters={"depth": 1})
-        run(whole, validate=Watch(), logged=logged)
-        watch = Watch()
+        run(whole, validate=RecordingValidator(), logged=logged)
+        validator = RecordingValidator()
         for step in (3, 5):
             interrupt = interrupt_at(step)
-            run(parts, validate=watch, callbacks=[interrupt], resume=step > 3, logged=logged)
-        run(parts, validate=watch, resume=True, logged=logged)
+            run(parts, validate=validator, callbacks=[interrupt], resume=step > 3, logged=logged)
+        run(parts, validate=validator, resume=True, logged=logged)
         assert len(list((parts / CURVES).iterdir())) > 2
         for tag in ("score", "loss"):
             assert self.logged(parts, tag) == self.logged(whole, tag)
@@ -580,12 +584,12 @@ class TestInterruption:
     def test_the_signal_does_not_reach_compiled_code(self, tmp_path: Path) -> None:
         masks = []
 
-        def watched(first: int) -> Iterator[Any]:
+        def recorded(first: int) -> Iterator[Any]:
             for batch in batches(first):
                 masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
                 yield batch
 
-        run(tmp_path, batches=watched)
+        run(tmp_path, batches=recorded)
         assert masks
         assert all(signal.SIGINT in mask for mask in masks)
         assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -622,7 +626,7 @@ class TestInterruption:
         assert found[0].step == 8
 
     def test_a_finished_run_is_left_as_it_is(self, tmp_path: Path) -> None:
-        model, progress, _ = run(tmp_path, validate=Watch())
+        model, progress, _ = run(tmp_path, validate=RecordingValidator())
         before = (tmp_path / BEST).read_bytes(), (tmp_path / CHECKPOINT).read_bytes()
         again, after, _ = run(tmp_path, model=tiny_unet(seed=5), resume=True)
         assert after == progress

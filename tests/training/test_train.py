@@ -329,7 +329,7 @@ def test_without_held_out_images_there_is_no_score_but_a_model(cells, tmp_path):
 
 
 @pytest.mark.parametrize("validation", [("c3",), 0])
-def test_the_rule_for_instances_is_recorded_and_said(cells, tmp_path, validation):
+def test_the_instance_options_are_recorded_and_logged(cells, tmp_path, validation):
     run, messages = train(cells, tmp_path / "run", validation=validation)
     (line,) = [line for line in messages if line.startswith("cells: ")]
     assert line.startswith(run.instances.describe())
@@ -386,11 +386,11 @@ def test_tensorboard_shows_what_the_run_was_trained_with(trained):
     events = EventAccumulator(str(trained / "tensorboard"), {"tensors": 0})
     events.Reload()
     content = events.SummaryMetadata(SESSION_START_INFO_TAG).plugin_data.content
-    told = parse_session_start_info_plugin_data(content)
-    assert told.group_name.endswith("/run")
-    assert told.hparams["base_filters"].number_value == 4
-    assert told.hparams["validation"].string_value == "c3"
-    assert told.hparams["precision"].string_value == "float32"
+    parsed = parse_session_start_info_plugin_data(content)
+    assert parsed.group_name.endswith("/run")
+    assert parsed.hparams["base_filters"].number_value == 4
+    assert parsed.hparams["validation"].string_value == "c3"
+    assert parsed.hparams["precision"].string_value == "float32"
     tags = events.Tags()["tensors"]
     assert {"loss", "score", "best_score", "validation"} <= set(tags)
     assert not any(tag.startswith("weights/") for tag in tags)

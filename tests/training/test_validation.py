@@ -35,7 +35,7 @@ def sample(classes, ignored=None):
     )
 
 
-def watching(run, training, held_out, *options):
+def a_validator(run, training, held_out, *options):
     """Looks at samples held out."""
     targets = [Target.of(one, run.encoding) for one in held_out]
     return Validator.of(run, training, targets, *options)
@@ -55,31 +55,31 @@ HALF = [[0, 0, 1, 1]] * 4
 
 
 def test_score_is_the_mean_iou_of_the_classes_over_all_held_out_images(tmp_path):
-    validator = watching(run(tmp_path), [], [sample(HALF), sample([[0, 0, 0, 0]] * 4)])
+    validator = a_validator(run(tmp_path), [], [sample(HALF), sample([[0, 0, 0, 0]] * 4)])
     # class 0: 24 of 32 pixels; class 1: none of 8
     assert validator(constant(2, 0)).score == pytest.approx((24 / 32 + 0) / 2)
 
 
 def test_a_class_that_occurs_nowhere_does_not_count(tmp_path):
-    validator = watching(run(tmp_path, classes=3), [], [sample([[1, 1], [1, 1]])])
+    validator = a_validator(run(tmp_path, classes=3), [], [sample([[1, 1], [1, 1]])])
     assert validator(constant(3, 1)).score == 1
 
 
 def test_ignored_pixels_do_not_count(tmp_path):
     ignored = [[False, False, True, True]] * 4
-    validator = watching(run(tmp_path), [], [sample(HALF, ignored)])
+    validator = a_validator(run(tmp_path), [], [sample(HALF, ignored)])
     seen = validator(constant(2, 0))
     assert (seen.score, seen.warning) == (1, None)
 
 
 def test_without_a_pixel_that_counts_there_is_no_score(tmp_path):
-    validator = watching(run(tmp_path), [], [sample(HALF, [[True] * 4] * 4)])
+    validator = a_validator(run(tmp_path), [], [sample(HALF, [[True] * 4] * 4)])
     assert validator(constant(2, 0)).score is None
 
 
-def test_a_training_image_is_watched_for_collapse_alone(tmp_path):
-    held_out = watching(run(tmp_path), [], [sample(HALF)])
-    validator = watching(run(tmp_path), held_out.targets * 2, [])
+def test_a_training_image_is_checked_for_a_single_class_alone(tmp_path):
+    held_out = a_validator(run(tmp_path), [], [sample(HALF)])
+    validator = a_validator(run(tmp_path), held_out.targets * 2, [])
     seen = validator(constant(2, 1))
     assert len(validator.targets) == 1
     assert seen.score is None
@@ -106,14 +106,14 @@ def test_no_collapse(truth, result):
 def test_instances_are_scored_by_seg(tmp_path):
     cells = run(tmp_path, encoding=LabelEncoding("instances", (0, 1)))
     half, all_of_it = sample(HALF), sample([[1, 1, 1, 1]] * 4)
-    validator = watching(cells, [], [half, all_of_it, sample([[0, 0, 0, 0]] * 4)])
+    validator = a_validator(cells, [], [half, all_of_it, sample([[0, 0, 0, 0]] * 4)])
     seen = validator(
         constant(2, 1)
     )  # one piece everywhere: IoU 1/2 with the first cell, 1 the second
     assert (seen.score, validator.score_name) == ((1 / 2 + 1) / 2, "SEG")
-    ignoring = watching(cells, [], [sample(HALF, [[True, True, False, False]] * 4)])
+    ignoring = a_validator(cells, [], [sample(HALF, [[True, True, False, False]] * 4)])
     assert ignoring(constant(2, 1)).score == 1
-    assert watching(cells, [], [sample([[0, 0]] * 2)])(constant(2, 1)).score is None
+    assert a_validator(cells, [], [sample([[0, 0]] * 2)])(constant(2, 1)).score is None
 
 
 def bright():
@@ -126,7 +126,7 @@ def bright():
     return model
 
 
-def dumbbells(rule, tmp_path):
+def dumbbells(options, tmp_path):
     """Images of two cells that a bridge joins, as a validator sees them."""
     instances = np.zeros((15, 30), np.int32)
     instances[2:13, 2:13], instances[2:13, 16:27] = 1, 2
@@ -139,11 +139,11 @@ def dumbbells(rule, tmp_path):
         instances=instances,
         ignored=np.zeros(instances.shape, bool),
     )
-    cells = replace(run(tmp_path, encoding=LabelEncoding("instances", (0, 1))), instances=rule)
-    return watching(cells, [], [sample] * 9)
+    cells = replace(run(tmp_path, encoding=LabelEncoding("instances", (0, 1))), instances=options)
+    return a_validator(cells, [], [sample] * 9)
 
 
-def test_instances_are_made_by_the_rule_of_the_run(tmp_path):
+def test_instances_are_made_by_the_options_of_the_run(tmp_path):
     plain, parting = InstanceOptions(gap=0), InstanceOptions(markers="distance", gap=0)
     assert dumbbells(plain, tmp_path)(bright()).score < 0.5
     seen = dumbbells(parting, tmp_path)(bright())
@@ -151,7 +151,7 @@ def test_instances_are_made_by_the_rule_of_the_run(tmp_path):
     assert (seen.picture != dumbbells(plain, tmp_path)(bright()).picture).any()
 
 
-def test_the_rule_is_chosen_by_the_images_held_out(tmp_path):
+def test_options_are_selected_on_the_images_held_out(tmp_path):
     validator = dumbbells(InstanceOptions(gap=0), tmp_path)
     selection = validator.select_options(bright())
     assert selection.options.markers == "distance"
@@ -167,19 +167,19 @@ def test_ignored_pixels_do_not_count_in_the_choice(tmp_path):
     ignored = np.zeros((15, 30), bool)
     ignored[:, 13:16] = True
     held_out = [replace(target.sample, ignored=ignored) for target in validator.targets]
-    selection = watching(validator.run, [], held_out).select_options(bright())
+    selection = a_validator(validator.run, [], held_out).select_options(bright())
     assert selection.score_before == 1
 
 
-def test_without_held_out_images_no_rule_is_chosen(tmp_path):
-    validator = watching(
+def test_without_held_out_images_no_options_are_selected(tmp_path):
+    validator = a_validator(
         run(tmp_path), [Target.of(sample(HALF), LabelEncoding("classes", (0, 1)))], []
     )
     assert validator.select_options(bright()) is None
 
 
 def test_picture_shows_the_first_image(tmp_path):
-    picture = watching(run(tmp_path), [], [sample(HALF)])(constant(2, 0)).picture
+    picture = a_validator(run(tmp_path), [], [sample(HALF)])(constant(2, 0)).picture
     assert picture.dtype == np.uint8
     assert picture.shape[2] == 3
 
@@ -187,7 +187,7 @@ def test_picture_shows_the_first_image(tmp_path):
 def test_picture_shows_the_middle_of_three_images_with_the_probability(tmp_path):
     scene = sample([[0] * 300 + [1] * 300] * 600)
     one, three, four = (
-        watching(run(tmp_path), [], [scene] * number)(constant(2, 1)).picture
+        a_validator(run(tmp_path), [], [scene] * number)(constant(2, 1)).picture
         for number in (1, 3, 4)
     )
     sides, between = 512, 8
@@ -207,5 +207,5 @@ def test_tiles_are_no_larger_than_asked_for_but_reach_the_next(tmp_path, tile, s
         sizes.append(batch.shape[1])
         return constant(2, 0)(batch)
 
-    watching(run(tmp_path), [], [sample([[0] * 50] * 50)], tile).predictions(model)
+    a_validator(run(tmp_path), [], [sample([[0] * 50] * 50)], tile).predictions(model)
     assert max(sizes) == size
