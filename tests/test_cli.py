@@ -150,7 +150,7 @@ OPTIONS = {
     "--steps 0": "steps must be greater than 0",
     "--steps many": "Invalid value for '--steps'.*many.*See: .*train --help",
     "--epochs -1": "epochs must be greater than 0",
-    "--steps 3 --epochs 1": "steps and epochs are two words",
+    "--steps 3 --epochs 1": "steps and epochs both give the length",
     "--max-minutes 0": "max_minutes must be greater than 0",
     "--patience 0": "patience must be at least 1",
     "--patience 2 --validation 0": "patience counts validations",

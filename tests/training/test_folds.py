@@ -129,7 +129,7 @@ def test_the_report_shows_each_image_as_the_fold_sees_it_that_has_not_learned_it
     assert "<h1>Ensemble ensemble</h1>" in text
     assert "2 U-Nets trained on 4 images" in text
     assert all(f"weight map of c{number}" in text for number in range(4))
-    assert "as the network sees each that was trained without it" in text
+    assert "each predicted by the network that was trained without it" in text
     assert "<dt>seeds</dt><dd>1, 2</dd>" in text
     options = Ensemble.load(ensemble).instances
     assert options.describe() in html.unescape(text)
