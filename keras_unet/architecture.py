@@ -117,7 +117,7 @@ class Architecture:
         return 2 * self.margin + min(self.step, 4) if self.padding == "valid" else self.step
 
     def fits(self, size: int) -> bool:
-        """Tells whether an input height or width of `size` pixels is even at every pooling."""
+        """Returns whether an input height or width of `size` pixels is even at every pooling."""
         return size >= self.minimum_size and (size - self.minimum_size) % self.step == 0
 
     def fitting_size(self, size: int) -> int:

@@ -254,7 +254,7 @@ def runs_of(ensemble: Ensemble) -> tuple[Run, ...]:
 
 
 def is_ensemble(folder: Path) -> bool:
-    """Tells whether a folder is an ensemble."""
+    """Returns whether a folder is an ensemble."""
     return (folder / ENSEMBLE).is_file()
 
 

@@ -55,7 +55,7 @@ def test_all_that_is_promised_is_written(demo):
     assert (out / "run" / "pictures" / "montage.png").is_file()
     with Image.open(out / "demo.png") as picture:
         assert min(picture.size) >= 4 * 256
-    assert said[0].startswith(f"drew {TRAINING_IMAGES} pictures")
+    assert said[0].startswith(f"drew {TRAINING_IMAGES} images")
 
 
 def test_what_comes_next_names_the_folder_and_the_three_commands(tmp_path):

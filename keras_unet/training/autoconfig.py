@@ -14,7 +14,7 @@ Methods 18, 203-211 (2021). The rules here are this package's own.
     steps      100 passes over the training pixels, from 2,500 to 10,000        the same
 
 A large cell is the 90th percentile of the cells' diameters. An option that is given is kept, and
-the rules below it in the table use its value.
+the rules below it in the table use its value; the depth is at most one that a given tile fits.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ def _fast_layer(layer: Any) -> Any:
 
 
 def _is_plain(layer: Any, kernel_size: tuple[int, int], strides: tuple[int, int]) -> bool:
-    """Tells whether a convolution has no option that the functions here lack."""
+    """Returns whether a convolution has no option that the functions here lack."""
     return (
         (layer.kernel_size, layer.strides, layer.dilation_rate) == (kernel_size, strides, (1, 1))
         and (layer.data_format, layer.use_bias) == ("channels_last", True)

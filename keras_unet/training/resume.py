@@ -46,7 +46,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def is_resumable(folder: Path) -> bool:
-    """Tells whether a folder holds a run with a checkpoint."""
+    """Returns whether a folder holds a run with a checkpoint."""
     return (folder / RECORD).is_file() and (folder / CHECKPOINT).is_file()
 
 
@@ -68,7 +68,7 @@ def load_interrupted(folder: Path) -> Run:
 
 
 def is_complete(run: Run) -> bool:
-    """Tells whether the training of a run is complete."""
+    """Returns whether the training of a run is complete."""
     return bool(run.record.get("outcome", {}).get("complete"))
 
 

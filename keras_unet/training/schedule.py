@@ -80,17 +80,17 @@ class Schedule:
         return self.learning_rate * (1 + cos(pi * (progress - self.warmup) / (1 - self.warmup))) / 2
 
     def is_due(self, progress: Progress) -> bool:
-        """Tells whether the next validation is due."""
+        """Returns whether the next validation is due."""
         done = self.progress(progress.step, progress.seconds)
         return int(done * self.validations) > int(progress.validated * self.validations)
 
     def is_over(self, progress: Progress) -> bool:
-        """Tells whether the training has ended, with its last validation, or is out of patience."""
+        """Returns whether the training has ended, with its last validation, or is out of patience."""
         done = self.progress(progress.step, progress.seconds)
         return self.is_out_of_patience(progress) or (done >= 1 and not self.is_due(progress))
 
     def is_out_of_patience(self, progress: Progress) -> bool:
-        """Tells whether `patience` validations have brought no better score."""
+        """Returns whether `patience` validations have brought no better score."""
         return self.patience is not None and progress.stale >= self.patience
 
 
@@ -143,7 +143,7 @@ class Progress:
 
     @property
     def is_best(self) -> bool:
-        """Tells whether the latest validation is the best; always true without scores."""
+        """Returns whether the latest validation is the best; always true without scores."""
         return self.best_score is None or (self.score is not None and self.stale == 0)
 
     def after_step(self, loss: float, applied: bool, rate: float, seconds: float) -> Progress:
