@@ -85,7 +85,7 @@ class Schedule:
         return int(done * self.validations) > int(progress.validated * self.validations)
 
     def is_over(self, progress: Progress) -> bool:
-        """Returns whether the training has ended, with its last validation, or is out of patience."""
+        """Returns whether the training has had its last validation, or is out of patience."""
         done = self.progress(progress.step, progress.seconds)
         return self.is_out_of_patience(progress) or (done >= 1 and not self.is_due(progress))
 
