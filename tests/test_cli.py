@@ -501,8 +501,8 @@ def test_predicting_says_by_what_rule_and_takes_another(trained, cells, tmp_path
     result = run("predict", trained, image, "--out", tmp_path / "out", *options.split(), "--tta")
     assert result.exit_code == 0, result.output
     assert (
-        "cells: probability above 0.3, parted where it falls below 0.7 of what it is on both "
-        "sides, of at least 7 pixels, gaps of 1 pixels closed, holes kept" in result.stdout
+        "cells: probability above 0.3, split where it falls below 0.7 of its maximum, "
+        "of at least 7 pixels, gaps of 1 pixels closed, holes kept" in result.stdout
     )
     assert Run.load(trained).instances == rule
 

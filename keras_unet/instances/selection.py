@@ -1,13 +1,13 @@
-"""The options by which cells are made of probabilities, chosen on images that training has not seen.
+"""Selection of the instance options by a grid search on validation images.
 
-What is sought is the highest mean of SEG and AP at an IoU of 0.5. SEG asks how well each cell is
-covered and lets cells that are none pass; AP counts those too, but cares little for outlines.
+The score is the mean of SEG and of AP at an IoU of 0.5. SEG measures how well each cell is covered
+and ignores false cells; AP counts those, but is insensitive to outlines.
 
-The best options of a few images is not the best of others. Measured on DSB 2018, the winner of 588 on
-2 images fell behind a options fixed beforehand on the other 14, and on 8 images it was no better. So
-the selection starts from a options that is good in general, and every step away from it, to the next
-value of a number, has its price: 1 / (5 sqrt(n)) for n cells. The standard error of a mean of n
-numbers between 0 and 1 is at most 1 / (2 sqrt(n)).
+The options that are best on a few images are seldom the best on others. On DSB 2018, the best of
+588 on 2 images was worse on the other 14 than fixed options, and on 8 images it was no better. The
+search therefore starts from options that are good in general, and each step to the next value of an
+option costs 1 / (5 sqrt(n)) for n cells. The standard error of a mean of n numbers between 0 and 1
+is at most 1 / (2 sqrt(n)).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from keras_unet.instances.label import InstanceOptions, Markers, label_instances
 from keras_unet.metrics.objects import Overlaps, matching_of_overlaps, seg_of_overlaps
 
 MOST_PIXELS = 2**22
-"""Pixels to choose by; of more, images spread evenly over all are taken."""
+"""Pixels that `subsample` selects at most."""
 
 _THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8)
 _MERGE_THRESHOLDS: Mapping[Markers, Sequence[float]] = {
@@ -39,11 +39,11 @@ _USUAL_MERGE_THRESHOLD: Mapping[Markers, float] = {
     "probability": 0.9,
     "distance": 0.6,
 }
-_OTHER_SEEDS = 2  # steps that another way to part cells counts for
-_SIZES = (0, 1, 2)  # times the minimum size to start from; 4 would remove a tenth of the cells
+_MARKERS_STEPS = 2  # steps that a change of the markers counts for
+_SIZES = (0, 1, 2)  # times the initial minimum size; 4 would remove a tenth of the cells
 _GAPS = (0.0, 2.0, 4.0)
 _SMALL_CELL = 10  # percentile of the cells' sizes
-_PRICE = 0.2
+_STEP_COST = 0.2
 _AP_IOU = 0.5
 
 _Image = TypeVar("_Image")
@@ -51,13 +51,13 @@ _Image = TypeVar("_Image")
 
 @dataclass(frozen=True)
 class Selection:
-    """A options and what it is worth.
+    """Selected instance options with their score.
 
     Attributes:
-        options: The options.
-        cells: Reference cells that it was chosen by.
-        score: Mean of SEG and AP at 0.5 with it.
-        score_before: The same with the options that the selection started from.
+        options: The selected options.
+        cells: Number of reference cells.
+        score: Mean of SEG and AP at 0.5 with these options.
+        score_before: Score of the initial options.
     """
 
     options: InstanceOptions
@@ -66,7 +66,7 @@ class Selection:
     score_before: float
 
     def describe(self) -> str:
-        """Describes the selection to a person, in one line."""
+        """Returns a summary in one line."""
         return (
             f"{self.options.describe()}; chosen by {counted(self.cells, 'cell')} held out: mean of "
             f"SEG and AP {self.score:.4f}, before {self.score_before:.4f}"
@@ -74,20 +74,20 @@ class Selection:
 
 
 def default_options(kind: Kind, references: Iterable[NDArray[np.integer]]) -> InstanceOptions:
-    """Returns the options to start from, the best for networks whose cells were looked at before.
+    """Returns default options for a data set.
 
-    Where labels hold instances, cells are parted at their merge thresholds. Classes are not: their pieces may
-    be of any shape. A quarter of a small cell, the 10th percentile, is the minimum size: other
-    images may hold smaller cells.
+    Instances are split where they narrow; objects of classes are not, since they may have any
+    shape. The minimum size is a quarter of a small cell, the 10th percentile of the sizes, because
+    other images may contain smaller cells.
 
     Args:
-        kind: What the labels hold.
-        references: The training images' instances, `(height, width)` each; 0 is background.
+        kind: Kind of the labels.
+        references: Instances of the training images, `(height, width)` each; 0 is background.
 
     Example:
         >>> default_options("instances", [np.repeat([[0, 1, 2]], 40, axis=0)])
-        InstanceOptions(threshold=0.5, markers='distance', merge_threshold=0.6, minimum_size=10, gap=2.0,
-                     fill_holes=True)
+        InstanceOptions(threshold=0.5, markers='distance', merge_threshold=0.6, minimum_size=10,
+                        gap=2.0, fill_holes=True)
     """
     sizes = np.concatenate([_sizes(reference) for reference in references])
     small = round(float(np.percentile(sizes, _SMALL_CELL)) / 4) if sizes.size else 0
@@ -101,52 +101,50 @@ def select_options(
     probabilities: Sequence[NDArray[np.floating]],
     references: Sequence[NDArray[np.integer]],
 ) -> Selection | None:
-    """Chooses the options that finds the cells of some images best.
+    """Selects the instance options that fit some images best.
 
-    First all thresholds, markers, merge thresholds and sizes are tried together, then gaps and holes. The
-    watersheds of an image are computed once for each threshold and markers, and what their basins
-    share with the reference cells is counted once: to join basins is then to add numbers.
+    First all combinations of thresholds, markers, merge thresholds and sizes are scored, then gaps
+    and holes.
 
     Args:
-        start: The options to go from.
-        probabilities: Probability of being cell of each image, `(height, width)`; 0 where pixels
-            are not to count.
+        start: Initial options.
+        probabilities: Cell probability of each image, `(height, width)`; 0 at ignored pixels.
         references: Instances of each image, `(height, width)`; 0 is background.
 
     Returns:
-        The options with its score; None if there is no cell to choose by.
+        The options with their score; None if the references contain no cell.
     """
     cells = sum(len(_sizes(reference)) for reference in references)
     if not cells:
         return None
 
     def score(options: InstanceOptions) -> float:
-        results = [label_instances(one, options) for one in probabilities]
+        results = [label_instances(probability, options) for probability in probabilities]
         return _score([_overlaps(*pair) for pair in zip(references, results, strict=True)])
 
     def best(scored: Iterable[tuple[InstanceOptions, float]]) -> InstanceOptions:
-        price = _PRICE / cells**0.5
-        return max(scored, key=lambda one: one[1] - price * _steps(start, one[0]))[0]
+        cost = _STEP_COST / cells**0.5
+        return max(scored, key=lambda entry: entry[1] - cost * _steps(start, entry[0]))[0]
 
-    parted = best(_grid(start, probabilities, references))
-    finishes = track(list(_finishes(parted)), "choosing which gaps are closed")
-    finished = best((options, score(options)) for options in finishes)
-    return Selection(finished, cells, score(finished), score(start))
+    split = best(_grid(start, probabilities, references))
+    variants = track(list(_gap_variants(split)), "selecting gaps and holes")
+    selected = best((options, score(options)) for options in variants)
+    return Selection(selected, cells, score(selected), score(start))
 
 
-def spread(images: Sequence[_Image], pixels: Sequence[int]) -> list[_Image]:
-    """Picks images evenly, so that they hold at most about `MOST_PIXELS`, at least one.
+def subsample(images: Sequence[_Image], pixels: Sequence[int]) -> list[_Image]:
+    """Selects evenly spaced images with about `MOST_PIXELS` pixels in total, at least one image.
 
     Args:
         images: The images, at least one.
         pixels: Number of pixels of each.
 
     Example:
-        >>> spread("abcdef", [2**20] * 6)
+        >>> subsample("abcdef", [2**20] * 6)
         ['a', 'c', 'd', 'f']
     """
     number = int(np.clip(MOST_PIXELS / np.mean(pixels), 1, len(images)))
-    return [images[round(place)] for place in np.linspace(0, len(images) - 1, number)]
+    return [images[round(position)] for position in np.linspace(0, len(images) - 1, number)]
 
 
 def _grid(
@@ -155,49 +153,52 @@ def _grid(
     references: Sequence[NDArray[np.integer]],
 ) -> Iterator[tuple[InstanceOptions, float]]:
     """Yields options and their scores, before gaps are closed and holes filled."""
-    sizes = sorted({round(share * start.minimum_size) for share in _SIZES})
-    ways = list(product(_THRESHOLDS, _MERGE_THRESHOLDS))
-    for threshold, markers in track(ways, "choosing how cells are made"):
-        finest = max(_MERGE_THRESHOLDS[markers])
+    # Each watershed and its overlaps with the reference are computed once; to merge regions is then
+    # to add numbers.
+    sizes = sorted({round(factor * start.minimum_size) for factor in _SIZES})
+    combinations = list(product(_THRESHOLDS, _MERGE_THRESHOLDS))
+    for threshold, markers in track(combinations, "selecting thresholds and markers"):
+        largest = max(_MERGE_THRESHOLDS[markers])
         watersheds = [
-            watershed_regions(one, threshold, markers).simplify(finest) for one in probabilities
+            watershed_regions(probability, threshold, markers).simplify(largest)
+            for probability in probabilities
         ]
-        shared = [
+        overlaps_of_regions = [
             _overlaps(reference, regions.labels)
             for reference, regions in zip(references, watersheds, strict=True)
         ]
         for merge_threshold, size in product(_MERGE_THRESHOLDS[markers], sizes):
-            numbers: dict[str, Any] = {"merge_threshold": merge_threshold, "minimum_size": size}
-            options = replace(start, threshold=threshold, markers=markers, **numbers)
-            joined = [
-                _joined(overlaps, regions.cells(merge_threshold, size))
-                for overlaps, regions in zip(shared, watersheds, strict=True)
+            values: dict[str, Any] = {"merge_threshold": merge_threshold, "minimum_size": size}
+            options = replace(start, threshold=threshold, markers=markers, **values)
+            merged = [
+                _merge_overlaps(overlaps, regions.cells(merge_threshold, size))
+                for overlaps, regions in zip(overlaps_of_regions, watersheds, strict=True)
             ]
-            yield options, _score(joined)
+            yield options, _score(merged)
 
 
-def _finishes(options: InstanceOptions) -> Iterator[InstanceOptions]:
+def _gap_variants(options: InstanceOptions) -> Iterator[InstanceOptions]:
     for gap, fill_holes in product(_GAPS, (True, False)):
         yield replace(options, gap=gap, fill_holes=fill_holes)
 
 
 def _steps(start: InstanceOptions, options: InstanceOptions) -> int:
-    """Counts the steps from one options to another."""
+    """Counts the steps between two sets of options."""
     is_same = options.markers == start.markers
     usual = start.merge_threshold if is_same else _USUAL_MERGE_THRESHOLD[options.markers]
-    sizes = [share * start.minimum_size for share in _SIZES]
+    sizes = [factor * start.minimum_size for factor in _SIZES]
     return (
-        _values_between(_THRESHOLDS, start.threshold, options.threshold)
-        + _values_between(_MERGE_THRESHOLDS[options.markers], usual, options.merge_threshold)
-        + (0 if is_same else _OTHER_SEEDS)
-        + _values_between(sizes, start.minimum_size, options.minimum_size)
-        + _values_between(_GAPS, start.gap, options.gap)
+        _count_between(_THRESHOLDS, start.threshold, options.threshold)
+        + _count_between(_MERGE_THRESHOLDS[options.markers], usual, options.merge_threshold)
+        + (0 if is_same else _MARKERS_STEPS)
+        + _count_between(sizes, start.minimum_size, options.minimum_size)
+        + _count_between(_GAPS, start.gap, options.gap)
         + (start.fill_holes != options.fill_holes)
     )
 
 
-def _values_between(values: Sequence[float], one: float, other: float) -> int:
-    low, high = sorted((one, other))
+def _count_between(values: Sequence[float], start: float, end: float) -> int:
+    low, high = sorted((start, end))
     return sum(low < value <= high for value in values)
 
 
@@ -206,21 +207,21 @@ def _score(images: Sequence[Overlaps]) -> float:
 
 
 def _overlaps(reference: NDArray[np.integer], result: NDArray[np.integer]) -> Overlaps:
-    """Counts shared pixels without looking at those that are background in both."""
-    seen = (reference > 0) | (result > 0)
-    return Overlaps.of(reference[seen], result[seen])
+    """Counts the overlaps, leaving out pixels that are background in both."""
+    foreground = (reference > 0) | (result > 0)
+    return Overlaps.of(reference[foreground], result[foreground])
 
 
-def _joined(overlaps: Overlaps, cells: NDArray[np.int32]) -> Overlaps:
-    """Adds up what basins share with the references when they become cells."""
-    owner = cells[1:]
-    number = int(owner.max(initial=0))
-    kept = owner[overlaps.result] > 0
-    place = overlaps.reference[kept] * number + owner[overlaps.result[kept]] - 1
-    pairs, inverse = np.unique(place, return_inverse=True)
+def _merge_overlaps(overlaps: Overlaps, cells: NDArray[np.int32]) -> Overlaps:
+    """Adds up the overlaps of regions that are merged into cells."""
+    cell_of_region = cells[1:]
+    number = int(cell_of_region.max(initial=0))
+    kept = cell_of_region[overlaps.result] > 0
+    key = overlaps.reference[kept] * number + cell_of_region[overlaps.result[kept]] - 1
+    pairs, inverse = np.unique(key, return_inverse=True)
     reference, result = np.divmod(pairs, max(number, 1))
     sizes, common = np.zeros(number + 1, np.intp), np.zeros(len(pairs), np.intp)
-    np.add.at(sizes, owner, overlaps.result_sizes)
+    np.add.at(sizes, cell_of_region, overlaps.result_sizes)
     np.add.at(common, inverse, overlaps.common[kept])
     return Overlaps(overlaps.reference_sizes, sizes[1:], reference, result, common)
 

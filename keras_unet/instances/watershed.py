@@ -1,8 +1,8 @@
 """Watershed regions of a height image, and how they merge into cells.
 
-Each pixel belongs to the maximum it climbs to; the pixels of one maximum are its region. Two regions
-meet at a saddle, the highest place where they touch. A maximum that rises little above the saddle is
-noise, and its region is merged with the other:
+Each pixel belongs to the maximum it climbs to; the pixels of one maximum are its region. Two
+regions meet at a saddle, the highest place where they touch. A maximum that rises little above the
+saddle is noise, and its region is merged with the other:
 
     height   2 4 6 5 6 4 1 3 5 4
     region   1 1 1 1 2 2 2 3 3 3
@@ -49,9 +49,9 @@ class WatershedRegions:
 
     @classmethod
     def of(cls, heights: NDArray[np.floating], inside: NDArray[np.bool_]) -> WatershedRegions:
-        """Computes the regions, with edge-connected neighbours.
+        """Computes the regions, with edge-connected neighbors.
 
-        A connected component gives the same regions whatever else is in the image.
+        The regions of a connected component do not depend on the rest of the image.
 
         Args:
             heights: Height image, `(height, width)`, above 0 inside.
@@ -78,8 +78,8 @@ class WatershedRegions:
         Args:
             merge_threshold: Two regions are merged if their saddle is at least this fraction of the
                 lower maximum; 0 merges all that touch.
-            minimum_size: A cell of fewer pixels is merged with the neighbour over its highest
-                saddle; without a neighbour it is removed.
+            minimum_size: A cell of fewer pixels is merged with the neighbor over its highest
+                saddle; without a neighbor it is removed.
 
         Returns:
             The cell of each region, 1 ... cells, `(n + 1,)`; 0 for none. `cells[labels]` is the
@@ -96,30 +96,30 @@ class WatershedRegions:
         groups = DisjointSet(range(len(self.sizes)))
         maxima, sizes = self.maxima.tolist(), self.sizes.tolist()
 
-        def join(one: int, other: int) -> None:
-            groups.merge(one, other)
-            joined = groups[one]
-            maxima[joined] = max(maxima[one], maxima[other])
-            sizes[joined] = sizes[one] + sizes[other]
+        def merge(first: int, second: int) -> None:
+            groups.merge(first, second)
+            root = groups[first]
+            maxima[root] = max(maxima[first], maxima[second])
+            sizes[root] = sizes[first] + sizes[second]
 
-        for one, other, height in self._separate_pairs(groups):
-            if height >= merge_threshold * min(maxima[one], maxima[other]):
-                join(one, other)
-        for one, other, _ in self._separate_pairs(groups):
-            if min(sizes[one], sizes[other]) < minimum_size:
-                join(one, other)
-        numbers = np.zeros(len(sizes), np.int32)
-        found = (members for members in groups.subsets() if 0 not in members)
-        large = (members for members in found if sizes[groups[min(members)]] >= minimum_size)
-        for number, members in enumerate(sorted(large, key=min), start=1):
-            numbers[list(members)] = number
-        return numbers
+        for first, second, height in self._separate_pairs(groups):
+            if height >= merge_threshold * min(maxima[first], maxima[second]):
+                merge(first, second)
+        for first, second, _ in self._separate_pairs(groups):
+            if min(sizes[first], sizes[second]) < minimum_size:
+                merge(first, second)
+        cells = np.zeros(len(sizes), np.int32)
+        merged = (regions for regions in groups.subsets() if 0 not in regions)
+        large = (regions for regions in merged if sizes[groups[min(regions)]] >= minimum_size)
+        for cell, regions in enumerate(sorted(large, key=min), start=1):
+            cells[list(regions)] = cell
+        return cells
 
     def simplify(self, merge_threshold: float) -> WatershedRegions:
         """Merges the regions of each cell into one region.
 
-        For a `merge_threshold` no larger, `cells` returns the same as before, except that saddles
-        of equal height may change their order; it is faster where there are many small maxima.
+        Afterwards `cells` is faster where there were many small maxima, and returns the same for a
+        `merge_threshold` no larger, except that saddles of equal height may change their order.
 
         Args:
             merge_threshold: As in `cells`.
@@ -147,10 +147,9 @@ class WatershedRegions:
 
     def _separate_pairs(self, groups: DisjointSet) -> Iterator[tuple[int, int, float]]:
         """Yields the roots of groups that meet at a saddle, from the highest saddle down."""
-        for (one, other), height in zip(
-            self.pairs.tolist(), self.saddle_heights.tolist(), strict=True
-        ):
-            first, second = groups[one], groups[other]
+        saddle_heights = self.saddle_heights.tolist()
+        for (left, right), height in zip(self.pairs.tolist(), saddle_heights, strict=True):
+            first, second = groups[left], groups[right]
             if first != second:
                 yield first, second, height
 
@@ -162,11 +161,9 @@ def _maxima(heights: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _break_ties(heights: NDArray[np.float32], maxima: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Raises the maxima by less than the resolution of float32, the first of them the most.
-
-    Equal maxima are then flooded in row order. Otherwise the order would be that of the
-    watershed's queue, which depends on the pixels of the whole image.
-    """
+    """Raises the maxima by less than the resolution of float32, the first of them the most."""
+    # Equal maxima are then flooded in row order. The order of the watershed's own queue depends on
+    # the pixels of the whole image.
     raised = heights.astype(np.float64)
     steps = raised[maxima].view(np.int64) + np.arange(np.count_nonzero(maxima), 0, -1)
     raised[maxima] = steps.view(np.float64)
@@ -184,14 +181,14 @@ def _saddles(
     labels: NDArray[np.int32], heights: NDArray[np.float32]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Finds the saddle of each pair of regions that touch."""
-    meetings = [_meetings(labels.T, heights.T), _meetings(labels, heights)]
-    return _highest(*(np.concatenate(parts) for parts in zip(*meetings, strict=True)))
+    contacts = [_contacts(labels.T, heights.T), _contacts(labels, heights)]
+    return _highest(*(np.concatenate(parts) for parts in zip(*contacts, strict=True)))
 
 
 def _highest(
     pairs: NDArray[np.int32], heights: NDArray[np.float32]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Keeps the highest meeting of each pair of regions, and sorts the pairs from the highest down."""
+    """Keeps the highest contact of each pair of regions, and sorts the pairs, highest first."""
     falling = np.argsort(-heights, kind="stable")
     key = pairs[:, 0].astype(np.int64) * (pairs.max(initial=0) + 1) + pairs[:, 1]
     _, first = np.unique(key[falling], return_index=True)
@@ -199,10 +196,10 @@ def _highest(
     return pairs[highest], heights[highest]
 
 
-def _meetings(
+def _contacts(
     labels: NDArray[np.int32], heights: NDArray[np.float32]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Lists vertical neighbours in different regions, with the lower of the two heights."""
+    """Lists vertical neighbors in different regions, with the lower of the two heights."""
     above, below = labels[:-1], labels[1:]
     touching = (above != below) & (above > 0) & (below > 0)
     pairs = np.stack([above[touching], below[touching]], axis=1)

@@ -22,7 +22,7 @@ from typing import Any
 
 from keras_unet.console import quiet_tensorflow, status, track
 from keras_unet.data.lazy import OpenPlane, open_large
-from keras_unet.instances.blockwise import Held
+from keras_unet.instances.blockwise import WindowBuffer
 from keras_unet.prediction.blockwise import (
     Blockwise,
     Measured,
@@ -327,7 +327,7 @@ def predict_task(networks: Networks, task: Task) -> int:
         member = _loaded(networks).members[task.stage.member]
         plane = OpenPlane(image, task.plane)
         network = member.info.architecture
-        pixels = Held.of(Normalized(network, task.normalization, plane), task.reads)
+        pixels = WindowBuffer.of(Normalized(network, task.normalization, plane), task.reads)
         return sum(1 for _ in task.predict(member.network, pixels))
 
 

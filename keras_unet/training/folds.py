@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from keras_unet.backend import keras
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.files import PathLike, check_new, locked, make_folder, remove_leftovers
-from keras_unet.instances.selection import Selection, default_options, select_options, spread
+from keras_unet.instances.selection import Selection, default_options, select_options, subsample
 from keras_unet.prediction.load import load
 from keras_unet.prediction.networks import load_network
 from keras_unet.prediction.segmenter import Segmenter
@@ -251,7 +251,7 @@ def _select_options(runs: Sequence[Run], data: TrainingData) -> Selection | None
     """Selects instance options on predictions of images by the network of their own fold."""
     samples = data.samples.samples
     run_of = {name: run for run in runs for name in run.record["data"]["validation"]}
-    subset = spread(samples, [sample.classes.size for sample in samples])
+    subset = subsample(samples, [sample.classes.size for sample in samples])
     probabilities: list[NDArray[np.float32]] = []
     references: list[NDArray[np.int32]] = []
     for run in runs:

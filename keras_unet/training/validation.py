@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from keras_unet.console import track
 from keras_unet.evaluation.figures import renumber_matches
 from keras_unet.instances.label import cell_probability, label_instances
-from keras_unet.instances.selection import Selection, select_options, spread
+from keras_unet.instances.selection import Selection, select_options, subsample
 from keras_unet.metrics import iou, seg
 from keras_unet.prediction.predict import predict_image
 from keras_unet.report.pictures import (
@@ -99,7 +99,7 @@ class Validator:
         """Selects the instance options; returns None without images or cells held out."""
         if not self.held_out:
             return None
-        targets = spread(self.targets, [target.classes.size for target in self.targets])
+        targets = subsample(self.targets, [target.classes.size for target in self.targets])
         return select_options(self.run.instances, *replace(self, targets=targets).cells(model))
 
     def cells(self, model: Any) -> tuple[list[NDArray[np.float32]], list[NDArray[np.int32]]]:

@@ -1,4 +1,4 @@
-"""Cells by bands are those of the one piece, number by number."""
+"""Labels by bands equal those of the whole image, label by label."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from keras_unet.instances.label import InstanceOptions, Markers, label_instances
 def stitch(
     probability: NDArray[np.float32], options: InstanceOptions, **more: int
 ) -> tuple[NDArray[np.int32], int]:
-    labels, drafts = np.full((2, *probability.shape), 77, np.int32)
-    number = BlockwiseLabeler(options, **more).label(probability, labels, drafts)
+    labels, provisional = np.full((2, *probability.shape), 77, np.int32)
+    number = BlockwiseLabeler(options, **more).label(probability, labels, provisional)
     return labels, number
 
 
@@ -60,8 +60,8 @@ def test_bands_give_the_very_labels_of_one_piece(
 def test_a_piece_that_is_too_large_to_be_cut_is_refused(markers: Markers) -> None:
     probability = np.zeros((30, 30), np.float32)
     probability[3:28, 5:25] = 0.9
-    message = "spans 27 x 22 pixels, more than the 500 that memory holds, from row 2 and column 4"
-    with pytest.raises(ValueError, match=f"{message} on.*markers={markers}") as caught:
+    message = "27 x 22 pixels, more than the 500 that fit in memory, from row 2 and column 4"
+    with pytest.raises(ValueError, match=rf"{message}\..*markers={markers}") as caught:
         stitch(probability, InstanceOptions(markers=markers), band=90, largest_piece=500)
     assert "\n" not in str(caught.value)
 
@@ -74,5 +74,5 @@ def test_a_piece_of_any_size_is_one_cell_by_components() -> None:
 
 
 def test_a_gap_too_wide_for_a_band_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"gap must be narrower .* of 50 columns\. Received 40"):
+    with pytest.raises(ValueError, match=r"gap must be narrower .* 50 columns.* Received: gap=40"):
         stitch(np.ones((50, 50), np.float32), InstanceOptions(gap=40), band=100, largest_piece=2500)

@@ -1,4 +1,4 @@
-"""The way back from a foreground with gaps to touching cells, and what tells cells apart else."""
+"""Label images of a foreground with gaps, and of cells split by markers."""
 
 from __future__ import annotations
 
@@ -186,13 +186,13 @@ def test_holes_are_what_scipy_fills_of_each_cell_but_for_holes_of_several(
     labels = label_instances(foreground, InstanceOptions(gap=0))
     components, number = ndimage.label(foreground)
     np.testing.assert_array_equal(labels[foreground], components[foreground])
-    pockets, _ = ndimage.label(np.pad(~foreground, 1, constant_values=True), np.ones((3, 3)))
-    for pocket in range(2, pockets.max() + 1):
-        inside = (pockets == pocket)[1:-1, 1:-1]
+    background, _ = ndimage.label(np.pad(~foreground, 1, constant_values=True), np.ones((3, 3)))
+    for number_of_hole in range(2, background.max() + 1):
+        inside = (background == number_of_hole)[1:-1, 1:-1]
         around = ndimage.binary_dilation(inside) & ~inside
-        owners = set(components[around].tolist())
-        assert set(labels[inside].tolist()) == (owners if len(owners) == 1 else {0})
-    outside = (pockets == 1)[1:-1, 1:-1]
+        touching = set(components[around].tolist())
+        assert set(labels[inside].tolist()) == (touching if len(touching) == 1 else {0})
+    outside = (background == 1)[1:-1, 1:-1]
     assert not labels[outside].any()
     assert labels.max() == number
 
@@ -213,11 +213,10 @@ def dumbbell() -> NDArray[np.bool_]:
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_cells_are_parted_at_a_neck(turns: int) -> None:
+def test_cells_are_split_where_they_narrow(turns: int) -> None:
     foreground = np.rot90(dumbbell(), turns)
-    options = InstanceOptions(
-        markers="distance", merge_threshold=0.5, gap=0
-    )  # distances: 2 in the bridge, 5 beside
+    # distances: 2 in the bridge, 5 beside
+    options = InstanceOptions(markers="distance", merge_threshold=0.5, gap=0)
     labels = label_instances(foreground, options)
     assert labels.max() == 2
     np.testing.assert_array_equal(labels > 0, foreground)
@@ -226,7 +225,7 @@ def test_cells_are_parted_at_a_neck(turns: int) -> None:
     assert label_instances(foreground, replace(options, markers="components")).max() == 1
 
 
-def test_cells_are_parted_where_the_probability_falls() -> None:
+def test_cells_are_split_where_the_probability_falls() -> None:
     probability = np.array([[0.9, 0.8, 0.7, 0.95, 0.9, 0.2, 0.6]], np.float32)
     options = InstanceOptions(markers="probability", merge_threshold=0.8, gap=0)
     assert label_instances(probability, options).tolist() == [[1, 1, 2, 2, 2, 0, 3]]
@@ -295,14 +294,14 @@ def test_more_cells_than_65535() -> None:
     assert label_instances(foreground, InstanceOptions(gap=0)).max() == 260 * 260
 
 
-def test_a_rule_survives_json() -> None:
+def test_options_survive_json() -> None:
     options = InstanceOptions(
         threshold=0.4, markers="distance", merge_threshold=0.7, minimum_size=9, gap=0
     )
     assert InstanceOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
 
 
-def test_every_number_of_a_rule_is_said() -> None:
+def test_the_summary_holds_every_option() -> None:
     options = InstanceOptions()
     changed = {
         "threshold": 0.7,
@@ -311,8 +310,8 @@ def test_every_number_of_a_rule_is_said() -> None:
         "gap": 0,
         "fill_holes": False,
     }
-    said = {replace(options, **{name: value}).describe() for name, value in changed.items()}
-    assert len(said | {options.describe()}) == 6
+    summaries = {replace(options, **{name: value}).describe() for name, value in changed.items()}
+    assert len(summaries | {options.describe()}) == 6
     for markers in ("distance", "probability"):
         assert "0.123 of" in InstanceOptions(markers=markers, merge_threshold=0.123).describe()
 
@@ -331,7 +330,7 @@ def test_refuses_what_is_no_probability(pixel) -> None:
 
 REFUSED = {
     "threshold": [(-0.1, "at least 0 and less than 1"), (1, "at least 0"), (np.nan, "at least 0")],
-    "markers": [("maxima", "of components, probability, distance")],
+    "markers": [("maxima", "one of components, probability, distance")],
     "merge_threshold": [
         (-0.1, "between 0 and 1"),
         (1.1, "between 0 and 1"),
@@ -347,6 +346,7 @@ REFUSED = {
     [(name, *case) for name, cases in REFUSED.items() for case in cases],
 )
 def test_refuses_numbers_out_of_range(name: str, value, message: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be .*{message}.*Received {value}") as caught:
+    pattern = f"{name} must be .*{message}.*Received: {name}={value}"
+    with pytest.raises(ValueError, match=pattern) as caught:
         InstanceOptions(**{name: value})
     assert "\n" not in str(caught.value)

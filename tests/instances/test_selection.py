@@ -1,4 +1,4 @@
-"""The selection of a options: its scores against those of the metrics, its caution, and its use."""
+"""Selection of instance options: scores against those of the metrics, cost of steps, and use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy import ndimage
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.instances import selection as module
 from keras_unet.instances.label import InstanceOptions, label_instances
-from keras_unet.instances.selection import default_options, select_options, spread
+from keras_unet.instances.selection import default_options, select_options, subsample
 from keras_unet.metrics import matching, seg
 
 START = InstanceOptions(threshold=0.6, markers="distance", merge_threshold=0.6, minimum_size=20)
@@ -34,7 +34,7 @@ def examples():
     return tuple(zip(*(example(seed) for seed in range(2)), strict=True))
 
 
-def test_scores_of_joined_basins_are_those_of_label_images(examples) -> None:
+def test_scores_of_merged_regions_are_those_of_label_images(examples) -> None:
     probabilities, references = examples
     grid = list(module._grid(START, probabilities, references))
     assert len(grid) == len({options for options, _ in grid}) == 5 * 10 * 3
@@ -44,7 +44,7 @@ def test_scores_of_joined_basins_are_those_of_label_images(examples) -> None:
         assert score == pytest.approx(mean_of_seg_and_ap(references, results), abs=1e-12)
 
 
-def test_score_and_score_before_are_those_of_the_two_rules(examples) -> None:
+def test_score_and_score_before_are_those_of_the_two_options(examples) -> None:
     probabilities, references = examples
     selection = select_options(START, probabilities, references)
     for options, score in ((selection.options, selection.score), (START, selection.score_before)):
@@ -54,17 +54,19 @@ def test_score_and_score_before_are_those_of_the_two_rules(examples) -> None:
     assert selection == select_options(START, probabilities, references)
 
 
-def test_a_rule_that_does_not_pay_for_its_steps_is_not_taken(examples, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_PRICE", 99)
+def test_options_that_gain_less_than_their_steps_cost_are_not_selected(
+    examples, monkeypatch
+) -> None:
+    monkeypatch.setattr(module, "_STEP_COST", 99)
     assert select_options(START, *examples).options == START
-    monkeypatch.setattr(module, "_PRICE", 0)
+    monkeypatch.setattr(module, "_STEP_COST", 0)
     free = select_options(START, *examples)
     assert free.options != START
     assert free.score >= free.score_before
 
 
 def dumbbells(number: int) -> tuple[list[NDArray[np.float64]], list[NDArray[np.int32]]]:
-    """Pairs of cells that a merge_threshold joins, one image a pair."""
+    """Pairs of cells that a bridge connects, one pair an image."""
     cells = np.zeros((15, 30), np.int32)
     cells[2:13, 2:13], cells[2:13, 16:27] = 1, 2
     probability = (cells > 0) * 0.9
@@ -72,13 +74,13 @@ def dumbbells(number: int) -> tuple[list[NDArray[np.float64]], list[NDArray[np.i
     return [probability] * number, [cells] * number
 
 
-def test_joined_cells_are_seen_to_be_parted() -> None:
+def test_connected_cells_are_split() -> None:
     selection = select_options(InstanceOptions(gap=0), *dumbbells(20))
     assert selection.options.markers == "distance"
     assert selection.score_before < 0.5 < selection.score
 
 
-def test_false_cells_are_removed_which_seg_does_not_ask_for() -> None:
+def test_false_cells_are_removed_though_seg_ignores_them() -> None:
     probability, cells = (images[0] for images in dumbbells(1))
     probability = np.pad(probability, [(0, 12), (0, 0)])
     probability[20, 1::3] = probability[24, 1::3] = 0.9
@@ -90,14 +92,14 @@ def test_false_cells_are_removed_which_seg_does_not_ask_for() -> None:
     assert label_instances(probability, selection.options).max() == 2
 
 
-def test_without_cells_there_is_nothing_to_choose_by(examples) -> None:
+def test_without_cells_nothing_is_selected(examples) -> None:
     probabilities, references = examples
-    assert select_options(START, probabilities, [0 * one for one in references]) is None
+    assert select_options(START, probabilities, [0 * cells for cells in references]) is None
 
 
-def test_a_network_that_finds_nothing_keeps_the_first_rule(examples) -> None:
+def test_a_network_that_finds_nothing_keeps_the_initial_options(examples) -> None:
     probabilities, references = examples
-    selection = select_options(START, [0 * one for one in probabilities], references)
+    selection = select_options(START, [0 * image for image in probabilities], references)
     assert (selection.options, selection.score) == (START, 0)
 
 
@@ -122,7 +124,7 @@ def test_steps_are_counted(changes, steps) -> None:
     assert module._steps(START, START) == 0
 
 
-def test_the_first_rule_parts_instances_alone() -> None:
+def test_the_default_options_split_instances_alone() -> None:
     cells = np.repeat([[0, 1, 2, 2]], 30, axis=0)  # of 30 and 60 pixels; the 10th percentile is 33
     assert default_options("instances", [cells, 0 * cells]).minimum_size == 8
     assert default_options("instances", [cells]).markers == "distance"
@@ -134,12 +136,12 @@ def test_the_first_rule_parts_instances_alone() -> None:
     ("pixels", "expected"),
     [([1, 1, 1], "abc"), ([2**30] * 3, "a"), ([2**21] * 3, "ac"), ([2**22] * 3, "a")],
 )
-def test_images_are_spread(pixels, expected) -> None:
-    assert spread("abc", pixels) == list(expected)
+def test_images_are_subsampled_evenly(pixels, expected) -> None:
+    assert subsample("abc", pixels) == list(expected)
 
 
-def test_a_choice_is_said_in_one_line(examples) -> None:
-    said = select_options(START, *examples).describe()
-    assert said.startswith("cells: probability above 0.")
-    assert "mean of SEG and AP 0." in said
-    assert "\n" not in said
+def test_the_summary_of_a_selection_is_one_line(examples) -> None:
+    summary = select_options(START, *examples).describe()
+    assert summary.startswith("cells: probability above 0.")
+    assert "mean of SEG and AP 0." in summary
+    assert "\n" not in summary

@@ -240,7 +240,7 @@ def test_what_fails_leaves_nothing_behind_that_nobody_goes_on_with(tmp_path, mon
     monkeypatch.setattr(blockwise, "BlockwiseLabeler", partial(BlockwiseLabeler, band=300))
     monkeypatch.setattr(blockwise, "LARGEST_PIECE", 800)
     monkeypatch.setattr(blockwise, "free_memory", lambda: 100_000)
-    with pytest.raises(ValueError, match="more than the 800 that memory holds"):
+    with pytest.raises(ValueError, match="more than the 800 that fit in memory"):
         predicted(out, [(a_run(tmp_path), network(0.3))], path, [])
     assert list(Path(out).iterdir()) == []
 
@@ -384,7 +384,7 @@ def test_what_was_predicted_is_kept_when_cells_cannot_be_cut(tmp_path, monkeypat
     monkeypatch.setattr(blockwise, "LARGEST_PIECE", 800)
     monkeypatch.setattr(blockwise, "free_memory", lambda: 100_000)
     options = {"save": ["instances"], "checksums": ("first",)}
-    with pytest.raises(ValueError, match="more than the 800 that memory holds"):
+    with pytest.raises(ValueError, match="more than the 800 that fit in memory"):
         by_parts(tmp_path / "out", [(a_run(tmp_path), network(0.3))], path, **options)
     run, (count, calls) = a_run(tmp_path, instances=InstanceOptions()), counting(network(0.3))
     made = by_parts(tmp_path / "out", [(run, count)], path, **options)

@@ -18,7 +18,7 @@ from logs import logged
 
 from keras_unet.architecture import Architecture
 from keras_unet.data.normalization import Normalization
-from keras_unet.instances.blockwise import Held
+from keras_unet.instances.blockwise import WindowBuffer
 from keras_unet.prediction import store as stores
 from keras_unet.prediction.predict import SYMMETRIES, predict_image
 from keras_unet.prediction.store import Stage, Store, Task, TilePlan, bytes_of, bytes_of_labels
@@ -75,7 +75,7 @@ def test_neighbors_hold_every_tile_once_in_order_and_of_the_same_rows(size, vers
     assert sorted(map(plan.chunk, range(len(plan.tiles)))) == list(np.ndindex(*grid))
 
 
-class OnlyHeld:
+class OnlyWindow:
     """An image of which nothing can be read but one window."""
 
     def __init__(self, image, window):
@@ -98,7 +98,7 @@ def test_a_task_needs_no_more_than_it_says_and_gives_its_share_of_the_whole(
     expected = np.rot90(predict_image(network, turned, tile_size=60, architecture=NETWORK), -turns)
     expected = expected[::-1] if mirrored else expected
     stage = Stage(0, 0, TilePlan(size, NETWORK, (60, 60), version), ((None, 1),))
-    hold = Held.of if in_memory else OnlyHeld
+    hold = WindowBuffer.of if in_memory else OnlyWindow
     with tempfile.TemporaryDirectory() as out, Store.opened(Path(out), "a", BASIS) as store:
         for numbers in stage.tiles.neighbors(range(len(stage.tiles.tiles)), most):
             predict(store, stage, numbers, lambda task: hold(image, task.reads))
