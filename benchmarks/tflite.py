@@ -118,7 +118,7 @@ class Comparison:
         return [self._asked(plane) for plane in self.planes]
 
     def _read(self, path: Path) -> list[NDArray[np.float32]]:
-        planes = read_planes(path, palette="colours")
+        planes = read_planes(path, palette="colors")
         channels = self.run.architecture.channels
         return [as_channels(plane, channels, path).astype(np.float32) for plane in planes]
 

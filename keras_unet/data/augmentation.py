@@ -1,10 +1,10 @@
 """Augmentation of training tiles, and the random numbers of each tile (section 3.1).
 
-Tile number n is drawn from (seed, n) alone: two runs with one seed see the same tiles, and a
-resumed run goes on with the tile it would have seen. Its centre is a pixel drawn uniformly from all
-training images, so large images are seen more often than small ones and, since the plane is tiled
-by mirrored copies, every pixel of an image is as often covered as any other (but for the outermost,
-which mirroring does not repeat).
+Tile number n depends on (seed, n) alone: two runs with one seed use the same tiles, and a resumed
+run continues with the next tile. The center is a pixel drawn uniformly from all training images, so
+large images are used more often than small ones. Since tiles continue beyond the border by
+mirroring, all pixels of an image are covered equally often, except the outermost, which mirroring
+does not repeat.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ class Augmentation:
     """Augmentation of training tiles (section 3.1 of the paper).
 
     Attributes:
-        nodes: Nodes of the displacement grid along each side of a tile. The paper takes 3.
-        amplitude: Standard deviation of the displacements in pixels. The paper takes 10.
-        rotation: Whether tiles are turned by any angle.
+        nodes: Nodes of the displacement grid along each side of a tile. The paper uses 3.
+        amplitude: Standard deviation of the displacements in pixels. The paper uses 10.
+        rotation: Whether tiles are rotated by random angles.
         flip: Whether half of the tiles are mirrored.
-        zoom: Standard deviation of the logarithm of a factor on lengths, which is drawn within two
-            of them. The paper has none; a network meets cells smaller and larger than its training.
-        contrast: Standard deviation of the logarithm of a factor on the normalized grey values.
-        brightness: Standard deviation of an offset, in units of the image's standard deviation.
+        zoom: Standard deviation of the logarithm of the scale factor, which is truncated at two
+            standard deviations. The paper has no scaling; here it makes the network robust to cells
+            that are smaller or larger than those of the training.
+        contrast: Standard deviation of the logarithm of the factor on the normalized grey values.
+        brightness: Standard deviation of the offset, in units of the image's standard deviation.
     """
 
     nodes: int = 3
@@ -47,10 +48,10 @@ class Augmentation:
     brightness: float = 0.15
 
     def __post_init__(self) -> None:
-        """Refuses a grid without a spline and negative deviations.
+        """Checks the ranges.
 
         Raises:
-            ValueError: If a number is out of its range.
+            ValueError: If a number is out of range.
         """
         if self.nodes < 2:
             raise ValueError(f"nodes must be at least 2. Received: nodes={self.nodes}")
@@ -67,19 +68,19 @@ NO_AUGMENTATION = Augmentation(
 
 
 class TileParameters(NamedTuple):
-    """The random numbers of one tile.
+    """Random numbers of one tile.
 
     Attributes:
-        size: `(first pixel in the list, height, width)` of its image.
-        centre: Row and column of the tile's centre in its image.
+        size: `(first, height, width)` of the tile's image, see `PixelBuffer`.
+        center: Row and column of the tile's center in the image.
         grid: Displacements in pixels, shape `(2, nodes, nodes)`.
-        matrix: Rotation, flip and zoom, shape `(2, 2)`, of positions relative to the centre.
+        matrix: Rotation, flip and scaling of positions relative to the center, shape `(2, 2)`.
         contrast: Factor on the grey values.
         brightness: Offset of the grey values.
     """
 
     size: Any
-    centre: Any
+    center: Any
     grid: Any
     matrix: Any
     contrast: Any
@@ -87,13 +88,13 @@ class TileParameters(NamedTuple):
 
 
 def draw_tile(number: Any, sizes: Any, augmentation: Augmentation, seed: int) -> TileParameters:
-    """Draws tile number `number`: which image, where, and how it is varied.
+    """Draws the image, the position and the augmentation of a tile.
 
     Args:
-        number: The tile's number, an integer tensor.
-        sizes: `(first, height, width)` of every image, int32 tensor of shape `(images, 3)`.
-        augmentation: How far tiles are varied.
-        seed: The run's seed.
+        number: Number of the tile, an integer tensor.
+        sizes: `(first, height, width)` of each image, int32 tensor of shape `(images, 3)`.
+        augmentation: Ranges of the random numbers.
+        seed: Seed of the run.
     """
     keys = tf.unstack(tf.random.split(tf.stack([tf.cast(seed, tf.int64), number]), 7))
     total = tf.reduce_sum(sizes[-1, :1]) + sizes[-1, 1] * sizes[-1, 2]
@@ -106,8 +107,8 @@ def draw_tile(number: Any, sizes: Any, augmentation: Augmentation, seed: int) ->
     brightness = augmentation.brightness * tf.random.stateless_normal([], keys[5])
     zoom = tf.exp(augmentation.zoom * tf.random.stateless_truncated_normal([], keys[6]))
     matrix = zoom * _rotation(keys[2], augmentation) @ _flip(keys[3], augmentation)
-    centre = tf.stack([within // size[2], within % size[2]])
-    return TileParameters(size, centre, grid, matrix, contrast, brightness)
+    center = tf.stack([within // size[2], within % size[2]])
+    return TileParameters(size, center, grid, matrix, contrast, brightness)
 
 
 def _rotation(key: Any, augmentation: Augmentation) -> Any:
@@ -117,13 +118,13 @@ def _rotation(key: Any, augmentation: Augmentation) -> Any:
 
 
 def _flip(key: Any, augmentation: Augmentation) -> Any:
-    heads = tf.random.stateless_uniform([], key) < 0.5 * float(augmentation.flip)
-    return tf.linalg.diag(tf.stack([1.0, tf.where(heads, -1.0, 1.0)]))
+    is_flipped = tf.random.stateless_uniform([], key) < 0.5 * float(augmentation.flip)
+    return tf.linalg.diag(tf.stack([1.0, tf.where(is_flipped, -1.0, 1.0)]))
 
 
 @cache
 def spline_matrix(size: int, nodes: int) -> NDArray[np.float32]:
-    """Computes the matrix that interpolates `nodes` values to `size` pixels by a cubic B-spline.
+    """Computes the matrix of a cubic B-spline interpolation from `nodes` values to `size` pixels.
 
     The first and the last node lie on the first and the last pixel; beyond them the spline is
     mirrored, as in SciPy and elasticdeform.
@@ -142,7 +143,7 @@ def displacement_field(grid: Any, size: tuple[int, int]) -> Any:
     """Interpolates a coarse grid of displacement vectors to every pixel (bicubic, section 3.1).
 
     Args:
-        grid: Displacements in pixels, shape `(2, nodes, nodes)`: of the rows, then of the columns.
+        grid: Displacements in pixels along rows and columns, shape `(2, nodes, nodes)`.
         size: Height and width of the field in pixels.
 
     Returns:
@@ -158,45 +159,44 @@ def displacement_field(grid: Any, size: tuple[int, int]) -> Any:
 def warp(
     pixels: Any, size: Any, rows: Any, columns: Any, *, nearest: Sequence[bool] | None = None
 ) -> Any:
-    """Reads an image at fractional coordinates, mirrored beyond its border.
+    """Samples an image at fractional coordinates, mirrored beyond its border.
 
-    The pixels come as a flat list, so that images of different sizes in one list share one compiled
-    function; a row of the list is a pixel. Give coordinates that another compiled function has
-    computed: of those from its own, XLA computes each again for every pixel that it reads there.
+    The flat pixel buffer lets images of different sizes share one compiled function. Compute the
+    coordinates in another compiled function: XLA would compute them again for each pixel that is
+    read.
 
     Args:
-        pixels: float32 tensor of shape `(height * width, channels)`, or a longer list together with
-            its first pixel in `size`.
-        size: `(first, height, width)`: where the image starts in the list and its size in pixels.
+        pixels: float32 tensor of shape `(pixels, channels)` that contains the image.
+        size: `(first, height, width)`: index of the image's first pixel, and its size in pixels.
         rows: float32 row coordinates in pixels of the image, any shape.
         columns: float32 column coordinates, same shape.
-        nearest: The channels that take the nearest pixel, such as labels; the others, image and
-            weights, take the bilinear mean. None if all of them do.
+        nearest: For each channel, whether interpolation is nearest-neighbor, as for labels, or
+            bilinear. None for bilinear in all channels.
 
     Returns:
         float32 tensor of the coordinates' shape, plus the channels.
     """
     first, height, width = size
-    rows, columns = _inside(rows, height), _inside(columns, width)
+    rows, columns = _mirrored(rows, height), _mirrored(columns, width)
     top, left = tf.floor(rows), tf.floor(columns)
-    down, right = _shares(rows - top, nearest), _shares(columns - left, nearest)
+    down, across = _fractions(rows - top, nearest), _fractions(columns - left, nearest)
     top, left = tf.cast(top, tf.int32), tf.cast(left, tf.int32)
-    bottom, beside = tf.minimum(top + 1, height - 1), tf.minimum(left + 1, width - 1)
+    bottom, right = tf.minimum(top + 1, height - 1), tf.minimum(left + 1, width - 1)
 
     def read(row: Any, column: Any) -> Any:
         return tf.gather(pixels, first + row * width + column)
 
-    upper = (1 - right) * read(top, left) + right * read(top, beside)
-    lower = (1 - right) * read(bottom, left) + right * read(bottom, beside)
+    upper = (1 - across) * read(top, left) + across * read(top, right)
+    lower = (1 - across) * read(bottom, left) + across * read(bottom, right)
     return (1 - down) * upper + down * lower
 
 
-def _shares(distance: Any, nearest: Sequence[bool] | None) -> Any:
-    """Returns the share that each channel takes of the farther pixel: all or nothing of labels."""
+def _fractions(distance: Any, nearest: Sequence[bool] | None) -> Any:
+    """Returns the fraction of the farther pixel in each channel, 0 or 1 for nearest-neighbor."""
     linear = distance[..., None]
     return linear if nearest is None else tf.where(nearest, tf.floor(linear + 0.5), linear)
 
 
-def _inside(coordinates: Any, size: Any) -> Any:
+def _mirrored(coordinates: Any, size: Any) -> Any:
     last = tf.cast(size - 1, tf.float32)
     return tf.clip_by_value(mirror(coordinates, tf.cast(size, tf.float32)), 0.0, last)

@@ -15,7 +15,7 @@ import tifffile
 from numpy.typing import NDArray
 from tifffile import RESUNIT
 
-_MICROMETRES = {RESUNIT.CENTIMETER: 1e4, RESUNIT.INCH: 2.54e4}
+_MICROMETERS = {RESUNIT.CENTIMETER: 1e4, RESUNIT.INCH: 2.54e4}
 _MOST_AXES = 5
 _UNCALIBRATED = ("", "pixel", "pixels")
 
@@ -70,7 +70,7 @@ def spacing_of_tags(file: tifffile.TiffFile) -> Spacing:
     if file.is_imagej:
         return _of_imagej(file)
     page = file.pages.first
-    factor = _MICROMETRES.get(_tag(page, "ResolutionUnit", RESUNIT.NONE))
+    factor = _MICROMETERS.get(_tag(page, "ResolutionUnit", RESUNIT.NONE))
     return _of_resolution(page, "micrometer", factor) if factor else Spacing()
 
 
@@ -149,7 +149,7 @@ def _as_ome(spacing: Spacing, axes: str, shape: tuple[int, ...]) -> dict[str, An
 
 
 def _resolution(spacing: Spacing) -> dict[str, Any]:
-    """States the distance of pixels in the tags of any TIFF, in pixels a centimetre."""
+    """States the distance of pixels in the tags of any TIFF, in pixels a centimeter."""
     found = [lengths_in(spacing.units.get(axis), "centimeter") for axis in "XY"]
     if None in found or not set("XY") <= spacing.steps.keys():
         return {}
@@ -228,8 +228,8 @@ _OME = {
     for unit, letter in (("meter", "m"), ("second", "s"))
 } | _OTHERS
 _OF_OME = {short: name for name, short in _OME.items()}
-_METRES = {f"{prefix}meter": 10.0**power for prefix, (_, power) in _PREFIXES.items()}
-_METRES |= {"inch": 0.0254, "foot": 0.3048, "yard": 0.9144, "mile": 1609.344, "angstrom": 1e-10}
+_METERS = {f"{prefix}meter": 10.0**power for prefix, (_, power) in _PREFIXES.items()}
+_METERS |= {"inch": 0.0254, "foot": 0.3048, "yard": 0.9144, "mile": 1609.344, "angstrom": 1e-10}
 
 _IMAGEJ = {"um": "micrometer", "µm": "micrometer", "micron": "micrometer", "nm": "nanometer"}
 _IMAGEJ |= {"mm": "millimeter", "cm": "centimeter", "m": "meter", "\\u00B5m": "micrometer"}
@@ -285,6 +285,6 @@ def lengths_in(unit: str | None, other: str | None) -> float | None:
     """
     if unit is not None and unit == other:
         return 1.0
-    if unit in _METRES and other in _METRES:
-        return float(f"{_METRES[unit] / _METRES[other]:.12g}")  # 1000, not 999.9999999999999
+    if unit in _METERS and other in _METERS:
+        return float(f"{_METERS[unit] / _METERS[other]:.12g}")  # 1000, not 999.9999999999999
     return None

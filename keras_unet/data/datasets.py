@@ -23,7 +23,7 @@ class Dataset:
         places: What is kept: patterns of names in the archive, each with the place in the folder
             written, as `re.Match.expand` takes it. Every pattern must find a file.
         training: Folder of these that `train` takes.
-        terms: Licence or conditions.
+        terms: License or conditions.
         cite: What to cite.
     """
 

@@ -25,7 +25,7 @@ def nearest_two(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
     """Computes each pixel's distances to the nearest and the second nearest instance.
 
-    Distances are Euclidean, in pixels, from centre to centre of pixels, and 0 inside the instance
+    Distances are Euclidean, in pixels, from center to center of pixels, and 0 inside the instance
     itself. They are exact up to `limit` and infinite beyond it. An instance in several pieces is
     one instance. Of two instances equally near, the one with the smaller id counts as the nearest.
 
@@ -93,7 +93,7 @@ def two_distances(
 def separate_touching(instances: NDArray[np.integer]) -> NDArray[np.integer]:
     """Puts background between touching instances (section 3 of the paper, "separation borders").
 
-    Every cell pixel that has a pixel of another cell among its 8 neighbours becomes background.
+    Every cell pixel that has a pixel of another cell among its 8 neighbors becomes background.
     Both sides give way alike, so that the gap is two pixels wide, four along a diagonal, and does
     not depend on how the cells are numbered. A cell that touches no other keeps all its pixels; one
     that is nowhere wider than what it has to give vanishes.
@@ -112,9 +112,9 @@ def separate_touching(instances: NDArray[np.integer]) -> NDArray[np.integer]:
         [[1, 1, 0, 0, 2, 2, 0, 3]]
     """
     check_instances(instances)
-    largest = _over_neighbours(np.maximum, instances)
+    largest = _over_neighbors(np.maximum, instances)
     unlike_background = np.where(instances == 0, np.iinfo(instances.dtype).max, instances)
-    smallest = _over_neighbours(np.minimum, unlike_background)
+    smallest = _over_neighbors(np.minimum, unlike_background)
     alone = (largest == instances) & (smallest == instances)
     return np.where(alone, instances, 0).astype(instances.dtype, copy=False)
 
@@ -180,8 +180,8 @@ def _bounding_boxes(instances: NDArray[np.integer]) -> Iterator[tuple[int, _Box]
             yield identity, box
 
 
-def _over_neighbours(extreme: np.ufunc, image: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Returns the extreme over each pixel's 3 x 3 neighbourhood, exact for integers of any size."""
+def _over_neighbors(extreme: np.ufunc, image: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Returns the extreme over each pixel's 3 x 3 neighborhood, exact for integers of any size."""
     rows = image.copy()
     extreme(rows[1:], image[:-1], out=rows[1:])
     extreme(rows[:-1], image[1:], out=rows[:-1])

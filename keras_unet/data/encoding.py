@@ -1,6 +1,6 @@
-"""Label encodings: the numbers in label files become classes and instances, and back.
+"""Label encodings: conversion between label values and classes or instances.
 
-Which encoding a data set follows is found out in `keras_unet.data.labels`.
+`keras_unet.data.labels` detects the encoding of a data set.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ MOST_CLASSES = 256
 
 @dataclass(frozen=True)
 class LabelEncoding:
-    """Translation of the numbers in a data set's label files into classes and instances.
+    """Conversion of the values in label files to classes and instances.
 
     Attributes:
         kind: `"classes"` or `"instances"`.
-        values: For classes, the values in the files in ascending order, background first, so that
-            a value's position is its class; for instances (0, 1), background and cell.
-        ignore: Value of pixels that are not to count, or None.
+        values: For classes, the label values in ascending order, background first; the position of
+            a value is its class. For instances (0, 1), background and cell.
+        ignore: Value of ignored pixels, or None.
 
     Raises:
-        ValueError: The fields contradict each other.
+        ValueError: If the fields contradict each other.
 
     Examples:
         >>> encoding = LabelEncoding("classes", (0, 255))
@@ -50,20 +50,20 @@ class LabelEncoding:
     def __post_init__(self) -> None:
         """Checks the fields."""
         if self.kind not in ("classes", "instances"):
-            raise ValueError(f"kind must be 'classes' or 'instances'. Received {self.kind!r}.")
+            raise ValueError(f"kind must be 'classes' or 'instances'. Received: kind={self.kind!r}")
         if self.kind == "instances" and (self.values != (0, 1) or self.ignore == 0):
             raise ValueError(
                 "values must be (0, 1) for kind 'instances', and ignore must not be the background "
-                f"0. Received values={self.values}, ignore={self.ignore}."
+                f"0. Received: values={self.values}, ignore={self.ignore}"
             )
-        if self.kind == "classes" and not self._is_list_of_classes:
+        if self.kind == "classes" and not self._has_valid_classes:
             raise ValueError(
-                f"values must be 2 to {MOST_CLASSES} ascending numbers from 0, without the value "
-                f"to ignore. Received values={self.values}, ignore={self.ignore}."
+                f"values must be 2 to {MOST_CLASSES} ascending numbers, 0 or more, without the "
+                f"value to ignore. Received: values={self.values}, ignore={self.ignore}"
             )
 
     @property
-    def _is_list_of_classes(self) -> bool:
+    def _has_valid_classes(self) -> bool:
         ascends = list(self.values) == sorted(set(self.values) - {self.ignore})
         return ascends and 2 <= self.classes <= MOST_CLASSES and self.values[0] >= 0
 
@@ -84,20 +84,20 @@ class LabelEncoding:
         return tuple(f"label {value}" for value in self.values)
 
     def ignored(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
-        """Tells which pixels are not to count."""
+        """Returns the mask of ignored pixels, of the shape of `labels`."""
         return np.zeros(labels.shape, bool) if self.ignore is None else labels == self.ignore
 
     def to_classes(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
-        """Translates a file's values into classes.
+        """Converts label values to classes.
 
         Args:
             labels: Integers `(height, width)`.
 
         Returns:
-            Classes `(height, width)`; 0 where ignored.
+            Classes `(height, width)`; 0 at ignored pixels.
 
         Raises:
-            ValueError: A value is neither a class nor to be ignored.
+            ValueError: If a value is neither a class nor the value to ignore.
         """
         ignored = self.ignored(labels)
         if self.kind == "instances":
@@ -107,45 +107,45 @@ class LabelEncoding:
         unknown = labels[(values[classes] != labels) & ~ignored]
         if unknown.size:
             raise ValueError(
-                f"labels must hold {_listed(self.values)}"
+                f"labels must be {_list_values(self.values)}"
                 f"{'' if self.ignore is None else f', or {self.ignore} to ignore'}. "
-                f"Received {_listed(np.unique(unknown).tolist())} as well, in "
-                f"{unknown.size:,} pixels; correct them, or give the value to ignore."
+                f"Received {_list_values(np.unique(unknown).tolist())} in {unknown.size:,} pixels; "
+                "correct the labels, or set the value to ignore."
             )
         return np.where(ignored, 0, classes).astype(np.uint8)
 
     def to_instances(self, labels: NDArray[Any]) -> NDArray[np.int32]:
-        """Translates a file's values into instances.
+        """Converts label values to instances.
 
         Args:
             labels: Integers `(height, width)`.
 
         Returns:
-            Instances `(height, width)`, background and ignored pixels 0: the file's own numbers,
-            or, where it holds classes, the pieces of the foreground, joined over edges.
+            Instances `(height, width)`, 0 for background and ignored pixels: the values themselves,
+            or, for classes, the edge-connected components of the foreground.
 
         Raises:
-            ValueError: A value is neither a class nor to be ignored.
+            ValueError: If a value is neither a class nor the value to ignore.
         """
         if self.kind == "instances":
             return np.where(self.ignored(labels), 0, labels).astype(np.int32)
-        pieces = label(self.to_classes(labels) > 0, connectivity=1, background=0)
-        return np.asarray(pieces, np.int32)
+        components = label(self.to_classes(labels) > 0, connectivity=1, background=0)
+        return np.asarray(components, np.int32)
 
     def from_classes(self, class_map: NDArray[Any]) -> NDArray[Any]:
-        """Translates classes back into the files' values, in the smallest unsigned dtype."""
+        """Converts classes to label values, in the smallest unsigned dtype."""
         return np.take(smallest_unsigned(np.array(self.values)), class_map)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as JSON knows them."""
+        """Returns the fields as a JSON object."""
         return {"kind": self.kind, "values": list(self.values), "ignore": self.ignore}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> LabelEncoding:
-        """Returns what `to_dict` described."""
+        """Creates an encoding from the result of `to_dict`."""
         return cls(fields["kind"], tuple(fields["values"]), fields["ignore"])
 
 
-def _listed(values: Sequence[int]) -> str:
+def _list_values(values: Sequence[int]) -> str:
     shown = ", ".join(map(str, values[:8]))
     return shown + (f", ... ({len(values)} values)" if len(values) > 8 else "")

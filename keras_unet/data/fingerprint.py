@@ -26,7 +26,7 @@ _GREYS_AN_IMAGE = 2**16  # pixels; more would not change the percentiles
 _GAP_WINDOW = 1024  # height and width in pixels of an image's middle, where gaps are measured
 _GAP_PIXELS = 2**24  # of all images together, which takes a few seconds
 _ROUNDED = 100  # grey values from here on are shown without a fraction
-_NEIGHBOURS = (np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])
+_NEIGHBORS = (np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])
 
 
 class Percentiles(NamedTuple):
@@ -51,7 +51,7 @@ class Fingerprint:
         diameters: 10th, 50th and 90th percentile of the diameters that discs of the cells' areas
             have; cells cut by the image border do not count unless all are. None without cells.
         touching: Share of the cells that touch another, over an edge or a corner.
-        gap: Width of the background between neighbouring cells that do not touch, the median along
+        gap: Width of the background between neighboring cells that do not touch, the median along
             all such gaps that are no wider than the median cell. None where there are none.
         greys: 1st, 50th and 99th percentile of the grey values.
         grey_between: Standard deviation of the images' mean grey values.
@@ -140,7 +140,7 @@ class Fingerprint:
         if self.diameters is None:
             return "cells: none"
         low, median, high = self.diameters
-        gap = "" if self.gap is None else f"; gaps between neighbours: {self.gap:.1f} pixels"
+        gap = "" if self.gap is None else f"; gaps between neighbors: {self.gap:.1f} pixels"
         return (
             f"cells: {self.cells:,}, {median:.0f} pixels wide in the median, 80 % of them "
             f"{low:.0f} to {high:.0f}; {100 * self.touching:.0f} % touch another{gap}"
@@ -203,7 +203,7 @@ def _gap(samples: Sequence[Sample], widest: float) -> float | None:
 def _gap_widths(sample: Sample) -> NDArray[np.float64]:
     """Measures the background between cells, once for each pixel along the middle of each gap.
 
-    Every pixel belongs to the nearest cell. Of two neighbouring pixels that belong to different
+    Every pixel belongs to the nearest cell. Of two neighboring pixels that belong to different
     cells, the distances to the cells add up to the width of the gap, d1 + d2 - 1 in its middle: n,
     where n pixels of background lie between upright edges, and within a pixel of the width between
     slanted ones. Where cells touch it is 0; these are left out. One distance transform serves for
@@ -218,7 +218,7 @@ def _gap_widths(sample: Sample) -> NDArray[np.float64]:
     widths = np.concatenate(
         [
             (distance[a] + distance[b])[(nearest[a] != nearest[b]) & ~ignored[a] & ~ignored[b]]
-            for a, b in _NEIGHBOURS
+            for a, b in _NEIGHBORS
         ]
     )
     return widths[widths > 0]

@@ -20,7 +20,7 @@ from keras_unet.data.images import (
 from keras_unet.data.lazy import OpenImage, described_tiff, is_tiff, is_zarr, open_large
 from keras_unet.data.stacks import Stack
 
-_CHANNELS_OF_PNG = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}  # by kind of colours, without alpha
+_CHANNELS_OF_PNG = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}  # by kind of colors, without alpha
 _GREY_MODES = ("1", "L", "LA", "I", "F", "I;16")
 
 

@@ -39,7 +39,7 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset(
     }
 )
 
-Palette = Literal["indices", "colours"]
+Palette = Literal["indices", "colors"]
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ALPHA = "its transparency (alpha channel), which varies, is not read"
@@ -51,7 +51,7 @@ _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes of the header after the f
 _HIDDEN_BY_WINDOWS = frozenset({"desktop.ini", "thumbs.db"})
 PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG")
 _WITH_ALPHA = (2, 4)  # channels
-_COLOURS = 3
+_COLORS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class ImageFile:
             a single image.
         spacing: Distances between pixels, planes and frames, as far as the file states them.
         notes: What of the file was not read, or was read otherwise than stored, for a person.
-        colours: Colours of the palette, `(indices, 3)`, where `planes` holds its indices.
+        colors: Colors of the palette, `(indices, 3)`, where `planes` holds its indices.
         alpha: The alpha channel that was taken off, `(planes, height, width)`, or None.
         white: The number that was black where the file calls 0 white, and `planes` is inverted.
     """
@@ -73,7 +73,7 @@ class ImageFile:
     stack: tuple[tuple[str, int], ...] = ()
     spacing: Spacing = field(default_factory=Spacing)
     notes: tuple[str, ...] = ()
-    colours: NDArray[np.uint8] | None = None
+    colors: NDArray[np.uint8] | None = None
     alpha: NDArray[Any] | None = None
     white: int | None = None
 
@@ -100,8 +100,8 @@ def read_image(path: Path, *, palette: Palette = "indices", axes: str | None = N
     Args:
         path: TIFF, PNG, JPEG, BMP or GIF.
         palette: What an image with a palette gives: `"indices"`, which is how label images are
-            stored, or `"colours"`, red, green, blue; the numbers of a TIFF whose palette goes
-            smoothly from colour to colour are intensities, and stay, see `table_of`.
+            stored, or `"colors"`, red, green, blue; the numbers of a TIFF whose palette goes
+            smoothly from color to color are intensities, and stay, see `table_of`.
         axes: Axes of a TIFF that states none, or others, such as "YXC".
 
     Raises:
@@ -241,7 +241,7 @@ def is_grey(planes: NDArray[Any]) -> bool:
         (True, True, False)
     """
     channels = planes.shape[-1]
-    if channels != _COLOURS:
+    if channels != _COLORS:
         return bool(channels == 1)
     first = planes[..., 0]
     return np.array_equal(first, planes[..., 1]) and np.array_equal(first, planes[..., 2])
@@ -370,20 +370,20 @@ def _decode_with_pillow(path: Path, start: bytes, palette: Palette) -> ImageFile
     with large_images_allowed(), Image.open(path, formats=PILLOW_FORMATS) as image:
         frames = getattr(image, "n_frames", 1)
         _refuse_animation(1 if image.format == "MPO" else frames)
-        is_coloured = image.mode == "CMYK" or (image.mode == "P" and palette == "colours")
-        pixels = np.array(image.convert("RGB") if is_coloured else image)
+        is_colored = image.mode == "CMYK" or (image.mode == "P" and palette == "colors")
+        pixels = np.array(image.convert("RGB") if is_colored else image)
         orientation = image.getexif().get(_ORIENTATION, 1)
         is_number = image.mode == "L" and palette == "indices"
         levels = pngs.levels_of_grey(start) if is_number else 256
-        colours = _colours(image) if image.mode == "P" and not is_coloured else None
+        colors = _colors(image) if image.mode == "P" and not is_colored else None
     if levels < 256:
         pixels = pixels // np.uint8(255 // (levels - 1))
     turned = _turned(pixels, orientation)
     others = (_OTHER_PICTURES,) if frames > 1 else ()
-    return replace(turned, colours=colours, notes=(*turned.notes, *others))
+    return replace(turned, colors=colors, notes=(*turned.notes, *others))
 
 
-def _colours(image: Image.Image) -> NDArray[np.uint8]:
+def _colors(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
 
 
@@ -422,17 +422,17 @@ def _decode_tiff(path: Path, axes: str | None, palette: Palette) -> ImageFile:
     with tifffile.TiffFile(path) as file:
         image = tiff_image(file, axes)
         check_room(image)
-        planes = seen(ordered(image.asarray(), image.axes), image.white)
+        planes = invert_white(ordered(image.asarray(), image.axes), image.white)
         stack, spacing = stack_of(image.axes, image.shape), spacing_of_tiff(file, image)
-        notes = notes_of(image, is_picture=palette == "colours")
-        read = ImageFile(planes, stack, spacing, notes, image.colours, white=image.white)
+        notes = notes_of(image, is_picture=palette == "colors")
+        read = ImageFile(planes, stack, spacing, notes, image.colors, white=image.white)
         place = place_of_alpha(image.page, image.axes)
         read = read if place is None else _without_alpha(read, place)
-        table = image.table if palette == "colours" else None
+        table = image.table if palette == "colors" else None
         return read if table is None else replace(read, planes=table[read.planes[..., 0]])
 
 
-def seen(pixels: NDArray[Any], white: int | None) -> NDArray[Any]:
+def invert_white(pixels: NDArray[Any], white: int | None) -> NDArray[Any]:
     """Inverts what calls 0 white, so that it is as it is seen.
 
     Args:

@@ -1,7 +1,14 @@
-"""Label files that may be meant otherwise than they would be read: refused, with what to say.
+"""Checks for ambiguous label files.
 
-Each check refuses a set of label files whose numbers may be meant otherwise than they would be
-taken; whoever says what they hold (`kind`, `ignore`) is not asked.
+Each check refuses a set of label files whose numbers have more than one likely meaning, and names
+the option that settles it. The checks are skipped where `kind` is given. Ambiguous are:
+
+- the same few numbers in every image, of which one encloses another (a nucleus in a cell), or all
+  touch (layers), or there are at most three in three or more images (strokes);
+- one number that covers most of every image, as the background does;
+- two conventions, such as the same classes in two scales (0 and 1 in some files and 0 and 255 in
+  others, or 0, 1, 2 and 0, 127, 255), or cells numbered in some files and all alike in others;
+- 255 beside small numbers, which may be a class, a cell, or pixels to ignore.
 """
 
 from __future__ import annotations
@@ -16,7 +23,7 @@ from keras_unet.data.encoding import Kind
 from keras_unet.data.regions import Regions, mostly
 
 MOST_CLASSES_DETECTED = 16
-"""Values above which numbers are not taken for classes unless that is said."""
+"""Largest number of values that are detected as classes."""
 
 _FEW_VALUES = 3
 _FEW_FILES = 3
@@ -24,23 +31,24 @@ _FEW_PIECES = 3
 _FEW_LEVELS = 5
 _HALF = 0.5
 _FULL_SCALES = (255, 65_535)
-_SAY = "say --labels classes or --labels instances (evaluate: --labels-hold)"
+_HINT = "set --labels classes or --labels instances (evaluate: --labels-hold)"
 
 
 def check_meaning(
     labels: Sequence[tuple[Regions, NDArray[Any]]], values: Sequence[int], ignore: int | None
 ) -> None:
-    """Refuses label files whose numbers may be meant otherwise than they would be taken.
+    """Refuses ambiguous label files.
 
     Args:
         labels: Regions of each label image, and its integers `(height, width)`.
-        values: All values in them, ascending, the ignored apart.
-        ignore: Value of pixels that are not to count, or None.
+        values: All values in the images, ascending, without the value to ignore.
+        ignore: Value of ignored pixels, or None.
 
     Raises:
-        ValueError: The message names a file, what is doubtful, and what to say.
+        ValueError: If the labels are ambiguous; the message names a file, the reason and the
+            option to set.
     """
-    labels = [one for one in labels if one[0].values.size]
+    labels = [(regions, array) for regions, array in labels if regions.values.size]
     files = [regions for regions, _ in labels]
     _refuse_two_scales(files, values)
     _refuse_two_backgrounds(files)
@@ -54,7 +62,7 @@ def check_meaning(
 
 
 def kind_of(files: Sequence[Regions], values: Sequence[int]) -> Kind:
-    """Tells classes from instances, by rules 3 to 5 of `data.labels`."""
+    """Returns the kind of labels by rules 3 to 5 of `data.labels`."""
     if len(values) <= 2:
         return "classes"
     return "instances" if mostly(np.concatenate([file.whole for file in files])) else "classes"
@@ -62,37 +70,37 @@ def kind_of(files: Sequence[Regions], values: Sequence[int]) -> Kind:
 
 def _refuse_two_scales(files: Sequence[Regions], values: Sequence[int]) -> None:
     """Refuses the same classes saved as 0, 1, ... in some files and up to 255 in others."""
-    scales = _scales_of(values)
-    found = [[scale for scale in scales if scale & _values(file)] for file in files]
-    if not scales or any(len(one) > 1 for one in found):
+    scales = _split_scales(values)
+    scales_of_files = [[scale for scale in scales if scale & _values(file)] for file in files]
+    if not scales or any(len(of_file) > 1 for of_file in scales_of_files):
         return
-    first, other = (
-        next(file for file, one in zip(files, found, strict=True) if scale in one)
+    first, second = (
+        next(file for file, of_file in zip(files, scales_of_files, strict=True) if scale in of_file)
         for scale in (scales[0], scales[-1])
     )
     raise ValueError(
-        f"{first.name}: expected one convention in all label files. Received {_listed(scales[0])} "
-        f"in it, {_listed(scales[-1])} in {other.name}, most likely one structure saved in two "
-        "ways. Save all masks alike; if all these numbers are different classes, say --labels "
-        "classes"
+        f"{first.name}: expected one convention in all label files. Received values "
+        f"{_list_values(scales[0])} in it, {_list_values(scales[-1])} in {second.name}, most "
+        "likely the same structure saved in two ways. Save all masks alike; if all these numbers "
+        "are different classes, set --labels classes"
     )
 
 
-def _scales_of(values: Sequence[int]) -> list[set[int]]:
-    """Splits values into the scales that they are of, 0 apart; none where they are of one."""
+def _split_scales(values: Sequence[int]) -> list[set[int]]:
+    """Splits values without 0 into two scales; none if they have one scale."""
     half, marks = len(values) // 2, set(values[1:])
     if values[0] == 0 and len(marks) > 1 and marks <= {1, *_FULL_SCALES}:
         return [{mark} for mark in sorted(marks)]
-    return [set(values[1 : half + 1]), set(values[half + 1 :])] if _is_spread(values) else []
+    return [set(values[1 : half + 1]), set(values[half + 1 :])] if _has_two_scales(values) else []
 
 
-def _is_spread(values: Sequence[int]) -> bool:
-    """Tells whether values are 0, 1 to some number, and as many spread up to white."""
+def _has_two_scales(values: Sequence[int]) -> bool:
+    """Returns whether values are 0, 1 ... n and n values evenly spaced up to white."""
     half, white = len(values) // 2, values[-1]
     if white not in _FULL_SCALES or len(values) != 2 * half + 1:
         return False
-    is_counted = list(values[: half + 1]) == list(range(half + 1))
-    return is_counted and all(
+    is_consecutive = list(values[: half + 1]) == list(range(half + 1))
+    return is_consecutive and all(
         abs(value - white * number / half) <= 1
         for number, value in enumerate(values[half + 1 :], start=1)
     )
@@ -102,13 +110,13 @@ def _values(file: Regions) -> set[int]:
     return set(file.values.tolist())
 
 
-def _listed(numbers: set[int]) -> str:
+def _list_values(numbers: set[int]) -> str:
     *others, last = map(str, sorted({0, *numbers}))
     return f"{', '.join(others)} and {last}"
 
 
 def _refuse_two_backgrounds(files: Sequence[Regions]) -> None:
-    """Refuses masks of two values whose background is one number in some and another in others."""
+    """Refuses masks of two values with different values for the background."""
     if any(file.values.size > 2 for file in files):
         return
     lowest: dict[int, Regions] = {}
@@ -119,47 +127,49 @@ def _refuse_two_backgrounds(files: Sequence[Regions]) -> None:
         return
     first, second = (lowest[value] for value in sorted(lowest)[:2])
     raise ValueError(
-        f"{second.name}: expected one convention in all label files. Received {_both(second)} in "
-        f"it, {_both(first)} in {first.name}, most likely one structure saved in two ways. Save "
-        "all masks alike; if each number is a class, say --labels classes"
+        f"{second.name}: expected one convention in all label files. Received values "
+        f"{_two_values(second)} in it, {_two_values(first)} in {first.name}, most likely the same "
+        "structure saved in two ways. Save all masks alike; if each number is a class, set "
+        "--labels classes"
     )
 
 
-def _both(file: Regions) -> str:
+def _two_values(file: Regions) -> str:
     return " and ".join(map(str, file.values.tolist()))
 
 
 def _refuse_full_scale(files: Sequence[Regions], values: Sequence[int]) -> None:
-    """Refuses 255 beside small numbers, which often stands for pixels that are not to count."""
+    """Refuses 255 beside small numbers, which often marks pixels to ignore."""
     full, others = values[-1], list(values[:-1])
     if full not in _FULL_SCALES or len(others) < 2 or others[-1] == full - 1:
         return
-    holding = [file for file in files if full in file.values]
-    in_pieces = sum(not _is_whole(file, full) for file in holding)
-    is_one_by_one = others == list(range(others[0], others[-1] + 1)) and others[0] <= 1
-    if not is_one_by_one and (2 * in_pieces < len(holding) or not _numbered(holding, full)):
+    with_full = [file for file in files if full in file.values]
+    in_pieces = sum(not _is_whole(file, full) for file in with_full)
+    is_consecutive = others == list(range(others[0], others[-1] + 1)) and others[0] <= 1
+    is_edge = 2 * in_pieces >= len(with_full) and _numbers_cells(with_full, full)
+    if not is_consecutive and not is_edge:
         return
     raise ValueError(
-        f"{holding[0].name}: the number {full} stands beside {others[0]} to {others[-1]}, as for "
-        f"edges and for what is not to count: not sure what it means. Say --ignore {full} if it is "
-        f"not to count; else {_SAY}"
+        f"{with_full[0].name}: its values are {others[0]} to {others[-1]} and {full}, which often "
+        f"marks edges or pixels to ignore. Set --ignore {full} to ignore these pixels; otherwise "
+        f"{_HINT}"
     )
 
 
 def _refuse_edges(labels: Sequence[tuple[Regions, NDArray[Any]]], ignore: int | None) -> None:
-    """Refuses a number that lies in pieces between numbers of one piece each, as edges do."""
-    found = [_edges_in(file, array, ignore) for file, array in labels]
-    for number in sorted({one for one in found if one is not None}):
-        holding = [file for file, _ in labels if number in file.values]
-        if 2 * found.count(number) >= len(holding):
+    """Refuses a number in pieces between numbers of one piece each, as edges have."""
+    edges = [_edge_number(file, array, ignore) for file, array in labels]
+    for number in sorted({edge for edge in edges if edge is not None}):
+        with_number = [file for file, _ in labels if number in file.values]
+        if 2 * edges.count(number) >= len(with_number):
             raise ValueError(
-                f"{holding[0].name}: the number {number} lies in pieces between numbers of one "
-                "piece each, as the edges of cells do: not sure what it means. Say --ignore "
-                f"{number} if it is not to count; else {_SAY}"
+                f"{with_number[0].name}: the number {number} lies in pieces between numbers of one "
+                f"piece each, like the edges of cells. Set --ignore {number} to ignore these "
+                f"pixels; otherwise {_HINT}"
             )
 
 
-def _edges_in(file: Regions, array: NDArray[Any], ignore: int | None) -> int | None:
+def _edge_number(file: Regions, array: NDArray[Any], ignore: int | None) -> int | None:
     marks, pieces = file.values[file.values != 0], file.pieces[file.values != 0]
     broken = np.flatnonzero(~file.whole & (pieces >= _FEW_PIECES))
     if broken.size != 1 or file.whole.size <= _FEW_VALUES or np.count_nonzero(~file.whole) > 1:
@@ -170,7 +180,7 @@ def _edges_in(file: Regions, array: NDArray[Any], ignore: int | None) -> int | N
 
 
 def _refuse_mostly_numbered(files: Sequence[Regions], values: Sequence[int]) -> None:
-    """Refuses to take numbers for classes where most files number cells, as far as one can see."""
+    """Refuses numbers that would be classes, although they look like instances in most files."""
     numbering = [file for file in files if file.whole.size >= _FEW_VALUES and file.whole.all()]
     if kind_of(files, values) != "classes" or 2 * len(numbering) < len(files):
         return
@@ -178,16 +188,16 @@ def _refuse_mostly_numbered(files: Sequence[Regions], values: Sequence[int]) -> 
         return
     other = next(file for file in files if not file.whole.all())
     raise ValueError(
-        f"{other.name}: one number stands for several pieces in it, as that of a class, but in "
-        f"{len(numbering)} of {len(files)} label images, such as {numbering[0].name}, every number "
-        f"is one piece, as that of a cell: not sure which. Number the cells in all, or {_SAY}"
+        f"{other.name}: a number marks several pieces in it, like a class, but in "
+        f"{len(numbering)} of {len(files)} label images, such as {numbering[0].name}, each number "
+        f"marks one piece, like a cell. Number the cells in all images, or {_HINT}"
     )
 
 
 def _refuse_levels(
     labels: Sequence[tuple[Regions, NDArray[Any]]], values: Sequence[int], ignore: int | None
 ) -> None:
-    """Refuses numbers that go up step by step from the edges of cells, as distances do."""
+    """Refuses numbers that increase step by step from the edges of cells, as distances do."""
     if len(values) < _FEW_LEVELS or list(values) != list(range(len(values))):
         return
     if kind_of([file for file, _ in labels], values) != "classes":
@@ -197,15 +207,16 @@ def _refuse_levels(
     if not steps.size or not mostly(steps == 1):
         return
     raise ValueError(
-        f"{labels[0][0].name}: the numbers 0 to {values[-1]} go up step by step, as in a map of "
-        f"distances or of grey values: not sure that they are labels. Save labels, or {_SAY}"
+        f"{labels[0][0].name}: the numbers 0 to {values[-1]} increase step by step, as in a map of "
+        f"distances or grey values, which are no labels. Save labels, or {_HINT}"
     )
 
 
-def _numbered(files: Sequence[Regions], besides: int) -> bool:
-    """Tells whether most numbers are whole, as those of cells are, and some files have several."""
-    wholes = [file.whole[file.values[file.values != 0] != besides] for file in files]
-    return max(one.size for one in wholes) > 2 and mostly(np.concatenate(wholes))
+def _numbers_cells(files: Sequence[Regions], besides: int) -> bool:
+    """Returns whether most numbers besides one are whole, and a file has more than two."""
+    whole_of_files = [file.whole[file.values[file.values != 0] != besides] for file in files]
+    most = max(whole.size for whole in whole_of_files)
+    return most > 2 and mostly(np.concatenate(whole_of_files))
 
 
 def _is_whole(file: Regions, value: int) -> bool:
@@ -213,10 +224,7 @@ def _is_whole(file: Regions, value: int) -> bool:
 
 
 def _refuse_mixture(files: Sequence[Regions]) -> None:
-    """Refuses files that number cells among others that mark all cells alike.
-
-    A cell may be in two pieces, and be the only one of its image.
-    """
+    """Refuses sets in which some files number the cells and others mark all cells alike."""
     marking = [file for file in files if _marks_alike(file)]
     numbering = [file for file in files if file.whole.size > 1 and file.whole.all()]
     others = sum(not file.whole.all() and not _marks_alike(file) for file in files)
@@ -226,18 +234,19 @@ def _refuse_mixture(files: Sequence[Regions]) -> None:
     raise ValueError(
         f"{marking[0].name}: expected one convention in all label files. Received one number for "
         f"{int(marking[0].pieces[-1])} pieces in it, and {most.whole.size} numbers of one piece "
-        f"each in {most.name}: cells numbered in some, and marked alike in others. Number them in "
-        "all; if the numbers are classes, say --labels classes"
+        f"each in {most.name}: cells are numbered in some files and all alike in others. Number "
+        "them in all files; if the numbers are classes, set --labels classes"
     )
 
 
 def _marks_alike(file: Regions) -> bool:
+    # Three pieces or more: a single cell may be in two pieces.
     is_mark = file.whole.size == 1 and int(file.values[-1]) in (1, *_FULL_SCALES)
     return is_mark and int(file.pieces[-1]) >= _FEW_PIECES and not file.whole.all()
 
 
 def _refuse_large_number(files: Sequence[Regions], values: Sequence[int]) -> None:
-    """Refuses instances of which one number covers most of every image, as the background does."""
+    """Refuses instances with a number that covers most of an image, like the background."""
     if kind_of(files, values) != "instances":
         return
     confluent = [file for file in files if file.values[0] != 0 and _share(file) > _HALF]
@@ -245,8 +254,8 @@ def _refuse_large_number(files: Sequence[Regions], values: Sequence[int]) -> Non
         file = confluent[0]
         raise ValueError(
             f"{file.name}: the number {int(file.values[file.pixels.argmax()])} covers "
-            f"{100 * _share(file):.0f} % of it, and 0 nothing, unlike in other label images: most "
-            f"likely its background has another number. Make it 0; else {_SAY}"
+            f"{100 * _share(file):.0f} % of it, and 0 no pixel, unlike in other label images: most "
+            f"likely it is the background. Label the background 0; otherwise {_HINT}"
         )
     largest = {int(file.values[file.pixels.argmax()]) for file in files}
     share = min(map(_share, files))
@@ -255,13 +264,13 @@ def _refuse_large_number(files: Sequence[Regions], values: Sequence[int]) -> Non
     (number,) = largest
     raise ValueError(
         f"{files[0].name}: the number {number} covers at least {100 * share:.0f} % of each label "
-        "image, as the background does, which is to be 0: not sure what it means. Make the "
-        f"background 0; else {_SAY}"
+        "image, like the background, which must be 0. Label the background 0; otherwise "
+        f"{_HINT}"
     )
 
 
 def _share(file: Regions) -> float:
-    """Returns the share of pixels of the most frequent number."""
+    """Returns the fraction of the pixels that have the most frequent number."""
     return float(file.pixels.max() / file.pixels.sum())
 
 
@@ -271,12 +280,12 @@ def _refuse_unclear(
     arrays: Sequence[NDArray[Any]],
     ignore: int | None,
 ) -> None:
-    """Refuses to choose where numbers may be instances, classes or strokes alike."""
+    """Refuses the same few numbers in all images, which may be instances, classes or strokes."""
     sets = [set(file.values.tolist()) - {0} for file in files]
     most = max(map(len, sets), default=0)
     if not 2 <= most <= MOST_CLASSES_DETECTED or kind_of(files, values) != "instances":
         return
-    if any(one != sets[0] for one in sets):
+    if any(numbers_of_file != sets[0] for numbers_of_file in sets):
         return
     pairs = [_contacts(array, ignore) for array in arrays]
     numbers = ", ".join(map(str, sorted(sets[0])))
@@ -284,36 +293,36 @@ def _refuse_unclear(
     if any(_encloses(array, ignore) for array in arrays[:1]) and all(
         _encloses(array, ignore) for array in arrays
     ):
-        reason = "one encloses another, as a part lies in a whole"
-    elif len(files) > 1 and _connected(set.intersection(*pairs), sets[0]):
-        reason = "they touch each other in all of them, as layers do"
+        reason = "one encloses another, like a cell its nucleus"
+    elif len(files) > 1 and _are_connected(set.intersection(*pairs), sets[0]):
+        reason = "they touch in all images, like layers"
     elif len(files) >= _FEW_FILES and most <= _FEW_VALUES:
-        reason = "cells are seldom as many in every image"
+        reason = "the number of cells is seldom the same in all images"
     else:
         return
     share = sum(np.count_nonzero(array != 0) for array in arrays) / sum(a.size for a in arrays)
     raise ValueError(
-        f"{files[0].name}: the numbers {numbers} stand {where}, and {reason}: not sure whether "
-        "they are classes or instances. Say --labels classes or --labels instances (evaluate: "
-        f"--labels-hold); if they are strokes ({100 * share:.1f} % of the pixels are drawn) and 0 "
-        "was not looked at, --labels classes --ignore 0"
+        f"{files[0].name}: the numbers {numbers} occur {where}, and {reason}: they may be classes "
+        "or instances. Set --labels classes or --labels instances (evaluate: --labels-hold); if "
+        f"they are strokes ({100 * share:.1f} % of the pixels) and 0 is not annotated, --labels "
+        "classes --ignore 0"
     )
 
 
 def _contacts(labels: NDArray[Any], ignore: int | None) -> set[tuple[int, int]]:
-    """Lists the pairs of numbers, 0 and the ignored apart, that share an edge of a pixel."""
-    found: set[tuple[int, int]] = set()
+    """Lists the pairs of touching numbers, without 0 and the value to ignore."""
+    contacts: set[tuple[int, int]] = set()
     for first, second in ((labels[:-1], labels[1:]), (labels[:, :-1], labels[:, 1:])):
         differs = first != second
         pairs = np.stack([first[differs], second[differs]], axis=-1).astype(np.int64)
         for low, high in np.unique(np.sort(pairs, axis=1), axis=0).tolist():
             if low != 0 and ignore not in (low, high):
-                found.add((low, high))
-    return found
+                contacts.add((low, high))
+    return contacts
 
 
 def _encloses(labels: NDArray[Any], ignore: int | None) -> bool:
-    """Tells whether one number lies within another: all its neighbours are of that other."""
+    """Returns whether a number is surrounded by another: it touches no other, 0 or the border."""
     pairs = _contacts(labels, ignore)
     kept = labels if ignore is None else np.where(labels == ignore, 0, labels)
     numbers = {number for pair in pairs for number in pair}
@@ -333,8 +342,8 @@ def _encloses(labels: NDArray[Any], ignore: int | None) -> bool:
     )
 
 
-def _connected(pairs: set[tuple[int, int]], numbers: set[int]) -> bool:
-    """Tells whether the pairs join all numbers to one group."""
+def _are_connected(pairs: set[tuple[int, int]], numbers: set[int]) -> bool:
+    """Returns whether the pairs connect all numbers."""
     group: set[int] = set()
     grown = {min(numbers)}
     while group != grown:

@@ -1,4 +1,4 @@
-"""Differences between the label files of a set in how they are stored."""
+"""Consistency of the label files of a data set: palettes, number types, meaning of white."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ import numpy as np
 from keras_unet.data.labels import LabelFile
 
 _DIFFERENCES: dict[str, Callable[[LabelFile], str]] = {
-    "number types differ, and the numbers count alike": lambda file: file.dtype,
+    "number types differ, with the same meaning of the numbers": lambda file: file.dtype,
     "some have a palette, others none": lambda file: (
         "a palette" if file.has_palette else "no palette"
     ),
-    "0 is white in some, and each is read as it is seen": lambda file: (
+    "some store white as 0, and each is read as displayed": lambda file: (
         "0 is black" if file.white is None else "0 is white"
     ),
 }
 
 
 def check_same_conventions(files: Sequence[tuple[Path, LabelFile]]) -> None:
-    """Makes sure that a colour stands for one number in all label files of a set.
+    """Checks that all label files of a set use compatible palettes.
 
     Args:
         files: All label files of the set.
 
     Raises:
-        ValueError: Two files give one number two colours, or one holds as numbers the greys that
-            another shows for its numbers; both are named.
+        ValueError: If two files have different colors for one number, or a grey file holds the
+            greys of another file's palette as numbers.
     """
-    seen_in: dict[int, tuple[tuple[int, ...], Path]] = {}
+    first_of_number: dict[int, tuple[tuple[int, ...], Path]] = {}
     for path, file in files:
-        for number, colour in file.colours.items():
-            before, other = seen_in.setdefault(number, (colour, path))
-            if before != colour:
+        for number, color in file.colors.items():
+            expected, other = first_of_number.setdefault(number, (color, path))
+            if expected != color:
                 raise ValueError(
-                    f"{path}: expected the palette of {other.name}, in which number {number} is "
-                    f"the colour {before}. Received {colour}: the same number means something else "
-                    "there. Save all labels with one palette, or as grey images"
+                    f"{path}: expected the palette of {other.name}, in which number {number} has "
+                    f"the color {expected}. Received {color}, which suggests another meaning. "
+                    "Save all labels with one palette, or as grey images"
                 )
 
     _refuse_greys(files)
@@ -49,23 +49,26 @@ def _refuse_greys(files: Sequence[tuple[Path, LabelFile]]) -> None:
     greys = _greys_of_palettes(files)
     for path, file in files:
         numbers = set() if file.has_palette or not greys else _numbers(file)
-        if numbers and numbers <= set(greys) and any(greys[one][0] != one for one in numbers):
-            one = next(one for one in sorted(numbers) if greys[one][0] != one)
-            number, other = greys[one]
+        if not numbers or not numbers <= set(greys):
+            continue
+        differing = [grey for grey in sorted(numbers) if greys[grey][0] != grey]
+        if differing:
+            grey = differing[0]
+            number, other = greys[grey]
             raise ValueError(
                 f"{path}: expected the numbers of {other.name}, whose palette shows {number} as "
-                f"the grey {one}. Received {one} itself: most likely one structure saved in two "
-                "ways. Save all labels with one palette, or as grey images"
+                f"the grey {grey}. Received {grey} itself: most likely the same structure saved in "
+                "two ways. Save all labels with one palette, or as grey images"
             )
 
 
 def _greys_of_palettes(files: Sequence[tuple[Path, LabelFile]]) -> dict[int, tuple[int, Path]]:
-    """Finds for each grey of the palettes, black apart, the number it stands for, and a file."""
+    """Returns the number and a file for each grey of the palettes except black."""
     return {
-        colour[0]: (number, path)
+        color[0]: (number, path)
         for path, file in files
-        for number, colour in file.colours.items()
-        if len(set(colour)) == 1 and colour[0]
+        for number, color in file.colors.items()
+        if len(set(color)) == 1 and color[0]
     }
 
 
@@ -74,25 +77,25 @@ def _numbers(file: LabelFile) -> set[int]:
 
 
 def differing_conventions(files: Sequence[tuple[Path, LabelFile]]) -> tuple[str, ...]:
-    """Lists how label files of a set are stored differently, where that changes no label.
+    """Lists differences in storage between label files of a set that do not change the labels.
 
     Args:
         files: All label files of the set.
 
     Returns:
-        One line for each difference, which names one file of each kind; none where all are alike.
+        One line for each difference, with one file of each form.
     """
     return tuple(
         line
-        for what, kind_of in _DIFFERENCES.items()
-        if (line := _difference(what, [(kind_of(file), path) for path, file in files]))
+        for difference, form_of in _DIFFERENCES.items()
+        if (line := _describe(difference, [(form_of(file), path) for path, file in files]))
     )
 
 
-def _difference(what: str, kinds: Sequence[tuple[str, Path]]) -> str:
-    """Names the first file of each kind, in one line; empty where there is one kind alone."""
+def _describe(difference: str, forms: Sequence[tuple[str, Path]]) -> str:
+    """Names the first file of each form in one line; empty if there is only one form."""
     first: dict[str, Path] = {}
-    for kind, path in kinds:
-        first.setdefault(kind, path)
-    shown = ", ".join(f"{kind} in {path.parent.name}/{path.name}" for kind, path in first.items())
-    return f"label files: {what}: {shown}" if len(first) > 1 else ""
+    for form, path in forms:
+        first.setdefault(form, path)
+    shown = ", ".join(f"{form} in {path.parent.name}/{path.name}" for form, path in first.items())
+    return f"label files: {difference}: {shown}" if len(first) > 1 else ""

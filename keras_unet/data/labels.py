@@ -1,33 +1,27 @@
-"""Meaning of the numbers in label files.
+"""Label files: reading, and detection of the label encoding.
 
-A label file holds *classes* (0 membrane, 255 cell) or *instances* (0 background, one number a
-cell). `detect_encoding` tells them apart by this rule, over all files together, after the value to
-ignore has been taken out. A *region* is the set of pixels of one value in one image, a *piece* a
-part of it that holds together over edges or corners.
+A label file holds *classes* (0 membrane, 255 cell) or *instances* (0 background, one number per
+cell). `detect_encoding` applies these rules to all files together, without ignored pixels. A
+*region* is the set of pixels of one value in one image, a *piece* a component of it, connected over
+edges or corners.
 
 1. One value in all files: refused, there is nothing to learn.
 2. A file with smeared values: refused, see below.
-3. Two values, whatever they are: classes; the smaller is background.
-4. At least nine in ten regions of other values than 0 are whole: instances; 0 is background. A
-   region is whole when one piece holds nine tenths of its pixels, so that a stray pixel of a hand
-   annotation does not count.
+3. Two values: classes; the smaller is background.
+4. At least nine tenths of the regions of values other than 0 are whole: instances; 0 is background.
+   A region is whole if one piece has nine tenths of its pixels, which tolerates stray pixels of a
+   manual annotation.
 5. At most 16 values: classes; the smallest is background.
-6. Otherwise refused: these look like grey values.
+6. Otherwise: refused as grey values.
 
-Values are smeared, as lossy compression (JPEG), smoothing or resizing leave them, when fewer than
-nine in ten regions of the file are whole, and at least half of its values besides the two most
-frequent are crumbs: pieces of fewer than 8 pixels on average. As a class may be made of dots, this
-counts only where more than three values are crumbs, or each crumb value differs from one of the
-two most frequent by no more than a tenth of the range of values, as 254 does from 255. A file named
-`.jpg` or `.jpeg` with more than two values is refused without a look: JPEG cannot keep labels.
+Values are smeared, as by lossy compression (JPEG), smoothing or resizing, if fewer than nine tenths
+of the regions of the file are whole, and at least half of its values besides the two most frequent
+are scattered: in pieces of fewer than 8 pixels on average. Since a class may consist of dots, this
+applies only if more than three values are scattered, or each of them differs from one of the two
+most frequent values by at most a tenth of the range of values, as 254 from 255. A file named `.jpg`
+or `.jpeg` with more than two values is always refused: JPEG cannot store labels.
 
-Where the rule is not sure, it asks for `kind`: the same numbers stand in every image, and one
-encloses another, or all touch, or they are no more than three in three or more images, as in a cell
-with its nucleus, in layers, and in strokes; or one number covers most of every image, as the
-background does. Also refused are files of two conventions, such as the same classes in two scales
-(0 and 1 in some and 0 and 255 in others, or 0, 1, 2 and 0, 127, 255), or cells numbered in some and
-marked alike in others; and 255 beside small numbers, which may be a class, a cell, or what is not
-to count. See `data.label_checks`.
+Ambiguous labels are refused with a request for `kind`, see `data.label_checks`.
 """
 
 from __future__ import annotations
@@ -41,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.data.encoding import MOST_CLASSES, Kind, LabelEncoding
-from keras_unet.data.images import is_grey, read_image, seen
+from keras_unet.data.images import invert_white, is_grey, read_image
 from keras_unet.data.label_checks import MOST_CLASSES_DETECTED, check_meaning, kind_of
 from keras_unet.data.regions import Regions
 from keras_unet.data.tiffs import WHITE_IS_0
@@ -56,19 +50,19 @@ def detect_encoding(
     kind: Kind | Literal["auto"] = "auto",
     ignore: int | None = None,
 ) -> LabelEncoding:
-    """Finds out what the numbers in a data set's label files mean, by the rule of this module.
+    """Detects the label encoding of a data set by the rules of this module.
 
     Args:
-        labels: Name of the file and integers from 0 `(height, width)`, for each image.
-        kind: `"auto"` follows the rule. `"classes"` and `"instances"` override rules 3 to 6;
-            `"classes"` still refuses smeared values, as 2, and more than 256 values.
-        ignore: Value of pixels that are not to count, or None.
+        labels: Name of the file and integers from 0, `(height, width)`, for each image.
+        kind: `"auto"` applies the rules. `"classes"` and `"instances"` override rules 3 to 6;
+            `"classes"` still refuses smeared values and more than 256 values.
+        ignore: Value of ignored pixels, or None.
 
     Returns:
-        The encoding that fits all files.
+        The common encoding of all files.
 
     Raises:
-        ValueError: The files hold no labels: one value, smeared values, grey values.
+        ValueError: If the files have one value, smeared values or grey values, or are ambiguous.
 
     Examples:
         >>> cells = np.zeros((9, 9), int)
@@ -79,7 +73,7 @@ def detect_encoding(
         LabelEncoding(kind='classes', values=(0, 255), ignore=None)
     """
     if kind not in ("auto", "classes", "instances"):
-        raise ValueError(f"kind must be 'auto', 'classes' or 'instances'. Received {kind!r}.")
+        raise ValueError(f"kind must be 'auto', 'classes' or 'instances'. Received: kind={kind!r}")
     files = [Regions.of(name, array, ignore) for name, array in labels]
     values = sorted(set().union(*(file.values.tolist() for file in files)))
     _refuse_single_value(files, values)
@@ -102,99 +96,102 @@ class LabelFile:
 
     Attributes:
         labels: Integers `(planes, height, width)`.
-        stack: Letter and size of each axis that counts planes, see `ImageFile`.
-        notes: What was read otherwise than stored, for a person.
-        colours: Colour of each number, where the file has a palette of more than black and white.
+        stack: Letter and size of each plane axis, see `ImageFile`.
+        notes: Notes on content that was converted while reading.
+        colors: Color of each number, for a palette of more than black and white.
         dtype: Type of the numbers in the file.
         has_palette: Whether the file has a palette.
-        white: The number that is black where the file calls 0 white, see `ImageFile`.
+        white: Number that is black if the file stores white as 0, see `ImageFile`.
     """
 
     labels: NDArray[np.int32]
     stack: tuple[tuple[str, int], ...]
     notes: tuple[str, ...]
-    colours: Mapping[int, tuple[int, ...]]
+    colors: Mapping[int, tuple[int, ...]]
     dtype: str
     has_palette: bool = False
     white: int | None = None
 
 
 def read_labels(path: Path) -> LabelFile:
-    """Reads a label file as a person sees it.
+    """Reads a label file as it is displayed.
 
-    Of a palette of black and white, black is 0 and white 1, whatever their indices; of any other
-    palette, the indices are the numbers. Where 0 is white, a black and white mask is inverted, and
-    numbers of more than two values are taken as stored. Where the colours are one value and the
-    transparency is not, the mask is the transparency.
+    In a palette of black and white, black becomes 0 and white 1, whatever their indices; of any
+    other palette the indices are the labels. If the file stores white as 0, a black and white mask
+    is inverted, and more than two values are read as stored. If the colors are constant and the
+    transparency is not, the transparency is the mask.
 
     Args:
-        path: TIFF, PNG, JPEG, BMP or GIF.
+        path: TIFF, PNG, JPEG, BMP or GIF file.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It cannot be read, or holds no labels, see `check_labels`.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, or holds no labels, see `check_labels`.
     """
     image = read_image(path)
     planes, notes = image.planes, list(image.notes)
     dtype = planes.dtype.name
     if image.alpha is not None and np.ptp(planes) == 0 and np.ptp(image.alpha) > 0:
-        planes, notes = image.alpha[..., np.newaxis], ["its mask is read from its alpha channel"]
+        planes, notes = image.alpha[..., np.newaxis], ["the mask is read from the alpha channel"]
     if image.white is not None and not set(np.unique(planes).tolist()) <= {0, image.white}:
-        planes = seen(planes, image.white)
+        planes = invert_white(planes, image.white)
         others = [note for note in image.notes if note != WHITE_IS_0]
-        notes = [*others, "0 is white in it, but its numbers are taken as stored"]
-    named: dict[int, tuple[int, ...]] = {}
-    if image.colours is not None:
-        planes, named = _by_palette(planes, image.colours)
-    labels, has_palette = check_labels(path, planes), image.colours is not None
-    return LabelFile(labels, image.stack, tuple(notes), named, dtype, has_palette, image.white)
+        notes = [*others, "white is stored as 0, but the numbers are read as stored"]
+    color_of_number: dict[int, tuple[int, ...]] = {}
+    if image.colors is not None:
+        planes, color_of_number = _apply_palette(planes, image.colors)
+    labels, has_palette = check_labels(path, planes), image.colors is not None
+    return LabelFile(
+        labels, image.stack, tuple(notes), color_of_number, dtype, has_palette, image.white
+    )
 
 
-def _by_palette(
-    planes: NDArray[Any], colours: NDArray[np.uint8]
+def _apply_palette(
+    planes: NDArray[Any], colors: NDArray[np.uint8]
 ) -> tuple[NDArray[Any], dict[int, tuple[int, ...]]]:
-    """Turns black and white into 0 and 1; of any other palette, lists the colours used."""
+    """Converts black and white to 0 and 1; lists the used colors of any other palette."""
     used = np.unique(planes).astype(int)
-    if used[-1] >= len(colours):
+    if used[-1] >= len(colors):
         return planes, {}
-    of_used = colours[used]
-    if (of_used == used[:, np.newaxis]).all() or len(np.unique(of_used, axis=0)) < len(used):
-        return planes, {}  # the indices are the greys, or one colour stands for several numbers
-    if set(map(tuple, of_used.tolist())) <= {(0, 0, 0), (_WHITE, _WHITE, _WHITE)}:
-        return colours[planes, 0] == _WHITE, {}
-    return planes, dict(zip(used.tolist(), map(tuple, of_used.tolist()), strict=True))
+    used_colors = colors[used]
+    is_identity = (used_colors == used[:, np.newaxis]).all()
+    if is_identity or len(np.unique(used_colors, axis=0)) < len(used):
+        return planes, {}  # the indices are the greys, or several numbers have one color
+    if set(map(tuple, used_colors.tolist())) <= {(0, 0, 0), (_WHITE, _WHITE, _WHITE)}:
+        return colors[planes, 0] == _WHITE, {}
+    return planes, dict(zip(used.tolist(), map(tuple, used_colors.tolist()), strict=True))
 
 
 def check_labels(path: Path, planes: NDArray[Any]) -> NDArray[np.int32]:
-    """Makes sure that what a file holds can be labels.
+    """Converts the content of a label file to integers.
 
     Args:
         path: The file, for the messages.
-        planes: Array `(planes, height, width, channels)`, as `read_planes` gives.
+        planes: Array `(planes, height, width, channels)`, from `read_planes`.
 
     Returns:
         Integers `(planes, height, width)`.
 
     Raises:
-        ValueError: The file holds colours, fractions, NaN or numbers outside 0 to 2,147,483,647.
+        ValueError: If the file holds colors, fractions, NaN or numbers outside 0 to 2,147,483,647.
     """
     if not is_grey(planes) and planes.shape[-1] != _RGB:
         raise ValueError(
             f"{path}: expected one number for each pixel, received {planes.shape[-1]} channels. "
-            "Save the channel that holds the labels in a file of its own."
+            "Save the channel with the labels in a separate file."
         )
     if not is_grey(planes):
-        colours = len(np.unique(planes.reshape(-1, planes.shape[-1]), axis=0))
+        colors = len(np.unique(planes.reshape(-1, planes.shape[-1]), axis=0))
         raise ValueError(
-            f"{path}: expected one number for each pixel, received a colour image with "
-            f"{colours:,} distinct colours. Save the labels as a grey image, one number a class "
-            "or cell."
+            f"{path}: expected one number for each pixel, received a color image with "
+            f"{colors:,} distinct colors. Save the labels as a grey image, with one number for "
+            "each class or cell."
         )
     labels = planes[..., 0]
     _refuse_fractions(path, labels)
     low, high = labels.min().item(), labels.max().item()
     if low < 0 or high > np.iinfo(np.int32).max:
-        void = "; if negative ones are not to count, give them a number, and say it by --ignore"
+        void = "; to ignore the negative ones, replace them by another number and set --ignore"
         raise ValueError(
             f"{path}: expected labels between 0 and {np.iinfo(np.int32).max}, received values from "
             f"{low:.10g} to {high:.10g}. Renumber the labels{void if low < 0 else ''}."
@@ -203,7 +200,7 @@ def check_labels(path: Path, planes: NDArray[Any]) -> NDArray[np.int32]:
 
 
 def histogram_line(labels: NDArray[Any]) -> str:
-    """Describes the values of a label image in one line, the most frequent first.
+    """Returns the frequencies of label values in one line, the most frequent first.
 
     Args:
         labels: Integers of any shape.
@@ -223,9 +220,9 @@ def _instance_encoding(
 ) -> LabelEncoding:
     if values[0] != 0 or ignore == 0:
         raise ValueError(
-            f"{files[0].name}: these look like instances, but no label file holds the value 0 for "
-            f"background: nothing parts cells from background. Received values from {values[0]} "
-            f"to {values[-1]}; label the background 0, or say that they are classes."
+            f"{files[0].name}: the labels look like instances, but no label file holds the value 0 "
+            f"for background. Received values from {values[0]} to {values[-1]}; label the "
+            "background 0, or set --labels classes."
         )
     return LabelEncoding("instances", (0, 1), ignore)
 
@@ -234,9 +231,9 @@ def _refuse_single_value(files: Sequence[Regions], values: Sequence[int]) -> Non
     if len(values) >= 2:
         return
     where = files[0].name if files else "labels"
-    found = f"the value {values[0]} alone" if values else "no pixel that counts"
+    received = f"the value {values[0]} alone" if values else "ignored pixels alone"
     raise ValueError(
-        f"{where}: expected at least two values in the label files, received {found} in "
+        f"{where}: expected at least two values in the label files, received {received} in "
         f"{len(files)} of them: there is nothing to learn. Check that these are the label files."
     )
 
@@ -245,19 +242,19 @@ def _refuse_lossy(file: Regions, kind: str) -> None:
     if not (file.is_jpeg or (file.smeared and kind != "instances")):
         return
     raise ValueError(
-        f"{file.name}: expected exact label values, received smeared ones, as from JPEG, "
+        f"{file.name}: expected exact label values, received blurred ones, as from JPEG, "
         f"smoothing, resizing or a grey image: {_histogram(file.values, file.pixels)}. Save the "
-        "labels anew as PNG or TIFF, or round them to their true values."
+        "labels again as PNG or TIFF, or round them to their true values."
     )
 
 
 def _refuse_grey_values(files: Sequence[Regions], values: Sequence[int], most: int) -> None:
     worst = max(files, key=lambda file: file.values.size)
     raise ValueError(
-        f"{worst.name}: expected class values, at most {most}, or instances in one piece each. "
-        f"Received {len(values)} values in all that look like grey values or lossy compression "
-        f"(JPEG): {_histogram(worst.values, worst.pixels)}. Save the labels anew, or say whether "
-        "they are classes or instances."
+        f"{worst.name}: expected at most {most} class values, or instances in one piece each. "
+        f"Received {len(values)} values in total, which look like grey values or lossy compression "
+        f"(JPEG): {_histogram(worst.values, worst.pixels)}. Save the labels again, or set --labels "
+        "classes or --labels instances."
     )
 
 

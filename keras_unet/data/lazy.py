@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from keras_unet.data.calibration import Spacing
 from keras_unet.data.colors import place_of_alpha
-from keras_unet.data.images import check_some_pixels, ordered, readable, seen
+from keras_unet.data.images import check_some_pixels, invert_white, ordered, readable
 from keras_unet.data.ome import spacing_of_tiff
 from keras_unet.data.stacks import stack_of
 from keras_unet.data.tiffs import TiffImage, notes_of, tiff_image
@@ -98,7 +98,7 @@ class OpenImage:
         window = tuple(known.get(axis) or _one(next(places)) for axis in self.axes)
         with readable(self.path):
             stored: NDArray[Any] = ordered(np.asarray(self.array[window]), self.axes)[0]
-        pixels = seen(stored, self.white)
+        pixels = invert_white(stored, self.white)
         if self.table is not None:
             return np.take(self.table, pixels[..., 0], axis=0)
         return pixels if self.alpha is None else np.delete(pixels, self.alpha, -1)

@@ -1,6 +1,6 @@
-"""Normalization: grey values of any range become numbers that suit the network.
+"""Normalization of grey values to zero mean and unit variance.
 
-What was measured in training is recorded, so that a prediction does the same.
+The statistics of the training images are recorded, and used again in prediction.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from keras_unet.console import counted
 Mode = Literal["image", "dataset"]
 
 ROWS = 128
-"""Rows that are measured at a time. Of an image given in parts of a multiple of so many rows, all
-that is measured is the whole image's, to the last bit."""
+"""Rows per step. The statistics of an image in parts of a multiple of this height equal those of
+the whole image to the last bit."""
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Statistics of the pixels of images, channel by channel, measured in one pass.
+    """Statistics of the pixels of images in each channel, computed in one pass.
 
     Attributes:
         pixels: Number of pixels.
@@ -42,23 +42,23 @@ class Moments:
 
     @classmethod
     def of(cls, images: Iterable[NDArray[Any]]) -> Moments:
-        """Measures images, or the parts of one from the first row to the last.
+        """Computes the statistics of images, or of the parts of one image from top to bottom.
 
         Args:
             images: Arrays `(height, width, channels)`, at least one with a pixel.
         """
         bands = (image[top : top + ROWS] for image in images for top in range(0, len(image), ROWS))
-        return reduce(cls._with, map(cls._of, bands))
+        return reduce(cls._merge, map(cls._of_band, bands))
 
     @classmethod
-    def _of(cls, band: NDArray[Any]) -> Self:
+    def _of_band(cls, band: NDArray[Any]) -> Self:
         flat = np.ascontiguousarray(band).reshape(-1, band.shape[-1])
         mean = flat.sum(axis=0, dtype=np.float64) / len(flat)
         squares = np.square(flat - mean).sum(axis=0)
         return cls(len(flat), mean, squares, flat.min(axis=0), flat.max(axis=0))
 
-    def _with(self, other: Moments) -> Moments:
-        """Joins two (Chan, Golub and LeVeque 1979)."""
+    def _merge(self, other: Moments) -> Moments:
+        """Merges the statistics of two sets of pixels (Chan, Golub and LeVeque 1979)."""
         pixels = self.pixels + other.pixels
         shift = other.mean - self.mean
         return Moments(
@@ -71,7 +71,7 @@ class Moments:
 
     @property
     def mean_and_deviation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each channel; exactly 0 where constant."""
+        """Mean and standard deviation of each channel; the latter is exactly 0 if constant."""
         constant = self.lowest == self.highest
         mean = np.where(constant, self.lowest, self.mean)
         std = np.where(constant, 0.0, np.sqrt(self.squares / self.pixels))
@@ -80,15 +80,15 @@ class Moments:
 
 @dataclass(frozen=True)
 class Normalization:
-    """Normalization of grey values: zero mean and unit deviation in each channel.
+    """Normalization of grey values to zero mean and unit variance in each channel.
 
     Attributes:
-        mode: `"image"` measures every image by itself; `"dataset"` uses the recorded numbers.
+        mode: `"image"` uses the statistics of each image; `"dataset"` those of the training images.
         mean: Mean of each channel, in grey values; empty for `"image"`.
         std: Standard deviation of each channel, in grey values; empty for `"image"`.
 
     Raises:
-        ValueError: The mode is unknown, or the numbers do not go with it.
+        ValueError: If the mode is unknown, or the statistics do not fit the mode.
 
     Examples:
         >>> image = np.array([[[10.0], [30.0]]])
@@ -103,29 +103,29 @@ class Normalization:
     std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        """Checks that the numbers go with the mode."""
+        """Checks the mode and the numbers of channels."""
         if self.mode not in ("image", "dataset"):
-            raise ValueError(f"mode must be 'image' or 'dataset'. Received {self.mode!r}.")
+            raise ValueError(f"mode must be 'image' or 'dataset'. Received: mode={self.mode!r}")
         if len(self.mean) != len(self.std) or bool(self.mean) != (self.mode == "dataset"):
             raise ValueError(
-                "mean and std must hold one number a channel for mode 'dataset' and none for mode "
-                f"'image'. Received mode={self.mode!r}, mean={self.mean}, std={self.std}."
+                "mean and std must hold one number for each channel with mode 'dataset' and none "
+                f"with mode 'image'. Received: mode={self.mode!r}, mean={self.mean}, std={self.std}"
             )
 
     @classmethod
     def of(cls, images: Sequence[NDArray[Any]], mode: Mode) -> Normalization:
-        """Measures images.
+        """Creates the normalization for a set of images.
 
         Args:
             images: Arrays `(height, width, channels)`; sizes may differ, channels may not.
-            mode: `"dataset"` records mean and deviation of each channel over all pixels of all
-                images; `"image"` records nothing.
+            mode: `"dataset"` records mean and standard deviation of each channel over all pixels of
+                all images; `"image"` records nothing.
 
         Returns:
-            The normalization to use for these images and all later ones.
+            The normalization for these images and those of later predictions.
 
         Raises:
-            ValueError: There is no image, or the numbers of channels differ.
+            ValueError: If there is no image, or the numbers of channels differ.
         """
         if mode != "dataset":
             return cls(mode)
@@ -133,15 +133,15 @@ class Normalization:
         if len(channels) != 1:
             raise ValueError(
                 "images must be at least one, all with the same number of channels. "
-                f"Received {len(images)} with {sorted(channels)} channels."
+                f"Received: {len(images)} with {sorted(channels)} channels"
             )
         return cls(mode, *Moments.of(images).mean_and_deviation)
 
-    def settled(self, moments: Moments) -> Normalization:
-        """Returns the numbers that hold for one image, wherever in it: its own, or the recorded.
+    def with_moments(self, moments: Moments) -> Normalization:
+        """Returns the normalization with fixed statistics, for an image that is read in parts.
 
         Args:
-            moments: What was measured of the image.
+            moments: Statistics of the image, used in mode `"image"`.
         """
         if self.mode == "dataset":
             return self
@@ -154,26 +154,26 @@ class Normalization:
             image: Array `(height, width, channels)` of grey values.
 
         Returns:
-            The image with zero mean and unit deviation in each channel; all 0 where constant.
+            The image with zero mean and unit variance in each channel; 0 in constant channels.
 
         Raises:
-            ValueError: The recorded numbers are for another number of channels.
+            ValueError: If the recorded statistics are for another number of channels.
         """
         if self.mode == "image":
-            return self.settled(Moments.of([image])).apply(image)
+            return self.with_moments(Moments.of([image])).apply(image)
         mean, std = np.array(self.mean), np.array(self.std)
         if mean.size != image.shape[-1]:
             raise ValueError(
-                f"image must have {counted(mean.size, 'channel')}, as the images measured had. "
-                f"Received shape {image.shape}."
+                f"image must have {counted(mean.size, 'channel')}, as the training images. "
+                f"Received shape {image.shape}"
             )
         return np.asarray((image - mean) / np.where(std > 0, std, 1.0), np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as JSON knows them."""
+        """Returns the fields as a JSON object."""
         return {"mode": self.mode, "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Normalization:
-        """Returns what `to_dict` described."""
+        """Creates a normalization from the result of `to_dict`."""
         return cls(fields["mode"], tuple(fields["mean"]), tuple(fields["std"]))

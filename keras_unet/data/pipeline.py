@@ -171,7 +171,7 @@ def build_dataset_by_function(
         draw = draw_tile(number, table, NO_AUGMENTATION, seed)
         image = tf.searchsorted(table[:, 0], draw.size[:1], side="right")[0] - 1
         pixels, targets = tf.numpy_function(
-            cut, [image, *tf.unstack(draw.centre)], [tf.float32] * 2
+            cut, [image, *tf.unstack(draw.center)], [tf.float32] * 2
         )
         return _placed(
             tf.ensure_shape(pixels, (tile_size, tile_size, architecture.channels)),

@@ -8,7 +8,7 @@ MOST_PIXELS = 2**28
 """Pixels that the header of a PNG may state: those of 16384 x 16384."""
 
 HEADER = 26
-"""Bytes in which the signature, the size, the bits and the kind of colours stand."""
+"""Bytes in which the signature, the size, the bits and the kind of colors stand."""
 
 _PALETTE = 3
 _PIXELS = b"IDAT"
@@ -16,13 +16,13 @@ _ANIMATION = b"acTL"
 
 
 def has_whole_samples(start: bytes) -> bool:
-    """Tells whether a PNG holds grey values or colours of at least 8 bits.
+    """Tells whether a PNG holds grey values or colors of at least 8 bits.
 
     Args:
         start: First `HEADER` bytes of the file.
     """
-    bits, colour_type = start[24:26].ljust(2, b"\0")
-    return bits >= 8 and colour_type != _PALETTE
+    bits, color_type = start[24:26].ljust(2, b"\0")
+    return bits >= 8 and color_type != _PALETTE
 
 
 def levels_of_grey(start: bytes) -> int:

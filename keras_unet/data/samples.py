@@ -248,7 +248,7 @@ def split(
         samples: The samples; the order of each part is theirs.
         validation: Share to hold out, at least 0 and less than 1, drawn at random: at least one
             sample unless the share is 0, and never all. Planes of a stack and frames of a film are
-            neighbours that look alike: whole stacks are held out where there are three or more, and
+            neighbors that look alike: whole stacks are held out where there are three or more, and
             planes at the end of one where there are fewer. Or the names to hold out.
         seed: Seed of the draw. The same seed and samples give the same parts.
 
@@ -309,7 +309,7 @@ def _each_once(found: Pairs) -> Pairs:
 
 
 def _read_pair(pair: Pair, axes: str | None) -> Iterable[_Plane]:
-    read, file = read_image(pair.image, palette="colours", axes=axes), read_labels(pair.labels)
+    read, file = read_image(pair.image, palette="colors", axes=axes), read_labels(pair.labels)
     image = _annotated_planes(pair, read.planes)
     labels = file.labels
     if pair.plane is None and len(labels) == len(image):

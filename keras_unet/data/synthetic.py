@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CANDIDATES = 200  # places tried for a cell before the picture counts as full
-CONTACT = 0.80, 0.92  # centre distance of touching cells, in sums of their radii
+CONTACT = 0.80, 0.92  # center distance of touching cells, in sums of their radii
 MEMBRANE = 1.8  # pixels from the middle of a membrane to its edge
 FRIENDLY = 0.8  # share of the cells that settle beside another one
 RADII = 13.0, 20.0  # pixels
@@ -32,20 +32,20 @@ class Cell:
     """An ellipse, before its outline is deformed.
 
     Attributes:
-        centre: (row, column).
+        center: (row, column).
         radius: Geometric mean of the two half axes, in pixels.
         stretch: Ratio of the long half axis to `radius`, at least 1.
         angle: Direction of the long axis, in radians from the row axis.
     """
 
-    centre: tuple[float, float]
+    center: tuple[float, float]
     radius: float
     stretch: float
     angle: float
 
     def depth(self, rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Measures how far points lie from the centre: 0 there, 1 on the outline."""
-        down, right = rows - self.centre[0], columns - self.centre[1]
+        """Measures how far points lie from the center: 0 there, 1 on the outline."""
+        down, right = rows - self.center[0], columns - self.center[1]
         along = math.cos(self.angle) * down + math.sin(self.angle) * right
         across = math.cos(self.angle) * right - math.sin(self.angle) * down
         return np.hypot(along / (self.radius * self.stretch), across * self.stretch / self.radius)
@@ -94,7 +94,7 @@ def draw_tissue(
     Args:
         seed: Decides the whole picture.
         size: (height, width), at least 64 each.
-        cell: Distance between the centres of neighbouring cells, in pixels, about.
+        cell: Distance between the centers of neighboring cells, in pixels, about.
 
     Returns:
         The slice, (height, width), and its classes, (height, width): 1 in cells, 0 on membranes.
@@ -127,13 +127,13 @@ def _check_size(size: tuple[int, int]) -> None:
 def _distance_to_membrane(
     rng: np.random.Generator, size: tuple[int, int], cell: float
 ) -> NDArray[np.float64]:
-    """Measures how far pixels lie from the borders of cells, whose centres are a shaken grid."""
+    """Measures how far pixels lie from the borders of cells, whose centers are a shaken grid."""
     places = np.indices(size, dtype=np.float64)
     places += 0.2 * cell * np.stack([_smooth_noise(rng, size, cell / 2) for _ in range(2)])
     grid = np.mgrid[-cell : size[0] + 2 * cell : cell, -cell : size[1] + 2 * cell : cell]
-    centres = np.moveaxis(grid, 0, -1).reshape(-1, 2).astype(np.float64)
-    centres += rng.uniform(-0.45 * cell, 0.45 * cell, centres.shape)
-    _, nearest = cKDTree(centres).query(np.moveaxis(places, 0, -1))
+    centers = np.moveaxis(grid, 0, -1).reshape(-1, 2).astype(np.float64)
+    centers += rng.uniform(-0.45 * cell, 0.45 * cell, centers.shape)
+    _, nearest = cKDTree(centers).query(np.moveaxis(places, 0, -1))
     inside = ndimage.maximum_filter(nearest, 3) == ndimage.minimum_filter(nearest, 3)
     distance: NDArray[np.float64] = ndimage.distance_transform_edt(inside)
     return distance
@@ -160,15 +160,15 @@ def _settle(rng: np.random.Generator, size: tuple[int, int], count: int) -> list
         places = _candidates(rng, size, cells, radius)
         free = places[_is_inside(places, size) & _is_free(places, cells, radius)]
         if len(free):
-            centre = float(free[0, 0]), float(free[0, 1])
-            cells.append(Cell(centre, radius, rng.uniform(1, 1.25), rng.uniform(0, math.pi)))
+            center = float(free[0, 0]), float(free[0, 1])
+            cells.append(Cell(center, radius, rng.uniform(1, 1.25), rng.uniform(0, math.pi)))
     return cells
 
 
 def _candidates(
     rng: np.random.Generator, size: tuple[int, int], cells: list[Cell], radius: float
 ) -> NDArray[np.float64]:
-    """Proposes centres, (candidates, 2): in contact with a cell, or anywhere."""
+    """Proposes centers, (candidates, 2): in contact with a cell, or anywhere."""
     anywhere = rng.uniform((0, 0), size, (CANDIDATES, 2))
     if not cells or rng.random() > FRIENDLY:
         return anywhere
@@ -176,7 +176,7 @@ def _candidates(
     distance = (_radii(cells)[chosen] + radius) * rng.uniform(*CONTACT, CANDIDATES)
     angle = rng.uniform(0, 2 * math.pi, CANDIDATES)
     beside = np.stack([np.cos(angle), np.sin(angle)], axis=1) * distance[:, None]
-    return _centres(cells)[chosen] + beside
+    return _centers(cells)[chosen] + beside
 
 
 def _is_inside(places: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -186,13 +186,13 @@ def _is_inside(places: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np
 
 def _is_free(places: NDArray[np.float64], cells: list[Cell], radius: float) -> NDArray[np.bool_]:
     """Tells the places that no cell covers already, (candidates,)."""
-    apart = np.linalg.norm(places[:, None] - _centres(cells)[None], axis=2)
+    apart = np.linalg.norm(places[:, None] - _centers(cells)[None], axis=2)
     free: NDArray[np.bool_] = np.all(apart >= CONTACT[0] * (_radii(cells) + radius), axis=1)
     return free
 
 
-def _centres(cells: list[Cell]) -> NDArray[np.float64]:
-    return np.array([cell.centre for cell in cells]).reshape(-1, 2)
+def _centers(cells: list[Cell]) -> NDArray[np.float64]:
+    return np.array([cell.center for cell in cells]).reshape(-1, 2)
 
 
 def _radii(cells: list[Cell]) -> NDArray[np.float64]:
@@ -248,7 +248,7 @@ def _contacts(instances: NDArray[np.int32]) -> NDArray[np.float32]:
 
 
 def _light(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Computes uneven light, about 1: a slope and a fall-off around an off-centre bright spot."""
+    """Computes uneven light, about 1: a slope and a fall-off around an off-center bright spot."""
     rows, columns = (axis / max(size) for axis in np.indices(size, dtype=np.float32))
     row, column = rng.uniform(0.25, 0.75, 2).tolist()
     angle = rng.uniform(0, 2 * math.pi)

@@ -19,7 +19,7 @@ import tifffile
 from numpy.typing import NDArray
 from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG
 
-from keras_unet.data.colors import check_bits, check_colours, table_of
+from keras_unet.data.colors import check_bits, check_colors, table_of
 from keras_unet.data.tiff_planes import (
     check_imagej,
     companion_of,
@@ -46,8 +46,8 @@ _JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 WHITE_IS_0 = "0 is white in it: inverted, so that it is read as it is seen"
 """Note on a file that is inverted."""
 
-PALETTE = "its palette is followed: colours or greys for the numbers stored"
-"""Note on an image whose numbers stand for colours."""
+PALETTE = "its palette is followed: colors or greys for the numbers stored"
+"""Note on an image whose numbers stand for colors."""
 
 KNOWN_AXES = "TZCYXSIQRPMAV"
 """Letters of axes: height, width, channels and samples; all others count planes."""
@@ -57,7 +57,7 @@ Page = tifffile.TiffPage | tifffile.TiffFrame
 _REDUCED, _MASK = 1, 4  # bits of the tag NewSubfileType
 _ASIDE = ("label", "macro", "map", "overview", "thumbnail")  # names of series in slides
 _ORIENTATION = 274
-_FALSE_COLOURS = "its palette is not applied: the numbers are read, not the colours shown for them"
+_FALSE_COLORS = "its palette is not applied: the numbers are read, not the colors shown for them"
 _NARROW = 8  # pixels, and times
 _PLANES = ("SizeZ", "SizeC", "SizeT", "PlaneCount", "NumPlanes")
 _MODULO = ("Start", "End", "Step")
@@ -104,8 +104,8 @@ class TiffImage:
         return int(2**page.bitspersample - 1)
 
     @property
-    def colours(self) -> NDArray[np.uint8] | None:
-        """Colours of a palette, `(indices, 3)`, where there is one."""
+    def colors(self) -> NDArray[np.uint8] | None:
+        """Colors of a palette, `(indices, 3)`, where there is one."""
         colormap = self.page.colormap
         if self.page.photometric != PHOTOMETRIC.PALETTE or colormap is None:
             return None
@@ -116,17 +116,17 @@ class TiffImage:
 
     @property
     def table(self) -> NDArray[np.uint8] | None:
-        """Colour of each number, see `table_of`; None for the number itself."""
-        return table_of(self.colours)
+        """Color of each number, see `table_of`; None for the number itself."""
+        return table_of(self.colors)
 
     @property
-    def has_false_colours(self) -> bool:
-        """Tells whether its palette shows intensities in other colours than greys that grow."""
-        colours = self.colours
-        if colours is None or self.table is not None:
+    def has_false_colors(self) -> bool:
+        """Tells whether its palette shows intensities in other colors than greys that grow."""
+        colors = self.colors
+        if colors is None or self.table is not None:
             return False
-        grey = colours[:, :1].astype(int)
-        return bool((colours != grey).any() or (np.diff(grey, axis=0) < 0).any())
+        grey = colors[:, :1].astype(int)
+        return bool((colors != grey).any() or (np.diff(grey, axis=0) < 0).any())
 
     def members(self) -> list[tuple[int, int | None]]:
         """Lists, for each place on the first axis of several parts, the part and the place in it.
@@ -175,14 +175,14 @@ def tiff_image(file: tifffile.TiffFile, axes: str | None = None) -> TiffImage:
         _check_complete(series, file)
         _check_stated(series)
     page = kept[0].keyframe.aspage()
-    check_colours(page)
+    check_colors(page)
     check_bits(page)
     notes += elsewhere + _odd_orientation(page) + _odd_white(page)
     image = _one_stack(kept, tuple(notes))
     if axes is not None:
         return _with_axes(image, axes)
     _refuse_unlikely(image)
-    image = replace(image, notes=(*image.notes, *_guessed_colours(image)))
+    image = replace(image, notes=(*image.notes, *_guessed_colors(image)))
     return _without_companion(image, companion_of(file))
 
 
@@ -194,9 +194,9 @@ def notes_of(image: TiffImage, *, is_picture: bool = True) -> tuple[str, ...]:
         is_picture: Whether it is looked at; of labels, the numbers are what counts.
     """
     inverted = (WHITE_IS_0,) if image.white is not None else ()
-    of_picture = ((_FALSE_COLOURS, image.has_false_colours), (PALETTE, image.table is not None))
-    coloured = [note for note, is_so in of_picture if is_picture and is_so]
-    return (*image.notes, *inverted, *coloured)
+    of_picture = ((_FALSE_COLORS, image.has_false_colors), (PALETTE, image.table is not None))
+    colored = [note for note, is_so in of_picture if is_picture and is_so]
+    return (*image.notes, *inverted, *colored)
 
 
 def _main_series(
@@ -290,7 +290,7 @@ def _refuse_unlikely(image: TiffImage) -> None:
     sizes = dict(zip(image.axes, image.shape, strict=True))
     if image.parts[0].keyframe.parent.is_imagej and min(sizes.get("C", 1), sizes.get("S", 1)) > 1:
         raise ValueError(
-            f"its axes {image.axes} of shape {image.shape} are {sizes['C']} channels of colours, "
+            f"its axes {image.axes} of shape {image.shape} are {sizes['C']} channels of colors, "
             f"which ImageJ does not have; say what they are, for example --axes "
             f"{image.axes.replace('C', 'Z')}"
         )
@@ -328,14 +328,14 @@ def _with_channels_last(axes: str) -> str:
     return f"{'TZ'[2 - further :] if further <= 2 else 'Q' * further}YXC"
 
 
-def _guessed_colours(image: TiffImage) -> list[str]:
-    """Tells of three or four planes that tifffile takes for colours unless told otherwise."""
+def _guessed_colors(image: TiffImage) -> list[str]:
+    """Tells of three or four planes that tifffile takes for colors unless told otherwise."""
     page = image.page
     is_planar = image.axes == "SYX" and page.planarconfig == PLANARCONFIG.SEPARATE
     if not (is_planar and str(page.software).startswith("tifffile")):
         return []
     count = image.shape[0]
-    return [f"its {count} planes are read as colours, as it states; if they are none, --axes ZYX"]
+    return [f"its {count} planes are read as colors, as it states; if they are none, --axes ZYX"]
 
 
 def _odd_orientation(page: tifffile.TiffPage) -> list[str]:

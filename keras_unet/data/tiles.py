@@ -141,7 +141,7 @@ def cut_in_graph(
 
 
 def tile_coordinates(draw: TileParameters, tile_size: int) -> Any:
-    """Computes where each pixel of a tile is read: centre + M (p - middle) + displacement(p).
+    """Computes where each pixel of a tile is read: center + M (p - middle) + displacement(p).
 
     M (p - middle) is written out: in a matrix product some GPUs round to a quarter of a pixel.
 
@@ -151,7 +151,7 @@ def tile_coordinates(draw: TileParameters, tile_size: int) -> Any:
     offset = tf.range(tile_size, dtype=tf.float32) - (tile_size - 1) / 2
     down, across = draw.matrix[:, 0, None, None], draw.matrix[:, 1, None, None]
     turned = down * offset[:, None] + across * offset
-    middle = tf.cast(draw.centre, tf.float32)[:, None, None] - 0.5  # sizes that fit are even
+    middle = tf.cast(draw.center, tf.float32)[:, None, None] - 0.5  # sizes that fit are even
     return middle + turned + displacement_field(draw.grid, (tile_size, tile_size))
 
 
@@ -174,12 +174,12 @@ def cut_by_elasticdeform(
     flats = image, targets[:, 0], targets[:, 1]
 
     def cut(
-        size: Any, centre: Any, grid: Any, matrix: Any, contrast: Any, brightness: Any
+        size: Any, center: Any, grid: Any, matrix: Any, contrast: Any, brightness: Any
     ) -> tuple[Any, Any]:
         forward = np.linalg.inv(matrix.astype(float))
         beyond = grid.shape[1] - 1
         tile, labels, weight = deform_grid(
-            [_window(flat, size, centre, tile_size) for flat in flats],
+            [_window(flat, size, center, tile_size) for flat in flats],
             np.pad(grid.astype(float), [(0, 0), (beyond, beyond), (beyond, beyond)], "reflect"),
             order=[1, 0, 1],
             mode="mirror",
@@ -200,15 +200,15 @@ def cut_by_elasticdeform(
     return render
 
 
-def _window(flat: NDArray[Any], size: Any, centre: Any, tile_size: int) -> NDArray[Any]:
-    """Cuts three tiles by three out of an image, the middle one of them about the centre.
+def _window(flat: NDArray[Any], size: Any, center: Any, tile_size: int) -> NDArray[Any]:
+    """Cuts three tiles by three out of an image, the middle one of them about the center.
 
-    Neighbouring tiles share a row or a column of pixels, as the nodes of their grids do.
+    Neighboring tiles share a row or a column of pixels, as the nodes of their grids do.
     """
     first, height, width = (int(number) for number in size)
     plane = flat[first : first + height * width].reshape(height, width, *flat.shape[1:])
     last = tile_size - 1
-    starts = [int(one) - tile_size // 2 - last for one in centre]
+    starts = [int(one) - tile_size // 2 - last for one in center]
     return mirrored_window(plane, *(slice(start, start + 3 * last + 1) for start in starts))
 
 

@@ -184,10 +184,10 @@ def _common_sizes(left: NDArray[np.integer], right: NDArray[np.integer]) -> NDAr
 
 
 def thin_borders(cells: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Numbers the cells and lets them grow over the borders, as far as neighbours allow.
+    """Numbers the cells and lets them grow over the borders, as far as neighbors allow.
 
     The image, low in cells and high in borders, is flooded by the watershed transform with
-    4-neighbours. Where floods from different cells meet, a line of background stays. Neither border
+    4-neighbors. Where floods from different cells meet, a line of background stays. Neither border
     widths nor the position of a border inside its width then count in a score. The ISBI 2012
     challenge did so with its own program, after which lines may run elsewhere in wide borders.
 

@@ -18,8 +18,8 @@ from scipy import ndimage as ndi
 
 from keras_unet.metrics.pixels import above
 
-NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
-"""Offsets (row, column) of the 8 neighbours, in raster order: the opposite of number k is 7 - k."""
+NEIGHBORS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+"""Offsets (row, column) of the 8 neighbors, in raster order: the opposite of number k is 7 - k."""
 
 
 def warp_labels(
@@ -52,7 +52,7 @@ def warp_labels(
     proposal = above(scores, threshold)
     rows, columns = _by_certainty(cells != proposal, scores, threshold)
     stride = cells.shape[1] + 2
-    codes = bytearray(_neighbourhood_codes(np.pad(cells, 1)).tobytes())
+    codes = bytearray(_neighborhood_codes(np.pad(cells, 1)).tobytes())
     left = _flip_simple_points(codes, ((rows + 1) * stride + columns + 1).tolist(), stride)
     warped = np.pad(proposal, 1)
     warped.ravel()[left] ^= True
@@ -60,7 +60,7 @@ def warp_labels(
 
 
 def is_simple(cells: NDArray[np.bool_]) -> bool:
-    """Returns whether the centre of a neighbourhood is a simple point.
+    """Returns whether the center of a neighborhood is a simple point.
 
     It is if, its own value left aside, exactly one 4-component of cell pixels touches it by an edge
     and there is exactly one 8-component of membrane pixels (Bertrand and Malandain 1994).
@@ -97,10 +97,10 @@ def _by_certainty(
     return rows[order], columns[order]
 
 
-def _neighbourhood_codes(padded: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Returns a byte for each pixel, bit k of which tells whether neighbour k is cell."""
+def _neighborhood_codes(padded: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Returns a byte for each pixel, bit k of which tells whether neighbor k is cell."""
     codes = np.zeros(padded.shape, np.uint8)
-    for bit, offset in enumerate(NEIGHBOURS):
+    for bit, offset in enumerate(NEIGHBORS):
         codes |= np.roll(padded, (-offset[0], -offset[1]), (0, 1)).astype(np.uint8) << bit
     return codes
 
@@ -109,7 +109,7 @@ def _flip_simple_points(codes: bytearray, waiting: list[int], stride: int) -> li
     """Flips simple points in the order of the list, round by round, until none is left.
 
     Args:
-        codes: The neighbourhood of each pixel of the padded image, in raster order; brought up to
+        codes: The neighborhood of each pixel of the padded image, in raster order; brought up to
             date at each flip.
         waiting: Positions in it, in the order of their visit.
         stride: Length of its rows.
@@ -125,9 +125,9 @@ def _flip_simple_points(codes: bytearray, waiting: list[int], stride: int) -> li
 
 
 def _flip_once(codes: bytearray, waiting: list[int], stride: int) -> list[int]:
-    """Visits each position once; a flip is a change of one bit in each of the 8 neighbours.
+    """Visits each position once; a flip is a change of one bit in each of the 8 neighbors.
 
-    Whether a pixel is simple depends on its neighbours alone, so that its own value is not stored.
+    Whether a pixel is simple depends on its neighbors alone, so that its own value is not stored.
     """
     simple = _simple_codes()
     left = []
@@ -149,13 +149,13 @@ def _flip_once(codes: bytearray, waiting: list[int], stride: int) -> list[int]:
 
 @cache
 def _simple_codes() -> bytes:
-    """Tabulates `is_simple` for the 256 neighbourhoods."""
+    """Tabulates `is_simple` for the 256 neighborhoods."""
     return bytes(is_simple(_decoded(code)) for code in range(256))
 
 
 def _decoded(code: int) -> NDArray[np.bool_]:
     cells = np.zeros((3, 3), bool)
-    for bit, (row, column) in enumerate(NEIGHBOURS):
+    for bit, (row, column) in enumerate(NEIGHBORS):
         cells[1 + row, 1 + column] = code >> bit & 1
     return cells
 
@@ -210,7 +210,7 @@ def _ids_around(
     """Returns the numbers of the cells around some pixels, 0 for membrane, `(pixels, 8)`."""
     numbered, _ = ndi.label(cells)
     padded = np.pad(numbered, 1, constant_values=_OUTSIDE)
-    return np.stack([padded[rows + 1 + r, columns + 1 + c] for r, c in NEIGHBOURS], axis=1)
+    return np.stack([padded[rows + 1 + r, columns + 1 + c] for r, c in NEIGHBORS], axis=1)
 
 
 def _come_apart(
@@ -221,12 +221,12 @@ def _come_apart(
     apart = np.zeros(len(rows), bool)
     for start in range(0, len(rows), _WINDOWS_AT_ONCE):
         some = slice(start, start + _WINDOWS_AT_ONCE)
-        apart[some] = _centre_parts(windows[rows[some], columns[some]], radius)
+        apart[some] = _center_parts(windows[rows[some], columns[some]], radius)
     return apart
 
 
-def _centre_parts(windows: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    """Returns whether the centre of each window, `(windows, height, width)`, parts its cell."""
+def _center_parts(windows: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Returns whether the center of each window, `(windows, height, width)`, parts its cell."""
     windows[:, radius, radius] = False
     numbered, _ = ndi.label(windows, _WITHIN_WINDOWS)
     around = numbered[:, radius - 1 : radius + 2, radius - 1 : radius + 2]

@@ -351,10 +351,12 @@ class _Work:
             self.store.make(plane, stage)
             missing = self.store.missing(plane, stage)
             most = self.blockwise.tiles_a_task
-            settled = plan.infos[stage.member].normalization.settled(self.image.moments[plane])
+            normalization = plan.infos[stage.member].normalization.with_moments(
+                self.image.moments[plane]
+            )
             for numbers in stage.tiles.neighbors(missing, most) if most else [tuple(missing)]:
                 place = (self.path, plan.axes, self.image.shape, plane)
-                tasks.append(Task(self.store.folder, *place, settled, stage, numbers))
+                tasks.append(Task(self.store.folder, *place, normalization, stage, numbers))
         return [task for task in tasks if task.numbers]
 
     def probabilities(self, plane: int) -> Probabilities:

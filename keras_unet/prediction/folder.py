@@ -113,7 +113,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     def make(path: Path) -> Result:
         if path in streamed:
             return blockwise().make(path, measure(segmenter.info, path, axes))
-        image = read_image(path, palette="colours", axes=axes)
+        image = read_image(path, palette="colors", axes=axes)
         _log_notes(path, image.notes)
         planes = segmenter.predict_planes(
             path, image, tile_size=tile_size, tta=tta, needs_probabilities=needs_probabilities
@@ -160,7 +160,7 @@ def _check_channels(path: Path, header: Header, channels: int, axes: str | None)
     found = header.shape[-1]
     as_channels(np.zeros((1, found)), channels, path)
     if found != channels and not is_zarr(path) and not header.is_large:
-        as_channels(read_image(path, palette="colours", axes=axes).planes, channels, path)
+        as_channels(read_image(path, palette="colors", axes=axes).planes, channels, path)
 
 
 def _log_notes(path: Path, notes: Sequence[str]) -> None:

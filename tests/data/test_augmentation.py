@@ -24,10 +24,10 @@ def draws(count: int, augmentation: Augmentation, sizes: Any, seed: int = 0) -> 
 class TestDraw:
     SIZES = np.array([[0, 12, 9], [108, 5, 7]], np.int32)
 
-    def test_centres_are_uniform_over_the_pixels_of_all_images(self) -> None:
+    def test_centers_are_uniform_over_the_pixels_of_all_images(self) -> None:
         drawn = draws(6000, SHAPE_ALONE, self.SIZES)
-        pixels = drawn.size[:, 0] + drawn.centre[:, 0] * drawn.size[:, 2] + drawn.centre[:, 1]
-        assert (drawn.centre < drawn.size[:, 1:]).all()
+        pixels = drawn.size[:, 0] + drawn.center[:, 0] * drawn.size[:, 2] + drawn.center[:, 1]
+        assert (drawn.center < drawn.size[:, 1:]).all()
         assert stats.chisquare(np.bincount(pixels, minlength=143)).pvalue > 1e-3
 
     def test_angles_are_uniform_and_half_of_the_tiles_are_flipped(self) -> None:

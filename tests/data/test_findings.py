@@ -31,13 +31,13 @@ def sample(name, seed=0, size=(40, 40), instances=None, image=None):
     )
 
 
-def amiss(*samples, encoding=INSTANCES, dtype="uint8", orphans=(), held_out=()):
+def warnings_of(*samples, encoding=INSTANCES, dtype="uint8", orphans=(), held_out=()):
     data = Samples(samples, encoding, 1, dtype, tuple(orphans))
     return check_dataset(data, Fingerprint.of(samples), held_out)
 
 
 def only(*samples, **given):
-    (line,) = amiss(*samples, **given)
+    (line,) = warnings_of(*samples, **given)
     assert "\n" not in line
     return line
 
@@ -52,8 +52,8 @@ def squares(*sides):
     return labels
 
 
-def test_of_usual_images_nothing_is_said():
-    assert amiss(sample("a", 0), sample("b", 1)) == []
+def test_good_images_have_no_warnings():
+    assert warnings_of(sample("a", 0), sample("b", 1)) == []
 
 
 def test_files_without_a_partner_are_named():
@@ -66,41 +66,41 @@ def test_files_without_a_partner_are_named():
     )
 
 
-def test_of_frames_without_annotation_nothing_is_said():
+def test_frames_without_annotation_have_no_warnings():
     usual = Unused(Path("x/01"), "2 frames of 01 have no annotation", usual=True)
-    assert amiss(sample("a"), orphans=[usual]) == []
+    assert warnings_of(sample("a"), orphans=[usual]) == []
 
 
 def test_blank_images_are_named():
     blank = np.full((40, 40, 1), 7)
     assert only(sample("a", image=blank), sample("b")).startswith(
-        "1 image holds one grey value alone (a)"
+        "1 image holds a single grey value (a)"
     )
 
 
 def test_labels_of_one_class_are_named():
     full = np.ones((40, 40), np.int32)
     line = only(sample("a", 0, instances=full), sample("b", 1), encoding=CLASSES)
-    assert line.startswith("the labels of 1 image hold one class alone (a): make sure")
+    assert line.startswith("the labels of 1 image hold a single class (a): make sure")
 
 
 def test_ignored_pixels_are_of_no_class():
     image = sample("a")
     image.ignored[:20] = True
-    assert "hold one class alone (a)" in only(image)
+    assert "hold a single class (a)" in only(image)
 
 
-@pytest.mark.parametrize(("held_out", "flatters"), [((), False), (("a",), True), ("ab", False)])
-def test_copies_are_named_and_whether_they_flatter(held_out, flatters):
+@pytest.mark.parametrize(("held_out", "is_leak"), [((), False), (("a",), True), ("ab", False)])
+def test_copies_are_named_and_whether_they_raise_scores(held_out, is_leak):
     line = only(sample("a"), sample("b"), sample("c", 1), held_out=held_out)
-    assert line.startswith("images are there more than once (a = b)")
-    assert ("scores flatter" in line) == flatters
+    assert line.startswith("images occur more than once (a = b)")
+    assert ("scores too high" in line) == is_leak
 
 
 def test_images_of_equal_bytes_and_another_shape_are_no_copies():
     tall, wide = sample("a", size=(40, 20)), sample("b", size=(20, 40))
     assert tall.image.tobytes() == wide.image.tobytes()
-    assert amiss(tall, wide) == []
+    assert warnings_of(tall, wide) == []
 
 
 def test_several_types_of_numbers():
@@ -110,7 +110,7 @@ def test_several_types_of_numbers():
 def test_images_of_very_different_sizes():
     small, large = sample("a"), sample("b", size=(40, 161))
     assert "from 40 (a) to 161 pixels (b)" in only(small, large)
-    assert amiss(small, sample("b", size=(40, 160))) == []
+    assert warnings_of(small, sample("b", size=(40, 160))) == []
 
 
 def test_saturated_images_are_named():
@@ -118,24 +118,24 @@ def test_saturated_images_are_named():
     assert only(sample("a", image=noise.clip(0, 150))).startswith(
         "1 image saturated (a): more than"
     )
-    assert amiss(sample("a", image=noise.clip(0, 250))) == []
-    assert amiss(sample("a", image=(noise > 100) * 3)) == []  # black and white by nature
+    assert warnings_of(sample("a", image=noise.clip(0, 250))) == []
+    assert warnings_of(sample("a", image=(noise > 100) * 3)) == []  # black and white by nature
 
 
 def test_specks_are_counted():
     labels = squares(10, 2, 1, 10)
-    line = amiss(sample("a", instances=labels))[0]
-    assert line.startswith("2 cells of less than 5 pixels (a): erase them")
+    line = warnings_of(sample("a", instances=labels))[0]
+    assert line.startswith("2 cells of less than 5 pixels (a): remove them")
 
 
 def test_cells_of_very_different_sizes():
     line = only(sample("a", instances=squares(*[6] * 5, *[40] * 5)))
-    assert "a tenth narrower than 7 pixels and a tenth wider than 45" in line
-    assert amiss(sample("a", instances=squares(*[20] * 5, *[40] * 5))) == []
+    assert "a tenth are narrower than 7 pixels and a tenth wider than 45" in line
+    assert warnings_of(sample("a", instances=squares(*[20] * 5, *[40] * 5))) == []
 
 
 def test_pieces_that_may_be_cells_that_touch():
     labels = squares(*[10] * 7, *[40] * 3)
     line = only(sample("a", instances=labels), encoding=CLASSES)
-    assert line.startswith("pieces of the foreground differ in size, 11 pixels in the median")
-    assert amiss(sample("a", instances=squares(*[10] * 7, *[18] * 3)), encoding=CLASSES) == []
+    assert line.startswith("pieces of the foreground differ in size: the median is 11 pixels")
+    assert warnings_of(sample("a", instances=squares(*[10] * 7, *[18] * 3)), encoding=CLASSES) == []

@@ -97,7 +97,7 @@ def test_gaps_are_measured_in_the_middle_of_some_images_where_there_are_many(mon
 
 
 def widths_by_hand(labels, ignored):
-    """The widths at each pair of neighbouring pixels whose nearest cells differ, one by one."""
+    """The widths at each pair of neighboring pixels whose nearest cells differ, one by one."""
     d1, _, _ = nearest_two(labels, np.inf)
     ids = np.unique(labels[labels > 0])
     places = {one: np.argwhere(labels == one) for one in ids}
@@ -200,7 +200,7 @@ def test_what_a_person_reads():
     first, cells, greys = seen.describe().splitlines()
     assert "2 training images with sides of 640 pixels in the median, 640 at most: 2 %" in first
     assert "cells: 6, 20 pixels wide in the median, 80 % of them 10 to 20" in cells
-    assert "0 % touch another; gaps between neighbours: " in cells
+    assert "0 % touch another; gaps between neighbors: " in cells
     assert greys.startswith(
         "grey values: 1,234 to 1,234, median 1,234; standard deviation 0 between"
     )

@@ -44,7 +44,7 @@ def test_what_is_read_is_what_was_drawn(tmp_path, form):
     if path.suffix != ".zarr":
         np.testing.assert_array_equal(read_planes(path), expected)
         assert read_planes(path).dtype == expected.dtype
-        seen = read_image(path, palette="colours").planes.shape
+        seen = read_image(path, palette="colors").planes.shape
     else:
         seen = expected.shape
     planes, height, width, channels = read_header(path).shape
@@ -110,13 +110,13 @@ def test_what_is_not_read_is_said(tmp_path):
 
 
 SAID = {
-    "TIFF with a palette of false colours": ("palette is not applied", "palette is not applied"),
+    "TIFF with a palette of false colors": ("palette is not applied", "palette is not applied"),
     "TIFF, 0 is white": ("0 is white in it: inverted", "0 is white in it: inverted"),
-    "TIFF, colours with alpha": (
+    "TIFF, colors with alpha": (
         "alpha channel.*, which varies, is not read",
         "alpha channel.* is not read",
     ),
-    "TIFF of scikit-image, three pages": ("3 planes are read as colours.*ZYX",) * 2,
+    "TIFF of scikit-image, three pages": ("3 planes are read as colors.*ZYX",) * 2,
 }
 
 
@@ -124,7 +124,7 @@ SAID = {
 def test_what_is_read_otherwise_is_said_whole_and_by_windows(tmp_path, name, said):
     path = tmp_path / "a.tif"
     forms.FORMS[name].written(path)
-    (note,) = read_image(path, palette="colours").notes
+    (note,) = read_image(path, palette="colors").notes
     assert re.search(said[0], note)
     with open_large(path) as image:
         (note,) = image.notes
@@ -132,11 +132,11 @@ def test_what_is_read_otherwise_is_said_whole_and_by_windows(tmp_path, name, sai
 
 
 def test_a_palette_is_no_matter_of_labels(tmp_path):
-    forms.FORMS["TIFF with a palette of false colours"].written(tmp_path / "a.tif")
+    forms.FORMS["TIFF with a palette of false colors"].written(tmp_path / "a.tif")
     assert read_labels(tmp_path / "a.tif").notes == ()
 
 
-def test_three_pages_that_are_no_colours_are_planes_with_axes(tmp_path):
+def test_three_pages_that_are_no_colors_are_planes_with_axes(tmp_path):
     forms.FORMS["TIFF of scikit-image, three pages"].written(tmp_path / "a.tif")
     read = read_image(tmp_path / "a.tif", axes="ZYX")
     np.testing.assert_array_equal(read.planes, forms.drawn(3))
@@ -163,8 +163,8 @@ SIZES = {"Y": 12, "X": 15, "S": 3}
 def axes_in(container, counted, channels, dtype):
     """Orders axes as a container has them; channels are C or S in front of or behind the others."""
     order = sorted(counted, key="TZC".index) if container == "imagej" else counted
-    has_colours = container in ("ome", "shaped") or (container, dtype) == ("imagej", "uint8")
-    if channels == "S" and has_colours:
+    has_colors = container in ("ome", "shaped") or (container, dtype) == ("imagej", "uint8")
+    if channels == "S" and has_colors:
         return "".join(order) + "YXS"
     if channels == "C" and container not in ("imagej", "ome") and "C" not in counted:
         return "".join(order) + "YXC"

@@ -91,7 +91,7 @@ def test_tiff_is_decompressed(tmp_path: Path, compression: str) -> None:
     np.testing.assert_array_equal(read_planes(tmp_path / "a.tif")[0, ..., 0], array)
 
 
-def test_tiff_with_jpeg_inside_gives_colours(tmp_path: Path) -> None:
+def test_tiff_with_jpeg_inside_gives_colors(tmp_path: Path) -> None:
     Image.new("RGB", (32, 24), (200, 100, 50)).save(tmp_path / "a.tif", compression="jpeg")
     planes = read_planes(tmp_path / "a.tif")
     assert planes.shape == (1, 24, 32, 3)
@@ -141,7 +141,7 @@ def test_ome_channels_are_channels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(planes, np.moveaxis(array, 1, -1))
 
 
-def test_planar_colours_are_channels(tmp_path: Path) -> None:
+def test_planar_colors_are_channels(tmp_path: Path) -> None:
     array = numbers(3, 5, 6)
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", planarconfig="separate")
     np.testing.assert_array_equal(read_planes(tmp_path / "a.tif")[0], np.moveaxis(array, 0, -1))
@@ -172,8 +172,8 @@ def test_tiff_alpha_is_dropped(
 
 def test_palette_tiff_gives_indices(tmp_path: Path) -> None:
     array = numbers(5, 6)
-    colours = np.zeros((3, 256), np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", array, photometric="palette", colormap=colours)
+    colors = np.zeros((3, 256), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="palette", colormap=colors)
     np.testing.assert_array_equal(read_planes(tmp_path / "a.tif")[0, ..., 0], array)
 
 
@@ -190,15 +190,15 @@ def test_png_keeps_full_depth_and_drops_alpha(
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".gif"])
-def test_palette_gives_indices_or_colours(tmp_path: Path, suffix: str) -> None:
+def test_palette_gives_indices_or_colors(tmp_path: Path, suffix: str) -> None:
     indices = numbers(5, 6, top=3)
     image = Image.fromarray(indices).convert("P")
     image.putpalette([0, 0, 0, 255, 0, 0, 0, 0, 255])
     image.save(tmp_path / f"a{suffix}")
     np.testing.assert_array_equal(read_planes(tmp_path / f"a{suffix}")[0, ..., 0], indices)
-    colours = read_planes(tmp_path / f"a{suffix}", palette="colours")
+    colors = read_planes(tmp_path / f"a{suffix}", palette="colors")
     palette = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]])
-    np.testing.assert_array_equal(colours[0], palette[indices])
+    np.testing.assert_array_equal(colors[0], palette[indices])
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
@@ -310,13 +310,13 @@ def test_pixels_of_keeps_the_numbers(dtype: str) -> None:
 
 
 def test_as_channels() -> None:
-    grey, colour = np.repeat(numbers(2, 5, 6, 1), 3, axis=-1), numbers(5, 6, 3)
-    assert as_channels(colour, 3, HERE) is colour
+    grey, color = np.repeat(numbers(2, 5, 6, 1), 3, axis=-1), numbers(5, 6, 3)
+    assert as_channels(color, 3, HERE) is color
     np.testing.assert_array_equal(as_channels(grey, 1, HERE), grey[..., :1])
     with pytest.raises(
         ValueError, match=r"a\.png: expected 1 channel or 3 equal ones, received 3\. .*3 channels\."
     ):
-        as_channels(colour, 1, HERE)
+        as_channels(color, 1, HERE)
     with pytest.raises(ValueError, match=r"expected 3 channels, received 1\. .*for 1 channel"):
         as_channels(grey[..., :1], 3, HERE)
 

@@ -1,4 +1,4 @@
-"""Label files whose numbers may be meant otherwise than they would be taken are asked about."""
+"""Label files with an ambiguous meaning are refused."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def edged(labels, edge=255):
 NUMBERED = [cells(4), cells(6), cells(5)]
 MASKS = [np.int32(one > 0) for one in NUMBERED]
 SPOTS = np.where(cells(6) > 0, 1 + cells(6) % 2, 0)
-UNSURE = {
+AMBIGUOUS = {
     "edges beside cells": (
         [edged(one) for one in NUMBERED],
-        r"0\.png: the number 255 stands beside 0 to 6.*--ignore 255",
+        r"0\.png: its values are 0 to 6 and 255,.*--ignore 255",
     ),
-    "edges beside many cells": ([edged(cells(30)), edged(cells(25))], "255 stands beside 0 to 30"),
-    "edges of 16 bits": ([edged(one, 65_535) for one in NUMBERED], "65535 stands beside 0 to 6"),
-    "edges of a mask": ([edged(one) for one in MASKS], "255 stands beside 0 to 1"),
+    "edges beside many cells": ([edged(cells(30)), edged(cells(25))], "0 to 30 and 255"),
+    "edges of 16 bits": ([edged(one, 65_535) for one in NUMBERED], "0 to 6 and 65535"),
+    "edges of a mask": ([edged(one) for one in MASKS], "0 to 1 and 255"),
     "8 and 16 bits": (
         [255 * MASKS[0], 65_535 * MASKS[1], 255 * MASKS[2]],
         r"0\.png: expected one convention.*0 and 255 in it, 0 and 65535 in 1\.png",
@@ -64,7 +64,7 @@ UNSURE = {
     ),
     "the background is 1 in one of them": (
         [NUMBERED[0], NUMBERED[1] + 1, NUMBERED[2]],
-        r"1\.png: the number 1 covers 7. % of it, and 0 nothing",
+        r"1\.png: the number 1 covers 7. % of it, and 0 no pixel",
     ),
     "edges of any number": (
         [edged(one, 40) for one in NUMBERED],
@@ -76,11 +76,11 @@ UNSURE = {
     ),
     "distances": (
         [np.int32(ndimage.distance_transform_cdt(cells(k, side=12))) for k in (3, 4)],
-        r"0\.png: the numbers 0 to 6 go up step by step",
+        r"0\.png: the numbers 0 to 6 increase step by step",
     ),
     "numbered in most": (
         [*NUMBERED, np.where(cells(8) > 0, 1 + cells(8) % 2, 0)],
-        r"3\.png: one number stands for several pieces.*3 of 4 label images, such as 0\.png",
+        r"3\.png: a number marks several pieces.*3 of 4 label images, such as 0\.png",
     ),
 }
 
@@ -89,14 +89,14 @@ def detect(arrays, **options):
     return detect_encoding([(f"{i}.png", one) for i, one in enumerate(arrays)], **options)
 
 
-@pytest.mark.parametrize(("arrays", "message"), UNSURE.values(), ids=UNSURE)
-def test_where_numbers_may_mean_something_else_it_asks(arrays, message):
+@pytest.mark.parametrize(("arrays", "message"), AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_ambiguous_labels_are_refused(arrays, message):
     with pytest.raises(ValueError, match=message):
         detect(arrays)
     assert detect(arrays, kind="classes" if max(map(np.max, arrays)) in (1, 2) else "instances")
 
 
-SURE = {
+UNAMBIGUOUS = {
     "numbers up to 255": ([np.where(one > 0, one + 249, 0) for one in NUMBERED], "instances"),
     "a cell of two pieces": ([*NUMBERED, np.int32(cells(2) > 0)], "instances"),
     "levels of grey": ([np.where(one > 3, 255, 127 * (one > 0)) for one in NUMBERED], "classes"),
@@ -105,11 +105,11 @@ SURE = {
 }
 
 
-@pytest.mark.parametrize(("arrays", "kind"), SURE.values(), ids=SURE)
-def test_what_is_plain_is_not_asked_about(arrays, kind):
+@pytest.mark.parametrize(("arrays", "kind"), UNAMBIGUOUS.values(), ids=UNAMBIGUOUS)
+def test_unambiguous_labels_are_accepted(arrays, kind):
     assert detect(arrays).kind == kind
 
 
-def test_what_is_ignored_is_not_asked_about():
+def test_ignored_values_are_accepted():
     encoding = detect([*(edged(one) for one in NUMBERED), np.full((9, 9), 255)], ignore=255)
     assert (encoding.kind, encoding.ignore) == ("instances", 255)

@@ -1,4 +1,4 @@
-"""How label files of a set are stored differently is said once, and refused where truth suffers."""
+"""Differences in storage between label files: reported once, or refused if labels change."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def black_first(path, mask):
     tifffile.imwrite(path, 255 * mask)
 
 
-TYPES = "label files: number types differ, and the numbers count alike: "
+TYPES = "label files: number types differ, with the same meaning of the numbers: "
 PALETTE = "label files: some have a palette, others none: "
-WHITE = "label files: 0 is white in some, and each is read as it is seen: "
+WHITE = "label files: some store white as 0, and each is read as displayed: "
 
 DIFFERENCES = {
     "alike": ([by_tifffile(), by_tifffile()], ()),
@@ -77,11 +77,11 @@ def write(folder, files, masks):
 
 
 @pytest.mark.parametrize(("files", "lines"), DIFFERENCES.values(), ids=DIFFERENCES)
-def test_harmless_differences_are_said_once(tmp_path, files, lines):
+def test_harmless_differences_are_reported_once(tmp_path, files, lines):
     masks = [cells(number) for number in range(len(files))]
     write(tmp_path, files, masks)
     samples = read_samples(tmp_path)
-    assert tuple(one for one in samples.notes if one.startswith("label files:")) == lines
+    assert tuple(note for note in samples.notes if note.startswith("label files:")) == lines
     assert all(line in samples.describe().splitlines() for line in lines)
     for sample, mask in zip(samples.samples, masks, strict=True):
         np.testing.assert_array_equal(sample.classes, mask)
@@ -105,22 +105,22 @@ def test_the_same_classes_spread_to_white_are_refused(tmp_path):
     mask[:, 9:17], mask[:, 17:] = 1, 2
     spread = np.uint8([0, 127, 255])[mask]
     write(tmp_path, [by_tifffile(), by_tifffile()], [mask, spread])
-    message = r"0\.tif: .*0, 1 and 2 in it, 0, 127 and 255 in .*1\.tif.*say --labels classes"
+    message = r"0\.tif: .*0, 1 and 2 in it, 0, 127 and 255 in .*1\.tif.*set --labels classes"
     with pytest.raises(ValueError, match=message):
         read_samples(tmp_path)
     assert read_samples(tmp_path, labels="classes").encoding.values == (0, 1, 2, 127, 255)
 
 
-def test_one_number_in_two_colours_is_refused(tmp_path):
-    def coloured(*colour):
+def test_one_number_in_two_colors_is_refused(tmp_path):
+    def colored(*color):
         def written(path, mask):
             picture = Image.fromarray(mask).convert("P")
-            picture.putpalette([0, 0, 0, *colour, 0, 0, 255])
+            picture.putpalette([0, 0, 0, *color, 0, 0, 255])
             picture.save(path)
 
         return ".png", written
 
-    write(tmp_path, [coloured(255, 0, 0), coloured(0, 255, 0)], [cells(0), cells(1)])
+    write(tmp_path, [colored(255, 0, 0), colored(0, 255, 0)], [cells(0), cells(1)])
     message = r"1\.png: expected the palette of 0\.png, in which number 1 .*\(255, 0, 0\)"
     with pytest.raises(ValueError, match=message):
         read_samples(tmp_path)

@@ -149,7 +149,7 @@ def test_smoothed_and_resized_masks_are_refused() -> None:
 
 def test_jpeg_of_numbered_cells_is_refused() -> None:
     for quality in (50, 90):
-        with pytest.raises(ValueError, match=r"JPEG"):
+        with pytest.raises(ValueError, match=r"expected .*JPEG"):
             detect(by_jpeg(cells(9, 9), quality))
 
 
@@ -162,21 +162,21 @@ def test_a_grey_image_is_refused() -> None:
 def test_many_values_in_large_pieces_are_refused_naming_the_worst_file() -> None:
     many = np.kron(np.tile(np.arange(20), (4, 1)), np.ones((6, 6), int))
     many = np.concatenate([many, np.flip(many, axis=1)], axis=0)
-    message = r"^1\.png: expected class values, at most 16, .* Received 20 values .*\(20 values\)"
+    message = r"^1\.png: expected at most 16 class values, .* Received 20 values .*\(20 values\)"
     with pytest.raises(ValueError, match=message):
         detect(cells(1, 1), many)
     assert detect(cells(1, 1), many, kind="classes").classes == 20
 
 
 def test_more_than_256_classes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"expected class values, at most 256.*Received 290 val"):
+    with pytest.raises(ValueError, match=r"expected at most 256 class values.*Received 290 val"):
         detect(cells(17, 17), kind="classes")
 
 
 def test_one_value_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^0\.png: .* received the value 3 alone in 2 of them"):
         detect(np.full((4, 4), 3), np.full((4, 4), 3))
-    with pytest.raises(ValueError, match=r"received no pixel that counts in 1 of them: there is"):
+    with pytest.raises(ValueError, match=r"received ignored pixels alone in 1 of them: there is"):
         detect(np.full((4, 4), 3), ignore=3)
     with pytest.raises(ValueError, match=r"^labels: expected at least two values"):
         detect()
@@ -191,7 +191,7 @@ def test_instances_need_background() -> None:
 
 
 def test_unknown_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"kind must be 'auto', .*Received 'semantic'"):
+    with pytest.raises(ValueError, match=r"kind must be 'auto', .*Received: kind='semantic'"):
         detect(disc(), kind="semantic")
 
 
@@ -227,10 +227,10 @@ def test_whole_numbers_are_labels(dtype: str, channels: int) -> None:
     np.testing.assert_array_equal(labels, disc()[np.newaxis])
 
 
-def test_colour_masks_are_refused() -> None:
+def test_color_masks_are_refused() -> None:
     planes = np.zeros((1, 4, 4, 3), np.uint8)
     planes[0, 0, 0], planes[0, 1, 1] = (255, 0, 0), (0, 255, 0)
-    with pytest.raises(ValueError, match=r"a\.png: .* colour image with 3 distinct colours"):
+    with pytest.raises(ValueError, match=r"a\.png: .* color image with 3 distinct colors"):
         check_labels(HERE, planes)
 
 

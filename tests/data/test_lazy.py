@@ -37,16 +37,16 @@ TIFFS = {
         numbers(3, 2, 40, 50),
         {"ome": True, "metadata": {"axes": "ZCYX"}, "tile": (16, 16), "compression": "zlib"},
     ),
-    "colours": (numbers(40, 50, 3, dtype=np.uint8), {"photometric": "rgb", "tile": (16, 16)}),
+    "colors": (numbers(40, 50, 3, dtype=np.uint8), {"photometric": "rgb", "tile": (16, 16)}),
     "planar": (
         numbers(3, 40, 50, dtype=np.uint8),
         {"photometric": "rgb", "planarconfig": "separate", "tile": (16, 16)},
     ),
-    "colours, alpha": (
+    "colors, alpha": (
         numbers(40, 50, 4, dtype=np.uint8),
         {"photometric": "rgb", "extrasamples": ["unassalpha"], "compression": "zlib"},
     ),
-    "pages of colours": (numbers(2, 40, 50, 3, dtype=np.uint8), {"photometric": "rgb"}),
+    "pages of colors": (numbers(2, 40, 50, 3, dtype=np.uint8), {"photometric": "rgb"}),
     "white is 0": (numbers(40, 50, dtype=np.uint8), {"photometric": "miniswhite"}),
 }
 

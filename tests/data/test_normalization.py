@@ -60,15 +60,17 @@ def test_it_travels_as_json() -> None:
 
 def test_contradictions_are_refused() -> None:
     wrong: Any = "pixel"
-    with pytest.raises(ValueError, match=r"mode must be 'image' or 'dataset'\. Received 'pixel'"):
+    with pytest.raises(
+        ValueError, match=r"mode must be 'image' or 'dataset'\. Received: mode='pixel'"
+    ):
         Normalization(wrong)
     with pytest.raises(ValueError, match=r"mean and std must hold one number .* mean=\(\)"):
         Normalization("dataset")
-    with pytest.raises(ValueError, match=r"Received mode='image', mean=\(1.0,\), std=\(1.0,\)"):
+    with pytest.raises(ValueError, match=r"Received: mode='image', mean=\(1.0,\), std=\(1.0,\)"):
         Normalization("image", (1.0,), (1.0,))
-    with pytest.raises(ValueError, match=r"Received 2 with \[1, 3\] channels"):
+    with pytest.raises(ValueError, match=r"Received: 2 with \[1, 3\] channels"):
         Normalization.of([np.zeros((3, 3, 1)), np.zeros((3, 3, 3))], "dataset")
-    with pytest.raises(ValueError, match=r"Received 0 with \[\] channels"):
+    with pytest.raises(ValueError, match=r"Received: 0 with \[\] channels"):
         Normalization.of([], "dataset")
     with pytest.raises(ValueError, match=r"image must have 1 channel, .* shape \(3, 3, 3\)"):
         Normalization("dataset", (1.0,), (1.0,)).apply(np.zeros((3, 3, 3)))
@@ -85,9 +87,9 @@ def test_an_image_in_parts_is_measured_as_the_whole_to_the_last_bit(
     assert measured == Moments.of([np.asfortranarray(image)]).mean_and_deviation
     np.testing.assert_allclose(measured[0], image.mean(axis=(0, 1), dtype=np.float64), rtol=1e-13)
     np.testing.assert_allclose(measured[1], image.std(axis=(0, 1), dtype=np.float64), rtol=1e-13)
-    settled = Normalization("image").settled(Moments.of(parts))
+    fixed = Normalization("image").with_moments(Moments.of(parts))
     whole = Normalization("image").apply(image)
-    np.testing.assert_array_equal(settled.apply(image[3:9, 5:7]), whole[3:9, 5:7])
+    np.testing.assert_array_equal(fixed.apply(image[3:9, 5:7]), whole[3:9, 5:7])
 
 
 def test_a_constant_channel_in_parts_has_no_deviation() -> None:
@@ -97,4 +99,4 @@ def test_a_constant_channel_in_parts_has_no_deviation() -> None:
 
 def test_recorded_numbers_hold_for_every_image() -> None:
     recorded = Normalization("dataset", mean=(20.0,), std=(5.0,))
-    assert recorded.settled(Moments.of([np.ones((2, 2, 1))])) == recorded
+    assert recorded.with_moments(Moments.of([np.ones((2, 2, 1))])) == recorded

@@ -153,7 +153,7 @@ def test_ome_zarr_to_tiff(write, dtype, zarr_image, tmp_path):
 
 
 @pytest.mark.parametrize("write", TIFF_WRITERS.values(), ids=TIFF_WRITERS)
-def test_units_that_ome_does_not_know_are_not_called_micrometres(write, tmp_path):
+def test_units_that_ome_does_not_know_are_not_called_micrometers(write, tmp_path):
     spacing = Spacing({"Y": 2.0, "X": 3.0}, {"Y": 4.0, "X": 5.0}, {"Y": "furlong"})
     write(tmp_path / "b.tif", PIXELS[0, 0].astype(np.uint32), "YX", spacing)
     stated = planes_of(tmp_path / "b.tif")

@@ -1,4 +1,4 @@
-"""The numbers of an image with a palette are intensities or stand for colours."""
+"""The numbers of an image with a palette are intensities or stand for colors."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ TABLES = {
     "fire": (np.stack([np.minimum(2 * RAMP.astype(int), 255), RAMP, RAMP // 2], -1), None),
     "grey": (np.stack([RAMP] * 3, -1), None),
     "grey, 0 is white": (np.stack([RAMP[::-1]] * 3, -1), RAMP[::-1, None]),
-    "few colours": (FEW, FEW),
+    "few colors": (FEW, FEW),
 }
 
 
-@pytest.mark.parametrize(("colours", "table"), TABLES.values(), ids=TABLES)
-def test_a_palette_is_followed_unless_it_colours_intensities(tmp_path, colours, table):
-    found = table_of(colours.astype(np.uint8))
+@pytest.mark.parametrize(("colors", "table"), TABLES.values(), ids=TABLES)
+def test_a_palette_is_followed_unless_it_colors_intensities(tmp_path, colors, table):
+    found = table_of(colors.astype(np.uint8))
     assert (found is None) == (table is None)
     numbers = np.random.default_rng(0).integers(0, 4, (20, 26)).astype(np.uint8)
-    colormap = 257 * colours.T.astype(np.uint16)
+    colormap = 257 * colors.T.astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", numbers, photometric="palette", colormap=colormap)
     expected = numbers[..., None] if table is None else table[numbers]
-    read = read_image(tmp_path / "a.tif", palette="colours")
+    read = read_image(tmp_path / "a.tif", palette="colors")
     np.testing.assert_array_equal(read.planes[0], expected)
     (note,) = read.notes or ("",)
-    is_grey = (colours == RAMP[:, None]).all()
+    is_grey = (colors == RAMP[:, None]).all()
     assert note.startswith(PALETTE if table is not None else "" if is_grey else NOT_APPLIED)
     with open_large(tmp_path / "a.tif") as image:
         assert (image.shape, image.notes) == ((1, *expected.shape), read.notes)
@@ -60,7 +60,7 @@ def test_alpha_beside_a_palette_is_left_out(tmp_path):
     picture.putalpha(Image.fromarray(np.full((20, 20), 200, np.uint8)))
     picture.save(tmp_path / "a.tif")
     expected = FEW[np.asarray(picture)[..., 0]]
-    read = read_image(tmp_path / "a.tif", palette="colours")
+    read = read_image(tmp_path / "a.tif", palette="colors")
     np.testing.assert_array_equal(read.planes[0], expected)
     with open_large(tmp_path / "a.tif") as image:
         (plane,) = image

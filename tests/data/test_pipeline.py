@@ -107,7 +107,7 @@ class TestOneField:
             factors.append(factor)
         assert len(set(np.round(factors, 4))) == 8
 
-    def test_ignored_pixels_weigh_0_wherever_all_neighbours_do(self) -> None:
+    def test_ignored_pixels_weigh_0_wherever_all_neighbors_do(self) -> None:
         source = IMAGES[1]
         ignored = np.zeros(source.weights.shape, np.bool_)
         ignored[20:50, 10:40] = True
@@ -165,7 +165,7 @@ class TestPlainTiles:
         found = take(40, images, seed=2, **options)
         for draw, (image, y_true) in zip(drawn, found, strict=True):
             source = images[int(draw.size[0] > 0)]
-            window = reflected_window(source, np.array(draw.centre), 40)
+            window = reflected_window(source, np.array(draw.center), 40)
             np.testing.assert_array_equal(image[0], window.image)
             np.testing.assert_array_equal(y_true[0, ..., 0], window.classes)
             np.testing.assert_array_equal(y_true[0, ..., 1], window.weights)
@@ -190,8 +190,8 @@ class TestPlainTiles:
             np.testing.assert_array_equal(y_true, whole[:, 8:-8, 8:-8])
 
 
-def reflected_window(source: TrainingImage, centre: NDArray[Any], tile_size: int) -> TrainingImage:
-    row, column = centre
+def reflected_window(source: TrainingImage, center: NDArray[Any], tile_size: int) -> TrainingImage:
+    row, column = center
     window = np.s_[row : row + tile_size, column : column + tile_size]
     before, after = tile_size // 2, tile_size
 

@@ -22,7 +22,7 @@ def stored(*planes, mode="L", **options):
 
 KINDS = {
     "grey": (stored(PLANE), True, 256),
-    "colours": (stored(PLANE, mode="RGB"), True, 256),
+    "colors": (stored(PLANE, mode="RGB"), True, 256),
     "palette": (stored(PLANE, mode="P"), False, 256),
     "1 bit": (stored(PLANE, mode="1"), False, 2),
     "4 bits": (stored(PLANE, bits=4), False, 16),

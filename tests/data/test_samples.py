@@ -108,7 +108,7 @@ def test_one_name_for_two_samples_is_refused(tmp_path: Path) -> None:
         read_samples(tmp_path)
 
 
-def test_grey_colours_become_one_channel_only_if_all_are_grey(tmp_path: Path) -> None:
+def test_grey_colors_become_one_channel_only_if_all_are_grey(tmp_path: Path) -> None:
     image = grey(20, 24)
     write_pair(tmp_path, "a", np.stack([image] * 3, axis=-1), mask())
     assert read_samples(tmp_path).channels == 1
@@ -127,7 +127,7 @@ def test_channels_that_differ_are_refused(tmp_path: Path) -> None:
         read_samples(tmp_path)
 
 
-def test_a_palette_means_colours_in_images_and_numbers_in_labels(tmp_path: Path) -> None:
+def test_a_palette_means_colors_in_images_and_numbers_in_labels(tmp_path: Path) -> None:
     labels = mask(value=2)
     labels[14:18, 3:9] = 1
     labels[14:18, 13:19] = 2

@@ -149,9 +149,9 @@ def test_planes_behind_the_only_page_of_imagej_are_read(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif").planes[..., 0], planes(3))
 
 
-def test_channels_of_colours_in_imagej_are_asked_for(tmp_path):
-    colours = np.stack([planes(4)] * 3, axis=-1)
-    tifffile.imwrite(tmp_path / "a.tif", colours, imagej=True)
-    with pytest.raises(ValueError, match=r"4 channels of colours.*--axes ZYXS"):
+def test_channels_of_colors_in_imagej_are_asked_for(tmp_path):
+    colors = np.stack([planes(4)] * 3, axis=-1)
+    tifffile.imwrite(tmp_path / "a.tif", colors, imagej=True)
+    with pytest.raises(ValueError, match=r"4 channels of colors.*--axes ZYXS"):
         read_image(tmp_path / "a.tif")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", axes="ZYXS").planes, colours)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", axes="ZYXS").planes, colors)

@@ -19,12 +19,12 @@ TURN = np.array([[0, -1], [1, 0]], np.float32)
 
 def a_draw(size: tuple[int, int, int], matrix: NDArray[np.float32] = PLAIN) -> TileParameters:
     """The tile about the middle of an image, without deformation."""
-    centre = np.array(size[1:], np.int32) // 2
-    numbers = [size, centre, np.zeros((2, 3, 3), np.float32), matrix, np.float32(1), np.float32(0)]
+    center = np.array(size[1:], np.int32) // 2
+    numbers = [size, center, np.zeros((2, 3, 3), np.float32), matrix, np.float32(1), np.float32(0)]
     return TileParameters(*(tf.constant(one) for one in numbers))
 
 
-def test_without_variation_a_tile_is_a_window_about_its_centre() -> None:
+def test_without_variation_a_tile_is_a_window_about_its_center() -> None:
     rows, columns = np.array(tile_coordinates(a_draw((0, 40, 60)), 8))
     np.testing.assert_allclose(rows, np.repeat(np.arange(16, 24)[:, None], 8, axis=1), atol=1e-5)
     np.testing.assert_allclose(columns, np.repeat(np.arange(26, 34)[None], 8, axis=0), atol=1e-5)

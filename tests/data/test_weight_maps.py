@@ -106,13 +106,13 @@ def test_gap_between_touching_cells_weighs_most() -> None:
 
 @pytest.mark.parametrize("sigma", [0, -1, float("nan"), float("inf")])
 def test_refuses_sigma(sigma: float) -> None:
-    with pytest.raises(ValueError, match=f"sigma must be a positive .* Received {sigma};"):
+    with pytest.raises(ValueError, match=f"sigma must be a positive .* Received: sigma={sigma};"):
         border_weight_map(np.ones((2, 2), int), sigma=sigma)
 
 
 @pytest.mark.parametrize("w0", [-0.5, float("nan"), float("inf")])
 def test_refuses_w0(w0: float) -> None:
-    with pytest.raises(ValueError, match=f"w0 must be a weight, 0 or more. Received {w0};"):
+    with pytest.raises(ValueError, match=f"w0 must be a weight, 0 or more. Received: w0={w0};"):
         border_weight_map(np.ones((2, 2), int), w0=w0)
 
 
@@ -181,17 +181,17 @@ def test_weight_map_is_the_sum_and_zero_where_ignored(instances, ignored) -> Non
 
 
 def test_weight_map_refuses_shapes_that_differ() -> None:
-    with pytest.raises(ValueError, match=r"one shape. Received \(2, 2, 1\) and \(2, 2\);"):
+    with pytest.raises(ValueError, match=r"one shape. Received: \(2, 2, 1\) and \(2, 2\);"):
         weight_map(np.zeros((2, 2, 1), int), np.zeros((2, 2), int))
 
 
 def test_refuses_masks_that_are_not_one_an_image() -> None:
-    with pytest.raises(ValueError, match=r"ignored must hold one mask an image\. Received 1 for 2"):
+    with pytest.raises(ValueError, match=r"one mask for each image\. Received 1 for 2 images"):
         class_balance([np.zeros((2, 2), int)] * 2, 2, [np.zeros((2, 2), bool)])
 
 
 def test_refuses_a_mask_of_another_shape() -> None:
-    with pytest.raises(ValueError, match=r"classes, \(2, 2\). Received \(2, 3\);"):
+    with pytest.raises(ValueError, match=r"classes, \(2, 2\). Received: \(2, 3\);"):
         class_weight_map(np.zeros((2, 2), int), ignored=np.zeros((2, 3), bool))
 
 
@@ -203,9 +203,9 @@ def test_refuses_a_data_set_without_a_pixel_that_counts() -> None:
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        (np.array([[0, 255]]), r"classes must lie in 0 \.\.\. 1\. Received 0 \.\.\. 255;"),
-        (np.array([[-1, 1]]), r"classes must lie in 0 \.\.\. 1\. Received -1 \.\.\. 1;"),
-        (np.array([[0.0, 1.0]]), r"classes must be whole numbers .* Received float64;"),
+        (np.array([[0, 255]]), r"classes must lie in 0 \.\.\. 1\. Received: 0 \.\.\. 255;"),
+        (np.array([[-1, 1]]), r"classes must lie in 0 \.\.\. 1\. Received: -1 \.\.\. 1;"),
+        (np.array([[0.0, 1.0]]), r"classes must be whole numbers .* Received: float64;"),
     ],
 )
 def test_refuses_what_are_no_classes(classes, message) -> None:

@@ -420,7 +420,7 @@ def test_few_bits_and_palettes_are_what_other_readers_see(
     between += [chunk(b"tRNS", b"\x80\0"[: 2 - colours // 3])] if transparent else []
     path = tmp_path / "few.png"
     path.write_bytes(written_png(9, 21, bits, colours, *between, samples=samples))
-    pixels = pixels_of(as_channels(read_planes(path, palette="colours")[0], 1, path), path)
+    pixels = pixels_of(as_channels(read_planes(path, palette="colors")[0], 1, path), path)
     answer = exported_of_data("classify_bytes", image_bytes=[path.read_bytes()])
     probabilities = tf.io.parse_tensor(answer["probabilities_bytes"][0], tf.float32)
     np.testing.assert_allclose(probabilities, exported_of_data.expected(pixels), atol=1e-5)

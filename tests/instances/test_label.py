@@ -237,7 +237,7 @@ def test_cells_are_split_where_the_probability_falls() -> None:
     )
 
 
-def test_small_cells_are_joined_to_their_neighbour_or_removed() -> None:
+def test_small_cells_are_joined_to_their_neighbor_or_removed() -> None:
     probability = np.array([[0.9, 0.9, 0.6, 0.8, 0, 0, 0, 0, 0, 0.9]], np.float32)
     options = InstanceOptions(markers="probability", merge_threshold=0.9, gap=0)
     assert label_instances(probability, options).max() == 3

@@ -58,8 +58,8 @@ def test_saddles_are_the_highest_places_where_two_regions_touch(
             around = np.zeros(heights.shape, bool)
             around[pixel] = True
             beside = ndimage.binary_dilation(around) & (regions.labels == other)
-            for neighbour in heights[beside].tolist():
-                height = min(heights[pixel], neighbour)
+            for neighbor in heights[beside].tolist():
+                height = min(heights[pixel], neighbor)
                 expected[one, other] = max(height, expected.get((one, other), 0))
     found = {
         tuple(pair): height

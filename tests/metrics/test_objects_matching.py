@@ -152,7 +152,7 @@ def test_counts_are_summed_over_images(images) -> None:
 
 
 def test_thousands_of_objects_in_one_tangle_are_matched() -> None:
-    """Each overlaps two neighbours. The best leaves out one of the middle and keeps both ends."""
+    """Each overlaps two neighbors. The best leaves out one of the middle and keeps both ends."""
     pixels = np.arange(40_000)
     reference, result = 1 + pixels // 4, 1 + (pixels + 2) // 4
     (found,) = matching([reference], [result], [0.3])

@@ -329,10 +329,10 @@ def task(trained, cells, tmp_path):
     path, run = cells / "images" / "c3.tif", Run.load(trained)
     image = tifffile.imread(path)[..., None]
     stage = Stage.of(0, TilePlan((96, 96), run.architecture, (60, 60)), 1, 1)
-    settled = run.normalization.settled(Moments.of([image]))
+    normalization = run.normalization.with_moments(Moments.of([image]))
     with Store.opened(tmp_path, "c3", {}) as store:
         store.make(0, stage)
-        yield Task(store.folder, path, None, (1, 96, 96, 1), 0, settled, stage, (2, 3))
+        yield Task(store.folder, path, None, (1, 96, 96, 1), 0, normalization, stage, (2, 3))
 
 
 @pytest.fixture

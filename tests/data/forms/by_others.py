@@ -65,7 +65,7 @@ def raw(planes: NDArray[Any], kind: str, photo: str = "minisblack") -> Callable[
 
 
 def by_opencv(planes: NDArray[Any], ending: str, what: str) -> Form:
-    """Lets OpenCV write planes, whose colours it takes as blue, green, red."""
+    """Lets OpenCV write planes, whose colors it takes as blue, green, red."""
 
     def written(path: Path) -> NDArray[Any]:
         import cv2

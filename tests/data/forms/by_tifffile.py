@@ -122,7 +122,7 @@ def _tiff_few_bits(path: Path) -> NDArray[Any]:
     return planes
 
 
-def false_colours(path: Path) -> NDArray[Any]:
+def false_colors(path: Path) -> NDArray[Any]:
     planes = drawn(1)
     ramp = np.arange(256)
     lut = 257 * np.stack([np.minimum(3 * ramp, 255), ramp, ramp // 2]).astype(np.uint16)

@@ -10,7 +10,7 @@ from .drawing import Form, drawn, wide
 _G, _RGB = drawn(3), drawn(2, channels=3)
 _G16, _RGB16 = wide(_G, "uint16"), wide(_RGB, "uint16")
 _TILES = ("-t", "-w", 16, "-l", 16)
-_AS_SEEN, _GREY, _COLOUR = "inverted, as it is seen", "grey", "red, green, blue"
+_AS_SEEN, _GREY, _COLOR = "inverted, as it is seen", "grey", "red, green, blue"
 _STACK = "all pages, in order"
 
 FORMS = {
@@ -26,11 +26,11 @@ FORMS = {
     "ImageJ hyperstack": Form(by_tifffile.imagej, ".tif", "T and Z as planes, C as channels"),
     "TIFF, 0 is white": Form(by_tifffile.white_is_zero, ".tif", _AS_SEEN),
     "TIFF, 0 is white, 16 bits": Form(by_tifffile.white_is_zero_16, ".tif", _AS_SEEN),
-    "TIFF, colours and a fourth channel": Form(by_tifffile.fourth_channel, ".tif", "four channels"),
-    "TIFF with a palette of false colours": Form(
-        by_tifffile.false_colours, ".tif", "the numbers; that the colours are not applied is said"
+    "TIFF, colors and a fourth channel": Form(by_tifffile.fourth_channel, ".tif", "four channels"),
+    "TIFF with a palette of false colors": Form(
+        by_tifffile.false_colors, ".tif", "the numbers; that the colors are not applied is said"
     ),
-    "TIFF, colours, alpha and a channel": Form(
+    "TIFF, colors, alpha and a channel": Form(
         by_tifffile.alpha_in_between, ".tif", "all but the alpha"
     ),
     "TIFF with a pyramid": Form(by_tifffile.pyramid(), ".tif", "the largest resolution"),
@@ -58,7 +58,7 @@ FORMS = {
         for name in ("none", "lzw", "lzw:2", "zip", "zip:2", "packbits", "lzma", "zstd", "lerc:0")
     },
     **{
-        f"TIFF, colours, compressed with {name}": by_others.copied(_RGB, "-c", name)
+        f"TIFF, colors, compressed with {name}": by_others.copied(_RGB, "-c", name)
         for name in ("lzw:2", "zip:2", "packbits", "zstd")
     },
     **{
@@ -68,9 +68,9 @@ FORMS = {
     "TIFF in strips of 3 rows": by_others.copied(_G16, "-s", "-r", 3, "-c", "lzw"),
     "TIFF in tiles": by_others.copied(_G16, *_TILES, "-c", "zip:2"),
     "TIFF, joined of several files": by_others.copied(_G16, joined=True),
-    "TIFF, colours, joined of several files": by_others.copied(_RGB, "-c", "lzw", joined=True),
-    "TIFF, colours stored apart": by_others.copied(_RGB, "-p", "separate"),
-    "TIFF, colours stored apart, in tiles": by_others.copied(
+    "TIFF, colors, joined of several files": by_others.copied(_RGB, "-c", "lzw", joined=True),
+    "TIFF, colors stored apart": by_others.copied(_RGB, "-p", "separate"),
+    "TIFF, colors stored apart, in tiles": by_others.copied(
         _RGB, "-p", "separate", *_TILES, "-c", "lzw"
     ),
     "TIFF, big end first": by_others.copied(_G16, "-B"),
@@ -115,7 +115,7 @@ FORMS = {
     "TIFF, three bands": Form(
         by_others.raw(drawn(1, channels=3), "byte", "rgb"),
         ".tif",
-        _COLOUR,
+        _COLOR,
         "libtiff's raw2tiff",
         "raw2tiff",
     ),
@@ -127,40 +127,40 @@ FORMS = {
             ("BMP", ".bmp", (_G, _RGB)),
         )
         for planes in several
-        for what in (_GREY if planes.shape[-1] == 1 else _COLOUR,)
+        for what in (_GREY if planes.shape[-1] == 1 else _COLOR,)
     },
-    "PNG, 16 bits, colours with alpha": by_others.by_opencv(
-        wide(drawn(1, channels=4), "uint16"), ".png", "the colours"
+    "PNG, 16 bits, colors with alpha": by_others.by_opencv(
+        wide(drawn(1, channels=4), "uint16"), ".png", "the colors"
     ),
-    "TIFF, colours with alpha": by_others.by_opencv(drawn(1, channels=4), ".tif", "the colours"),
+    "TIFF, colors with alpha": by_others.by_opencv(drawn(1, channels=4), ".tif", "the colors"),
     **{
         f"TIFF of several pages, {planes.dtype}, {what}": by_others.by_opencv(
             planes, ".tif", _STACK
         )
         for planes in (_G, _G16, _RGB, _RGB16)
-        for what in (_GREY if planes.shape[-1] == 1 else _COLOUR,)
+        for what in (_GREY if planes.shape[-1] == 1 else _COLOR,)
     },
     "PNG of imageio": by_others.by_imageio(_G16[:1], ".png", "pillow", _GREY),
-    "PNG of imageio, colours": by_others.by_imageio(_RGB[:1], ".png", "pillow", _COLOUR),
+    "PNG of imageio, colors": by_others.by_imageio(_RGB[:1], ".png", "pillow", _COLOR),
     "BMP of imageio": by_others.by_imageio(_G[:1], ".bmp", "pillow", _GREY),
     "TIFF of imageio, Pillow": by_others.by_imageio(_G16[:1], ".tif", "pillow", _GREY),
     "TIFF of imageio": by_others.by_imageio(_G16[:1], ".tif", "tifffile", _GREY),
-    "TIFF of imageio, colours": by_others.by_imageio(_RGB[:1], ".tif", "tifffile", _COLOUR),
+    "TIFF of imageio, colors": by_others.by_imageio(_RGB[:1], ".tif", "tifffile", _COLOR),
     "TIFF of imageio, pages": by_others.by_imageio(drawn(6), ".tif", "tifffile", _STACK),
-    "TIFF of imageio, pages of colours": by_others.by_imageio(_RGB, ".tif", "tifffile", _STACK),
+    "TIFF of imageio, pages of colors": by_others.by_imageio(_RGB, ".tif", "tifffile", _STACK),
     "TIFF of scikit-image, pages": by_others.by_skimage(wide(drawn(6), "uint16"), _STACK),
-    "TIFF of scikit-image, colours": by_others.by_skimage(_RGB[:1], _COLOUR),
-    "TIFF of scikit-image, two pages of colours": by_others.by_skimage(_RGB, _STACK),
+    "TIFF of scikit-image, colors": by_others.by_skimage(_RGB[:1], _COLOR),
+    "TIFF of scikit-image, two pages of colors": by_others.by_skimage(_RGB, _STACK),
     "TIFF of scikit-image, three pages": by_others.by_skimage(
         _G,
-        "colours, as it states; what to say if they are none is said",
+        "colors, as it states; what to say if they are none is said",
         np.moveaxis(_G[..., 0], 0, -1)[None],
     ),
     **{
         f"TIFF of several pages, {planes.dtype}, {what}, {compression or 'not compressed'}": (
             by_others.pages_by_pillow(planes, compression)
         )
-        for planes, what in ((_G, _GREY), (_G16, _GREY), (_RGB, _COLOUR))
+        for planes, what in ((_G, _GREY), (_G16, _GREY), (_RGB, _COLOR))
         for compression in (None, "tiff_lzw", "tiff_deflate", "packbits")
     },
     "PNG of 16 bits": by_others.mode_of_pillow("I;16", ".png", "uint16", "the numbers"),
@@ -170,7 +170,7 @@ FORMS = {
     "PNG, grey with alpha": by_others.mode_of_pillow("LA", ".png", "uint8", "the grey values"),
     "TIFF, grey with alpha": by_others.mode_of_pillow("LA", ".tif", "uint8", "the grey values"),
     "TIFF, palette with alpha": by_others.mode_of_pillow("PA", ".tif", "uint8", "the numbers"),
-    "PNG with alpha": Form(by_tifffile.alpha, ".png", "the colours", "Pillow"),
+    "PNG with alpha": Form(by_tifffile.alpha, ".png", "the colors", "Pillow"),
     "PNG of 2 bits": Form(
         by_tifffile.few_bits(2),
         ".png",

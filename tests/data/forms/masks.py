@@ -17,11 +17,11 @@ from .drawing import run
 Marked = NDArray[np.bool_]
 
 
-def _palette(colours: list[int], low: int, high: int) -> Callable[[Path, Marked], None]:
+def _palette(colors: list[int], low: int, high: int) -> Callable[[Path, Marked], None]:
     def written(path: Path, marked: Marked) -> None:
         picture = Image.fromarray(np.where(marked, high, low).astype(np.uint8))
         picture = picture.convert("P") if picture.mode != "P" else picture
-        picture.putpalette(colours)
+        picture.putpalette(colors)
         picture.save(path)
 
     return written

@@ -94,7 +94,7 @@ _FRAMES = "animation of 3 frames; save them as the pages of a TIFF"
 REFUSED = {
     "animated GIF": Refusal(_animation, ".gif", _FRAMES),
     "animated PNG": Refusal(_animation, ".png", _FRAMES),
-    "TIFF in CMYK": Refusal(_of_mode("CMYK"), ".tif", "colours are CMYK, .* save it as RGB"),
+    "TIFF in CMYK": Refusal(_of_mode("CMYK"), ".tif", "colors are CMYK, .* save it as RGB"),
     "TIFF in L*a*b*": Refusal(_of_mode("LAB"), ".tif", r"are L\*a\*b\*, .* save it as RGB"),
     "TIFF in YCbCr": Refusal(_of_mode("YCbCr"), ".tif", "are YCbCr, .* save it as RGB"),
     "TIFF of a filter array (raw)": Refusal(_raw, ".tif", r"filter array \(raw\), .* save it as"),
@@ -113,7 +113,7 @@ REFUSED = {
     "TIFF, planes of channels last, not stated": Refusal(
         _channels_last(5, 40, 50, 2), ".tif", r"\(5, 40, 50, 2\) without .* --axes ZYXC"
     ),
-    "TIFF, three planes of colours last, not stated": Refusal(
+    "TIFF, three planes of colors last, not stated": Refusal(
         _channels_last(3, 40, 50, 3), ".tif", r"\(3, 40, 50, 3\) without .* --axes ZYXC"
     ),
     "TIFF, pages of two sizes": Refusal(_two_sizes, ".tif", "9 x 9, 5 x 7; save each in a file"),
