@@ -83,7 +83,7 @@ SPOILED_DATA = {
         lambda d: [
             path.rename(path.with_stem(f"x{path.stem}")) for path in (d / "labels").iterdir()
         ],
-        "data: no image goes together with a label file.*images/a.tif and labels/a.png",
+        "data: no image matches a label file.*images/a.tif and labels/a.png",
     ),
     "truncated": (lambda d: cut(d / "images" / "c1.tif"), "images/c1.tif: cannot be read as an im"),
     "truncated labels": (lambda d: cut(d / "labels" / "c1.tif"), "labels/c1.tif: cannot be read"),
@@ -109,7 +109,7 @@ SPOILED_DATA = {
     ),
     "another size": (
         lambda d: tifffile.imwrite(d / "labels" / "c1.tif", np.ones((96, 95), np.uint8)),
-        r"labels/c1.tif: expected 96 x 96 pixels.*received 96 x 95\. Nothing is resized",
+        r"labels/c1.tif: expected 96 x 96 pixels.*received 96 x 95\. Save the labels in the size",
     ),
     "like JPEG": (lambda d: smear(d / "labels" / "c1.tif"), r"labels/c1.tif: expected.*JPEG.*\d %"),
     "empty mask": (
@@ -132,7 +132,7 @@ SPOILED_DATA = {
     ),
     "a name twice": (
         lambda d: Image.new("L", (96, 96)).save(d / "images" / "c1.png"),
-        "images: expected one file a name, received c1.png and c1.tif",
+        "images: expected names that differ without ending, received c1.png and c1.tif",
     ),
 }
 
@@ -161,9 +161,9 @@ OPTIONS = {
     "--dropout 1": "dropout must be a rate",
     "--tile 570": "tile must be 16k.*Received: 570.*556 and 572",
     "--batch-size 0": "batch_size must be a whole number",
-    "--validation 1.5": "validation must be a share.*Received 1.5",
-    "--validation 1": "validation must be a share.*Received 1.0",
-    "--validation -.1": "validation must be a share.*Received -0.1",
+    "--validation 1.5": "validation must be a fraction.*Received: validation=1.5",
+    "--validation 1": "validation must be a fraction.*Received: validation=1.0",
+    "--validation -.1": "validation must be a fraction.*Received: validation=-0.1",
     "--seed -1": "seed must be a whole number",
     "--precision float8": "precision must be.*'float8'",
     "--precision float16": 'precision="float16" needs a GPU',

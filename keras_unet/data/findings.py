@@ -62,7 +62,7 @@ def check_dataset(
 
 
 def _check_unused_files(samples: Samples) -> Iterator[str]:
-    unused = [file for file in samples.orphans if not file.usual]
+    unused = [file for file in samples.unused if not file.is_expected]
     if unused:
         names = [f"{file.name}: {file.reason}" for file in unused]
         yield (

@@ -1,7 +1,7 @@
-"""Names that belong together: an image's, and those that programs give its labels.
+"""Matching of the names of images and label files.
 
-`x.tif` has labels called `x`, `x_mask`, `x_cp_masks`, `seg-x` and so on; the image may be called
-`x_img` or `image_x`. The word is read in any case, and parted from the rest by `_` or `-`.
+The labels of `x.tif` are called `x`, `x_mask`, `x_cp_masks`, `seg-x` and so on; the image may be
+called `x_img` or `image_x`. Affixes are case-insensitive and separated by `_` or `-`.
 """
 
 from __future__ import annotations
@@ -10,107 +10,114 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
-_OF_LABELS = (
+_LABEL_AFFIXES = (
     "cp_masks?|masks?|labels?|seg|segmentation|gt|ground_truth|instances?|annotations?|annotated"
 )
-_OF_IMAGES = "images?|imgs?"
+_IMAGE_AFFIXES = "images?|imgs?"
 
 
-def _affixed(words: str) -> re.Pattern[str]:
+def _affix_pattern(words: str) -> re.Pattern[str]:
     return re.compile(rf"(?:{words})[_-](.+)|(.+?)[_-](?:{words})", re.IGNORECASE)
 
 
-_LABELS, _IMAGE = _affixed(_OF_LABELS), _affixed(_OF_IMAGES)
+_LABELS, _IMAGE = _affix_pattern(_LABEL_AFFIXES), _affix_pattern(_IMAGE_AFFIXES)
 
 Naming = Callable[[str], str | None]
+"""A function from a stem to the name to compare, or None."""
 
 
-def labels_of(stem: str) -> str | None:
-    """Returns what the labels of that name are labels of, or None where no affix says.
+def strip_label_affix(stem: str) -> str | None:
+    """Removes the affix of a label file's name; returns None if it has none.
 
     Examples:
-        >>> labels_of("x_cp_masks"), labels_of("MASK_x"), labels_of("x"), labels_of("mask")
-        ('x', 'x', None, None)
+        >>> [strip_label_affix(stem) for stem in ("x_cp_masks", "MASK_x", "x", "mask")]
+        ['x', 'x', None, None]
     """
-    return _without(_LABELS, stem)
+    return _strip(_LABELS, stem)
 
 
-def image_of(stem: str) -> str | None:
-    """Returns what the image of that name shows, or None where no affix says.
+def strip_image_affix(stem: str) -> str | None:
+    """Removes the affix of an image's name; returns None if it has none.
 
     Examples:
-        >>> image_of("x_img"), image_of("image-x"), image_of("x")
+        >>> strip_image_affix("x_img"), strip_image_affix("image-x"), strip_image_affix("x")
         ('x', 'x', None)
     """
-    return _without(_IMAGE, stem)
+    return _strip(_IMAGE, stem)
 
 
-def matched(images: Iterable[str], labels: Iterable[str]) -> dict[str, str]:
+def match_names(images: Iterable[str], labels: Iterable[str]) -> dict[str, str]:
     """Finds the labels of each image by their names.
 
-    Equal names win, then labels with an affix, then images with one; names that are equal but for
-    their case come last.
+    Equal names take precedence over labels with an affix, and these over images with an affix;
+    names that differ in case are matched last.
 
     Args:
         images: Names of images, each once.
         labels: Names of labels, each once.
 
     Returns:
-        For each image that has labels the name of these.
+        Names of the labels of each image that has some.
 
     Raises:
-        Ambiguous: Two images or two labels lay claim to one another with equal right.
+        AmbiguousNamesError: If several images or labels match equally well.
 
     Example:
-        >>> matched(["a", "b_img", "C", "d"], ["a", "a_mask", "b_seg", "c"])
+        >>> match_names(["a", "b_img", "C", "d"], ["a", "a_mask", "b_seg", "c"])
         {'a': 'a', 'b_img': 'b_seg', 'C': 'c'}
     """
-    left, right = dict.fromkeys(images), dict.fromkeys(labels)
-    found: dict[str, str] = {}
+    images_left, labels_left = dict.fromkeys(images), dict.fromkeys(labels)
+    matches: dict[str, str] = {}
     for fold in (str, str.casefold):
-        for image_name, labels_name in _WAYS:
-            mine, theirs = _grouped(left, image_name, fold), _grouped(right, labels_name, fold)
-            for key in sorted(mine.keys() & theirs.keys()):
-                if len(mine[key]) > 1 or len(theirs[key]) > 1:
-                    raise Ambiguous(mine[key], theirs[key])
-            for key in [key for key in mine if key in theirs]:
-                (image,), (label,) = mine[key], theirs[key]
-                found[image] = label
-                del left[image], right[label]
-    return found
+        for image_naming, label_naming in _NAMINGS:
+            image_groups = _group(images_left, image_naming, fold)
+            label_groups = _group(labels_left, label_naming, fold)
+            for name in sorted(image_groups.keys() & label_groups.keys()):
+                if len(image_groups[name]) > 1 or len(label_groups[name]) > 1:
+                    raise AmbiguousNamesError(image_groups[name], label_groups[name])
+            for name in [name for name in image_groups if name in label_groups]:
+                (image,), (label,) = image_groups[name], label_groups[name]
+                matches[image] = label
+                del images_left[image], labels_left[label]
+    return matches
 
 
-class Ambiguous(ValueError):  # noqa: N818 - it is a finding, which `pairs` puts into words
-    """Images and labels of which nobody can tell which go together."""
+class AmbiguousNamesError(ValueError):
+    """Error for images and labels that match equally well.
+
+    Attributes:
+        images: Names of the images.
+        labels: Names of the labels.
+    """
 
     def __init__(self, images: list[str], labels: list[str]) -> None:
-        """Takes their names."""
+        """Stores the names."""
         super().__init__(f"{', '.join(images)} with {', '.join(labels)}")
         self.images, self.labels = images, labels
 
 
-def _itself(stem: str) -> str | None:
+def _unchanged(stem: str) -> str | None:
     return stem
 
 
-_WAYS: tuple[tuple[Naming, Naming], ...] = (
-    (_itself, _itself),
-    (_itself, labels_of),
-    (image_of, _itself),
-    (image_of, labels_of),
+_NAMINGS: tuple[tuple[Naming, Naming], ...] = (
+    (_unchanged, _unchanged),
+    (_unchanged, strip_label_affix),
+    (strip_image_affix, _unchanged),
+    (strip_image_affix, strip_label_affix),
 )
 
 
-def _without(affix: re.Pattern[str], stem: str) -> str | None:
+def _strip(affix: re.Pattern[str], stem: str) -> str | None:
     match = affix.fullmatch(stem)
     return None if match is None else match[1] or match[2]
 
 
-def _grouped(
-    stems: Iterable[str], name: Naming, fold: Callable[[str], str]
+def _group(
+    stems: Iterable[str], naming: Naming, fold: Callable[[str], str]
 ) -> Mapping[str, list[str]]:
     groups: dict[str, list[str]] = defaultdict(list)
     for stem in stems:
-        if (named := name(stem)) is not None:
-            groups[fold(named)].append(stem)
+        if (name := naming(stem)) is not None:
+            groups[fold(name)].append(stem)
     return groups

@@ -1,10 +1,12 @@
 """Pairs of images and label files in a folder.
 
-Three layouts are known. Either `images/` and `labels/` (or `masks/` and others) hold files that are
-paired by name, whatever their endings: `images/a.tif` with `labels/a.png` or `labels/a_mask.png`,
-see `data.names`. Or the folder is laid out as in the Cell Tracking Challenge: `01/t000.tif` with
-`01_GT/SEG/man_seg000.tif`, or with `01_GT/SEG/man_seg_000_003.tif` for plane 3 of a stack; frames
-without annotation are passed over. Or one folder holds all: `a.tif` beside `a_mask.png`.
+Three layouts are supported:
+
+- `images/` and `labels/` (or `masks/` and others), with files paired by name without ending:
+  `images/a.tif` with `labels/a.png` or `labels/a_mask.png`, see `data.names`.
+- The Cell Tracking Challenge: `01/t000.tif` with `01_GT/SEG/man_seg000.tif`, or with
+  `01_GT/SEG/man_seg_000_003.tif` for plane 3 of a stack. Frames without annotation are skipped.
+- One folder: `a.tif` beside `a_mask.png`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,12 @@ from pathlib import Path
 from keras_unet.console import counted, some
 from keras_unet.data.images import image_files, is_hidden, stem_of
 from keras_unet.data.lazy import is_zarr
-from keras_unet.data.names import Ambiguous, image_of, labels_of, matched
+from keras_unet.data.names import (
+    AmbiguousNamesError,
+    match_names,
+    strip_image_affix,
+    strip_label_affix,
+)
 from keras_unet.files import check_name, printable
 
 _IMAGE_FOLDERS = ("images", "image", "imgs")
@@ -27,14 +34,16 @@ _OTHER_LABEL_FOLDERS = (
     *("seg", "segmentation", "segmentations", "annotation", "ground_truth", "groundtruth"),
     *("ground-truth", "targets", "target"),
 )
-_OUTLINES = "not an image; if it holds outlines, draw them into a label image"
-_NOT_READ = "a kind of image that is not read; save it as TIFF or PNG"
+_OUTLINES = "not an image; convert outlines to a label image"
+_UNSUPPORTED = "an unsupported image format; save it as TIFF or PNG"
 _REASONS = {
     **dict.fromkeys((".geojson", ".json", ".roi", ".xml", ".zip"), _OUTLINES),
-    **dict.fromkeys((".avif", ".czi", ".dcm", ".h5", ".heic", ".ims", ".j2k", ".jp2"), _NOT_READ),
-    **dict.fromkeys((".lif", ".mrc", ".nd2", ".nii", ".npy", ".npz", ".oib", ".oif"), _NOT_READ),
-    **dict.fromkeys((".svg", ".vsi", ".webp"), _NOT_READ),
-    ".gz": "packed; unpack it",
+    **dict.fromkeys(
+        (".avif", ".czi", ".dcm", ".h5", ".heic", ".ims", ".j2k", ".jp2"), _UNSUPPORTED
+    ),
+    **dict.fromkeys((".lif", ".mrc", ".nd2", ".nii", ".npy", ".npz", ".oib", ".oif"), _UNSUPPORTED),
+    **dict.fromkeys((".svg", ".vsi", ".webp"), _UNSUPPORTED),
+    ".gz": "a compressed file; decompress it",
 }
 _FRAME = re.compile(r"t(\d+)\.(?:tiff?|btf|tf[28])", re.IGNORECASE)
 _ANNOTATION = re.compile(r"man_seg_?(\d+)(?:_(\d+))?\.(?:tiff?|btf|tf[28])", re.IGNORECASE)
@@ -42,44 +51,44 @@ _ANNOTATION = re.compile(r"man_seg_?(\d+)(?:_(\d+))?\.(?:tiff?|btf|tf[28])", re.
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its labels.
+    """Image file and label file.
 
     Attributes:
         name: Name of the sample; unique in its folder.
-        image: The image file.
-        labels: The label file.
+        image: Path of the image file.
+        labels: Path of the label file.
         plane: Plane of the image that the labels belong to, from 0, or None for all planes.
-        film: Name of the sequence of the Cell Tracking Challenge that it is of, or None.
+        sequence: Name of the Cell Tracking Challenge sequence of the image, or None.
     """
 
     name: str
     image: Path
     labels: Path
     plane: int | None = None
-    film: str | None = None
+    sequence: str | None = None
 
 
 @dataclass(frozen=True)
 class Unused:
-    """A file that is not used, or a folder.
+    """File or folder that is not used.
 
     Attributes:
-        path: The file.
-        reason: Why, in a few words.
-        usual: Whether that is as it should be, and nobody need be warned of it.
+        path: Path of the file.
+        reason: Reason in a few words.
+        is_expected: Whether the file is unused by design, so that no warning is needed.
     """
 
     path: Path
     reason: str
-    usual: bool = False
+    is_expected: bool = False
 
     @property
     def name(self) -> str:
-        """The name with that of its folder, in which bytes that are not UTF-8 are escaped."""
+        """Name of the folder and the file, with bytes that are not UTF-8 escaped."""
         return printable(f"{self.path.parent.name}/{self.path.name}")
 
     def __str__(self) -> str:
-        """Returns the name without its folder, and the reason."""
+        """Returns the name of the file and the reason."""
         return f"{printable(self.path.name)} ({self.reason})"
 
 
@@ -88,29 +97,29 @@ class Pairs:
     """Result of `find_pairs`.
 
     Attributes:
-        pairs: The pairs, by name, frames of a film in time.
-        orphans: What of the folders is not used, and why; hidden files aside.
+        pairs: The pairs, sorted by name, frames of a sequence by time.
+        unused: Unused files except hidden ones, with reasons.
     """
 
     pairs: tuple[Pair, ...]
-    orphans: tuple[Unused, ...]
+    unused: tuple[Unused, ...]
 
 
 def find_pairs(folder: Path) -> Pairs:
-    """Finds the images and their label files, in any layout of this module.
+    """Finds images and their label files in any layout of this module.
 
     Args:
-        folder: Folder that holds `images/` and `labels/` (or `masks/`), or, at any depth,
-            sequences of the Cell Tracking Challenge, or images beside their labels.
+        folder: Folder with `images/` and `labels/` (or `masks/`), with sequences of the Cell
+            Tracking Challenge at any depth, or with images beside their labels.
 
     Returns:
-        The pairs, by name, and what is not used.
+        The pairs, sorted by name, and the unused files.
 
     Raises:
-        FileNotFoundError: There is no such folder.
-        NotADirectoryError: It is a file.
-        ValueError: The folder has no such layout, nothing in it goes together, two files lay claim
-            to the same name or partner, or a name is not UTF-8.
+        FileNotFoundError: If there is no such folder.
+        NotADirectoryError: If `folder` is a file.
+        ValueError: If the folder has no such layout or no pair, two files have the same name or
+            partner, or a name is not UTF-8.
     """
     _refuse_no_folder(folder)
     found = _find(folder)
@@ -118,39 +127,39 @@ def find_pairs(folder: Path) -> Pairs:
         check_name(pair.image)
         check_name(pair.labels)
     if not found.pairs:
-        examples = ", ".join(one.name for one in found.orphans[:3])
+        examples = ", ".join(file.name for file in found.unused[:3])
         raise ValueError(
-            f"{folder}: no image goes together with a label file. Expected the same name in both, "
-            "for example images/a.tif and labels/a.png, or 01/t000.tif and "
+            f"{folder}: no image matches a label file. Expected the same name for both, for "
+            "example images/a.tif and labels/a.png, or 01/t000.tif and "
             f"01_GT/SEG/man_seg000.tif. Received {examples or 'no image file'}."
         )
     return found
 
 
 def files_by_stem(folder: Path) -> dict[str, Path]:
-    """Finds the image files of a folder by their names without endings.
+    """Returns the image files of a folder by their names without endings.
 
     Raises:
-        ValueError: Two files lay claim to the same name, or a name is not UTF-8.
+        ValueError: If two files have the same name without ending, or a name is not UTF-8.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in image_files(folder):
         check_name(path)
-        other = found.setdefault(stem_of(path), path)
+        other = files.setdefault(stem_of(path), path)
         if other is not path:
             raise ValueError(
-                f"{folder}: expected one file a name, received {other.name} and {path.name}. "
-                "Remove or rename one of them."
+                f"{folder}: expected names that differ without ending, received {other.name} and "
+                f"{path.name}. Remove or rename one of them."
             )
-    return found
+    return files
 
 
 def annotated_frame(path: Path) -> tuple[int, int | None] | None:
-    """Tells which frame, and which plane of it, a file annotates.
+    """Reads the annotated frame and plane from the name of a file.
 
     Returns:
-        The numbers in the name `man_seg000.tif` or `man_seg_000_003.tif` of the Cell Tracking
-        Challenge, None for the plane where it names none; None for any other name.
+        The numbers in the names `man_seg000.tif` (plane None) and `man_seg_000_003.tif` of the Cell
+        Tracking Challenge; None for other names.
 
     Example:
         >>> annotated_frame(Path("man_seg007.tif")), annotated_frame(Path("man_seg_007_003.tif"))
@@ -163,7 +172,7 @@ def annotated_frame(path: Path) -> tuple[int, int | None] | None:
 
 
 def plane_name(name: str, plane: int) -> str:
-    """Names a plane, counted from 0, of the stack of that name.
+    """Returns the name of a plane, counted from 0, of a stack.
 
     Examples:
         >>> plane_name("01_t007", 3)
@@ -173,87 +182,97 @@ def plane_name(name: str, plane: int) -> str:
 
 
 def unused_in(folder: Path, used: Collection[Path]) -> Iterator[Unused]:
-    """Says of what is in a folder why it is not used; hidden files are left out.
+    """Yields the unused files of a folder with reasons, except hidden ones.
 
     Args:
         folder: The folder.
-        used: Those of its files that are used.
+        used: Its files that are used.
     """
     images = set(image_files(folder))
     for path in sorted(set(folder.iterdir()) - set(used)):
         if not is_hidden(path):
-            yield Unused(path, "no partner" if path in images else _why_no_image(path))
+            yield Unused(path, "no partner" if path in images else _reason_unused(path))
 
 
 def label_folder(folder: Path) -> Path | None:
-    """Finds `labels/`, `masks/` or the like in a folder; None where there is none.
+    """Finds the subfolder `labels/`, `masks/` or similar; None if there is none.
 
     Raises:
-        ValueError: There are two.
+        ValueError: If there are two.
     """
-    return _folder_called(folder, _LABEL_FOLDERS)
+    return _find_folder(folder, _LABEL_FOLDERS)
 
 
-def called_labels(files: Iterable[Path]) -> dict[Path, Path]:
-    """Finds files whose names call them labels of other files among them, whatever the case.
+def map_labels_to_images(files: Iterable[Path]) -> dict[Path, Path]:
+    """Finds files that are labels of others by their names, ignoring case.
 
     Returns:
-        For each of them the file that it is called the labels of.
+        For each label file, the file that it labels.
 
     Example:
-        >>> called_labels([Path("x.tif"), Path("X_mask.png"), Path("y_mask.png"), Path("mask.tif")])
+        >>> files = map(Path, ("x.tif", "X_mask.png", "y_mask.png", "mask.tif"))
+        >>> map_labels_to_images(files)
         {...Path('X_mask.png'): ...Path('x.tif')}
     """
     stems = {path: stem_of(path) for path in sorted(files)}
-    named = {of.casefold(): path for path, stem in stems.items() if (of := image_of(stem))}
-    named |= {stem.casefold(): path for path, stem in stems.items()}
-    called = {path: of.casefold() for path, stem in stems.items() if (of := labels_of(stem))}
-    return {path: named[of] for path, of in called.items() if of in named}
+    images = {
+        name.casefold(): path for path, stem in stems.items() if (name := strip_image_affix(stem))
+    }
+    images |= {stem.casefold(): path for path, stem in stems.items()}
+    labels = {
+        path: name.casefold() for path, stem in stems.items() if (name := strip_label_affix(stem))
+    }
+    return {path: images[name] for path, name in labels.items() if name in images}
 
 
-def matched_files(
+def match_files(
     folder: Path, images: Mapping[str, Path], labels: Mapping[str, Path]
 ) -> dict[str, str]:
-    """Finds the labels of each image by their stems, as `data.names` does.
+    """Finds the labels of each image by their stems, see `match_names`.
 
     Args:
         folder: The folder, for the message.
-        images: Files of images by their stems.
-        labels: Files of labels by their stems.
+        images: Image files by stem.
+        labels: Label files by stem.
+
+    Returns:
+        Stems of the labels of each image that has some.
 
     Raises:
-        ValueError: Two images or two labels lay claim to one another with equal right.
+        ValueError: If several images or labels match equally well.
     """
     try:
-        return matched(images, labels)
-    except Ambiguous as error:
+        return match_names(images, labels)
+    except AmbiguousNamesError as error:
         raise ValueError(
             f"{folder}: expected one label file for one image, received "
-            f"{_listed(images[stem] for stem in error.images)} with "
-            f"{_listed(labels[stem] for stem in error.labels)}. Remove or rename what is too many."
+            f"{_list_paths(images[stem] for stem in error.images)} with "
+            f"{_list_paths(labels[stem] for stem in error.labels)}. Remove or rename the others."
         ) from None
 
 
-def parted(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Parts images from labels that lie beside them, by the affixes of the latter's stems."""
-    labels = {stem: path for stem, path in files.items() if labels_of(stem)}
+def split_labels(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Splits the files of a folder into images and labels, by the affixes of their stems."""
+    labels = {stem: path for stem, path in files.items() if strip_label_affix(stem)}
     return {stem: path for stem, path in files.items() if stem not in labels}, labels
 
 
 def _find(folder: Path) -> Pairs:
-    images = _folder_called(folder, _IMAGE_FOLDERS, _OTHER_IMAGE_FOLDERS)
-    labels = _folder_called(folder, _LABEL_FOLDERS, _OTHER_LABEL_FOLDERS)
+    images = _find_folder(folder, _IMAGE_FOLDERS, _OTHER_IMAGE_FOLDERS)
+    labels = _find_folder(folder, _LABEL_FOLDERS, _OTHER_LABEL_FOLDERS)
     if images is not None and labels is not None:
         return _find_by_name(images, labels)
     if annotated := sorted(path for path in folder.rglob("*_GT/SEG") if path.is_dir()):
         return _find_sequences(folder, annotated)
-    if images is not None or not any(labels_of(stem_of(path)) for path in image_files(folder)):
+    if images is not None or not any(
+        strip_label_affix(stem_of(path)) for path in image_files(folder)
+    ):
         _refuse_layout(folder)
     return _find_beside(folder)
 
 
-def _folder_called(folder: Path, names: Sequence[str], others: Sequence[str] = ()) -> Path | None:
-    """The folder of one of these names, in any case; of one of the others where there is none."""
+def _find_folder(folder: Path, names: Sequence[str], others: Sequence[str] = ()) -> Path | None:
+    """Finds a subfolder by the first names or, if there is none, the others, ignoring case."""
     folders = [path for path in sorted(folder.iterdir()) if path.is_dir()]
     found = [path for path in folders if path.name.lower() in names]
     found = found or [path for path in folders if path.name.lower() in others]
@@ -261,58 +280,58 @@ def _folder_called(folder: Path, names: Sequence[str], others: Sequence[str] = (
         received = " and ".join(f"{path.name}/" for path in found)
         raise ValueError(
             f"{folder}: expected one folder of {names[0]}, received {received}. "
-            "Move one of them elsewhere."
+            "Move one of them out of the folder."
         )
     return found[0] if found else None
 
 
 def _find_by_name(image_folder: Path, label_folder: Path) -> Pairs:
     images, labels = files_by_stem(image_folder), files_by_stem(label_folder)
-    pairs = _paired(image_folder.parent, images, labels)
-    orphans = [
+    pairs = _pair_files(image_folder.parent, images, labels)
+    unused = [
         *unused_in(image_folder, [pair.image for pair in pairs]),
         *unused_in(label_folder, [pair.labels for pair in pairs]),
     ]
-    return Pairs(pairs, tuple(orphans))
+    return Pairs(pairs, tuple(unused))
 
 
 def _find_beside(folder: Path) -> Pairs:
-    pairs = _paired(folder, *parted(files_by_stem(folder)))
+    pairs = _pair_files(folder, *split_labels(files_by_stem(folder)))
     used = [path for pair in pairs for path in (pair.image, pair.labels)]
     return Pairs(pairs, tuple(unused_in(folder, used)))
 
 
-def _paired(
+def _pair_files(
     folder: Path, images: Mapping[str, Path], labels: Mapping[str, Path]
 ) -> tuple[Pair, ...]:
-    partners = matched_files(folder, images, labels)
+    partners = match_files(folder, images, labels)
     return tuple(Pair(stem, images[stem], labels[partners[stem]]) for stem in sorted(partners))
 
 
-def _listed(paths: Iterable[Path]) -> str:
+def _list_paths(paths: Iterable[Path]) -> str:
     return " and ".join(f"{path.parent.name}/{path.name}" for path in paths)
 
 
-def _has_both(folder: Path) -> bool:
+def _is_data_folder(folder: Path) -> bool:
     names = {path.name.lower() for path in folder.iterdir() if path.is_dir()}
     return bool(names & set(_IMAGE_FOLDERS)) and bool(names & set(_LABEL_FOLDERS))
 
 
-def _why_no_image(path: Path) -> str:
+def _reason_unused(path: Path) -> str:
     if is_zarr(path):
-        return "Zarr, which is not read in training; save it as TIFF"
+        return "Zarr, which training does not read; save it as TIFF"
     if path.is_dir():
         return "a folder"
     if not path.is_file():
-        return "a link that leads nowhere"
+        return "a broken link"
     return _REASONS.get(path.suffix.lower(), "not an image")
 
 
 def _find_sequences(folder: Path, annotated: Iterable[Path]) -> Pairs:
-    found = [_find_frames(folder, path) for path in annotated]
+    sequences = [_find_frames(folder, path) for path in annotated]
     return Pairs(
-        tuple(pair for part in found for pair in part.pairs),
-        tuple(one for part in found for one in part.orphans),
+        tuple(pair for sequence in sequences for pair in sequence.pairs),
+        tuple(file for sequence in sequences for file in sequence.unused),
     )
 
 
@@ -327,41 +346,42 @@ def _find_frames(folder: Path, annotated: Path) -> Pairs:
         if number in frames:
             name = f"{prefix}_{frames[number].stem}"
             name = name if plane is None else plane_name(name, plane)
-            pairs.append(Pair(name, frames[number], path, plane, film=prefix))
-    orphans = (*_frames_unused(sequence, frames, pairs), *_annotations_unused(annotated, pairs))
-    return Pairs(tuple(pairs), orphans)
+            pairs.append(Pair(name, frames[number], path, plane, sequence=prefix))
+    unused = (*_unused_frames(sequence, frames, pairs), *_unused_annotations(annotated, pairs))
+    return Pairs(tuple(pairs), unused)
 
 
 def _annotations_in(annotated: Path) -> list[tuple[int, int | None, Path]]:
-    """Frame, plane and file of each annotation, in time."""
-    named = ((annotated_frame(path), path) for path in sorted(annotated.iterdir()))
-    found = [(*numbers, path) for numbers, path in named if numbers is not None]
-    return sorted(found, key=lambda one: (one[0], -1 if one[1] is None else one[1]))
+    """Lists frame, plane and file of each annotation, sorted by frame and plane."""
+    files = ((annotated_frame(path), path) for path in sorted(annotated.iterdir()))
+    annotations = [(*numbers, path) for numbers, path in files if numbers is not None]
+    return sorted(annotations, key=lambda entry: (entry[0], -1 if entry[1] is None else entry[1]))
 
 
-def _frames_unused(
+def _unused_frames(
     sequence: Path, frames: Mapping[int, Path], pairs: Iterable[Pair]
 ) -> Iterator[Unused]:
-    """Counts frames without annotation, and names what is no frame."""
+    """Yields the number of frames without annotation, and each file that is no frame."""
     number = len(set(frames.values()) - {pair.image for pair in pairs})
     if number:
         have = "has" if number == 1 else "have"
         reason = f"{counted(number, 'frame')} of {sequence.name} {have} no annotation"
-        yield Unused(sequence, reason, usual=True)
+        yield Unused(sequence, reason, is_expected=True)
     if sequence.is_dir():
-        for one in unused_in(sequence, frames.values()):
-            yield _renamed(one, "expected a name such as t000.tif")
+        for file in unused_in(sequence, frames.values()):
+            yield _with_name_reason(file, "expected a name such as t000.tif")
 
 
-def _annotations_unused(annotated: Path, pairs: Iterable[Pair]) -> Iterator[Unused]:
-    for one in unused_in(annotated, [pair.labels for pair in pairs]):
-        is_named = annotated_frame(one.path) is not None
-        yield one if is_named else _renamed(one, "expected a name such as man_seg000.tif")
+def _unused_annotations(annotated: Path, pairs: Iterable[Pair]) -> Iterator[Unused]:
+    for file in unused_in(annotated, [pair.labels for pair in pairs]):
+        is_annotation = annotated_frame(file.path) is not None
+        name_reason = "expected a name such as man_seg000.tif"
+        yield file if is_annotation else _with_name_reason(file, name_reason)
 
 
-def _renamed(one: Unused, reason: str) -> Unused:
-    """Says of an image what is wrong with its name, and leaves what is none."""
-    return Unused(one.path, reason) if one.reason == "no partner" else one
+def _with_name_reason(file: Unused, reason: str) -> Unused:
+    """Replaces the reason if the file is an image."""
+    return Unused(file.path, reason) if file.reason == "no partner" else file
 
 
 def _frames_in(sequence: Path) -> Mapping[int, Path]:
@@ -371,20 +391,19 @@ def _frames_in(sequence: Path) -> Mapping[int, Path]:
 
 def _refuse_no_folder(folder: Path) -> None:
     if not folder.exists():
-        raise FileNotFoundError(
-            f"{folder}: no such folder. Expected one with images/ and labels/ in it."
-        )
+        raise FileNotFoundError(f"{folder}: no such folder. Expected one with images/ and labels/.")
     if not folder.is_dir():
         raise NotADirectoryError(
-            f"{folder}: expected a folder with images/ and labels/ in it, received a file."
+            f"{folder}: expected a folder with images/ and labels/, received a file."
         )
 
 
 def _refuse_layout(folder: Path) -> None:
     entries = sorted(path.name for path in folder.iterdir())
     shown = ", ".join(entries[:8]) + (", ..." if len(entries) > 8 else "")
-    inside = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and _has_both(path)]
-    hint = f". Such folders are in {some([f'{name}/' for name in inside])}" if inside else ""
+    subfolders = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    inside = [f"{path.name}/" for path in subfolders if _is_data_folder(path)]
+    hint = f". Such folders are in {some(inside)}" if inside else ""
     raise ValueError(
         f"{folder}: expected images/ and labels/ (or masks/), or sequences of the Cell Tracking "
         "Challenge such as 01/ and 01_GT/SEG/, or a.tif beside a_mask.png. Received "

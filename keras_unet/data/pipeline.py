@@ -1,7 +1,7 @@
-"""From training images to batches of tiles: a `tf.data` pipeline whose every tile has a number.
+"""Input pipeline (`tf.data`) from training images to batches of tiles.
 
-A tile's number and the seed decide all that is random about it (`data.augmentation`); an engine
-cuts it out of the images (`data.tiles`).
+Tiles are numbered. The number and the seed determine the random numbers of a tile
+(`data.augmentation`); an engine cuts it out of the images (`data.tiles`).
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ AugmentationFunction = Callable[
 ]
 """A function from a tile and its labels to a tile and labels of the same shapes.
 
-The tile is normalized grey values `(tile, tile, channels)`, the labels are those of the training
-image `(tile, tile)`.
+The tile has normalized grey values, `(tile, tile, channels)`, the labels are those of the training
+image, `(tile, tile)`.
 """
 
 TargetFunction = Callable[[NDArray[np.int32]], tuple[NDArray[np.uint8], NDArray[np.float32]]]
-"""A function from labels to classes and weights, all `(height, width)`."""
+"""A function from labels to classes and weights, each `(height, width)`."""
 
 Weights = Literal["channel", "sample_weight"]
-"""Place of the weights in a batch: the last channel of `y_true`, or the third of the batch."""
+"""Position of the weights in a batch: last channel of `y_true`, or third element of the batch."""
 
 _HOST = "/CPU:0"
-_AHEAD = 2  # batches that wait
+_PREFETCHED = 2  # batches
 
 
 def build_dataset(  # noqa: PLR0913 - all but two by name
@@ -53,65 +53,65 @@ def build_dataset(  # noqa: PLR0913 - all but two by name
     tile_size: int,
     seed: int = 0,
     batch_size: int = 1,
-    part: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
     augmentation: Augmentation | None = Augmentation(),
     first: int = 0,
     engine: Engine = "graph",
     device: str | None = None,
     weights: Weights = "channel",
 ) -> tf.data.Dataset:
-    """Builds the endless data set of training batches.
+    """Builds an endless data set of training batches.
 
     Args:
-        images: The training images with their classes and weight maps.
-        architecture: The network that the tiles are for.
+        images: Training images with classes and weight maps.
+        architecture: Architecture of the network.
         tile_size: Height and width of the input tile in pixels.
-        seed: Makes the tiles reproducible.
-        batch_size: Tiles a batch. The paper takes 1, and large tiles.
-        part: Which part of each batch to build, and of how many: (1, 2) is the second half. Other
-            workers build the rest.
-        augmentation: How tiles are varied; None for plain tiles.
-        first: Number of the first batch, for a run that goes on.
-        engine: "graph" deforms inside the compiled graph; "elasticdeform" by the library of that
-            name, as a reference (extra `elasticdeform`).
-        device: Where tiles are deformed and batches wait; None for the first GPU, or the CPU where
-            there is none.
-        weights: Place of the weights in a batch.
+        seed: Random seed of the tiles.
+        batch_size: Tiles per batch. The paper uses 1, with large tiles.
+        shard: Index of the shard of each batch to build, and number of shards: (1, 2) is the second
+            half. Other workers build the rest.
+        augmentation: Augmentation of the tiles; None for plain tiles.
+        first: Number of the first batch, to continue a run.
+        engine: Implementation of the deformation: "graph" in the compiled graph, or "elasticdeform"
+            by the library of that name, as a reference (extra `elasticdeform`).
+        device: Device for the deformation and prefetched batches; None for the first GPU, or the
+            CPU if there is none.
+        weights: Position of the weights in a batch.
 
     Returns:
         A `tf.data.Dataset` of `(image, y_true)`: float32 `(batch, tile, tile, channels)` and
-        `(batch, output, output, 2)` with the label and the weight of each pixel, as
-        `WeightedCrossEntropy` reads them; or of `(image, y_true, sample_weight)`, the latter two
+        `(batch, output, output, 2)` with label and weight of each pixel, for
+        `WeightedCrossEntropy`; or of `(image, y_true, sample_weight)`, the latter two
         `(batch, output, output)`.
 
     Raises:
-        ValueError: If the images do not suit the architecture or each other, the tile size does
-            not fit, or a number is out of its range.
+        ValueError: If the images do not fit the architecture or each other, the tile size does not
+            fit, or a number is out of range.
         ImportError: If `engine` is "elasticdeform" and the library is missing.
     """
     architecture.check_size(tile_size, "tile_size")
     _check_numbers(batch_size, first, engine)
-    _check_part(part, batch_size)
+    _check_shard(shard, batch_size)
     check_images(images, architecture)
-    cut = cut_in_graph if engine == "graph" else cut_by_elasticdeform
-    atlas = PixelBuffer.of(images)
-    render = cut(atlas, tile_size, architecture.output_size(tile_size))
-    place = device or _fastest_device()
-    variation = NO_AUGMENTATION if augmentation is None else augmentation
+    make_cutter = cut_in_graph if engine == "graph" else cut_by_elasticdeform
+    pixels = PixelBuffer.of(images)
+    cut = make_cutter(pixels, tile_size, architecture.output_size(tile_size))
+    tile_device = device or _fastest_device()
+    ranges = NO_AUGMENTATION if augmentation is None else augmentation
 
     def tile(number: Any) -> Any:
-        draw = draw_tile(number, atlas.sizes, variation, seed)
-        with tf.device(place):
-            return _placed(*render(draw), weights)
+        parameters = draw_tile(number, pixels.sizes, ranges, seed)
+        with tf.device(tile_device):
+            return _arrange(*cut(parameters), weights)
 
-    order = _Order(batch_size, part, first)
+    numbers = _TileNumbers(batch_size, shard, first)
     if engine == "elasticdeform":
-        return _in_python(tile, order)
-    tiles = order.places.map(order.numbered(tile), num_parallel_calls=2, deterministic=True)
-    batches = tiles.batch(order.count, drop_remainder=True)
-    if place == _HOST:
-        return batches.prefetch(_AHEAD)
-    return batches.apply(tf.data.experimental.prefetch_to_device(place, _AHEAD))
+        return _build_sequentially(tile, numbers)
+    tiles = numbers.indices.map(numbers.by_index(tile), num_parallel_calls=2, deterministic=True)
+    batches = tiles.batch(numbers.tiles_per_batch, drop_remainder=True)
+    if tile_device == _HOST:
+        return batches.prefetch(_PREFETCHED)
+    return batches.apply(tf.data.experimental.prefetch_to_device(tile_device, _PREFETCHED))
 
 
 def build_dataset_by_function(
@@ -123,43 +123,43 @@ def build_dataset_by_function(
     tile_size: int,
     seed: int = 0,
     batch_size: int = 1,
-    part: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
     first: int = 0,
     weights: Weights = "channel",
 ) -> tf.data.Dataset:
-    """Builds what `build_dataset` does, with tiles that are varied by a Python function.
+    """Builds a data set like `build_dataset`, augmented by a Python function.
 
-    The function runs in Python, one tile at a time. Which tile comes next depends on the seed and
-    its number; what the function draws itself does not.
+    The function is called for one tile after the other. The positions of the tiles depend on the
+    seed alone; random numbers of the function do not.
 
     Args:
         images: Normalized grey values `(height, width, channels)` and labels `(height, width)`.
-        architecture: The network that the tiles are for.
-        augmentation: The function, called with a tile and its labels.
-        target: Makes classes and weights of the labels that the function returns.
+        architecture: Architecture of the network.
+        augmentation: Function of a tile and its labels.
+        target: Function from the augmented labels to classes and weights.
         tile_size: As `build_dataset`.
-        seed: Seed of the tiles' positions.
+        seed: Random seed of the positions.
         batch_size: As `build_dataset`.
-        part: As `build_dataset`.
+        shard: As `build_dataset`.
         first: As `build_dataset`.
         weights: As `build_dataset`.
 
     Raises:
-        ValueError: If a number is out of its range, or the function returns other shapes than it
-            was given, or labels that are no whole numbers.
+        ValueError: If a number is out of range, or the function returns other shapes than it
+            received, or labels that are no whole numbers.
     """
     architecture.check_size(tile_size, "tile_size")
     _check_numbers(batch_size, first, "graph")
-    _check_part(part, batch_size)
+    _check_shard(shard, batch_size)
     output = architecture.output_size(tile_size)
-    lost = (tile_size - output) // 2
-    inner = slice(lost, lost + output)
+    margin = (tile_size - output) // 2
+    inner = slice(margin, margin + output)
 
     def cut(image: int, row: int, column: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         starts = row - tile_size // 2, column - tile_size // 2
         window = [slice(start, start + tile_size) for start in starts]
-        given = [mirrored_window(array, *window) for array in images[image]]
-        pixels, labels = _augmented(augmentation, *given)
+        tile_and_labels = [mirrored_window(array, *window) for array in images[image]]
+        pixels, labels = _augment(augmentation, *tile_and_labels)
         targets = np.stack(target(labels), axis=-1, dtype=np.float32)
         return pixels, targets[inner, inner]
 
@@ -168,104 +168,102 @@ def build_dataset_by_function(
     table = tf.constant(np.column_stack([first_pixel, sizes]), tf.int32)
 
     def tile(number: Any) -> Any:
-        draw = draw_tile(number, table, NO_AUGMENTATION, seed)
-        image = tf.searchsorted(table[:, 0], draw.size[:1], side="right")[0] - 1
+        parameters = draw_tile(number, table, NO_AUGMENTATION, seed)
+        image = tf.searchsorted(table[:, 0], parameters.size[:1], side="right")[0] - 1
         pixels, targets = tf.numpy_function(
-            cut, [image, *tf.unstack(draw.center)], [tf.float32] * 2
+            cut, [image, *tf.unstack(parameters.center)], [tf.float32] * 2
         )
-        return _placed(
+        return _arrange(
             tf.ensure_shape(pixels, (tile_size, tile_size, architecture.channels)),
             tf.ensure_shape(targets, (output, output, 2)),
             weights,
         )
 
-    cut(0, 0, 0)  # what the function does wrong is said here, not by TensorFlow later
-    return _in_python(tile, _Order(batch_size, part, first))
+    cut(0, 0, 0)  # errors of the function are raised here, and not by TensorFlow later
+    return _build_sequentially(tile, _TileNumbers(batch_size, shard, first))
 
 
-def _placed(image: Any, targets: Any, weights: Weights) -> tuple[Any, ...]:
-    """Puts the weights where they are asked for."""
+def _arrange(image: Any, targets: Any, weights: Weights) -> tuple[Any, ...]:
     if weights == "channel":
         return image, targets
     return image, targets[..., 0], targets[..., 1]
 
 
-def _augmented(
+def _augment(
     function: AugmentationFunction, image: NDArray[np.float32], labels: NDArray[np.int32]
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Calls a user's function and checks what it returns."""
-    returned = function(image.copy(), labels.copy())
-    shapes = [np.shape(one) for one in returned] if isinstance(returned, tuple | list) else None
+    """Calls a user's function and checks its result."""
+    result = function(image.copy(), labels.copy())
+    shapes = [np.shape(array) for array in result] if isinstance(result, tuple | list) else None
     if shapes != [image.shape, labels.shape]:
         raise ValueError(
-            "augmentation must return a tile and its labels, of the shapes it was given, "
-            f"{image.shape} and {labels.shape}. Received: {shapes or type(returned).__name__}"
+            "augmentation must return a tile and its labels of unchanged shapes, "
+            f"{image.shape} and {labels.shape}. Received: {shapes or type(result).__name__}"
         )
-    pixels, truth = np.asarray(returned[0], np.float32), np.asarray(returned[1])
-    if truth.dtype.kind not in "iu" or not np.isfinite(pixels).all():
+    pixels, new_labels = np.asarray(result[0], np.float32), np.asarray(result[1])
+    if new_labels.dtype.kind not in "iu" or not np.isfinite(pixels).all():
         raise ValueError(
-            "augmentation must return finite grey values and labels of whole numbers; turn labels "
-            f"without interpolation. Received: labels of {truth.dtype}, "
+            "augmentation must return finite grey values and labels of whole numbers; transform "
+            f"labels without interpolation. Received: labels of {new_labels.dtype}, "
             f"{np.count_nonzero(~np.isfinite(pixels))} grey values that are NaN or infinite"
         )
-    return pixels, truth.astype(np.int32)
+    return pixels, new_labels.astype(np.int32)
 
 
 @dataclass(frozen=True)
-class _Order:
-    """Numbers of the tiles of a worker's part of each batch."""
+class _TileNumbers:
+    """Numbers of the tiles in a worker's shard of each batch."""
 
     batch_size: int
-    part: tuple[int, int]
+    shard: tuple[int, int]
     first: int
 
     @property
-    def count(self) -> int:
-        return self.batch_size // self.part[1]
+    def tiles_per_batch(self) -> int:
+        return self.batch_size // self.shard[1]
 
     @property
-    def places(self) -> Any:
-        return tf.data.Dataset.range(self.first * self.count, np.iinfo(np.int64).max)
+    def indices(self) -> Any:
+        return tf.data.Dataset.range(self.first * self.tiles_per_batch, np.iinfo(np.int64).max)
 
-    def numbered(self, tile: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Makes the function from a place in the part to the tile."""
+    def by_index(self, tile: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Converts a function of the tile number to one of the index in the shard."""
 
-        def placed(place: Any) -> Any:
-            batch, within = place // self.count, place % self.count
-            return tile(batch * self.batch_size + self.part[0] * self.count + within)
+        def tile_of_index(index: Any) -> Any:
+            batch, within = index // self.tiles_per_batch, index % self.tiles_per_batch
+            return tile(batch * self.batch_size + self.shard[0] * self.tiles_per_batch + within)
 
-        # A second less: there is nothing to translate.
-        converted: Callable[[Any], Any] = tf.autograph.experimental.do_not_convert(placed)
+        # Saves a second of AutoGraph, which has nothing to convert.
+        converted: Callable[[Any], Any] = tf.autograph.experimental.do_not_convert(tile_of_index)
         return converted
 
 
-def _in_python(tile: Callable[[Any], Any], order: _Order) -> Any:
-    """Builds batches of tiles that Python code makes, one after the other."""
-    tiles = order.places.map(order.numbered(tile))
-    return _never_ahead(tiles.batch(order.count, drop_remainder=True))
+def _build_sequentially(tile: Callable[[Any], Any], numbers: _TileNumbers) -> Any:
+    """Builds batches of tiles that are made by Python code, one after the other."""
+    tiles = numbers.indices.map(numbers.by_index(tile))
+    batches = tiles.batch(numbers.tiles_per_batch, drop_remainder=True)
+    return _without_optimizations(batches)
 
 
 def _fastest_device() -> str:
     return "/GPU:0" if tf.config.list_logical_devices("GPU") else _HOST
 
 
-def _never_ahead(data: Any) -> Any:
-    """Keeps TensorFlow from fusing `map` with `batch`, or adding a prefetch, by itself.
-
-    Either runs Python code in a thread, ahead. An iterator that is dropped meanwhile waits for that
-    code, and the code for the interpreter, which the dropping thread holds: for ever.
-    """
+def _without_optimizations(data: Any) -> Any:
+    # By default TensorFlow fuses `map` with `batch`, or adds a prefetch; either runs Python code
+    # ahead in a thread. Deleting the iterator then waits for that code, and the code for the
+    # interpreter lock, which the deleting thread holds: a deadlock.
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
     return data.with_options(options)
 
 
-def _check_part(part: tuple[int, int], batch_size: int) -> None:
-    number, parts = part
-    if not 0 <= number < parts or batch_size % parts:
+def _check_shard(shard: tuple[int, int], batch_size: int) -> None:
+    index, shards = shard
+    if not 0 <= index < shards or batch_size % shards:
         raise ValueError(
-            "part must be (number, parts) with a number from 0 to less than parts, which divide "
-            f"batch_size={batch_size}. Received: part={part}"
+            "shard must be (index, shards) with an index from 0 to shards - 1, and shards must "
+            f"divide batch_size={batch_size}. Received: shard={shard}"
         )
 
 

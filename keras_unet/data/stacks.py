@@ -69,17 +69,17 @@ def in_order_of(
     if same_sizes and (len(wanted) == 1 or not is_named):
         return planes
     raise ValueError(
-        f"{file[0]}: expected planes along {axes_in_words(wanted)} as in {model[0]}, "
-        f"received {axes_in_words(stored)}: it is not clear which planes belong together. Save "
+        f"{file[0]}: expected planes along {describe_axes(wanted)} as in {model[0]}, "
+        f"received {describe_axes(stored)}: it is not clear which planes belong together. Save "
         f"the {content} with the axes of the other"
     )
 
 
-def axes_in_words(stack: Stack) -> str:
+def describe_axes(stack: Stack) -> str:
     """Lists axes and their sizes.
 
     Examples:
-        >>> axes_in_words([("T", 3), ("Z", 4)]), axes_in_words([])
+        >>> describe_axes([("T", 3), ("Z", 4)]), describe_axes([])
         ('T = 3 x Z = 4', 'one plane')
     """
     return " x ".join(f"{axis} = {size}" for axis, size in stack) or "one plane"

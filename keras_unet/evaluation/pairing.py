@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_unet.data.images import image_files
-from keras_unet.data.names import labels_of
+from keras_unet.data.names import strip_label_affix
 from keras_unet.data.pairs import (
     Unused,
     annotated_frame,
-    called_labels,
     files_by_stem,
     label_folder,
-    matched_files,
-    parted,
+    map_labels_to_images,
+    match_files,
+    split_labels,
 )
 from keras_unet.files import is_own
 from keras_unet.prediction.outputs import owner_of
@@ -161,11 +161,11 @@ def _match_names(
 ) -> dict[LabelImage, str]:
     named = {label.name: label for label in references if not label.frame}
     labels = {stem: label.labels for stem, label in named.items()}
-    return {named[label]: stem for stem, label in matched_files(folder, results, labels).items()}
+    return {named[label]: stem for stem, label in match_files(folder, results, labels).items()}
 
 
 def _example(reference: LabelImage) -> str:
-    return (reference.frame or (labels_of(reference.name) or reference.name,))[-1]
+    return (reference.frame or (strip_label_affix(reference.name) or reference.name,))[-1]
 
 
 def _outputs_in(files: Mapping[str, Path]) -> dict[str, str]:
@@ -180,8 +180,8 @@ def _outputs_in(files: Mapping[str, Path]) -> dict[str, str]:
 
 def _images_in(files: Mapping[str, Path]) -> dict[str, str]:
     """Returns the reasons to leave out images in a folder of images and labels, by stem."""
-    images, _ = parted(files)
-    labels_of_image = {image: path for path, image in called_labels(files.values()).items()}
+    images, _ = split_labels(files)
+    labels_of_image = {image: path for path, image in map_labels_to_images(files.values()).items()}
     if labels_of_image.keys().isdisjoint(images.values()):
         return {}
     return {stem: _reason(labels_of_image.get(path)) for stem, path in images.items()}

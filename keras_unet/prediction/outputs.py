@@ -23,7 +23,7 @@ from keras_unet.data.images import (
     write_tiff,
 )
 from keras_unet.data.lazy import is_zarr
-from keras_unet.data.pairs import Unused, called_labels, unused_in
+from keras_unet.data.pairs import Unused, map_labels_to_images, unused_in
 from keras_unet.data.stacks import axes_of_stack
 from keras_unet.data.tiff_planes import repeated_in
 from keras_unet.files import check_writable, created_folder, is_own, own_kind, printable
@@ -350,7 +350,7 @@ def unread(paths: Sequence[Path], repeated: Mapping[Path, Path] | None = None) -
     for folder in paths:
         if folder.is_dir() and not is_zarr(folder):
             images = _images_in(folder)
-            masks = called_labels(images)
+            masks = map_labels_to_images(images)
             others = [
                 *(Unused(mask, f"by its name the mask of {masks[mask].name}") for mask in masks),
                 *unused_in(folder, images),
@@ -388,7 +388,7 @@ def _image_files(paths: Sequence[Path]) -> Iterator[Path]:
             yield path
         elif path.is_dir():
             images = _images_in(path)
-            masks = called_labels(images)
+            masks = map_labels_to_images(images)
             yield from (image for image in images if image not in masks)
         else:
             raise FileNotFoundError(

@@ -174,7 +174,7 @@ class TrainingData:
             "tile_size": options.tile,
             "seed": options.seed,
             "batch_size": options.batch_size,
-            "part": part,
+            "shard": part,
         }
         if callable(augmentation):
             arrays = [

@@ -14,7 +14,7 @@ from keras_unet.data.augmentation import Augmentation
 from keras_unet.data.encoding import Kind
 from keras_unet.data.normalization import Mode
 from keras_unet.data.pipeline import Engine
-from keras_unet.data.samples import check_share
+from keras_unet.data.samples import check_fraction
 from keras_unet.training.schedule import Schedule
 
 PAPER_DEPTH = 4
@@ -225,7 +225,7 @@ class TrainingOptions:
 
     def _check_validation(self) -> None:
         if isinstance(self.validation, int | float):
-            check_share(self.validation)
+            check_fraction(self.validation)
         if self.patience is not None and not self.validation:
             raise ValueError(
                 "patience counts validations without a better score, so images must be held out. "

@@ -27,12 +27,12 @@ def smooth_image(seed: int, height: int, width: int) -> TrainingImage:
 def test_engines_agree(tile_size: int) -> None:
     """Grey values to 1e-4, weights to 1e-5, labels but for 1 pixel in 10,000."""
     sizes = [(40, 70), (90, 64), (33, 33), (200, 150)]
-    atlas = PixelBuffer.of([smooth_image(seed, *size) for seed, size in enumerate(sizes)])
-    graph = cut_in_graph(atlas, tile_size, tile_size - 16)
-    library = cut_by_elasticdeform(atlas, tile_size, tile_size - 16)
+    pixels = PixelBuffer.of([smooth_image(seed, *size) for seed, size in enumerate(sizes)])
+    graph = cut_in_graph(pixels, tile_size, tile_size - 16)
+    library = cut_by_elasticdeform(pixels, tile_size, tile_size - 16)
     differences = []
     for number in range(12):
-        draw = draw_tile(tf.constant(number, tf.int64), atlas.sizes, Augmentation(), seed=0)
+        draw = draw_tile(tf.constant(number, tf.int64), pixels.sizes, Augmentation(), seed=0)
         (image, y_true), (other, other_true) = graph(draw), library(draw)
         np.testing.assert_allclose(image, other, atol=1e-4)
         np.testing.assert_allclose(y_true[..., 1], other_true[..., 1], atol=1e-5)

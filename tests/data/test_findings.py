@@ -31,8 +31,8 @@ def sample(name, seed=0, size=(40, 40), instances=None, image=None):
     )
 
 
-def warnings_of(*samples, encoding=INSTANCES, dtype="uint8", orphans=(), held_out=()):
-    data = Samples(samples, encoding, 1, dtype, tuple(orphans))
+def warnings_of(*samples, encoding=INSTANCES, dtype="uint8", unused=(), held_out=()):
+    data = Samples(samples, encoding, 1, dtype, tuple(unused))
     return check_dataset(data, Fingerprint.of(samples), held_out)
 
 
@@ -58,7 +58,7 @@ def test_good_images_have_no_warnings():
 
 def test_files_without_a_partner_are_named():
     unused = [Unused(Path(f"x/images/{n}.tif"), "no partner") for n in "abcd"]
-    line = only(sample("a"), orphans=[*unused, Unused(Path("x/images/n.txt"), "not an image")])
+    line = only(sample("a"), unused=[*unused, Unused(Path("x/images/n.txt"), "not an image")])
     assert line == (
         "5 files not used (images/a.tif: no partner, images/b.tif: no partner, images/c.tif: no "
         "partner and 2 more): give an image and its labels the same name, and keep other files "
@@ -67,8 +67,8 @@ def test_files_without_a_partner_are_named():
 
 
 def test_frames_without_annotation_have_no_warnings():
-    usual = Unused(Path("x/01"), "2 frames of 01 have no annotation", usual=True)
-    assert warnings_of(sample("a"), orphans=[usual]) == []
+    missing = Unused(Path("x/01"), "2 frames of 01 have no annotation", is_expected=True)
+    assert warnings_of(sample("a"), unused=[missing]) == []
 
 
 def test_blank_images_are_named():

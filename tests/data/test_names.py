@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from keras_unet.data.names import Ambiguous, image_of, labels_of, matched
+from keras_unet.data.names import (
+    AmbiguousNamesError,
+    match_names,
+    strip_image_affix,
+    strip_label_affix,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,11 +25,13 @@ from keras_unet.data.names import Ambiguous, image_of, labels_of, matched
     ],
 )
 def test_affixes_of_labels(stem: str, of: str | None) -> None:
-    assert labels_of(stem) == of
+    assert strip_label_affix(stem) == of
 
 
 def test_affixes_of_images() -> None:
-    assert [image_of(stem) for stem in ("a_IMG", "Image-a", "imgs_a", "a_mask", "img")] == [
+    assert [
+        strip_image_affix(stem) for stem in ("a_IMG", "Image-a", "imgs_a", "a_mask", "img")
+    ] == [
         *("a", "a", "a"),
         *(None, None),
     ]
@@ -32,18 +39,18 @@ def test_affixes_of_images() -> None:
 
 def test_the_nearer_name_wins() -> None:
     images, labels = ["x", "x_img"], ["x_mask", "x_img_mask"]
-    assert matched(images, labels) == {"x": "x_mask", "x_img": "x_img_mask"}
-    assert matched(images, ["x_mask"]) == {"x": "x_mask"}
-    assert matched(["x_img"], ["x", "x_mask"]) == {"x_img": "x"}
+    assert match_names(images, labels) == {"x": "x_mask", "x_img": "x_img_mask"}
+    assert match_names(images, ["x_mask"]) == {"x": "x_mask"}
+    assert match_names(["x_img"], ["x", "x_mask"]) == {"x_img": "x"}
 
 
 def test_equal_claims_are_ambiguous() -> None:
-    with pytest.raises(Ambiguous, match="x with x_mask, x_seg") as caught:
-        matched(["x"], ["x_mask", "x_seg"])
+    with pytest.raises(AmbiguousNamesError, match="x with x_mask, x_seg") as caught:
+        match_names(["x"], ["x_mask", "x_seg"])
     assert (caught.value.images, caught.value.labels) == (["x"], ["x_mask", "x_seg"])
-    with pytest.raises(Ambiguous, match="x_img, img_x with x"):
-        matched(["x_img", "img_x"], ["x"])
+    with pytest.raises(AmbiguousNamesError, match="x_img, img_x with x"):
+        match_names(["x_img", "img_x"], ["x"])
 
 
 def test_what_has_no_partner_is_left() -> None:
-    assert matched(["a"], ["b"]) == matched([], ["a"]) == matched(["a"], []) == {}
+    assert match_names(["a"], ["b"]) == match_names([], ["a"]) == match_names(["a"], []) == {}

@@ -38,10 +38,10 @@ def test_pairs_by_name_whatever_the_ending(tmp_path: Path) -> None:
     found = find_pairs(tmp_path)
     assert names(found.pairs) == ["a", "b", "c"]
     assert found.pairs[1] == Pair("b", tmp_path / "images/b.tif", tmp_path / "masks/b.png")
-    assert found.orphans == ()
+    assert found.unused == ()
 
 
-def test_what_is_not_used_has_its_reason(tmp_path: Path) -> None:
+def test_unused_files_have_a_reason(tmp_path: Path) -> None:
     make_pair(tmp_path)
     for ignored in ("notes.txt", "table.csv"):
         make(tmp_path, "images", ignored)
@@ -49,12 +49,12 @@ def test_what_is_not_used_has_its_reason(tmp_path: Path) -> None:
     make(tmp_path, "images", "big.ome.zarr", ".zgroup")
     make(tmp_path, "labels", "settings.ini")
     (tmp_path / "labels" / "gone.tif").symlink_to("nowhere.tif")
-    assert [f"{one.name}: {one.reason}" for one in find_pairs(tmp_path).orphans] == [
-        "images/big.ome.zarr: Zarr, which is not read in training; save it as TIFF",
+    assert [f"{one.name}: {one.reason}" for one in find_pairs(tmp_path).unused] == [
+        "images/big.ome.zarr: Zarr, which training does not read; save it as TIFF",
         "images/folder.png: a folder",
         "images/notes.txt: not an image",
         "images/table.csv: not an image",
-        "labels/gone.tif: a link that leads nowhere",
+        "labels/gone.tif: a broken link",
         "labels/settings.ini: not an image",
     ]
 
@@ -87,7 +87,7 @@ def test_equal_names_win_over_affixes(tmp_path: Path) -> None:
     other = make(tmp_path, "labels", "x_mask.png")
     found = find_pairs(tmp_path)
     assert [pair.labels.name for pair in found.pairs] == ["x.png"]
-    assert found.orphans == (Unused(other, "no partner"),)
+    assert found.unused == (Unused(other, "no partner"),)
 
 
 def test_two_labels_of_one_image_are_refused(tmp_path: Path) -> None:
@@ -148,18 +148,18 @@ def test_folders_one_level_below_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("b.roi", "not an image; if it holds outlines, draw them into a label image"),
-        ("b.zip", "not an image; if it holds outlines, draw them into a label image"),
-        ("b.tif.gz", "packed; unpack it"),
-        ("b.WEBP", "a kind of image that is not read; save it as TIFF or PNG"),
-        ("b.npy", "a kind of image that is not read; save it as TIFF or PNG"),
+        ("b.roi", "not an image; convert outlines to a label image"),
+        ("b.zip", "not an image; convert outlines to a label image"),
+        ("b.tif.gz", "a compressed file; decompress it"),
+        ("b.WEBP", "an unsupported image format; save it as TIFF or PNG"),
+        ("b.npy", "an unsupported image format; save it as TIFF or PNG"),
         ("b.csv", "not an image"),
     ],
 )
-def test_the_reason_says_what_to_do(tmp_path: Path, name: str, reason: str) -> None:
+def test_the_reason_names_the_remedy(tmp_path: Path, name: str, reason: str) -> None:
     make_pair(tmp_path)
     make(tmp_path, "labels", name)
-    assert [one.reason for one in find_pairs(tmp_path).orphans] == [reason]
+    assert [one.reason for one in find_pairs(tmp_path).unused] == [reason]
 
 
 def test_two_folders_of_images_are_refused(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_one_folder_for_all(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     found = find_pairs(tmp_path)
     assert names(found.pairs) == ["a", "img_b"]
-    assert [str(one) for one in found.orphans] == [
+    assert [str(one) for one in found.unused] == [
         "c.tif (no partner)",
         "notes.txt (not an image)",
         "run (a folder)",
@@ -185,7 +185,7 @@ def test_one_folder_for_all(tmp_path: Path) -> None:
 def check_endings(folder: Path) -> None:
     found = find_pairs(folder)
     assert names(found.pairs) == ["im0", "im1", "im2", "im3"]
-    assert found.orphans == ()
+    assert found.unused == ()
 
 
 def test_endings_of_all_kinds(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_names_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             refuse()
     bad.rename(Path(os.fsdecode(os.fsencode(tmp_path / "images") + b"/gr\xfcn.txt")))
-    assert [one.name for one in find_pairs(tmp_path).orphans] == ["images/gr\\xfcn.txt"]
+    assert [one.name for one in find_pairs(tmp_path).unused] == ["images/gr\\xfcn.txt"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are text")
@@ -226,19 +226,21 @@ def test_sequences_whose_names_are_not_utf8_are_refused(tmp_path: Path) -> None:
         find_pairs(folder)
 
 
-def test_orphans_of_both_sides(tmp_path: Path) -> None:
+def test_unused_files_of_both_sides(tmp_path: Path) -> None:
     make_pair(tmp_path)
     image = make(tmp_path, "images", "b.png")
     labels = make(tmp_path, "labels", "c.png")
     found = find_pairs(tmp_path)
     assert names(found.pairs) == ["a"]
-    assert found.orphans == (Unused(image, "no partner"), Unused(labels, "no partner"))
+    assert found.unused == (Unused(image, "no partner"), Unused(labels, "no partner"))
 
 
 def test_one_name_twice_is_refused(tmp_path: Path) -> None:
     make_pair(tmp_path)
     make(tmp_path, "images", "a.png")
-    with pytest.raises(ValueError, match=r"images: expected one .* received a\.png and a\.tif\."):
+    with pytest.raises(
+        ValueError, match=r"images: expected names that .* received a\.png and a\.tif\."
+    ):
         find_pairs(tmp_path)
 
 
@@ -268,7 +270,7 @@ def test_cell_tracking_challenge(tmp_path: Path) -> None:
     assert found.pairs[0].image == tmp_path / "01" / "t001.tif"
     assert found.pairs[0].labels == tmp_path / "01_GT" / "SEG" / "man_seg001.tif"
     assert [pair.plane for pair in found.pairs] == [None, None, 2]
-    assert [(one.name, one.reason, one.usual) for one in found.orphans] == [
+    assert [(one.name, one.reason, one.is_expected) for one in found.unused] == [
         (f"{tmp_path.name}/01", "2 frames of 01 have no annotation", True),
         ("SEG/man_seg009.tif", "no partner", False),
         ("SEG/notes.txt", "not an image", False),
@@ -279,7 +281,7 @@ def test_wrong_names_in_the_cell_tracking_challenge(tmp_path: Path) -> None:
     write_challenge(tmp_path)
     make(tmp_path, "02", "frame.tif")
     make(tmp_path, "02_GT", "SEG", "seg7.tif")
-    reasons = [(one.name, one.reason) for one in find_pairs(tmp_path).orphans]
+    reasons = [(one.name, one.reason) for one in find_pairs(tmp_path).unused]
     assert reasons[-2:] == [
         ("02/frame.tif", "expected a name such as t000.tif"),
         ("SEG/seg7.tif", "expected a name such as man_seg000.tif"),
@@ -293,7 +295,7 @@ def test_cell_tracking_challenge_below(tmp_path: Path) -> None:
 
 def test_annotations_without_sequence_do_not_go_together(tmp_path: Path) -> None:
     make(tmp_path, "01_GT", "SEG", "man_seg001.tif")
-    message = r"no image goes together with a label file\. .* Received SEG/man_seg001\.tif\."
+    message = r"no image matches a label file\. .* Received SEG/man_seg001\.tif\."
     with pytest.raises(ValueError, match=message):
         find_pairs(tmp_path)
 
@@ -301,7 +303,7 @@ def test_annotations_without_sequence_do_not_go_together(tmp_path: Path) -> None
 def test_names_that_do_not_go_together(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()
-    with pytest.raises(ValueError, match=r"goes together .* Received no image file\."):
+    with pytest.raises(ValueError, match=r"no image matches .* Received no image file\."):
         find_pairs(tmp_path)
     make(tmp_path, "images", "a.png")
     make(tmp_path, "labels", "b_mask.png")

@@ -142,7 +142,7 @@ class TestSeed:
     @pytest.mark.parametrize("engine", ENGINES)
     def test_parts_of_a_batch_make_the_batch(self, engine: str) -> None:
         options: dict[str, Any] = {"batch_size": 6, "engine": engine, "first": 2}
-        parts = [take(2, part=(number, 3), **options) for number in range(3)]
+        parts = [take(2, shard=(number, 3), **options) for number in range(3)]
         joined = [
             tuple(map(np.concatenate, zip(*batch, strict=True)))
             for batch in zip(*parts, strict=True)
@@ -279,8 +279,8 @@ class TestErrors:
             ({"engine": "scipy"}, 'engine must be "graph" or "elasticdeform".*\'scipy\''),
             ({"batch_size": 0}, "batch_size must be at least 1.*batch_size=0"),
             ({"first": -1}, "first must be at least 0.*first=-1"),
-            ({"part": (2, 2), "batch_size": 2}, r"part must be .*Received: part=\(2, 2\)"),
-            ({"part": (0, 2), "batch_size": 3}, r"divide batch_size=3\. Received: part=\(0, 2\)"),
+            ({"shard": (2, 2), "batch_size": 2}, r"shard must be .*Received: shard=\(2, 2\)"),
+            ({"shard": (0, 2), "batch_size": 3}, r"divide batch_size=3\. Received: shard=\(0, 2\)"),
             ({"images": []}, "at least one training image"),
             (
                 {"architecture": Architecture(depth=1, classes=200)},

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
-from keras_unet.data import tiles as atlas
+from keras_unet.data import tiles
 from keras_unet.data.tiles import PixelBuffer, TrainingImage, check_images
 
 NETWORK = Architecture(channels=3, classes=200, depth=1)
@@ -64,6 +64,6 @@ def test_negative_classes() -> None:
 
 
 def test_more_pixels_than_int32_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atlas, "_MOST_PIXELS", 100)
+    monkeypatch.setattr(tiles, "_MOST_PIXELS", 100)
     with pytest.raises(ValueError, match=r"at most 100 pixels together\. Received: 101"):
         check_images([an_image(5, 20), an_image(1, 1)], NETWORK)

@@ -55,7 +55,7 @@ def test_the_annotated_plane_of_a_stack_is_read(tmp_path: Path) -> None:
 
 def test_a_plane_beyond_the_stack_is_refused(tmp_path: Path) -> None:
     write_annotated_plane(tmp_path, 4)
-    with pytest.raises(ValueError, match=r"labels plane 4, counted from 0, but .* has 4 planes"):
+    with pytest.raises(ValueError, match=r"has 4 planes\. Received the name of plane 4"):
         read_samples(tmp_path)
 
 
@@ -95,7 +95,7 @@ def test_planes_that_differ_are_refused(tmp_path: Path) -> None:
 
 def test_sizes_that_differ_are_refused(tmp_path: Path) -> None:
     write_pair(tmp_path, "a", grey(20, 24), mask(24, 20))
-    message = r"labels/a\.png: expected 20 x 24 pixels .*images/a\.tif, received 24 x 20\. Nothin"
+    message = r"labels/a\.png: expected 20 x 24 pixels .*images/a\.tif, received 24 x 20\. Save "
     with pytest.raises(ValueError, match=message):
         read_samples(tmp_path)
 
@@ -104,7 +104,9 @@ def test_one_name_for_two_samples_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "images" / "a.tif", grey(2, 20, 24))
     write(tmp_path / "labels" / "a.tif", np.stack([mask()] * 2))
     write_pair(tmp_path, "a_001", grey(20, 24), mask())
-    with pytest.raises(ValueError, match=r"to have its own name, received a_001 twice"):
+    with pytest.raises(
+        ValueError, match=r"a different name for every sample, received a_001 twice"
+    ):
         read_samples(tmp_path)
 
 
@@ -188,7 +190,7 @@ def test_description_of_classes(tmp_path: Path) -> None:
         "2 images of 20 x 24 pixels (height x width)",
         "grey values: uint16, uint8, 1 channel",
         "labels: classes with values 0, 255; 100 is ignored",
-        "share of pixels: value 0 60.0 %, value 255 30.0 %, ignored 10.0 %",
+        "fractions of the pixels: value 0 60.0 %, value 255 30.0 %, ignored 10.0 %",
         "instances: 2 in total",
     ]
 
@@ -224,7 +226,7 @@ def test_description_counts_frames_without_annotation(tmp_path: Path) -> None:
 def test_labels_that_are_ignored_throughout_are_refused_as_such(tmp_path: Path) -> None:
     write_pair(tmp_path, "a", grey(20, 24), mask())
     write_pair(tmp_path, "b", grey(20, 24), np.full_like(mask(), 9))
-    with pytest.raises(ValueError, match=r"in b, received nothing but ignored pixels \(9: 100"):
+    with pytest.raises(ValueError, match=r"in b, received ignored pixels alone \(9: 100"):
         read_samples(tmp_path, ignore=9)
 
 
@@ -235,7 +237,7 @@ def test_names_to_hold_out_may_be_written_with_accents_apart() -> None:
 
 
 def test_of_many_names_a_few_are_listed() -> None:
-    with pytest.raises(ValueError, match=r"Received x; there are s0, .*s19, \.\.\.$"):
+    with pytest.raises(ValueError, match=r"Received x; the samples are s0, .*s19, \.\.\.$"):
         split(samples(30), ["x"], 0)
 
 
@@ -244,8 +246,8 @@ def test_description_of_instances_and_many_sizes(tmp_path: Path) -> None:
         write_pair(tmp_path, f"a{height}", grey(height, 24), mask(height, value=height))
     lines = read_samples(tmp_path).describe().splitlines()
     assert lines[0] == "4 images of 20 x 24 to 24 x 24 pixels (height x width)"
-    assert lines[2] == "labels: instances, one number a cell, 0 is background"
-    assert lines[3] == "share of pixels: background 90.8 %, cells 9.2 %"
+    assert lines[2] == "labels: instances, one number per cell, 0 is background"
+    assert lines[3] == "fractions of the pixels: background 90.8 %, cells 9.2 %"
     assert lines[4] == "instances: 4 in total"
 
 
@@ -286,11 +288,11 @@ def test_split_by_name() -> None:
 @pytest.mark.parametrize(
     ("validation", "message"),
     [
-        (1.0, "validation must be a share of at least 0 and less than 1, or"),
-        (-0.1, "Received -0.1."),
-        (float("nan"), "Received nan."),
-        (["s1", "x", "y"], "Received x, y; there are s0, s1."),
-        (["s1", "s0"], "validation must leave samples to train on. Received all 2;"),
+        (1.0, "validation must be a fraction of at least 0 and less than 1, or"),
+        (-0.1, "Received: validation=-0.1"),
+        (float("nan"), "Received: validation=nan"),
+        (["s1", "x", "y"], "Received x, y; the samples are s0, s1."),
+        (["s1", "s0"], "validation must leave samples for training. Received all 2;"),
     ],
 )
 def test_split_refuses(validation: float | list[str], message: str) -> None:
@@ -306,28 +308,28 @@ def test_real_folders_are_read(shared_data: Path) -> None:
         data = read_samples(shared_data / folder)
         assert (len(data.samples), data.dtype, data.channels) == (count, dtype, 1)
         assert data.encoding.kind == kind
-        assert data.orphans == ()
+        assert data.unused == ()
 
 
-def write_film(folder: Path, film: str, frames: int) -> None:
+def write_sequence(folder: Path, sequence: str, frames: int) -> None:
     for number in range(frames):
-        write(folder / film / f"t{number}.tif", grey(20, 24))
-        write(folder / f"{film}_GT" / "SEG" / f"man_seg{number}.tif", mask())
+        write(folder / sequence / f"t{number}.tif", grey(20, 24))
+        write(folder / f"{sequence}_GT" / "SEG" / f"man_seg{number}.tif", mask())
 
 
-def test_the_end_of_a_film_is_held_out(tmp_path: Path) -> None:
-    write_film(tmp_path, "01", 12)
+def test_the_end_of_a_sequence_is_held_out(tmp_path: Path) -> None:
+    write_sequence(tmp_path, "01", 12)
     _, held_out = split(read_samples(tmp_path).samples, 0.25, seed=0)
     assert [sample.name for sample in held_out] == ["01_t9", "01_t10", "01_t11"]
 
 
-def test_of_two_films_one_end_is_held_out_and_of_three_a_whole_film(tmp_path: Path) -> None:
-    for film in ("01", "02"):
-        write_film(tmp_path, film, 4)
+def test_of_two_sequences_one_end_is_held_out_and_of_three_a_whole_sequence(tmp_path: Path) -> None:
+    for sequence in ("01", "02"):
+        write_sequence(tmp_path, sequence, 4)
     _, held_out = split(read_samples(tmp_path).samples, 0.25, seed=0)
     assert {sample.name[-2:] for sample in held_out} == {"t2", "t3"}
     assert len({sample.stack for sample in held_out}) == 1
-    write_film(tmp_path, "03", 4)
+    write_sequence(tmp_path, "03", 4)
     training, held_out = split(read_samples(tmp_path).samples, 0.25, seed=0)
     assert {sample.stack for sample in training}.isdisjoint(sample.stack for sample in held_out)
     assert len(held_out) == 4

@@ -86,7 +86,7 @@ def test_a_set_is_one_image_of_a_data_set(tmp_path):
     write_set(tmp_path / "images", [names])
     samples = read_samples(tmp_path)
     assert [one.name for one in samples.samples] == ["a_000", "a_001"]
-    assert [(one.path.name, one.reason) for one in samples.orphans] == [
+    assert [(one.path.name, one.reason) for one in samples.unused] == [
         ("b.ome.tif", "part of the image that begins in a.ome.tif")
     ] * 2
     tifffile.imwrite(tmp_path / "labels/a.ome.tif", truth[0])

@@ -48,11 +48,11 @@ def test_is_traced_once_for_images_of_any_size(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(tiles, "tile_coordinates", counted)
     sizes = [(40, 70), (90, 64), (1, 33)]
     planes = [np.full(size, number, np.float32) for number, size in enumerate(sizes)]
-    atlas = PixelBuffer.of(
+    pixels = PixelBuffer.of(
         [TrainingImage(one[..., None], one.astype(np.uint8), one) for one in planes]
     )
-    cut = cut_in_graph(atlas, 20, 4)
-    for number, size in enumerate(np.array(atlas.sizes)):
+    cut = cut_in_graph(pixels, 20, 4)
+    for number, size in enumerate(np.array(pixels.sizes)):
         image, y_true = cut(a_draw(tuple(size)))
         np.testing.assert_array_equal(image, np.full((20, 20, 1), number))
         np.testing.assert_array_equal(y_true, np.full((4, 4, 2), number))

@@ -158,7 +158,7 @@ class TestAugmentation:
     @pytest.mark.parametrize(
         ("function", "message"),
         [
-            (lambda image, _: image, "of the shapes it was given.*Received"),
+            (lambda image, _: image, "of unchanged shapes.*Received"),
             (lambda image, labels: (image[1:], labels), r"\(60, 60, 1\) and \(60, 60\)"),
             (lambda image, labels: (image, labels * 0.5), "labels of whole numbers"),
             (lambda image, labels: (image + np.nan, labels), "3600 grey values that are NaN"),

@@ -24,7 +24,7 @@ REFUSED = {
     "large seed": ({"seed": 2**32}, "seed must be at most 4294967295.*seed=4294967296"),
     "fractional seed": ({"seed": 0.5}, "seed must be a whole number.*seed=0.5"),
     "ignore": ({"ignore": -1}, "ignore must be a whole number of at least 0.*ignore=-1"),
-    "validation": ({"validation": 1.5}, "validation must be a share.*less than 1.*1.5"),
+    "validation": ({"validation": 1.5}, "validation must be a fraction.*less than 1.*1.5"),
     "precision": ({"precision": "float8"}, 'precision must be "auto".*float8'),
     "kind": ({"kind": "cells"}, 'kind must be one of "auto", "classes".*cells'),
     "normalization": (
