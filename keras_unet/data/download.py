@@ -1,4 +1,4 @@
-"""Public data sets: downloaded once, verified, and unpacked into folders that `train` takes."""
+"""Download of public data sets: cached, verified by checksum, unpacked into training folders."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from keras_unet.system import require
 _log = logging.getLogger(__name__)
 
 MOST_BYTES = 2**32
-"""Of all files that are unpacked."""
+"""Largest total size in bytes of the unpacked files."""
 
 RECORD = "dataset.json"
-"""File in the folder written: where the data are from, their terms, what to cite."""
+"""File in the output folder with the source of the data, their terms and citations."""
 
 _CHUNK = 2**16
 
@@ -37,20 +37,20 @@ def download(
 ) -> Path:
     """Downloads a public data set, verifies its checksum, and unpacks it for `train`.
 
-    The archive is kept in a cache and downloaded once. Its SHA-256 must be the one in
-    `keras_unet.data.datasets`. Where none is known, the SHA-256 of the first download is recorded
+    The archive is downloaded once and kept in a cache. Its SHA-256 must be the one in
+    `keras_unet.data.datasets`. If none is known, the SHA-256 of the first download is recorded
     beside the archive and logged, and later downloads must have the same.
 
-    Only the images and labels of the data set are unpacked. After an error or Ctrl-C there is no
-    folder, and no incomplete archive.
+    Only images and labels are unpacked. After an error or Ctrl-C there is neither an output folder
+    nor an incomplete archive.
 
     Args:
         name: `"dsb2018"`, `"isbi2012"`, `"PhC-C2DH-U373"` or `"DIC-C2DH-HeLa"`.
-        out: Folder to write, new or empty; None for a folder called `name` in the current one.
+        out: Output folder, new or empty; None for a folder called `name` in the current one.
         cache: Folder of the archives; None for `keras-unet` in the user's cache folder.
 
     Returns:
-        The folder to train on: `out`, or a folder in it.
+        The training folder: `out`, or a folder in it.
 
     Raises:
         ModuleNotFoundError: If pooch is missing.
@@ -62,34 +62,34 @@ def download(
         PosixPath('dsb2018/train')
     """
     require("data", "pooch")
-    dataset = _dataset(name)
+    dataset = _find_dataset(name)
     out = Path(name if out is None else out)
     _check_folder(out)
-    archive = _Archive(dataset, _cache() if cache is None else Path(cache))
+    archive = _Archive(dataset, _default_cache() if cache is None else Path(cache))
     archive.download()
     make_folder(out.parent)
     with atomic_folder(out.resolve(), replaces=False) as folder, archive.opened() as file:
         count = _unpack(file, dataset, folder)
-        write_json(folder / RECORD, archive.described())
+        write_json(folder / RECORD, archive.to_dict())
     archive.trust()
-    _log.info(f"{out}: {counted(count, 'file')}; {dataset.shows}")
+    _log.info(f"{out}: {counted(count, 'file')}; {dataset.description}")
     _log.info(f"terms: {dataset.terms}; cite: {dataset.cite}")
     return out / dataset.training
 
 
-def _dataset(name: str) -> Dataset:
+def _find_dataset(name: str) -> Dataset:
     if name not in DATASETS:
-        raise ValueError(f"name must be one of {', '.join(DATASETS)}. Received {name}.")
+        raise ValueError(f"name must be one of {', '.join(DATASETS)}. Received: name={name}")
     return DATASETS[name]
 
 
 def _check_folder(out: Path) -> None:
     if not out.name:
-        raise ValueError(f"out must be a folder that may be made anew. Received {out}; name one.")
+        raise ValueError(f"out must be the name of a new folder. Received: out={out}")
     check_new(out, "the data set", is_removed=True)
 
 
-def _cache() -> Path:
+def _default_cache() -> Path:
     import pooch
 
     return Path(pooch.os_cache("keras-unet"))
@@ -97,7 +97,7 @@ def _cache() -> Path:
 
 @dataclass(frozen=True)
 class _Archive:
-    """The archive of a data set, kept in a folder."""
+    """Archive of a data set in a cache folder."""
 
     dataset: Dataset
     folder: Path
@@ -108,18 +108,18 @@ class _Archive:
 
     @property
     def record(self) -> Path:
-        """The file that says what was trusted, in the form that `sha256sum --check` reads."""
+        """File with the checksum of the first download, in the format of `sha256sum`."""
         return self.path.with_name(f"{self.path.name}.sha256")
 
     @property
     def known(self) -> str | None:
-        """The SHA-256 that it must have; None at the first download where none is known."""
+        """Expected SHA-256; None at the first download if none is known."""
         if self.dataset.sha256 is None and self.record.is_file():
             return self.record.read_text(encoding="ascii").partition(" ")[0] or None
         return self.dataset.sha256
 
     def download(self) -> None:
-        """Makes sure that the archive is there, and is the one that is known."""
+        """Downloads the archive if it is missing, and verifies its checksum."""
         import pooch
         from requests.exceptions import RequestException
 
@@ -127,7 +127,7 @@ class _Archive:
             _log.info(f"downloading {self.dataset.url} to {self.path}")
         known = self.known and f"sha256:{self.known}"
         make_folder(self.folder)
-        pooch.get_logger().setLevel("WARNING")  # it is said here
+        pooch.get_logger().setLevel("WARNING")  # logged above
         try:
             with (
                 Task(self.path.name, counts="{:,} of {:,} bytes") as task,
@@ -139,23 +139,24 @@ class _Archive:
         except RequestException as error:
             raise OSError(
                 f"{self.dataset.url}: expected an archive to download. Received: {error}. Nothing "
-                "was kept; see to the connection, and type the same command again"
+                "was kept; check the connection, and run the same command again"
             ) from error
-        except ValueError as error:  # of the checksum
+        except ValueError as error:  # wrong checksum
             raise ValueError(
                 f"{self.dataset.url}: expected an archive with the SHA-256 {self.known}. Received "
-                f"another, of which nothing was kept. Try again; if it comes again, {self._advice}"
+                "another, which was deleted. Try again; if the error persists, "
+                f"{self._advice}"
             ) from error
 
     @property
     def _advice(self) -> str:
         if self.dataset.sha256 is None:
-            return f"it has changed since; to trust the new one, remove {self.record}"
-        return "it has changed at its source, and should not be used unseen"
+            return f"the archive has changed; to trust the new one, remove {self.record}"
+        return "the archive has changed at its source, and should be inspected before use"
 
     @contextmanager
     def opened(self) -> Iterator[ZipFile]:
-        """Opens the archive; one that turns out to be none, and was not known, is removed."""
+        """Opens the archive, and removes it if it is damaged and its checksum is unknown."""
         try:
             with ZipFile(self.path) as file:
                 yield file
@@ -168,14 +169,14 @@ class _Archive:
             ) from error
 
     def trust(self) -> None:
-        """Records the checksum of an archive that none was known of."""
+        """Records the checksum if none is known."""
         if self.known is None:
             line = f"{self.checksum}  {self.path.name}"
             with atomic(self.record) as temporary:
                 temporary.write_text(f"{line}\n", encoding="ascii")
             _log.warning(
-                f"no checksum of this archive is published, so it is trusted as it came, "
-                f"with the SHA-256 {self.checksum}; from now on it must be the same ({self.record})"
+                "no checksum of this archive is published, so the first download is trusted, with "
+                f"the SHA-256 {self.checksum}; later downloads must have the same ({self.record})"
             )
 
     @property
@@ -183,7 +184,7 @@ class _Archive:
         with self.path.open("rb") as file:
             return file_digest(file, "sha256").hexdigest()
 
-    def described(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, str]:
         return {
             "name": self.dataset.name,
             "url": self.dataset.url,
@@ -195,15 +196,15 @@ class _Archive:
 
 @contextmanager
 def _downloader(meter: _Meter) -> Iterator[Any]:
-    """Yields what downloads for pooch, and closes the connections that pooch leaves open."""
+    """Yields a downloader for pooch, and closes the connections that pooch leaves open."""
     import pooch
 
-    with ExitStack() as answers:
+    with ExitStack() as responses:
 
-        def closed_later(answer: Any, **_: Any) -> Any:
-            return answers.enter_context(closing(answer))
+        def close_later(response: Any, **_: Any) -> Any:
+            return responses.enter_context(closing(response))
 
-        hooks = {"response": closed_later}
+        hooks = {"response": close_later}
         yield pooch.HTTPDownloader(progressbar=meter, chunk_size=_CHUNK, hooks=hooks)
 
 
@@ -211,59 +212,59 @@ class _Meter:
     """Progress bar for pooch."""
 
     def __init__(self, task: Task) -> None:
-        """Takes the task to move."""
+        """Stores the task to update."""
         self.task = task
         self.total = 0  # set by pooch
 
     def update(self, count: int) -> None:
-        """Takes how many bytes more have come, about."""
-        if self.total:  # as not every server says
+        """Adds received bytes, approximately."""
+        if self.total:  # not every server states it
             self.task.total = self.total
             self.task.update(min(self.task.completed + count, self.total))
 
     def reset(self) -> None:
-        """Is called before the last update, which tells the total."""
+        """Restarts the count; pooch calls it before the last update, which has the total."""
         self.task.completed = 0
 
     def close(self) -> None:
-        """Is called at the end."""
+        """Does nothing; pooch calls it at the end."""
 
 
 def _unpack(file: ZipFile, dataset: Dataset, folder: Path) -> int:
-    """Writes what is known of an archive into a folder, and counts the files."""
-    places = _places([info.filename for info in file.infolist()], dataset)
-    size = sum(file.getinfo(member).file_size for member in places.values())
+    """Unpacks the images and labels into a folder, and counts the files."""
+    members = _members_by_path([info.filename for info in file.infolist()], dataset)
+    size = sum(file.getinfo(member).file_size for member in members.values())
     if size > MOST_BYTES:
         raise ValueError(f"its files are larger than {MOST_BYTES} bytes: {size}")
-    for place, member in track(places.items(), "unpacking files"):
-        path = folder / place
+    for relative, member in track(members.items(), "unpacking files"):
+        path = folder / relative
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(file.read(member))  # links in an archive come as the text they hold
-    return len(places)
+        path.write_bytes(file.read(member))  # a link is written as a text file
+    return len(members)
 
 
-def _places(members: list[str], dataset: Dataset) -> dict[str, str]:
-    """Finds where members of an archive go; by place, the member.
+def _members_by_path(members: list[str], dataset: Dataset) -> dict[str, str]:
+    """Returns the member of the archive for each output path.
 
     Example:
-        >>> _places(["a/train-volume.tif", "b/train-labels.tif", "test-volume.tif"],
-        ...         DATASETS["isbi2012"])["train/labels/volume.tif"]
+        >>> names = ["a/train-volume.tif", "b/train-labels.tif", "test-volume.tif"]
+        >>> _members_by_path(names, DATASETS["isbi2012"])["train/labels/volume.tif"]
         'b/train-labels.tif'
     """
-    found: dict[str, str] = {}
-    for pattern, place in dataset.places:
+    by_path: dict[str, str] = {}
+    for pattern, template in dataset.paths:
         matches = [match for name in members if (match := re.fullmatch(pattern, name))]
         if not matches:
             raise ValueError(f"it has no file {pattern}")
         for match in matches:
             _check_inside(match[0])
-            first = found.setdefault(match.expand(place), match[0])
+            first = by_path.setdefault(match.expand(template), match[0])
             if first != match[0]:
-                raise ValueError(f"two of its files are the same: {first} and {match[0]}")
-    return found
+                raise ValueError(f"two of its files have the same path: {first} and {match[0]}")
+    return by_path
 
 
 def _check_inside(member: str) -> None:
     path = PurePosixPath(member)
     if path.is_absolute() or ".." in path.parts or "\\" in member:
-        raise ValueError(f"it holds a file that is to lie outside of it: {member}")
+        raise ValueError(f"it holds a file with a path outside of the folder: {member}")

@@ -198,5 +198,5 @@ def test_refuses_what_is_no_label_image(function, instances, message) -> None:
 
 @pytest.mark.parametrize("limit", [-1, float("nan")])
 def test_refuses_a_limit_that_is_no_distance(limit: float) -> None:
-    with pytest.raises(ValueError, match=f"limit must be a distance .* Received {limit}"):
+    with pytest.raises(ValueError, match=f"limit must be a distance .* Received: limit={limit}"):
         nearest_two(np.ones((2, 2), int), limit)
