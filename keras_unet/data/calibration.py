@@ -1,7 +1,4 @@
-"""Calibration: the distances between pixels, planes and frames that an image file states.
-
-And where it lies: on a stage, or in a larger image.
-"""
+"""Calibration of images: distances between pixels, planes and frames, positions, and units."""
 
 from __future__ import annotations
 
@@ -22,17 +19,17 @@ _UNCALIBRATED = ("", "pixel", "pixels")
 
 @dataclass(frozen=True)
 class Spacing:
-    """Pixel sizes, positions and units of an image as its file states them; a letter for each axis.
+    """Pixel sizes, positions and units of an image by the letters of its axes.
 
     Attributes:
-        steps: Distances from one pixel (X, Y), plane (Z) or frame (T) to the next.
-        starts: Places of the first pixel, where they are the same for all planes, in the unit of
+        steps: Distances between pixels (X, Y), planes (Z) or frames (T).
+        starts: Positions of the first pixel, if they are the same for all planes, in the units of
             the steps.
-        units: Units of both, such as "micrometer" and "second".
-        places: Places of each plane, in the order of the planes, as an OME-TIFF states them.
-        place_units: Units of these, as OME-XML writes them.
-        name: Name of the image, where its file gives it one.
-        channels: Names of the channels, where what is written has some.
+        units: Units of steps and starts, such as "micrometer" and "second".
+        places: Positions of each plane, in the order of the planes, from an OME-TIFF.
+        place_units: Units of the positions, as in OME-XML.
+        name: Name of the image, or an empty text.
+        channels: Names of the channels of an output.
     """
 
     steps: Mapping[str, float] = field(default_factory=dict)
@@ -44,7 +41,7 @@ class Spacing:
     channels: tuple[str, ...] = ()
 
     def of_axes(self, axes: str) -> Spacing:
-        """Returns the calibration of some axes alone; planes stay where they are."""
+        """Returns the calibration restricted to some axes, with the positions of planes."""
         return replace(
             self,
             steps={axis: step for axis, step in self.steps.items() if axis in axes},
@@ -54,14 +51,11 @@ class Spacing:
 
     @property
     def is_placed(self) -> bool:
-        """Tells whether the file states the position of the image."""
+        """Whether the file states the position of the image."""
         return bool(self.places) or any(self.starts.values())
 
     def not_in_zarr(self, axes: str) -> list[str]:
-        """Lists the axes along which OME-Zarr of some axes does not say where the planes lie.
-
-        It has one place for an image, in the unit of its pixels.
-        """
+        """Lists the axes whose positions OME-Zarr, with one position per image, cannot record."""
         return [axis for axis in self.places if axis not in axes or axis not in self.starts]
 
 
@@ -77,30 +71,30 @@ def spacing_of_tags(file: tifffile.TiffFile) -> Spacing:
 def tiff_options(
     spacing: Spacing, axes: str, shape: tuple[int, ...], imagej_dtype: Any = None
 ) -> dict[str, Any]:
-    """Returns the arguments with which tifffile writes axes, calibration and place.
+    """Returns the arguments for tifffile to write axes, calibration and position.
 
-    Fiji reads them of ImageJ's form, which has no 32-bit integers, no place and one order of axes;
-    all other calibrated images are written as OME-TIFF. Without calibration, the axes alone are
-    recorded.
+    The format is ImageJ's, for Fiji, where possible: it has no 32-bit integers, no positions and
+    one order of axes. Other calibrated images are written as OME-TIFF. Without calibration only the
+    axes are recorded.
 
     Args:
-        spacing: The calibration.
-        axes: A letter for each dimension, of which the last two are "YX".
+        spacing: Calibration.
+        axes: Letter of each dimension; the last two are "YX".
         shape: Sizes of the dimensions.
-        imagej_dtype: Type of the pixels if ImageJ's form may be taken, which is no BigTIFF.
+        imagej_dtype: Type of the pixels if ImageJ's format, which is no BigTIFF, is allowed.
     """
-    spacing = _possible(spacing.of_axes(axes))
+    spacing = _valid_in_tiff(spacing.of_axes(axes))
     if not spacing.steps and not spacing.is_placed:
         if set(axes) <= set("ZCYX") or not _fits_imagej(axes, imagej_dtype):
             return {"metadata": {"axes": axes}}
         return {"imagej": True, "metadata": {"axes": axes}}
-    if _fits_imagej(axes, imagej_dtype) and _one_unit(spacing):
-        return _as_imagej(spacing, axes)
-    return _as_ome(spacing, axes, shape)
+    if _fits_imagej(axes, imagej_dtype) and _has_one_unit(spacing):
+        return _imagej_options(spacing, axes)
+    return _ome_options(spacing, axes, shape)
 
 
-def _possible(spacing: Spacing) -> Spacing:
-    """Leaves out what no TIFF states: distances of 0 or less, and times in no unit it knows."""
+def _valid_in_tiff(spacing: Spacing) -> Spacing:
+    """Drops distances of 0 or less, and times in unknown units."""
     has_time = to_ome(spacing.units.get("T")) != REFERENCE_FRAME
     spacing = spacing if has_time else spacing.of_axes("ZYX")
     steps = {axis: step for axis, step in spacing.steps.items() if 0 < step < math.inf}
@@ -112,14 +106,14 @@ def _fits_imagej(axes: str, dtype: Any) -> bool:
     return "".join(order) == axes and str(dtype) in ("uint8", "uint16", "float32")
 
 
-def _one_unit(spacing: Spacing) -> bool:
+def _has_one_unit(spacing: Spacing) -> bool:
     units = {spacing.units.get(letter) for letter in "ZYX" if letter in spacing.steps}
     seconds = spacing.units.get("T", "second") == "second"
     return len(units) <= 1 and seconds and not spacing.is_placed
 
 
-def _as_imagej(spacing: Spacing, axes: str) -> dict[str, Any]:
-    unit = next((spacing.units[one] for one in "XYZ" if one in spacing.units), None)
+def _imagej_options(spacing: Spacing, axes: str) -> dict[str, Any]:
+    unit = next((spacing.units[axis] for axis in "XYZ" if axis in spacing.units), None)
     metadata: dict[str, Any] = {"axes": axes}
     if unit is not None:
         metadata["unit"] = to_imagej(unit)
@@ -131,7 +125,7 @@ def _as_imagej(spacing: Spacing, axes: str) -> dict[str, Any]:
     return {"imagej": True, "resolution": resolution, "metadata": metadata}
 
 
-def _as_ome(spacing: Spacing, axes: str, shape: tuple[int, ...]) -> dict[str, Any]:
+def _ome_options(spacing: Spacing, axes: str, shape: tuple[int, ...]) -> dict[str, Any]:
     metadata: dict[str, Any] = {"axes": axes}
     if spacing.name.isprintable() and spacing.name:
         metadata["Name"] = spacing.name
@@ -142,55 +136,55 @@ def _as_ome(spacing: Spacing, axes: str, shape: tuple[int, ...]) -> dict[str, An
         metadata[name] = step
         metadata[f"{name}Unit"] = to_ome(spacing.units.get(letter))
     if spacing.is_placed:
-        metadata["Plane"] = _planes(spacing, axes, shape)
-    if axes.count("Q") > 1 or len(axes) > _MOST_AXES:  # which OME-TIFF does not have
+        metadata["Plane"] = _plane_positions(spacing, axes, shape)
+    if axes.count("Q") > 1 or len(axes) > _MOST_AXES:  # not supported by OME-TIFF
         return {"metadata": metadata, **_resolution(spacing)}
     return {"ome": True, "metadata": metadata}
 
 
 def _resolution(spacing: Spacing) -> dict[str, Any]:
-    """States the distance of pixels in the tags of any TIFF, in pixels a centimeter."""
-    found = [lengths_in(spacing.units.get(axis), "centimeter") for axis in "XY"]
-    if None in found or not set("XY") <= spacing.steps.keys():
+    """Returns the resolution tags of a TIFF, in pixels per centimeter."""
+    factors = [conversion_factor(spacing.units.get(axis), "centimeter") for axis in "XY"]
+    if None in factors or not set("XY") <= spacing.steps.keys():
         return {}
-    pairs = zip("XY", found, strict=True)
+    pairs = zip("XY", factors, strict=True)
     resolution = tuple(1 / (spacing.steps[axis] * (factor or 1.0)) for axis, factor in pairs)
     return {"resolution": resolution, "resolutionunit": RESUNIT.CENTIMETER}
 
 
-def _planes(spacing: Spacing, axes: str, shape: tuple[int, ...]) -> dict[str, list[Any]]:
-    """Lists the place of each page; pages that are channels of one plane have one."""
+def _plane_positions(spacing: Spacing, axes: str, shape: tuple[int, ...]) -> dict[str, list[Any]]:
+    """Returns the positions of the pages; channels of one plane have the same."""
     stack = tuple(1 if axis == "C" else size for axis, size in zip(axes, shape, strict=True))[:-2]
-    found: dict[str, list[Any]] = {}
+    metadata: dict[str, list[Any]] = {}
     for letter in "XYZT":
         if letter in spacing.places:
-            of_planes, unit = np.array(spacing.places[letter]), spacing.place_units[letter]
+            positions, unit = np.array(spacing.places[letter]), spacing.place_units[letter]
         elif spacing.starts.get(letter) or (letter != "T" and letter in spacing.starts):
-            of_planes = _regular(spacing, letter, axes, stack)
+            positions = _equidistant_positions(spacing, letter, axes, stack)
             unit = to_ome(spacing.units.get(letter))
         else:
             continue
-        pages = np.broadcast_to(of_planes.reshape(stack), shape[:-2]).ravel().tolist()
+        pages = np.broadcast_to(positions.reshape(stack), shape[:-2]).ravel().tolist()
         name = "DeltaT" if letter == "T" else f"Position{letter}"
-        found |= {name: pages, f"{name}Unit": [unit] * len(pages)}
-    return found
+        metadata |= {name: pages, f"{name}Unit": [unit] * len(pages)}
+    return metadata
 
 
-def _regular(
+def _equidistant_positions(
     spacing: Spacing, letter: str, axes: str, stack: tuple[int, ...]
 ) -> NDArray[np.float64]:
-    """Computes the places of planes that follow each other at equal distances along their axis."""
-    place = np.indices(stack)[axes.index(letter)] if letter in axes[:-2] else np.zeros(stack)
-    places: NDArray[np.float64] = spacing.starts[letter] + place * spacing.steps.get(letter, 0.0)
-    return places
+    index = np.indices(stack)[axes.index(letter)] if letter in axes[:-2] else np.zeros(stack)
+    positions: NDArray[np.float64] = spacing.starts[letter] + index * spacing.steps.get(letter, 0.0)
+    return positions
 
 
 def _of_imagej(file: tifffile.TiffFile) -> Spacing:
     stated = file.imagej_metadata or {}
     unit = of_imagej(str(stated.get("unit", "")))
-    found = _of_resolution(file.pages.first, unit, 1.0) if unit not in _UNCALIBRATED else Spacing()
-    steps, units = dict(found.steps), dict(found.units)
-    if unit not in _UNCALIBRATED and "spacing" in stated:
+    is_calibrated = unit not in _UNCALIBRATED
+    spacing = _of_resolution(file.pages.first, unit, 1.0) if is_calibrated else Spacing()
+    steps, units = dict(spacing.steps), dict(spacing.units)
+    if is_calibrated and "spacing" in stated:
         steps["Z"], units["Z"] = float(stated["spacing"]), unit
     if stated.get("finterval"):
         steps["T"] = float(stated["finterval"])
@@ -213,7 +207,7 @@ def _tag(page: Any, name: str, default: Any) -> Any:
 
 
 REFERENCE_FRAME = "reference frame"
-"""OME-XML's word for a unit that is not known."""
+"""Unknown unit in OME-XML."""
 
 _PREFIXES = {"yotta": ("Y", 24), "zetta": ("Z", 21), "exa": ("E", 18), "peta": ("P", 15)}
 _PREFIXES |= {"tera": ("T", 12), "giga": ("G", 9), "mega": ("M", 6), "kilo": ("k", 3)}
@@ -240,7 +234,7 @@ _IMAGEJ_TIMES |= {"min": "minute", "h": "hour", "hour": "hour"}
 
 
 def to_ome(unit: str | None) -> str:
-    """Returns how OME-XML writes a unit; one that it does not know is `REFERENCE_FRAME`.
+    """Returns the OME-XML symbol of a unit, or `REFERENCE_FRAME` for an unknown unit.
 
     >>> to_ome("micrometer"), to_ome("microsecond"), to_ome(None)
     ('µm', 'µs', 'reference frame')
@@ -249,7 +243,7 @@ def to_ome(unit: str | None) -> str:
 
 
 def of_ome(unit: str) -> str | None:
-    """Returns the name of a unit of OME-XML; None for pixels and the like, which are none.
+    """Returns the name of a unit of OME-XML; None if it is no physical unit, such as pixels.
 
     >>> of_ome("µm"), of_ome("pixel")
     ('micrometer', None)
@@ -258,7 +252,7 @@ def of_ome(unit: str) -> str | None:
 
 
 def to_imagej(unit: str) -> str:
-    """Returns how ImageJ writes a unit of length, in ASCII.
+    """Returns ImageJ's ASCII symbol of a unit of length.
 
     >>> to_imagej("micrometer"), to_imagej("nanometer"), to_imagej("angstrom")
     ('um', 'nm', 'angstrom')
@@ -268,19 +262,19 @@ def to_imagej(unit: str) -> str:
 
 
 def of_imagej(unit: str) -> str:
-    """Returns the name of ImageJ's unit of length; one that is not known stays as it is."""
+    """Returns the name of ImageJ's unit of length, or an unknown unit itself."""
     return _IMAGEJ.get(unit) or of_ome(unit) or unit
 
 
 def time_of_imagej(unit: str) -> str:
-    """Returns the name of ImageJ's unit of time; one that is not known stays as it is."""
+    """Returns the name of ImageJ's unit of time, or an unknown unit itself."""
     return _IMAGEJ_TIMES.get(unit, unit)
 
 
-def lengths_in(unit: str | None, other: str | None) -> float | None:
-    """Returns how many of `other` a unit of length is, or None where that is not known.
+def conversion_factor(unit: str | None, other: str | None) -> float | None:
+    """Returns the factor from one unit of length to another, or None if it is unknown.
 
-    >>> lengths_in("millimeter", "micrometer"), lengths_in(None, "micrometer")
+    >>> conversion_factor("millimeter", "micrometer"), conversion_factor(None, "micrometer")
     (1000.0, None)
     """
     if unit is not None and unit == other:

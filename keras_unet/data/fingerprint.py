@@ -1,7 +1,7 @@
-"""Statistics of the training images: sizes, classes, cells, the gaps between them, greys.
+"""Statistics of the training images: sizes, classes, cells, gaps between cells, grey values.
 
-`keras_unet.training.autoconfig` sets the numbers of a training by it. Labels that hold classes count
-too: their cells are the pieces of the foreground.
+`keras_unet.training.autoconfig` derives the training options from them. The cells of labels that
+hold classes are the connected components of the foreground.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from keras_unet.data.samples import Sample
 
 _DIAMETERS = 10, 50, 90  # percentiles
 _GREYS = 1, 50, 99
-_GREYS_AN_IMAGE = 2**16  # pixels; more would not change the percentiles
-_GAP_WINDOW = 1024  # height and width in pixels of an image's middle, where gaps are measured
+_GREY_PIXELS = 2**16  # per image; more would not change the percentiles
+_GAP_WINDOW = 1024  # height and width in pixels of the window in which gaps are measured
 _GAP_PIXELS = 2**24  # of all images together, which takes a few seconds
-_ROUNDED = 100  # grey values from here on are shown without a fraction
+_ROUNDED = 100  # grey values from here on are shown without decimals
 _NEIGHBORS = (np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])
 
 
 class Percentiles(NamedTuple):
-    """A low percentile, the median and a high percentile."""
+    """Low percentile, median and high percentile."""
 
     low: float
     median: float
@@ -43,19 +43,19 @@ class Fingerprint:
 
     Attributes:
         images: Number of images.
-        pixels: Pixels of all images.
+        pixels: Number of pixels of all images.
         median_side: Median over the images of the longer of height and width.
-        longest_side: The longest of all.
-        shares: Share of the pixels of each class, background first; ignored pixels do not count.
+        longest_side: Largest height or width.
+        shares: Fraction of the pixels of each class, background first, without ignored pixels.
         cells: Number of cells.
-        diameters: 10th, 50th and 90th percentile of the diameters that discs of the cells' areas
-            have; cells cut by the image border do not count unless all are. None without cells.
-        touching: Share of the cells that touch another, over an edge or a corner.
-        gap: Width of the background between neighboring cells that do not touch, the median along
-            all such gaps that are no wider than the median cell. None where there are none.
+        diameters: 10th, 50th and 90th percentile of the equivalent diameters (of discs of the same
+            area), without cells cut by the image border unless all are. None without cells.
+        touching: Fraction of the cells that touch another, over an edge or a corner.
+        gap: Median width of the background between neighboring cells that do not touch, along all
+            gaps no wider than the median cell. None if there are none.
         greys: 1st, 50th and 99th percentile of the grey values.
-        grey_between: Standard deviation of the images' mean grey values.
-        grey_within: Mean of the images' standard deviations.
+        grey_between: Standard deviation of the mean grey values of the images.
+        grey_within: Mean of the standard deviations of the images.
     """
 
     images: int
@@ -73,24 +73,26 @@ class Fingerprint:
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> Fingerprint:
-        """Looks at training images.
+        """Computes the statistics of training images.
 
         Args:
-            samples: The images and their labels, at least one.
+            samples: Images with labels, at least one.
 
         Raises:
-            ValueError: There is no sample.
+            ValueError: If there is no sample.
 
         Example:
             >>> labels = np.array([[0, 0, 0, 0, 0, 0, 0], [0, 1, 1, 0, 2, 2, 0]], np.int32)
             >>> image = np.zeros((*labels.shape, 1), np.float32)
             >>> classes = (labels > 0).astype(np.uint8)
-            >>> seen = Fingerprint.of([Sample("a", image, classes, labels, labels < 0)])
-            >>> seen.cells, seen.gap, [round(share, 2) for share in seen.shares]
+            >>> statistics = Fingerprint.of([Sample("a", image, classes, labels, labels < 0)])
+            >>> statistics.cells, statistics.gap, [round(s, 2) for s in statistics.shares]
             (2, 1.0, [0.71, 0.29])
         """
         if not samples:
-            raise ValueError("samples must hold at least one image. Received none; hold out fewer.")
+            raise ValueError(
+                "samples must hold at least one image. Received none; use fewer for validation."
+            )
         sides = [max(sample.classes.shape) for sample in samples]
         areas, cut, touching = _cells(samples)
         diameters = _diameters(areas if cut.all() else areas[~cut])
@@ -112,7 +114,7 @@ class Fingerprint:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Fingerprint:
-        """Rebuilds a fingerprint from its fields, also after a way through JSON."""
+        """Creates a fingerprint from its fields, also from JSON."""
         tuples = {
             name: Percentiles(*values[name])
             for name in ("diameters", "greys")
@@ -122,11 +124,11 @@ class Fingerprint:
 
     @property
     def foreground(self) -> float:
-        """Share of the pixels that are not background."""
+        """Fraction of the pixels that are not background."""
         return 1 - self.shares[0]
 
     def describe(self) -> str:
-        """Describes to a person what was seen, in a few lines."""
+        """Returns a summary in three lines."""
         return f"{self._images()}\n{self._cells()}\n{self._grey_values()}"
 
     def _images(self) -> str:
@@ -169,8 +171,8 @@ def _shares(samples: Sequence[Sample]) -> tuple[float, ...]:
 def _cells(
     samples: Sequence[Sample],
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Lists the cells: pixels of each, whether the border cuts it, whether it touches another."""
-    measured = [_cells_of(one.instances) for one in track(samples, "measuring cells")]
+    """Returns of each cell the area, whether the border cuts it, whether it touches another."""
+    measured = [_cells_of(sample.instances) for sample in track(samples, "measuring cells")]
     areas, cut, touching = zip(*measured, strict=True)
     return np.concatenate(areas), np.concatenate(cut), np.concatenate(touching)
 
@@ -192,7 +194,7 @@ def _diameters(areas: NDArray[np.int64]) -> Percentiles | None:
 
 
 def _gap(samples: Sequence[Sample], widest: float) -> float | None:
-    """Takes the median width of the gaps up to the widest, in images evenly chosen."""
+    """Returns the median width of the gaps up to the widest, in evenly spaced images."""
     pixels = sum(min(sample.classes.size, _GAP_WINDOW**2) for sample in samples)
     chosen = samples[:: max(1, ceil(pixels / _GAP_PIXELS))]
     widths = np.concatenate([_gap_widths(sample) for sample in chosen])
@@ -201,14 +203,11 @@ def _gap(samples: Sequence[Sample], widest: float) -> float | None:
 
 
 def _gap_widths(sample: Sample) -> NDArray[np.float64]:
-    """Measures the background between cells, once for each pixel along the middle of each gap.
-
-    Every pixel belongs to the nearest cell. Of two neighboring pixels that belong to different
-    cells, the distances to the cells add up to the width of the gap, d1 + d2 - 1 in its middle: n,
-    where n pixels of background lie between upright edges, and within a pixel of the width between
-    slanted ones. Where cells touch it is 0; these are left out. One distance transform serves for
-    all cells, however many.
-    """
+    """Measures the width of the background between cells at each pixel along each gap."""
+    # Each pixel is assigned to the nearest cell. For two neighboring pixels of different cells, the
+    # sum of the distances is the width of the gap: n for n pixels of background between straight
+    # edges, and within a pixel of it between slanted ones. It is 0 where cells touch. A single
+    # distance transform serves all cells.
     middle = tuple(_middle(side) for side in sample.instances.shape)
     instances, ignored = sample.instances[middle], sample.ignored[middle]
     if not instances.any():
@@ -230,15 +229,15 @@ def _middle(side: int) -> slice:
 
 
 def _greys(samples: Sequence[Sample]) -> tuple[Percentiles, float, float]:
-    """Returns percentiles of the grey values, their spread between images and that within."""
-    values = [_some_pixels(sample) for sample in samples]
+    """Returns percentiles of the grey values, and their deviations between and within images."""
+    values = [_subsample_pixels(sample) for sample in samples]
     means = np.array([pixels.mean(axis=0, dtype=np.float64) for pixels in values])
     deviations = np.array([pixels.std(axis=0, dtype=np.float64) for pixels in values])
     percentiles = np.percentile(np.concatenate(values), _GREYS).tolist()
     return Percentiles(*percentiles), float(means.std(axis=0).mean()), float(deviations.mean())
 
 
-def _some_pixels(sample: Sample) -> NDArray[np.float32]:
-    """Takes pixels at even distances, `(pixels, channels)`."""
+def _subsample_pixels(sample: Sample) -> NDArray[np.float32]:
+    """Returns evenly spaced pixels, `(pixels, channels)`."""
     pixels = sample.image.reshape(-1, sample.image.shape[-1])
-    return pixels[:: ceil(len(pixels) / _GREYS_AN_IMAGE)]
+    return pixels[:: ceil(len(pixels) / _GREY_PIXELS)]

@@ -1,4 +1,4 @@
-"""Headers of image files: what is known of an image before its pixels are decoded."""
+"""Headers of image files: sizes and notes without decoding of pixels."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ from keras_unet.data.images import (
     large_images_allowed,
     readable,
 )
-from keras_unet.data.lazy import OpenImage, described_tiff, is_tiff, is_zarr, open_large
+from keras_unet.data.lazy import OpenImage, describe_tiff, is_tiff, is_zarr, open_large
 from keras_unet.data.stacks import Stack
 
-_CHANNELS_OF_PNG = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}  # by kind of colors, without alpha
+_CHANNELS_OF_PNG = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}  # by color type, without alpha
 _GREY_MODES = ("1", "L", "LA", "I", "F", "I;16")
 
 
 @dataclass(frozen=True)
 class Header:
-    """Size of an image, and what of its file is not read.
+    """Size of an image, and notes on its file.
 
     Attributes:
-        shape: Planes, height, width and channels. Height and width of a picture that notes an
-            orientation are those stored.
-        stack: Letter and size of each axis that counts planes.
-        notes: What of the file is not read, as far as the header tells.
+        shape: Planes, height, width and channels, before an EXIF orientation is applied.
+        stack: Letter and size of each plane axis.
+        notes: Notes on content that is not read, as far as the header states it.
     """
 
     shape: tuple[int, int, int, int]
@@ -41,43 +40,43 @@ class Header:
 
     @property
     def numbers(self) -> int:
-        """Pixels of all planes times channels."""
+        """Number of pixels of all planes, times channels."""
         return math.prod(self.shape)
 
     @property
     def is_large(self) -> bool:
-        """Tells whether the image is better read window by window, see `LARGE`."""
+        """Whether the image should be read window by window, see `LARGE`."""
         return self.numbers > lazy.LARGE
 
 
 def read_header(path: Path, *, axes: str | None = None) -> Header:
-    """Reads the header of an image file, as `read_image` would decode it.
+    """Reads the header of an image file, in agreement with `read_image`.
 
     Args:
-        path: TIFF, Zarr, PNG, JPEG, BMP or GIF.
-        axes: Axes of a TIFF that states none, or others, such as "YXC".
+        path: TIFF, Zarr, PNG, JPEG, BMP or GIF file.
+        axes: Axes of a TIFF that states none or wrong ones, such as "YXC".
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no image, pixels are missing in a TIFF, or it holds no pixel.
+        ValueError: If it is not an image, has no pixel, or is a TIFF with missing pixels.
     """
     if is_zarr(path):
         with open_large(path, axes) as image:
-            return _of_large(image)
+            return _header_of_open_image(image)
     with readable(path):
         if not is_tiff(path):
-            return _of_picture(path)
+            return _header_of_picture(path)
         with tifffile.TiffFile(path) as file:
-            header = _of_large(described_tiff(path, file, axes))
+            header = _header_of_open_image(describe_tiff(path, file, axes))
     check_some_pixels(path, header.shape)
     return header
 
 
-def _of_large(image: OpenImage) -> Header:
+def _header_of_open_image(image: OpenImage) -> Header:
     return Header(image.shape, image.stack, image.notes)
 
 
-def _of_picture(path: Path) -> Header:
+def _header_of_picture(path: Path) -> Header:
     start = first_bytes(path)
     if start.startswith(pngs.SIGNATURE) and len(start) == pngs.HEADER:
         pngs.check_size(start)

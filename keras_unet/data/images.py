@@ -1,9 +1,9 @@
-"""Images: reading and writing files, grey values, channels.
+"""Reading and writing of image files; grey values and channels.
 
-A file is read as *planes*, an array `(planes, height, width, channels)` in the file's own dtype.
-What a file is, its first bytes tell, not its name. Nothing is scaled or resized: 16-bit stays
-16-bit. What is read is what a person sees: a TIFF that calls 0 white is inverted, a photograph
-that notes its orientation is turned upright.
+A file is read as *planes*, an array `(planes, height, width, channels)` in the dtype of the file,
+without scaling or resizing. The format is detected by the first bytes, not by the name. Images are
+read as displayed: a TIFF that stores white as 0 is inverted, a photograph with an EXIF orientation
+is turned upright.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from PIL import Image
 from keras_unet.console import counted, quiet_stderr
 from keras_unet.data import pngs
 from keras_unet.data.calibration import Spacing, tiff_options
-from keras_unet.data.colors import place_of_alpha
+from keras_unet.data.colors import alpha_index
 from keras_unet.data.ome import spacing_of_tiff
 from keras_unet.data.stacks import stack_of
-from keras_unet.data.tiffs import check_room, notes_of, tiff_image
+from keras_unet.data.tiffs import check_room, conversion_notes, tiff_image
 from keras_unet.files import SOFTWARE, atomic
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
@@ -43,7 +43,7 @@ Palette = Literal["indices", "colors"]
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ALPHA = "its transparency (alpha channel), which varies, is not read"
-_OTHER_PICTURES = "its further pictures, as previews and depth, are not read (MPO)"
+_OTHER_PICTURES = "its further images, such as previews and depth, are not read (MPO)"
 _LARGEST_TIFF = 2**31  # bytes of pixels for which no BigTIFF is needed
 _ORIENTATION = 274  # tag of EXIF and TIFF
 _OTHER_SIGNATURES = (pngs.SIGNATURE, b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
@@ -59,14 +59,14 @@ class ImageFile:
     """Content of an image file.
 
     Attributes:
-        planes: Array `(planes, height, width, channels)` in the file's own dtype.
-        stack: Letter and size of each axis that counts planes, in the order of `planes`; empty for
-            a single image.
+        planes: Array `(planes, height, width, channels)` in the dtype of the file.
+        stack: Letter and size of each plane axis, in the order of `planes`; empty for a single
+            image.
         spacing: Distances between pixels, planes and frames, as far as the file states them.
-        notes: What of the file was not read, or was read otherwise than stored, for a person.
-        colors: Colors of the palette, `(indices, 3)`, where `planes` holds its indices.
-        alpha: The alpha channel that was taken off, `(planes, height, width)`, or None.
-        white: The number that was black where the file calls 0 white, and `planes` is inverted.
+        notes: Notes on content that was not read or was converted.
+        colors: Colors of the palette, `(indices, 3)`, if `planes` holds indices.
+        alpha: The removed alpha channel, `(planes, height, width)`, or None.
+        white: Number that is black if the file stores white as 0, so that `planes` is inverted.
     """
 
     planes: NDArray[Any]
@@ -82,7 +82,7 @@ def read_planes(path: Path, *, palette: Palette = "indices") -> NDArray[Any]:
     """Reads an image file, see `read_image`.
 
     Returns:
-        Array `(planes, height, width, channels)` in the file's own dtype.
+        Array `(planes, height, width, channels)` in the dtype of the file.
     """
     return read_image(path, palette=palette).planes
 
@@ -91,22 +91,21 @@ def read_image(path: Path, *, palette: Palette = "indices", axes: str | None = N
     """Reads an image file.
 
     TIFF: all series and pages of equal size and type; samples (S) and channels (C) become channels,
-    every axis besides height and width (Z, T, pages, ...) becomes planes. PNG: full depth, 1-bit as
-    bool, 2- and 4-bit as the numbers stored where labels are read, and as grey values from 0 to
-    255 where images are, as other readers do. Others: the one image in them. Where a TIFF calls 0
-    white, its numbers are inverted; where JPEG or PNG note an orientation (EXIF), it is followed.
-    An alpha channel is taken off.
+    all axes besides height and width (Z, T, pages, ...) become planes. PNG: full depth; 1 bit as
+    bool; 2 and 4 bits as stored in label images, and as grey values from 0 to 255 otherwise. Other
+    formats: the single image. A TIFF that stores white as 0 is inverted; the EXIF orientation of
+    JPEG and PNG is applied; an alpha channel is removed.
 
     Args:
-        path: TIFF, PNG, JPEG, BMP or GIF.
-        palette: What an image with a palette gives: `"indices"`, which is how label images are
-            stored, or `"colors"`, red, green, blue; the numbers of a TIFF whose palette goes
-            smoothly from color to color are intensities, and stay, see `table_of`.
-        axes: Axes of a TIFF that states none, or others, such as "YXC".
+        path: TIFF, PNG, JPEG, BMP or GIF file.
+        palette: Content to read from an image with a palette: `"indices"`, for label images, or
+            `"colors"`, red, green, blue. The numbers of a TIFF with a smooth palette are
+            intensities, which are kept, see `color_table`.
+        axes: Axes of a TIFF that states none or wrong ones, such as "YXC".
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is not an image, is damaged or holds no pixel.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is not an image, is damaged or holds no pixel.
     """
     with readable(path):
         image = _decode(path, palette, axes)
@@ -115,10 +114,10 @@ def read_image(path: Path, *, palette: Palette = "indices", axes: str | None = N
 
 
 def check_some_pixels(path: Path, shape: tuple[int, ...]) -> None:
-    """Refuses an image without a pixel.
+    """Checks that an image has pixels.
 
     Raises:
-        ValueError: A size is 0.
+        ValueError: If a size is 0.
     """
     if not all(shape):
         raise ValueError(
@@ -129,34 +128,33 @@ def check_some_pixels(path: Path, shape: tuple[int, ...]) -> None:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Says of a file that cannot be read what is wrong with it, in one line.
+    """Converts errors of decoders to a ValueError with one line.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The body failed.
+        FileNotFoundError: If there is no such file.
+        ValueError: If reading fails.
     """
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file. Expected an image ({_known()}).")
+        raise FileNotFoundError(f"{path}: no such file. Expected an image ({_list_suffixes()}).")
     try:
         yield
-    except Exception as error:  # decoders raise whatever they like: RuntimeError, SyntaxError, ...
+    except Exception as error:  # decoders raise any type: RuntimeError, SyntaxError, ...
         raise ValueError(
             f"{path}: cannot be read as an image ({_one_line(error)}). "
-            f"Expected an intact {_known()} file."
+            f"Expected an intact {_list_suffixes()} file."
         ) from error
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Lists the image files of a folder by name; hidden files and folders are passed over.
+    """Lists the image files of a folder by name, without hidden files and folders.
 
-    Those are the files that begin as an image does, whatever their endings, and those with an
-    image's ending, which may be damaged.
+    Image files have the first bytes of an image, or, since they may be damaged, its ending.
     """
     return [path for path in sorted(folder.iterdir()) if _is_image_file(path)]
 
 
 def is_hidden(path: Path) -> bool:
-    """Tells whether a file browser hides a file: `.a.tif`, `._a.tif`, `Thumbs.db`.
+    """Returns whether a file browser hides a file: `.a.tif`, `._a.tif`, `Thumbs.db`.
 
     Examples:
         >>> is_hidden(Path("._a.tif")), is_hidden(Path("Thumbs.db")), is_hidden(Path("a.tif"))
@@ -166,9 +164,9 @@ def is_hidden(path: Path) -> bool:
 
 
 def stem_of(path: Path) -> str:
-    """Returns the file's name without its ending; `.ome.tif`, in any case, is one ending.
+    """Returns the name of a file without its ending, in Unicode's composed form (NFC).
 
-    An accent may be written as part of its letter or after it; it is read as part of it.
+    `.ome.tif` is one ending, in upper and lower case.
 
     Examples:
         >>> stem_of(Path("a.png")), stem_of(Path("a.b.tif")), stem_of(Path("a.OME.TIF"))
@@ -179,17 +177,17 @@ def stem_of(path: Path) -> str:
 
 
 def pixels_of(planes: NDArray[Any], path: Path | str) -> NDArray[np.float32]:
-    """Turns what a file holds into float32 grey values; bool becomes 0 and 1.
+    """Converts pixels to float32 grey values; bool becomes 0 and 1.
 
     Args:
         planes: Array of any real dtype.
-        path: The file, or what of it, for the message.
+        path: The file, or a part of it, for the message.
 
     Returns:
         Array of the same shape.
 
     Raises:
-        ValueError: A value is complex, NaN, infinite or beyond float32.
+        ValueError: If a value is complex, NaN, infinite or beyond float32.
     """
     if np.iscomplexobj(planes):
         raise ValueError(
@@ -208,18 +206,18 @@ def pixels_of(planes: NDArray[Any], path: Path | str) -> NDArray[np.float32]:
 
 
 def as_channels(image: NDArray[Any], channels: int, path: Path) -> NDArray[Any]:
-    """Gives the image the number of channels asked for, if that loses nothing.
+    """Converts an image to a number of channels, if that is lossless.
 
     Args:
         image: Array `(..., channels)`.
-        channels: Number of channels expected.
+        channels: Expected number of channels.
         path: The file, for the message.
 
     Returns:
-        The image itself, or its first channel where one is asked for and all three are equal.
+        The image itself, or its first channel if one is expected and all three are equal.
 
     Raises:
-        ValueError: The channels do not fit.
+        ValueError: If the number of channels differs.
     """
     received = image.shape[-1]
     if received == channels:
@@ -234,7 +232,7 @@ def as_channels(image: NDArray[Any], channels: int, path: Path) -> NDArray[Any]:
 
 
 def is_grey(planes: NDArray[Any]) -> bool:
-    """Tells whether an image `(..., channels)` is grey: one channel, or three equal ones.
+    """Returns whether an image `(..., channels)` is grey: one channel, or three equal ones.
 
     Examples:
         >>> is_grey(np.zeros((4, 4, 1))), is_grey(np.zeros((4, 4, 3))), is_grey(np.zeros((4, 4, 2)))
@@ -255,18 +253,19 @@ def write_tiff(
     spacing: Spacing | None = None,
     is_data: bool = False,
 ) -> None:
-    """Writes a TIFF, losslessly compressed, whole or not at all.
+    """Writes a losslessly compressed TIFF atomically.
 
     Args:
-        path: Path of the file; its folder exists.
+        path: Path of the file in an existing folder.
         array: Array with one dimension for each letter of `axes`.
-        axes: A letter for each dimension, the last two of them `"YX"`, the others of T, Z, C and Q;
-            recorded in the file.
-        spacing: Calibration to record; without, the axes alone.
-        is_data: Whether it is to learn from, and not for this program to replace, see `is_own`.
+        axes: Letter of each dimension, recorded in the file: `"YX"` at the end, after any of T, Z,
+            C and Q.
+        spacing: Calibration to record; None for the axes alone.
+        is_data: Whether the file is training data, which later runs must not overwrite, see
+            `is_own`.
 
     Raises:
-        ValueError: `axes` is none of these, or does not have one letter a dimension.
+        ValueError: If `axes` has other letters, or their number is not that of the dimensions.
     """
     if not axes.endswith("YX") or set(axes[:-2]) - set("TZCQ") or len(axes) != array.ndim:
         raise ValueError(
@@ -286,13 +285,13 @@ def write_tiff(
 
 
 def smallest_unsigned(labels: NDArray[Any]) -> NDArray[Any]:
-    """Returns the labels as uint8, uint16 or uint32, whichever is the first to hold them.
+    """Converts labels to the smallest of uint8, uint16 and uint32 that holds them.
 
     Args:
         labels: Integers from 0 to 4,294,967,295.
 
     Raises:
-        ValueError: A value lies outside.
+        ValueError: If a value is out of range.
 
     Examples:
         >>> [smallest_unsigned(np.array([0, n])).dtype.name for n in (255, 256, 65_535, 65_536)]
@@ -317,7 +316,7 @@ def _begins_as_image(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             start = file.read(18)
-    except OSError:  # it may not be read, and its ending is none of an image
+    except OSError:  # not readable, and without the ending of an image
         return False
     is_bmp = start.startswith(b"BM") and int.from_bytes(start[14:], "little") in _BMP_HEADERS
     return is_bmp or start.startswith((*_TIFF_SIGNATURES, *_OTHER_SIGNATURES))
@@ -333,13 +332,13 @@ def _decode(path: Path, palette: Palette, axes: str | None) -> ImageFile:
 
 
 def first_bytes(path: Path) -> bytes:
-    """Reads the bytes that tell what an image file is.
+    """Reads the bytes that identify the format of an image file.
 
     Raises:
-        ValueError: It is a folder, or empty.
+        ValueError: If it is a folder, or empty.
     """
     if path.is_dir():
-        raise ValueError("it is a folder; of Zarr, which predict reads, save the image as TIFF")
+        raise ValueError("it is a folder; only predict reads Zarr, save the image as TIFF")
     with path.open("rb") as file:
         start = file.read(pngs.HEADER)
     if not start:
@@ -361,8 +360,8 @@ def _decode_png(path: Path, start: bytes) -> ImageFile:
 def _refuse_animation(frames: int) -> None:
     if frames > 1:
         raise ValueError(
-            f"it is an animation of {frames} frames; save them as the pages of a TIFF, or each in "
-            "a file of its own"
+            f"it is an animation of {frames} frames; save them as the pages of a TIFF, or as "
+            "separate files"
         )
 
 
@@ -388,13 +387,13 @@ def _colors(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _turned(pixels: NDArray[Any], orientation: int) -> ImageFile:
-    """Turns and mirrors an image as its orientation says, a number of EXIF from 1 to 8."""
+    """Applies an EXIF orientation, 1 to 8."""
     if orientation not in range(2, 9):
         return _single(pixels)
     upright = pixels.swapaxes(0, 1) if orientation >= 5 else pixels
     upright = upright[::-1] if orientation in (3, 4, 7, 8) else upright
     upright = upright[:, ::-1] if orientation in (2, 3, 6, 7) else upright
-    note = f"turned upright, as its orientation {orientation} (EXIF) says"
+    note = f"turned upright by its EXIF orientation {orientation}"
     image = _single(np.ascontiguousarray(upright))
     return replace(image, notes=(*image.notes, note))
 
@@ -405,14 +404,14 @@ def _single(pixels: NDArray[Any]) -> ImageFile:
 
 
 def orientation_of(path: Path) -> int:
-    """Returns the orientation that a JPEG or PNG notes (EXIF), 1 where it notes none."""
+    """Returns the EXIF orientation of a JPEG or PNG; 1 if it has none."""
     with large_images_allowed(), Image.open(path, formats=("JPEG", "PNG")) as image:
         return int(image.getexif().get(_ORIENTATION, 1))
 
 
 @contextmanager
 def large_images_allowed() -> Iterator[None]:
-    """Keeps Pillow from warning of more than 2^26 pixels; twice as many are still refused by it."""
+    """Suppresses Pillow's warning of large images; it still refuses twice that size."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         yield
@@ -424,20 +423,22 @@ def _decode_tiff(path: Path, axes: str | None, palette: Palette) -> ImageFile:
         check_room(image)
         planes = invert_white(ordered(image.asarray(), image.axes), image.white)
         stack, spacing = stack_of(image.axes, image.shape), spacing_of_tiff(file, image)
-        notes = notes_of(image, is_picture=palette == "colors")
-        read = ImageFile(planes, stack, spacing, notes, image.colors, white=image.white)
-        place = place_of_alpha(image.page, image.axes)
-        read = read if place is None else _without_alpha(read, place)
+        notes = conversion_notes(image, with_palette=palette == "colors")
+        content = ImageFile(planes, stack, spacing, notes, image.colors, white=image.white)
+        alpha = alpha_index(image.page, image.axes)
+        content = content if alpha is None else _without_alpha(content, alpha)
         table = image.table if palette == "colors" else None
-        return read if table is None else replace(read, planes=table[read.planes[..., 0]])
+        if table is None:
+            return content
+        return replace(content, planes=table[content.planes[..., 0]])
 
 
 def invert_white(pixels: NDArray[Any], white: int | None) -> NDArray[Any]:
-    """Inverts what calls 0 white, so that it is as it is seen.
+    """Inverts pixels that store white as 0.
 
     Args:
         pixels: Numbers as stored.
-        white: The number that is black, None where 0 is.
+        white: Number that is black, or None if black is 0.
     """
     if white is None:
         return pixels
@@ -445,37 +446,37 @@ def invert_white(pixels: NDArray[Any], white: int | None) -> NDArray[Any]:
 
 
 def ordered(array: NDArray[Any], axes: str) -> NDArray[Any]:
-    """Brings a file's axes into the order planes, height, width, channels, in native byte order.
+    """Transposes an array to planes, height, width, channels, in native byte order.
 
     Args:
-        array: What the file holds.
-        axes: A letter for each dimension: Y is the height, X the width, C and S are channels, all
-            others count planes.
+        array: Array of the file.
+        axes: Letter of each dimension: Y for the height, X for the width, C and S for channels; all
+            others are plane axes.
 
     Raises:
-        ValueError: There is no height or no width.
+        ValueError: If there is no height or no width.
     """
     if axes.count("Y") != 1 or axes.count("X") != 1:
         raise ValueError(f"its axes {axes!r} have no height and width")
     height, width = axes.index("Y"), axes.index("X")
     others = [i for i, axis in enumerate(axes) if axis not in "YXCS"]
-    channels = [i for wanted in "CS" for i, axis in enumerate(axes) if axis == wanted]
+    channels = [i for letter in "CS" for i, axis in enumerate(axes) if axis == letter]
     moved = array.transpose([*others, height, width, *channels])
     count = math.prod(array.shape[i] for i in channels)
     planes = moved.reshape(-1, array.shape[height], array.shape[width], count)
     return planes.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _without_alpha(image: ImageFile, place: int) -> ImageFile:
-    alpha = image.planes[..., place]
+def _without_alpha(image: ImageFile, index: int) -> ImageFile:
+    alpha = image.planes[..., index]
     varies = bool(alpha.size and (alpha != alpha.flat[0]).any())
     notes = (*image.notes, *([_ALPHA] if varies else []))
-    return replace(image, planes=np.delete(image.planes, place, -1), alpha=alpha, notes=notes)
+    return replace(image, planes=np.delete(image.planes, index, -1), alpha=alpha, notes=notes)
 
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _known() -> str:
+def _list_suffixes() -> str:
     return ", ".join(sorted(IMAGE_SUFFIXES))

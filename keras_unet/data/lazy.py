@@ -1,8 +1,8 @@
-"""Images that stay on disk: TIFF and Zarr files, read window by window.
+"""Window-by-window reading of TIFF and Zarr images larger than memory.
 
-What is read is what `read_planes` reads of the same file, but no more of it than is asked for. TIFF
-files are read where their pixels lie, or through the tiles or strips that they are stored in;
-Zarr arrays, of version 2 or 3, by chunks; of an OME-Zarr image (0.4, 0.5) the largest resolution.
+The pixels are those of `read_planes`. TIFF files are read by memory mapping or by their tiles or
+strips, Zarr arrays (version 2 or 3) by chunks, OME-Zarr images (0.4, 0.5) at the largest
+resolution.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ import tifffile
 from numpy.typing import NDArray
 
 from keras_unet.data.calibration import Spacing
-from keras_unet.data.colors import place_of_alpha
+from keras_unet.data.colors import alpha_index
 from keras_unet.data.images import check_some_pixels, invert_white, ordered, readable
 from keras_unet.data.ome import spacing_of_tiff
 from keras_unet.data.stacks import stack_of
-from keras_unet.data.tiffs import TiffImage, notes_of, tiff_image
+from keras_unet.data.tiffs import TiffImage, conversion_notes, tiff_image
 
 LARGE = 2**26
-"""Numbers in a file, pixels times channels, above which it is not read whole unless asked to."""
+"""Pixels times channels above which a file is by default not read as a whole."""
 
 LARGEST_CHUNK = 2**30
-"""Bytes of the largest tile or strip of a TIFF, or chunk of a Zarr array, that is decoded."""
+"""Bytes of the largest tile or strip of a TIFF, or chunk of a Zarr array, that can be read."""
 
 _ZARR_RECORDS = ("zarr.json", ".zarray", ".zgroup")
 _TIFF_SIGNATURES = (b"II", b"MM")
 _LAYOUT = "bioformats2raw.layout"  # attribute of a collection of images
 _AXES_UNTIL_0_2 = "tczyx"
-_NAMES_BY_XARRAY = "_ARRAY_DIMENSIONS"  # attribute of arrays of Zarr 2, which has no names
+_XARRAY_NAMES = "_ARRAY_DIMENSIONS"  # attribute of Zarr 2 arrays, which have no dimension names
 _ALPHA = "its transparency (alpha channel) is not read"
 _FEW = 4
 
 
 @dataclass(frozen=True, eq=False)
 class OpenImage:
-    """An image file that is open.
+    """Open image file.
 
     Attributes:
-        path: The file.
-        axes: A letter for each dimension of the array, see `ordered`.
-        array: What is read by slices as a NumPy array is.
-        alpha: Which channel is alpha, which is left out; None where none is.
-        spacing: Where the pixels lie, as the file says.
-        white: The number that is black where the file calls 0 white, see `seen`.
-        notes: What of the file is not read, for a person.
-        table: What stands for each number, see `table_of`; None for the number itself.
+        path: Path of the file.
+        axes: Letter of each dimension of the array, see `ordered`.
+        array: Array-like object, read by slices.
+        alpha: Index of the alpha channel, which is removed, or None.
+        spacing: Calibration of the file.
+        white: Number that is black if the file stores white as 0, see `invert_white`.
+        notes: Notes on content that is not read.
+        table: Grey value or color of each number, see `color_table`; None for the number itself.
     """
 
     path: Path
@@ -78,7 +78,7 @@ class OpenImage:
 
     @property
     def stack(self) -> tuple[tuple[str, int], ...]:
-        """Letters and sizes of the dimensions that count planes."""
+        """Letter and size of each plane axis."""
         return stack_of(self.axes, tuple(self.array.shape))
 
     def __iter__(self) -> Iterator[OpenPlane]:
@@ -87,15 +87,15 @@ class OpenImage:
             yield OpenPlane(self, number)
 
     def read(self, plane: int, rows: slice, columns: slice) -> NDArray[Any]:
-        """Reads a window of a plane, `(rows, columns, channels)`, in the file's own dtype.
+        """Reads a window of a plane, `(rows, columns, channels)`, in the dtype of the file.
 
         Raises:
-            ValueError: It cannot be read.
+            ValueError: If it cannot be read.
         """
         sizes = tuple(size for _, size in self.stack)
-        places = iter(np.unravel_index(plane, sizes) if sizes else ())
-        known = {"Y": rows, "X": columns, "C": slice(None), "S": slice(None)}
-        window = tuple(known.get(axis) or _one(next(places)) for axis in self.axes)
+        indices = iter(np.unravel_index(plane, sizes) if sizes else ())
+        slices = {"Y": rows, "X": columns, "C": slice(None), "S": slice(None)}
+        window = tuple(slices.get(axis) or _single(next(indices)) for axis in self.axes)
         with readable(self.path):
             stored: NDArray[Any] = ordered(np.asarray(self.array[window]), self.axes)[0]
         pixels = invert_white(stored, self.white)
@@ -106,19 +106,19 @@ class OpenImage:
 
 @dataclass(eq=False)
 class OpenPlane:
-    """One plane of an image that is open, read by windows of rows and columns.
+    """Plane of an open image, read by windows of rows and columns.
 
-    The rows that were read last are kept, all columns of them: tiles come row by row, and a strip
-    or a chunk is so decoded once for all of a row, not once for each.
+    The last rows are cached in full width, so that a strip or chunk is decoded once for all tiles
+    of a row.
 
     Attributes:
         image: The image.
-        number: Which of its planes.
+        number: Number of the plane, from 0.
     """
 
     image: OpenImage
     number: int
-    _kept: tuple[slice, NDArray[Any]] | None = None
+    _cache: tuple[slice, NDArray[Any]] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -128,20 +128,20 @@ class OpenPlane:
     def __getitem__(self, window: tuple[slice, slice]) -> NDArray[Any]:
         """Reads a window, `(rows, columns, channels)`."""
         rows, columns = window
-        if self._kept is None or self._kept[0] != rows:
-            whole = slice(0, self.shape[1])
-            self._kept = None  # before the next are read
-            self._kept = rows, self.image.read(self.number, rows, whole)
-        return self._kept[1][:, columns]
+        if self._cache is None or self._cache[0] != rows:
+            all_columns = slice(0, self.shape[1])
+            self._cache = None  # frees the memory before the next rows are read
+            self._cache = rows, self.image.read(self.number, rows, all_columns)
+        return self._cache[1][:, columns]
 
 
 def is_zarr(path: Path) -> bool:
-    """Tells whether a folder is a Zarr array or group."""
+    """Returns whether a folder is a Zarr array or group."""
     return path.is_dir() and any((path / record).is_file() for record in _ZARR_RECORDS)
 
 
 def is_tiff(path: Path) -> bool:
-    """Tells whether a file begins as a TIFF does."""
+    """Returns whether a file has the first bytes of a TIFF."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -149,10 +149,10 @@ def is_tiff(path: Path) -> bool:
 
 
 def is_large(path: Path, axes: str | None = None) -> bool:
-    """Tells whether a file is better read window by window: a Zarr, or a TIFF of LARGE pixels.
+    """Returns whether a file should be read window by window: a Zarr, or a TIFF above `LARGE`.
 
     Raises:
-        ValueError: It is a TIFF that cannot be read.
+        ValueError: If it is a TIFF that cannot be read.
     """
     if not is_tiff(path):
         return is_zarr(path)
@@ -162,16 +162,16 @@ def is_large(path: Path, axes: str | None = None) -> bool:
 
 @contextmanager
 def open_large(path: Path, axes: str | None = None) -> Iterator[OpenImage]:
-    """Opens an image to read it by windows.
+    """Opens an image for reading by windows.
 
     Args:
         path: TIFF file, or folder of a Zarr array or OME-Zarr image.
-        axes: Axes of a TIFF that states none, or others.
+        axes: Axes of a TIFF that states none or wrong ones.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no such image, is damaged, holds no pixel, or is stored in pieces that are
-            themselves too large.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not such an image, is damaged, has no pixel, or has tiles, strips or
+            chunks that are too large.
     """
     with _opened(path, axes) as image:
         check_some_pixels(path, image.array.shape)
@@ -187,8 +187,8 @@ def _opened(path: Path, axes: str | None) -> Iterator[OpenImage]:
         return
     if path.exists() and not is_tiff(path):
         raise ValueError(
-            f"{path}: expected a TIFF or Zarr file, which are read by parts. Received another; "
-            "save it as a tiled TIFF, or leave out --stream, --dask and --workers"
+            f"{path}: expected a TIFF or Zarr file, which can be read in parts. Received another "
+            "format; save it as a tiled TIFF, or omit --stream, --dask and --workers"
         )
     with readable(path):
         file = tifffile.TiffFile(path)
@@ -198,23 +198,23 @@ def _opened(path: Path, axes: str | None) -> Iterator[OpenImage]:
         yield image
 
 
-def described_tiff(path: Path, file: tifffile.TiffFile, axes: str | None) -> OpenImage:
-    """Describes the image of a TIFF without its pixels.
+def describe_tiff(path: Path, file: tifffile.TiffFile, axes: str | None) -> OpenImage:
+    """Reads the metadata of a TIFF image.
 
     Args:
-        path: The file.
-        file: The same, open.
-        axes: Its axes where it states none, or others.
+        path: Path of the file.
+        file: The open file.
+        axes: Axes, if the file states none or wrong ones.
 
     Returns:
-        The image, whose `array` has a shape alone.
+        The image; its `array` has only a shape.
 
     Raises:
         ValueError: If there is none, or pixels are missing, see `tiff_image`.
     """
     image = tiff_image(file, axes)
     _check_axes(image.axes, len(image.shape))
-    alpha = place_of_alpha(image.page, image.axes)
+    alpha = alpha_index(image.page, image.axes)
     return OpenImage(
         path,
         image.axes,
@@ -222,31 +222,31 @@ def described_tiff(path: Path, file: tifffile.TiffFile, axes: str | None) -> Ope
         alpha,
         spacing_of_tiff(file, image),
         image.white,
-        (*notes_of(image), *([] if alpha is None else [_ALPHA])),
+        (*conversion_notes(image), *([] if alpha is None else [_ALPHA])),
         image.table,
     )
 
 
 def _open_tiff(path: Path, file: tifffile.TiffFile, axes: str | None) -> OpenImage:
-    described = described_tiff(path, file, axes)
-    image: TiffImage = described.array
+    description = describe_tiff(path, file, axes)
+    image: TiffImage = description.array
     if len(image.parts) == 1:
-        array = _pixels_of_tiff(path, file, image.parts[0])
+        array = _open_series(path, file, image.parts[0])
     else:
-        array = _Joined(image, [_pieces(part) for part in image.parts])
-    return replace(described, array=array)
+        array = _ConcatenatedParts(image, [_open_tiles(part) for part in image.parts])
+    return replace(description, array=array)
 
 
-def _pixels_of_tiff(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Any:
+def _open_series(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Any:
     offset = series.dataoffset
-    if offset is not None:  # pixels lie in the file as in an array
+    if offset is not None:  # pixels are contiguous in the file
         dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
-        return _Mapped(path, series.shape, dtype, offset)
-    return _pieces(series)
+        return _MappedArray(path, series.shape, dtype, offset)
+    return _open_tiles(series)
 
 
-def _pieces(part: Any) -> Any:
-    """Opens a series or page to read it through the tiles or strips that it is stored in."""
+def _open_tiles(part: Any) -> Any:
+    """Opens a series or page for reading by tiles or strips."""
     import zarr
 
     array = zarr.open_array(part.aszarr(level=0), mode="r")
@@ -255,8 +255,8 @@ def _pieces(part: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class _Joined:
-    """Series or pages that are one stack, read by windows; the first axis goes by members."""
+class _ConcatenatedParts:
+    """Series or pages that form one stack, concatenated along the first axis."""
 
     image: TiffImage
     arrays: Sequence[Any]
@@ -268,16 +268,16 @@ class _Joined:
     def __getitem__(self, window: tuple[slice, ...]) -> NDArray[Any]:
         first, *others = window
         pixels = []
-        for number, place in self.image.members()[first]:
-            inside = others if place is None else [slice(place, place + 1), *others]
+        for number, index in self.image.members()[first]:
+            inside = others if index is None else [slice(index, index + 1), *others]
             read = np.asarray(self.arrays[number][tuple(inside)])
-            pixels.append(read[None] if place is None else read)
+            pixels.append(read[None] if index is None else read)
         return np.concatenate(pixels)
 
 
 @dataclass(frozen=True)
-class _Mapped:
-    """Pixels that lie in a file as in an array; it is mapped only while it is read."""
+class _MappedArray:
+    """Contiguous pixels of a file, memory-mapped only while they are read."""
 
     path: Path
     shape: tuple[int, ...]
@@ -299,7 +299,7 @@ def _open_zarr(path: Path) -> OpenImage:
         array, axes, spacing = _largest_resolution(node)
     _check_axes(axes, array.ndim)
     if array.dtype.kind not in "biufc":
-        raise ValueError(f"it holds {array.dtype}, no grey values")
+        raise ValueError(f"it holds {array.dtype}, which are no grey values")
     _check_chunk(array, "chunks")
     return OpenImage(path, axes, array, spacing=spacing)
 
@@ -312,22 +312,22 @@ def _largest_resolution(group: Any) -> tuple[Any, str, Spacing]:
     multiscales = stated.get("multiscales")
     if not multiscales:
         raise ValueError(
-            "it is a Zarr group without multiscales, no OME-Zarr image; give the array or image "
-            "that is in it"
+            "it is a Zarr group without multiscales, which is no OME-Zarr image; pass the array or "
+            "image within it"
         )
     image, largest = multiscales[0], multiscales[0]["datasets"][0]
-    image = {**image, "axes": _described(image.get("axes", _AXES_UNTIL_0_2))}
+    image = {**image, "axes": _axis_objects(image.get("axes", _AXES_UNTIL_0_2))}
     axes = "".join(map(_letter_of_axis, image["axes"]))
     return group[largest["path"]], axes, _spacing(image, largest, axes)
 
 
-def _described(axes: Sequence[Any]) -> list[Mapping[str, Any]]:
-    """Describes axes that are names alone, as until version 0.3, as later ones are."""
+def _axis_objects(axes: Sequence[Any]) -> list[Mapping[str, Any]]:
+    """Converts axes of version 0.3 and earlier, which are names alone."""
     return [{"name": axis} if isinstance(axis, str) else axis for axis in axes]
 
 
 def _letter_of_axis(axis: Mapping[str, Any]) -> str:
-    """Takes the kind of an axis where it is time or channel, and its name where it is space."""
+    """Returns the letter by the type of a time or channel axis, by the name of a space axis."""
     kind = axis.get("type", "space")
     if kind == "space":
         return _letter(axis["name"])
@@ -335,24 +335,25 @@ def _letter_of_axis(axis: Mapping[str, Any]) -> str:
 
 
 def _only_image(group: Any) -> tuple[Any, str, Spacing]:
-    """Opens the image of a collection, as bioformats2raw writes it; there must be one alone."""
+    """Opens the only image of a collection by bioformats2raw."""
     names = sorted(name for name, _ in group.groups() if name.isdecimal())
     if len(names) != 1:
         raise ValueError(
-            f"it holds {len(names)} images ({', '.join(names)}); give one of them, such as "
+            f"it holds {len(names)} images ({', '.join(names)}); pass one of them, such as "
             f"{group.store_path.store.root}/{(names or ['0'])[0]}"
         )
     return _largest_resolution(group[names[0]])
 
 
 def _spacing(image: Mapping[str, Any], dataset: Mapping[str, Any], axes: str) -> Spacing:
-    """Takes the axes of space from what is said of a resolution, and then of all of them."""
+    """Combines the transformations of a resolution with those of the image."""
     steps, starts = np.ones(len(axes)), np.zeros(len(axes))
-    for described in (dataset, image):
-        for one in described.get("coordinateTransformations", ()):
-            if "scale" in one:
-                steps, starts = steps * one["scale"], starts * one["scale"]
-            starts = starts + one.get("translation", 0.0)
+    for metadata in (dataset, image):
+        for transformation in metadata.get("coordinateTransformations", ()):
+            if "scale" in transformation:
+                scale = transformation["scale"]
+                steps, starts = steps * scale, starts * scale
+            starts = starts + transformation.get("translation", 0.0)
     known = {
         letter: number
         for number, letter in enumerate(axes)
@@ -369,21 +370,21 @@ def _spacing(image: Mapping[str, Any], dataset: Mapping[str, Any], axes: str) ->
 
 
 def _axes_of_array(array: Any) -> str:
-    """Takes the names of the dimensions; without any, the last two are height and width."""
-    stated = getattr(array.metadata, "dimension_names", None) or array.attrs.get(_NAMES_BY_XARRAY)
+    """Returns the axes by the names of the dimensions; without names they end with "YX"."""
+    stated = getattr(array.metadata, "dimension_names", None) or array.attrs.get(_XARRAY_NAMES)
     names: Sequence[str] = stated or ()
     if names and all(names):
         return "".join(map(_letter, names))
     if array.ndim > 2 and array.shape[-1] <= _FEW:
         raise ValueError(
-            f"its dimensions of {array.shape} have no names, and the last looks like channels; "
-            "give them names, such as y, x, c"
+            f"its shape {array.shape} has no dimension names, and the last dimension looks like "
+            "channels; add names, such as y, x, c"
         )
     return "YX".rjust(array.ndim, "Z")
 
 
 def _letter(name: str) -> str:
-    """Turns the name of an axis into its letter; what is neither size nor channel counts planes."""
+    """Returns the letter of an axis: Y, X, C or T, and Z for all others."""
     letter = name[:1].upper()
     return letter if letter in "YXCT" else "Z"
 
@@ -397,10 +398,10 @@ def _check_chunk(array: Any, stored_in: str) -> None:
     size = math.prod(array.chunks) * array.dtype.itemsize
     if size > LARGEST_CHUNK:
         raise ValueError(
-            f"it is stored in {stored_in} of {size / 1e9:.1f} GB, which cannot be read by parts; "
-            "save it in tiles of 512 x 512 pixels, for example"
+            f"it is stored in {stored_in} of {size / 1e9:.1f} GB, too large to read in parts; save "
+            "it in tiles of 512 x 512 pixels, for example"
         )
 
 
-def _one(place: Any) -> slice:
-    return slice(int(place), int(place) + 1)
+def _single(index: Any) -> slice:
+    return slice(int(index), int(index) + 1)

@@ -1,7 +1,7 @@
-"""The regions of a label image: what is known of each of its numbers.
+"""Regions of a label image, for the detection of the label encoding.
 
-A *region* is the set of pixels of one value in one image, a *piece* a part of it that holds
-together over edges or corners. A region is *whole* when one piece holds nine tenths of it.
+A *region* is the set of pixels of one value in one image, a *piece* a component of it, connected
+over edges or corners. A region is *whole* if one piece has nine tenths of its pixels.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 from skimage.measure import label
 
 _WHOLE = 0.9
-_CRUMB_PIXELS = 8
+_SCATTERED_PIXELS = 8
 _IGNORED = -1
 
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """The regions of one label image: one entry for each of its values, ignored pixels apart.
+    """Regions of a label image: one entry for each value, without ignored pixels.
 
     Attributes:
         name: Name of the file.
         values: The values, ascending.
-        pieces: In how many pieces each value's pixels lie, joined over edges and corners.
-        pixels: How many pixels each value has.
-        largest: How many pixels each value's largest piece has.
+        pieces: Number of pieces of each region.
+        pixels: Number of pixels of each region.
+        largest: Number of pixels of the largest piece of each region.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Regions:
 
     @classmethod
     def of(cls, name: str, labels: NDArray[Any], ignore: int | None) -> Regions:
-        """Measures the label image `(height, width)` of a file."""
+        """Computes the regions of a label image, `(height, width)`."""
         wide = labels.astype(np.int64)
         kept = wide if ignore is None else np.where(wide == ignore, _IGNORED, wide)
         components = label(kept, connectivity=2, background=_IGNORED)
@@ -54,27 +54,28 @@ class Regions:
 
     @property
     def whole(self) -> NDArray[np.bool_]:
-        """For each region of a value other than 0, whether one piece holds most of it."""
+        """Whether each region of a value other than 0 is whole."""
         return np.compress(self.values != 0, self.largest >= _WHOLE * self.pixels)
 
     @property
     def smeared(self) -> bool:
-        """Tells whether values are smeared, by the rule of this module."""
+        """Whether the values are smeared, see `data.labels`."""
         order = np.argsort(self.pixels, kind="stable")
         levels, others = self.values[order[-2:]], order[:-2]
         if not others.size or mostly(self.whole):
             return False
-        crumbs = self.values[others[self.pixels[others] < _CRUMB_PIXELS * self.pieces[others]]]
-        distance = np.abs(crumbs[:, np.newaxis] - levels).min(axis=1)
+        is_scattered = self.pixels[others] < _SCATTERED_PIXELS * self.pieces[others]
+        scattered = self.values[others[is_scattered]]
+        distance = np.abs(scattered[:, np.newaxis] - levels).min(axis=1)
         are_close = bool((10 * distance <= np.ptp(self.values)).all())
-        return 2 * crumbs.size >= others.size and (crumbs.size > 3 or are_close)
+        return 2 * scattered.size >= others.size and (scattered.size > 3 or are_close)
 
     @property
     def is_jpeg(self) -> bool:
-        """Tells whether the file is a JPEG, by name, whose values cannot be exact."""
+        """Whether the file is a JPEG by name with more than two values, which are not exact."""
         return PurePath(self.name).suffix.lower() in (".jpg", ".jpeg") and self.values.size > 2
 
 
 def mostly(flags: NDArray[np.bool_]) -> bool:
-    """Tells whether at least nine in ten are true."""
+    """Returns whether at least nine tenths are true."""
     return bool(10 * np.count_nonzero(flags) >= 9 * flags.size)

@@ -1,7 +1,7 @@
-"""Planes that a TIFF claims and does not hold: missing, or in other files.
+"""Planes of a TIFF that are missing or in other files.
 
-An ImageJ file may state more planes than it holds, or fewer; an OME-TIFF may be one of several
-files of an image, whose planes its metadata name.
+An ImageJ file may state more or fewer planes than it holds; an OME-TIFF may be one of several files
+of an image.
 """
 
 from __future__ import annotations
@@ -18,80 +18,77 @@ _LISTED = 3
 
 
 def check_imagej(file: tifffile.TiffFile, series: Sequence[Any]) -> None:
-    """Refuses an ImageJ file that ends before the last plane that it states.
+    """Refuses an ImageJ file that holds fewer planes than it states.
 
     Raises:
-        ValueError: The message has both numbers.
+        ValueError: If planes are missing; the message has both numbers.
     """
     stated = file.imagej_metadata if file.is_imagej else None
     if not stated:
         return
     sizes = [int(stated.get(name, 1)) for name in ("channels", "slices", "frames")]
     planes = math.prod(sizes)
-    held = sum(_planes_in(one) for one in series)
-    if planes > held:
+    present = sum(map(_count_planes, series))
+    if planes > present:
         raise ValueError(
-            f"it states {planes:,} planes (ImageJ) and holds {held:,}: it was cut, or its "
-            "description is that of another file. Copy or save it again, or, if it is whole, name "
-            "the axes of what is there, for example --axes YX"
+            f"it states {planes:,} planes (ImageJ) and holds {present:,}: it was truncated, or its "
+            "description is from another file. Copy or save it again, or, if it is complete, set "
+            "its axes, for example --axes YX"
         )
 
 
 def has_more_pages(series: Any) -> bool:
-    """Tells whether a series has other pages than its axes account for."""
+    """Returns whether the number of pages of a series differs from that of its axes."""
     return series.dataoffset is None and math.prod(series.shape) != len(series) * math.prod(
         series.keyframe.shape
     )
 
 
 def own_series(file: tifffile.TiffFile, series: Sequence[Any]) -> tuple[list[Any], list[str]]:
-    """Leaves out, of several images, those that lie in other files of a set alone.
+    """Selects the images of a file, without those that are only in other files of a set.
 
-    So does Micro-Manager write positions, each file with the metadata of all.
+    Micro-Manager writes the metadata of all positions in the file of each position.
 
     Returns:
-        The series to read, and what to say of the others.
+        The series to read, and notes on the others.
     """
-    own = [one for one in series if any(_is_in(page, file) for page in one)]
+    own = [image for image in series if any(_is_in(page, file) for page in image)]
     others = len(series) - len(own)
     if not own or not others:
         return list(series), []
-    return own, [f"of {len(series)} images that it names, those in other files are read of these"]
+    return own, [f"of the {len(series)} images that it names, those in other files are read from these files"]
 
 
 def files_of_set(path: Path) -> tuple[Path, ...]:
-    """Lists the files that the planes of an OME-TIFF are in; itself alone where it names no others.
-
-    Where it holds one of several images side by side, they are those of its own image.
-    """
+    """Lists the files with the planes of an OME-TIFF's image, or the file alone."""
     try:
         with tifffile.TiffFile(path) as file:
             if not file.is_ome or not file.series:
                 return (path,)
             first = own_series(file, file.series)[0][0]
             names = {page.parent.filehandle.path for page in first if page is not None}
-    except Exception:  # noqa: BLE001 - what is wrong with the file is said where it is read
+    except Exception:  # noqa: BLE001 - errors are raised when the file is read
         return (path,)
     return tuple(sorted(Path(name) for name in names))
 
 
 def repeated_in(paths: Iterable[Path]) -> dict[Path, Path]:
-    """Finds files that are parts of an image of which another file is given before.
+    """Finds files that belong to the image of an earlier file.
 
     Returns:
-        For each such file the first that is given of the same image.
+        The earlier file of each such file.
     """
     first: dict[tuple[Path, ...], Path] = {}
-    found = {}
+    repeated = {}
     for path in paths:
         files = files_of_set(path)
         if len(files) > 1 and (other := first.setdefault(files, path)) is not path:
-            found[path] = other
-    return found
+            repeated[path] = other
+    return repeated
 
 
 def missing_files(file: tifffile.TiffFile) -> str:
-    """Names the files that an OME-TIFF says its planes are in, and that are not there."""
+    """Names the files in the metadata of an OME-TIFF that do not exist."""
     folder = Path(file.filehandle.dirname)
     named = {
         str(element.get("FileName"))
@@ -104,7 +101,7 @@ def missing_files(file: tifffile.TiffFile) -> str:
 
 
 def companion_of(file: tifffile.TiffFile) -> str | None:
-    """Returns the file that holds the metadata of an OME-TIFF in its place, or None."""
+    """Returns the name of the companion file with the metadata of an OME-TIFF, or None."""
     for element in _elements(file.ome_metadata):
         if element.tag.endswith("BinaryOnly"):
             return str(element.get("MetadataFile"))
@@ -118,8 +115,8 @@ def _elements(text: str | None) -> list[ET.Element]:
         return []
 
 
-def _planes_in(series: Any) -> int:
-    """Counts planes and channels, however many of them are in one page."""
+def _count_planes(series: Any) -> int:
+    """Counts planes and channels, also if a page holds several."""
     sizes = dict(zip(series.axes, series.shape, strict=True))
     stated = math.prod(int(size) for axis, size in sizes.items() if axis not in "YX")
     if series.dataoffset is not None:

@@ -1,6 +1,6 @@
-"""Images written part by part: tiled BigTIFF, and OME-Zarr with a pyramid.
+"""Window-by-window writing of images larger than memory: tiled BigTIFF, OME-Zarr with a pyramid.
 
-Either is written whole or not at all, and read by windows from wherever its pixels come.
+Files are written atomically.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ TILE = 512
 """Height and width of the tiles of a TIFF."""
 
 CHUNK = 1024
-"""Height and width of the chunks of an OME-Zarr image; its smallest resolution is no larger."""
+"""Height and width of the chunks of an OME-Zarr image; the smallest resolution is one chunk."""
 
 _TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 
 
 @dataclass(frozen=True)
 class LazyImage:
-    """An image that is made as it is written.
+    """Image that is computed while it is written.
 
     Attributes:
-        shape: `(..., height, width)`.
-        dtype: Of its numbers.
-        axes: A letter for each dimension, of T, Z, C, Y and X.
-        read: Gives the window of rows and columns at a place, the numbers of the other dimensions.
-        spacing: Where the pixels lie.
+        shape: Shape `(..., height, width)`.
+        dtype: Type of the pixels.
+        axes: Letter of each dimension, of T, Z, C, Y and X.
+        read: Function from the indices of the leading dimensions, and a window of rows and columns,
+            to pixels.
+        spacing: Calibration.
     """
 
     shape: tuple[int, ...]
@@ -48,18 +49,18 @@ class LazyImage:
     spacing: Spacing = field(default_factory=Spacing)
 
     def windows(self, side: int) -> Iterator[tuple[tuple[int, ...], tuple[slice, slice]]]:
-        """Yields places and squares of `side` pixels, those at the end smaller, row by row."""
+        """Yields plane indices and square windows of up to `side` pixels, row by row."""
         rows, columns = (_spans(size, side) for size in self.shape[-2:])
-        for place in np.ndindex(self.shape[:-2]):
+        for plane in np.ndindex(self.shape[:-2]):
             for window in product(rows, columns):
-                yield place, window
+                yield plane, window
 
 
 def write_tiled_tiff(path: Path, image: LazyImage) -> None:
-    """Writes a BigTIFF in tiles of TILE pixels, losslessly compressed.
+    """Writes a losslessly compressed BigTIFF in tiles of TILE pixels.
 
     Args:
-        path: Path of the file; its folder exists.
+        path: Path of the file in an existing folder.
         image: The image.
     """
     windows = list(image.windows(TILE))
@@ -70,7 +71,7 @@ def write_tiled_tiff(path: Path, image: LazyImage) -> None:
         tifffile.TiffWriter(temporary, bigtiff=True, ome=is_ome) as file,
     ):
         file.write(
-            (_filled(image.read(*one)) for one in track(windows, f"writing {path.name}")),
+            (_pad(image.read(*window)) for window in track(windows, f"writing {path.name}")),
             shape=image.shape,
             dtype=image.dtype,
             tile=(TILE, TILE),
@@ -84,11 +85,11 @@ def write_tiled_tiff(path: Path, image: LazyImage) -> None:
 def write_ome_zarr(path: Path, image: LazyImage) -> None:
     """Writes an OME-Zarr image of version 0.5 (Zarr 3) with a pyramid.
 
-    Each resolution takes every second pixel of the one before, so that labels stay labels.
+    Each resolution has every second pixel of the previous one, which keeps labels intact.
 
     Args:
-        path: Path of the folder; the one above exists.
-        image: The image; its axes in the order T, C, Z, Y, X, as OME-Zarr asks.
+        path: Path of the output folder; its parent exists.
+        image: The image, with axes in the order T, C, Z, Y, X.
     """
     import zarr
 
@@ -96,7 +97,7 @@ def write_ome_zarr(path: Path, image: LazyImage) -> None:
         group: Any = zarr.create_group(temporary, zarr_format=3)
         group.attrs["ome"] = _multiscales(path, image)
         for level in range(_levels(image)):
-            source = image if level == 0 else _halved(image, group[str(level - 1)])
+            source = image if level == 0 else _downsample(image, group[str(level - 1)])
             array = group.create_array(
                 str(level),
                 shape=source.shape,
@@ -105,17 +106,17 @@ def write_ome_zarr(path: Path, image: LazyImage) -> None:
                 dimension_names=list(source.axes.lower()),
             )
             windows = list(source.windows(CHUNK))
-            for place, window in track(windows, f"writing {path.name}"):
+            for plane, window in track(windows, f"writing {path.name}"):
                 rows, columns = window
-                array[(*place, rows, columns)] = source.read(place, window)
+                array[(*plane, rows, columns)] = source.read(plane, window)
 
 
-def _halved(image: LazyImage, above: Any) -> LazyImage:
-    size = tuple(math.ceil(one / 2) for one in above.shape[-2:])
+def _downsample(image: LazyImage, finer: Any) -> LazyImage:
+    size = tuple(math.ceil(side / 2) for side in finer.shape[-2:])
 
-    def read(place: tuple[int, ...], window: tuple[slice, slice]) -> NDArray[Any]:
-        rows, columns = (slice(2 * part.start, 2 * part.stop) for part in window)
-        pixels: NDArray[Any] = np.asarray(above[(*place, rows, columns)])
+    def read(plane: tuple[int, ...], window: tuple[slice, slice]) -> NDArray[Any]:
+        rows, columns = (slice(2 * axis.start, 2 * axis.stop) for axis in window)
+        pixels: NDArray[Any] = np.asarray(finer[(*plane, rows, columns)])
         return pixels[::2, ::2]
 
     return LazyImage((*image.shape[:-2], *size), image.dtype, image.axes, read)
@@ -126,7 +127,7 @@ def _levels(image: LazyImage) -> int:
 
 
 def _multiscales(path: Path, image: LazyImage) -> dict[str, Any]:
-    """Describes the pyramid, see ngff.openmicroscopy.org/0.5."""
+    """Returns the metadata of the pyramid, see ngff.openmicroscopy.org/0.5."""
     datasets = [
         {"path": str(level), "coordinateTransformations": _transformations(image, level)}
         for level in range(_levels(image))
@@ -139,12 +140,12 @@ def _multiscales(path: Path, image: LazyImage) -> dict[str, Any]:
     ]
     name = image.spacing.name or path.name.removesuffix(".ome.zarr")
     pyramid = {"name": name, "axes": axes, "datasets": datasets, "type": "nearest"}
-    described = {"version": "0.5", "_creator": {"name": SOFTWARE}, "multiscales": [pyramid]}
-    return described | ({"omero": _channels(image)} if "C" in image.axes else {})
+    metadata = {"version": "0.5", "_creator": {"name": SOFTWARE}, "multiscales": [pyramid]}
+    return metadata | ({"omero": _channels(image)} if "C" in image.axes else {})
 
 
 def _channels(image: LazyImage) -> dict[str, Any]:
-    """Names the channels, which are probabilities."""
+    """Returns names and display ranges of the channels, which are probabilities."""
     window = {"min": 0.0, "max": 1.0, "start": 0.0, "end": 1.0}
     return {
         "channels": [
@@ -154,7 +155,7 @@ def _channels(image: LazyImage) -> dict[str, Any]:
 
 
 def _transformations(image: LazyImage, level: int) -> list[dict[str, Any]]:
-    """Says where the pixels of a resolution lie; its first is the first of all."""
+    """Returns scale and translation of a resolution, whose first pixel is that of the image."""
     spacing, coarser = image.spacing, {"Y": 2.0**level, "X": 2.0**level}
     scale = [coarser.get(axis, 1.0) * spacing.steps.get(axis, 1.0) for axis in image.axes]
     translation = [spacing.starts.get(axis, 0.0) for axis in image.axes]
@@ -162,8 +163,8 @@ def _transformations(image: LazyImage, level: int) -> list[dict[str, Any]]:
     return [{"type": "scale", "scale": scale}, *moved]
 
 
-def _filled(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Fills a tile at the end with 0."""
+def _pad(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Pads a tile at the border with 0."""
     height, width = pixels.shape
     return np.pad(pixels, ((0, TILE - height), (0, TILE - width)))
 

@@ -100,7 +100,7 @@ def write(folder, images, labels):
             tifffile.imwrite(folder / name / f"{number}.tif", array, photometric="minisblack")
 
 
-def test_what_is_not_read_is_said(tmp_path):
+def test_content_that_is_not_read_is_noted(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(np.zeros((20, 26), np.uint8), metadata=None)
         file.write(np.zeros((7, 9), bool), metadata=None, subfiletype=4)
@@ -109,9 +109,9 @@ def test_what_is_not_read_is_said(tmp_path):
     assert "alpha channel" in read_image(tmp_path / "a.png").notes[0]
 
 
-SAID = {
+NOTES = {
     "TIFF with a palette of false colors": ("palette is not applied", "palette is not applied"),
-    "TIFF, 0 is white": ("0 is white in it: inverted", "0 is white in it: inverted"),
+    "TIFF, 0 is white": ("white is stored as 0: inverted", "white is stored as 0: inverted"),
     "TIFF, colors with alpha": (
         "alpha channel.*, which varies, is not read",
         "alpha channel.* is not read",
@@ -120,15 +120,15 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize(("name", "said"), SAID.items(), ids=SAID)
-def test_what_is_read_otherwise_is_said_whole_and_by_windows(tmp_path, name, said):
+@pytest.mark.parametrize(("name", "expected"), NOTES.items(), ids=NOTES)
+def test_conversions_are_noted_whole_and_by_windows(tmp_path, name, expected):
     path = tmp_path / "a.tif"
     forms.FORMS[name].written(path)
     (note,) = read_image(path, palette="colors").notes
-    assert re.search(said[0], note)
+    assert re.search(expected[0], note)
     with open_large(path) as image:
         (note,) = image.notes
-    assert re.search(said[1], note)
+    assert re.search(expected[1], note)
 
 
 def test_a_palette_is_no_matter_of_labels(tmp_path):
@@ -324,15 +324,15 @@ def layered(shift):
     return found
 
 
-UNCLEAR = {
+AMBIGUOUS = {
     "a part in a whole": ([nested(0), nested(1)], "one encloses another"),
-    "layers": ([layered(0), layered(1)], "they touch each other in all of them"),
-    "strokes": ([squares(1, 2), squares(2, 1), squares(1, 2)], "seldom as many in every image"),
+    "layers": ([layered(0), layered(1)], "they touch in all images"),
+    "strokes": ([squares(1, 2), squares(2, 1), squares(1, 2)], "is seldom the same in all images"),
 }
 
 
-@pytest.mark.parametrize(("arrays", "reason"), UNCLEAR.values(), ids=UNCLEAR)
-def test_where_the_rule_is_not_sure_it_asks(arrays, reason):
+@pytest.mark.parametrize(("arrays", "reason"), AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_ambiguous_labels_are_refused(arrays, reason):
     files = [(f"{number}.png", array) for number, array in enumerate(arrays)]
     with pytest.raises(ValueError, match=rf"{reason}.*--labels classes or --labels instances"):
         detect_encoding(files)

@@ -281,7 +281,7 @@ def test_of_several_pictures_in_a_photograph_the_first_is_read(tmp_path: Path) -
     pictures[0].save(tmp_path / "a.jpg", **options)
     read = read_image(tmp_path / "a.jpg")
     assert abs(read.planes.astype(int) - (40, 80, 90)).max() < 4
-    assert "further pictures" in read.notes[0]
+    assert "further images" in read.notes[0]
 
 
 @pytest.mark.filterwarnings("ignore:.*zero-size array")

@@ -134,7 +134,7 @@ def test_the_image_of_a_collection_is_read_if_it_is_the_only_one(zarr_format, tm
         group.create_group(name, attributes=of_image).create_array("0", data=array)
         if name == "0":
             _compare(path, array[np.newaxis, ..., np.newaxis])
-    with pytest.raises(ValueError, match=r"holds 2 images \(0, 1\); give one of them, such as"):
+    with pytest.raises(ValueError, match=r"holds 2 images \(0, 1\); pass one of them, such as"):
         open_large(path).__enter__()
 
 
@@ -239,7 +239,7 @@ REFUSED = {
     "channels?": (
         lambda path: zarr.create_array(path, data=numbers(40, 50, 3)),
         ValueError,
-        r"\(40, 50, 3\) have no names, and the last looks like channels; give them names",
+        r"\(40, 50, 3\) has no dimension names, and the last .* looks like channels; add names",
     ),
     "words": (
         lambda path: zarr.create_array(path, data=np.full((3, 4), "word", "U4")),

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from keras_unet.data.colors import table_of
+from keras_unet.data.colors import color_table
 from keras_unet.data.images import read_image
 from keras_unet.data.lazy import open_large
 from keras_unet.data.tiffs import PALETTE
@@ -30,7 +30,7 @@ TABLES = {
 
 @pytest.mark.parametrize(("colors", "table"), TABLES.values(), ids=TABLES)
 def test_a_palette_is_followed_unless_it_colors_intensities(tmp_path, colors, table):
-    found = table_of(colors.astype(np.uint8))
+    found = color_table(colors.astype(np.uint8))
     assert (found is None) == (table is None)
     numbers = np.random.default_rng(0).integers(0, 4, (20, 26)).astype(np.uint8)
     colormap = 257 * colors.T.astype(np.uint16)
@@ -50,7 +50,7 @@ def test_a_palette_is_followed_unless_it_colors_intensities(tmp_path, colors, ta
 
 
 def test_no_palette_is_no_table():
-    assert table_of(None) is None
+    assert color_table(None) is None
 
 
 def test_alpha_beside_a_palette_is_left_out(tmp_path):

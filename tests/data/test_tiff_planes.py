@@ -60,7 +60,7 @@ def test_the_files_of_one_image_are_known(tmp_path):
 def test_a_set_with_a_file_missing_is_refused_by_its_name(tmp_path):
     paths = write_set(tmp_path, [["a.ome.tif", "b.ome.tif", "c.ome.tif"]])
     paths[1].unlink()
-    message = r"1 of its 3 planes are in no file; it names b\.ome\.tif, not found.*Keep the files"
+    message = r"1 of its 3 planes are missing; it names b\.ome\.tif, not found.*Keep the files"
     with pytest.raises(ValueError, match=message):
         read_image(paths[0])
 
@@ -70,7 +70,7 @@ def test_of_positions_side_by_side_each_file_gives_its_own(tmp_path):
     for path, plane in zip(paths, planes(3), strict=True):
         read = read_image(path)
         np.testing.assert_array_equal(read.planes, plane[None, ..., None])
-        assert "of 3 images that it names, those in other files" in read.notes[0]
+        assert "of the 3 images that it names, those in other files" in read.notes[0]
         with open_large(path) as image:
             assert (image.shape, image.notes) == (read.planes.shape, read.notes)
     assert not repeated_in(paths)
@@ -106,7 +106,9 @@ def test_metadata_in_a_companion_file_are_missed(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.ome.tif") as file:
         for plane in planes(3):
             file.write(plane, description=text, metadata=None)
-    with pytest.raises(ValueError, match=r"3 pages are is stated in a\.companion\.ome alone.*CYX"):
+    with pytest.raises(
+        ValueError, match=r"axes of its 3 pages are stated only in a\.companion\.ome.*CYX"
+    ):
         read_image(tmp_path / "a.ome.tif")
     assert read_image(tmp_path / "a.ome.tif", axes="CYX").planes.shape == (1, HEIGHT, WIDTH, 3)
 
@@ -124,7 +126,7 @@ def test_an_imagej_file_that_was_cut_is_refused(tmp_path, held, compression):
     stated = {"images": 6, "frames": 6, "hyperstack": "true"}
     imagej(tmp_path / "a.tif", planes(held), stated, compression)
     with pytest.raises(
-        ValueError, match=rf"states 6 planes \(ImageJ\) and holds {held}: it was cut"
+        ValueError, match=rf"states 6 planes \(ImageJ\) and holds {held}: it was truncated"
     ):
         read_image(tmp_path / "a.tif")
     if compression or held == 1:

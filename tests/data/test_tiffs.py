@@ -41,7 +41,7 @@ def test_what_is_no_jpeg_states_a_size_or_none(stored):
 
 @pytest.mark.parametrize("pages", [1, 3])
 def test_jpegs_of_the_size_of_their_tiles_are_read(tmp_path, monkeypatch, pages):
-    monkeypatch.setattr(tiffs, "_SMALL_PIECE", 0)
+    monkeypatch.setattr(tiffs, "_SMALL_JPEG", 0)
     pixels = np.random.default_rng(0).integers(0, 256, (pages, 40, 50), np.uint8)
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for plane in pixels:
@@ -70,7 +70,7 @@ def test_a_set_of_ome_tiffs_is_whole_where_all_its_files_are(tmp_path):
                 )
     np.testing.assert_array_equal(read_planes(tmp_path / "a.ome.tif")[..., 0], planes)
     (tmp_path / "b.ome.tif").unlink()
-    with pytest.raises(ValueError, match=r"a\.ome\.tif: .*1 of its 3 planes are in no file"):
+    with pytest.raises(ValueError, match=r"a\.ome\.tif: .*1 of its 3 planes are missing"):
         read_planes(tmp_path / "a.ome.tif")
 
 

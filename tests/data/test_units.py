@@ -3,7 +3,7 @@
 import pytest
 
 from keras_unet.data.calibration import (
-    lengths_in,
+    conversion_factor,
     of_imagej,
     of_ome,
     time_of_imagej,
@@ -96,5 +96,5 @@ RATIOS = {
 
 
 @pytest.mark.parametrize(("units", "ratio"), RATIOS.items())
-def test_lengths_in_another_unit(units, ratio):
-    assert lengths_in(*units) == ratio
+def test_conversion_factors(units, ratio):
+    assert conversion_factor(*units) == ratio

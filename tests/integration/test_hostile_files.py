@@ -149,11 +149,14 @@ READ = None  # as what is drawn, PIXELS
 FILES = {
     "empty": (b"", "the file is empty"),
     "TIFF, header alone": (b"II*\0", "cannot be read"),
-    "TIFF, truncated in its pixels": (tiff()[:20], "its list of pages leads beyond its end"),
+    "TIFF, truncated in its pixels": (
+        tiff()[:20],
+        "its list of pages leads beyond the end of the file",
+    ),
     "TIFF, truncated in its tags": (tiff()[:60], "cannot be read"),
     "TIFF, truncated before its second page": (
         pages(2)[: len(pages(1))],
-        "its list of pages leads beyond its end",
+        "its list of pages leads beyond the end of the file",
     ),
     "TIFF, tags beyond the end": (b"II*\0\xff\xff\xff\x7f", "cannot be read"),
     "TIFF, 65,535 tags": (b"II*\0\x08\0\0\0\xff\xff" + bytes(40), "suspicious number of tags"),
@@ -169,7 +172,7 @@ FILES = {
     "TIFF, huge size and length": (tiff(size=HUGE, counts=(3_600_000_000,)), ENDS),
     "TIFF, huge size of a small strip": (
         compressed(bytes(4000), size=HUGE),
-        "it states 3,600,000,000 bytes of pixels, more than 1,100 times its own size",
+        "it states 3,600,000,000 bytes of pixels, more than 1,100 times its file size",
     ),
     "TIFF, huge tile of a small image": (
         compressed(
@@ -192,10 +195,10 @@ FILES = {
     ),
     "TIFF, page that leads to itself": (
         tiff(following=24),
-        "its list of pages goes round in a circle",
+        "its list of pages is circular",
     ),
-    "TIFF, cyclic pages": (pages(3, following=24), "goes round in a circle"),
-    "TIFF, cyclic pages late": (pages(150, following=len(pages(120))), "goes round in a circle"),
+    "TIFF, cyclic pages": (pages(3, following=24), "list of pages is circular"),
+    "TIFF, cyclic pages late": (pages(150, following=len(pages(120))), "list of pages is circular"),
     "TIFF, too few strips": (tiff(rows=(1,), offsets=(8, 12), counts=(4, 4)), "2 of 4 tiles or"),
     "TIFF, fewer lengths than strips": (
         tiff(rows=(1,), offsets=(8, 12, 16, 20), counts=(4, 4)),
@@ -213,7 +216,7 @@ FILES = {
     "TIFF, strip at byte 0": (tiff(offsets=(0,)), "said to begin at byte 0"),  # found by fuzzing
     "TIFF, strip beyond the end": (tiff(offsets=(10**6,)), ENDS),
     "TIFF, compressed strip beyond the end": (compressed(bytes(16), offsets=(10**6,)), ENDS),
-    "OME-TIFF, planes that are in no file": (ome(5), "4 of its 5 planes are in no file"),
+    "OME-TIFF, planes that are in no file": (ome(5), "4 of its 5 planes are missing"),
     "OME-TIFF, 10^9 planes": (ome(10**9), "it states 1,000,000,000 planes, more than 1,048,576"),
     "OME-TIFF, 10^12 angles": (ome(1, MODULO), "it states 1,000,000,000,000 planes"),
     "OME-TIFF, no XML": (described("<?xml version='1.0'?><OME <<</OME>"), READ),
@@ -310,7 +313,7 @@ def test_the_command_line_refuses_it_with_code_2(tmp_path, name):
 def test_more_than_the_memory_holds_is_refused(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "a.tif", PIXELS, compression="zlib")
     monkeypatch.setattr(tiffs, "total_memory", lambda: 15)
-    with pytest.raises(ValueError, match=r"a\.tif: .*takes 16 bytes, more than there is memory"):
+    with pytest.raises(ValueError, match=r"a\.tif: .*takes 16 bytes, more than the memory"):
         read_planes(tmp_path / "a.tif")
 
 

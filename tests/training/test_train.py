@@ -375,9 +375,7 @@ def test_epochs_count_passes_over_the_training_pixels(cells, tmp_path):
 
 @pytest.mark.parametrize("held_out", [("nobody",), ("c0", "c1", "c2", "c3")])
 def test_held_out_images_must_exist_and_leave_some(cells, tmp_path, held_out):
-    with pytest.raises(
-        ValueError, match=r"validation must (name existing samples|leave samples)"
-    ):
+    with pytest.raises(ValueError, match=r"validation must (name existing samples|leave samples)"):
         train(cells, tmp_path / "run", validation=held_out)
     assert not (tmp_path / "run").exists()
 

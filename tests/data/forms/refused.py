@@ -99,13 +99,19 @@ REFUSED = {
     "TIFF in YCbCr": Refusal(_of_mode("YCbCr"), ".tif", "are YCbCr, .* save it as RGB"),
     "TIFF of a filter array (raw)": Refusal(_raw, ".tif", r"filter array \(raw\), .* save it as"),
     "ImageJ, planes missing": Refusal(
-        _cut_imagej, ".tif", r"states 6 planes \(ImageJ\) and holds 1: it was cut.*save it again"
+        _cut_imagej,
+        ".tif",
+        r"states 6 planes \(ImageJ\) and holds 1: it was truncated.*save it again",
     ),
     "TIFF of 24 bits": Refusal(
-        _of_odd_bits(24, "<"), ".tif", "have 24 bits, whose order differs .* with 32 bits a sample"
+        _of_odd_bits(24, "<"),
+        ".tif",
+        "have 24 bits, whose order differs .* with 32 bits per sample",
     ),
     "TIFF of 12 bits by tifffile, big end first": Refusal(
-        _of_odd_bits(12, ">"), ".tif", "have 12 bits, whose order differs .* with 16 bits a sample"
+        _of_odd_bits(12, ">"),
+        ".tif",
+        "have 12 bits, whose order differs .* with 16 bits per sample",
     ),
     "TIFF, channels last and not stated": Refusal(
         _channels_last(40, 50, 2), ".tif", r"\(40, 50, 2\) without stated axes .* --axes YXC"
@@ -116,12 +122,14 @@ REFUSED = {
     "TIFF, three planes of colors last, not stated": Refusal(
         _channels_last(3, 40, 50, 3), ".tif", r"\(3, 40, 50, 3\) without .* --axes ZYXC"
     ),
-    "TIFF, pages of two sizes": Refusal(_two_sizes, ".tif", "9 x 9, 5 x 7; save each in a file"),
+    "TIFF, pages of two sizes": Refusal(
+        _two_sizes, ".tif", "9 x 9, 5 x 7; save each in a separate file"
+    ),
     "OME-Zarr, several images": Refusal(
-        _collection, ".zarr", r"holds 2 images \(0, 1\); give one of them, such as .*zarr/0"
+        _collection, ".zarr", r"holds 2 images \(0, 1\); pass one of them, such as .*zarr/0"
     ),
     "OME-Zarr, a plate": Refusal(
-        _plate, ".zarr", "no OME-Zarr image; give the array or image that is in it"
+        _plate, ".zarr", "no OME-Zarr image; pass the array or image within it"
     ),
 }
 """Forms that are refused in one line, which says the way out."""
