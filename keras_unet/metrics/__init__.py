@@ -1,4 +1,4 @@
-"""Scores of a segmentation against its reference, as challenges and papers define them."""
+"""Scores of a segmentation against a reference, as defined by challenges and papers."""
 
 from keras_unet.metrics.isbi2012 import isbi2012
 from keras_unet.metrics.objects import Matching, matching, seg

@@ -1,10 +1,9 @@
 """Scores of the ISBI 2012 challenge for membranes in electron microscopy.
 
-V_Rand and V_Info compare partitions of the pixels, one segment a cell: two pixels form a pair if
-they share a segment, and the Rand scores count the pairs that both partitions have; the information
-scores measure how much one partition tells about the other. Arganda-Carreras et al. 2015,
-"Crowdsourcing the creation of image segmentation algorithms for connectomics", give both in the
-form used here.
+V_Rand and V_Info compare partitions of the pixels into segments, one for each cell. Rand scores
+count the pairs of pixels that share a segment in both partitions; information scores are based on
+the mutual information of the partitions. Definitions: Arganda-Carreras et al. 2015, "Crowdsourcing
+the creation of image segmentation algorithms for connectomics".
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ from keras_unet.metrics.warping import splits_and_merges, warp_labels
 
 @dataclass(frozen=True, eq=False)
 class SegmentSizes:
-    """Pixels of the segments of two partitions, and of their intersections.
+    """Numbers of pixels of the segments of two partitions, and of their intersections.
 
     Attributes:
-        reference: Of each segment of the reference, `(n,)`.
-        result: Of each segment of the result, `(n,)`.
-        common: Of each intersection of one with the other that is not empty, `(n,)`.
+        reference: Pixels of each segment of the reference, `(n,)`.
+        result: Pixels of each segment of the result, `(n,)`.
+        common: Pixels of each intersection that is not empty, `(n,)`.
     """
 
     reference: NDArray[np.float64]
@@ -50,11 +49,11 @@ class SegmentSizes:
 
 
 def sizes_over_all(reference: NDArray[np.integer], result: NDArray[np.integer]) -> SegmentSizes:
-    """Counts over all pixels; the background 0 is a segment like the others.
+    """Counts segment sizes over all pixels, with the background 0 as a segment.
 
     Args:
-        reference: Label image held to be true, of any shape, numbered as by `scipy.ndimage.label`.
-        result: Label image to score, likewise, of the same shape.
+        reference: Reference label image of any shape, numbered as by `scipy.ndimage.label`.
+        result: Label image to score, of the same shape, numbered likewise.
 
     Returns:
         The sizes of the segments.
@@ -67,14 +66,14 @@ def sizes_over_all(reference: NDArray[np.integer], result: NDArray[np.integer]) 
 
 
 def sizes_over_cells(reference: NDArray[np.integer], result: NDArray[np.integer]) -> SegmentSizes:
-    """Counts over the cells of the reference only.
+    """Counts segment sizes over the cells of the reference only.
 
-    Where the result holds background inside of them, each pixel is a segment of its own.
+    Each pixel in these cells that is background in the result is a separate segment.
 
     Args:
-        reference: Label image held to be true, of any shape, numbered as by `scipy.ndimage.label`;
-            0 is background.
-        result: Label image to score, likewise, of the same shape.
+        reference: Reference label image of any shape, numbered as by `scipy.ndimage.label`; 0 is
+            background.
+        result: Label image to score, of the same shape, numbered likewise.
 
     Returns:
         The sizes of the segments.
@@ -94,10 +93,10 @@ def sizes_over_cells(reference: NDArray[np.integer], result: NDArray[np.integer]
 
 
 def squares(sizes: SegmentSizes) -> NDArray[np.float64]:
-    """Counts ordered pairs of pixels in one segment, each pixel with itself included.
+    """Counts ordered pairs of pixels in one segment, including pairs of a pixel with itself.
 
     Args:
-        sizes: Those of the segments.
+        sizes: Sizes of the segments.
 
     Returns:
         Pairs in the reference, in the result and in both, `(3,)`: sums of squared sizes.
@@ -113,7 +112,7 @@ def pairs(sizes: SegmentSizes) -> NDArray[np.float64]:
     """Counts unordered pairs of different pixels in one segment.
 
     Args:
-        sizes: Those of the segments.
+        sizes: Sizes of the segments.
 
     Returns:
         Pairs in the reference, in the result and in both, `(3,)`: sums of n (n - 1) / 2.
@@ -122,12 +121,12 @@ def pairs(sizes: SegmentSizes) -> NDArray[np.float64]:
         >>> pairs(sizes_over_cells(np.array([1, 1, 1, 0]), np.array([1, 1, 0, 1])))
         array([3., 1., 1.])
     """
-    counted = (sizes.reference, sizes.result, sizes.common)
-    return np.array([(n * (n - 1) / 2).sum() for n in counted])
+    pixels = (sizes.reference, sizes.result, sizes.common)
+    return np.array([(n * (n - 1) / 2).sum() for n in pixels])
 
 
 def f_score(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Computes F of pairs: the harmonic mean of their precision and recall.
+    """Computes the F-score of pairs, the harmonic mean of precision and recall.
 
     Args:
         counts: Pairs in the reference, in the result and in both, `(..., 3)`.
@@ -149,10 +148,10 @@ def information_score(sizes: SegmentSizes) -> float:
     """Computes the mutual information of two partitions, divided by the mean of their entropies.
 
     Args:
-        sizes: Those of the segments.
+        sizes: Sizes of the segments.
 
     Returns:
-        The score, 0 to 1 (best): 0 if a partition is one segment, which tells nothing; nan,
+        The score, 0 to 1 (best): 0 if a partition is one segment, without information; nan,
         undefined, if there is no pixel.
 
     Example:
@@ -184,19 +183,18 @@ def _common_sizes(left: NDArray[np.integer], right: NDArray[np.integer]) -> NDAr
 
 
 def thin_borders(cells: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Numbers the cells and lets them grow over the borders, as far as neighbors allow.
+    """Labels the cells and extends them until lines one pixel wide remain between them.
 
-    The image, low in cells and high in borders, is flooded by the watershed transform with
-    4-neighbors. Where floods from different cells meet, a line of background stays. Neither border
-    widths nor the position of a border inside its width then count in a score. The ISBI 2012
-    challenge did so with its own program, after which lines may run elsewhere in wide borders.
+    The borders are flooded by the watershed transform with 4-neighbors. Scores then depend neither
+    on the widths of borders nor on the position of a border within its width. The program of the
+    ISBI 2012 challenge may place the lines elsewhere in wide borders.
 
     Args:
         cells: True in cells, `(height, width)`.
 
     Returns:
         Label image, `(height, width)`, int32: 0 on the lines, 1 ... n the cells. An image without
-        cells is flat, and flat images are one segment.
+        cells is one segment.
 
     Example:
         >>> thin_borders(np.array([[1, 0, 0, 0, 1, 1, 0]], dtype=bool)).tolist()
@@ -211,46 +209,45 @@ def thin_borders(cells: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 def isbi2012(labels: NDArray[Any], probabilities: NDArray[np.floating]) -> dict[str, float]:
-    """Computes all scores by which the ISBI 2012 challenge ranked segmentations of membranes.
+    """Computes the scores of the ISBI 2012 challenge for membrane segmentation.
 
-    A proposal is cell where a probability exceeds a threshold, 0, 0.1, ... 1 (a hair less, for
-    probabilities of 1); each score is taken at the threshold that serves it best. Cells are
-    4-connected components of a slice, numbered anew. The definitions are those of the challenge's
-    own program, `Trainable_Segmentation` in Fiji, and of Arganda-Carreras et al. 2015,
-    "Crowdsourcing the creation of image segmentation algorithms for connectomics".
+    A proposal is cell where the probability exceeds a threshold, 0, 0.1, ... 1 (slightly less than
+    1, for probabilities of 1); each score is that of its best threshold. Cells are the 4-connected
+    components of a slice. The definitions are those of the challenge's program,
+    `Trainable_Segmentation` in Fiji, and of Arganda-Carreras et al. 2015, "Crowdsourcing the
+    creation of image segmentation algorithms for connectomics".
 
     - `pixel_error`: 1 - F of cell pixels, all slices together.
-    - `rand_error`: 1 - F of the pairs of pixels that share a cell, restricted to cell pixels of the
-      labels. Each such pixel that the proposal leaves out is a cell of its own. Pairs are summed
-      over slices; a pixel pairs with itself.
-    - `rand_error_classic`: The same over all pixels, background being one object, and over pairs of
-      different pixels (Rand 1971).
+    - `rand_error`: 1 - F of the pairs of pixels that share a cell, over the cell pixels of the
+      labels. Each such pixel that is background in the proposal is a separate cell. Pairs are
+      summed over slices and include those of a pixel with itself.
+    - `rand_error_classic`: The same over all pixels, with the background as one object, and over
+      pairs of different pixels (Rand 1971).
     - `v_rand`: F as in `rand_error`, after border thinning of the proposal; the mean over slices.
-    - `v_info`: Mutual information of labels and proposal by the mean of their entropies, after
-      border thinning, over the same pixels; the mean over slices.
-    - `warping_error`: The labels are bent to the proposal without change of topology (Jain et al.
-      2010); the share of pixels at which the proposal then splits or merges cells. The number of
-      the challenge.
-    - `warping_error_classic`: The share of all pixels that still differ, holes and cells added or
-      removed among them. The number of Jain et al.
+    - `v_info`: Mutual information of labels and proposal divided by the mean of their entropies,
+      after border thinning, over the same pixels; the mean over slices.
+    - `warping_error`: Fraction of the pixels at which the proposal splits or merges cells, after
+      warping of the labels without change of topology (Jain et al. 2010). The challenge's score.
+    - `warping_error_classic`: Fraction of all pixels that differ after warping, including holes and
+      cells that are added or removed. The score of Jain et al.
 
     Args:
-        labels: The reference, cell where positive, `(slices, height, width)` or one slice,
+        labels: Reference, cell where positive, `(slices, height, width)` or one slice,
             `(height, width)`.
         probabilities: Probability of cell in [0, 1], of the same shape; taken in single precision.
 
     Returns:
-        The scores by name, each 0 to 1: errors are best at 0, `v_rand` and `v_info` at 1. And under
-        `<score>_threshold`, the smallest threshold that gives it; warping leaves out 1. nan,
-        undefined, for Rand and information scores if no slice has a cell; slices without any have
-        no part in their means.
+        The scores by name, each 0 to 1: errors are best at 0, `v_rand` and `v_info` at 1. Under
+        `<score>_threshold`, the smallest best threshold, which is less than 1 for warping. Rand and
+        information scores are nan, undefined, if no slice has a cell; their means omit slices
+        without cells.
 
     Raises:
         ValueError: If the shapes differ or are not those of slices, there is no pixel, or a
             probability is outside [0, 1].
 
     Example:
-        Two cells of 3 x 2 pixels, found as one that runs through a pixel of their border:
+        Two cells of 3 x 2 pixels, merged through one pixel of their border:
 
         >>> labels = np.array([[1, 1, 0, 1, 1]] * 3)
         >>> merged = labels.astype(float)
@@ -267,31 +264,31 @@ def isbi2012(labels: NDArray[Any], probabilities: NDArray[np.floating]) -> dict[
     if labels.ndim not in {2, 3}:
         raise ValueError(
             "labels must be slices, (slices, height, width) or (height, width). "
-            f"Received shape {labels.shape}; drop the channel axis, or score each stack by itself."
+            f"Received shape {labels.shape}; drop the channel axis, or score stacks one by one."
         )
     cells = labels.reshape(-1, *labels.shape[-2:]) > 0
     scores = probabilities.reshape(cells.shape).astype(np.float32)
     table = _compare(cells, scores)
-    found = {
+    best_scores = {
         "pixel_error": pixel_error(cells, scores),
         **_partition_scores(table),
         **_warping_errors(table, cells.size),
     }
-    values = {name: best.value for name, best in found.items()}
-    return values | {f"{name}_threshold": best.threshold for name, best in found.items()}
+    values = {name: best.value for name, best in best_scores.items()}
+    return values | {f"{name}_threshold": best.threshold for name, best in best_scores.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class _Comparison:
-    """Agreement of a slice's labels and a proposal.
+    """Agreement of the labels of a slice with a proposal.
 
     Attributes:
         cells: Pairs over the labels' cells, `(3,)`: in the labels, in the proposal and in both.
         pixels: Pairs of different pixels over all pixels, `(3,)`.
         thinned: Pairs over the labels' cells, after border thinning of the proposal, `(3,)`.
         information: Information score over the labels' cells, after border thinning.
-        differing: Pixels that split or merge cells after warping, and all that differ, `(2,)`; None
-            at the last threshold, which warping leaves out.
+        differing: Number of pixels that split or merge cells after warping, and of all that differ,
+            `(2,)`; None at the last threshold, which warping omits.
     """
 
     cells: NDArray[np.float64]
@@ -311,13 +308,13 @@ class _Comparison:
         proposal = above(scores, threshold)
         proposed, _ = ndi.label(proposal)
         thinned = sizes_over_cells(numbered, thin_borders(proposal))
-        last = threshold == THRESHOLDS[-1]
+        is_last = threshold == THRESHOLDS[-1]
         return cls(
             cells=squares(sizes_over_cells(numbered, proposed)),
             pixels=pairs(sizes_over_all(numbered, proposed)),
             thinned=squares(thinned),
             information=information_score(thinned),
-            differing=None if last else _count_differing(cells, scores, threshold),
+            differing=None if is_last else _count_differing(cells, scores, threshold),
         )
 
 
@@ -326,18 +323,18 @@ _Table = list[list[_Comparison]]  # slices, thresholds
 
 def _compare(cells: NDArray[np.bool_], scores: NDArray[np.float32]) -> _Table:
     """Compares each slice with its proposal at each threshold, on all cores."""
-    numbered = [ndi.label(one)[0] for one in cells]
-    slices = zip(cells, numbered, scores, strict=True)
-    tasks = [(*one, threshold) for one in slices for threshold in THRESHOLDS]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # border thinning lets others work
-        done = threads.map(_Comparison.of, *zip(*tasks, strict=True))
-        entries = list(track(done, "comparing slices at thresholds", len(tasks)))
+    numbered = [ndi.label(cells_of_slice)[0] for cells_of_slice in cells]
+    slices = list(zip(cells, numbered, scores, strict=True))
+    tasks = [(*arrays, threshold) for arrays in slices for threshold in THRESHOLDS]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # border thinning releases the lock
+        results = threads.map(_Comparison.of, *zip(*tasks, strict=True))
+        entries = list(track(results, "comparing slices at thresholds", len(tasks)))
     step = len(THRESHOLDS)
     return [entries[start : start + step] for start in range(0, len(entries), step)]
 
 
 def _partition_scores(table: _Table) -> dict[str, Best]:
-    """Computes the scores of pairs and of information."""
+    """Computes the Rand and information scores."""
     over_cells = np.array([[entry.cells for entry in row] for row in table])
     over_all = np.array([[entry.pixels for entry in row] for row in table])
     thinned = np.array([[entry.thinned for entry in row] for row in table])
@@ -351,16 +348,16 @@ def _partition_scores(table: _Table) -> dict[str, Best]:
 
 
 def _mean_where_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Averages over slices, `(slices, thresholds)`, leaving out those without a score."""
+    """Averages `(slices, thresholds)` over the slices that have a score."""
     defined = values[~np.isnan(values).any(axis=1)]
     return np.asarray(defined.mean(axis=0)) if len(defined) else values[0]
 
 
 def _warping_errors(table: _Table, pixels: int) -> dict[str, Best]:
-    """Computes the share of the pixels that split or merge cells, and of all that differ."""
+    """Computes the fractions of the pixels that split or merge cells, and of all that differ."""
     counts = np.array([[entry.differing for entry in row[:-1]] for row in table])
-    topology, all_kinds = (counts.sum(axis=0) / pixels).T
-    return {"warping_error": lowest(topology), "warping_error_classic": lowest(all_kinds)}
+    topological, total = (counts.sum(axis=0) / pixels).T
+    return {"warping_error": lowest(topological), "warping_error_classic": lowest(total)}
 
 
 def _count_differing(

@@ -21,16 +21,16 @@ LabelImage = NDArray[np.integer]
 
 @dataclass(frozen=True, eq=False)
 class Overlaps:
-    """The objects of a reference and a result, and the pairs of them that share pixels.
+    """Objects of a reference and a result, and the pairs of objects that overlap.
 
-    Objects are numbered from 0 in the order of their ids; the background is none of them.
+    Objects are numbered from 0 in the order of their ids, without the background.
 
     Attributes:
         reference_sizes: Pixels of each reference object, `(reference objects,)`.
         result_sizes: Pixels of each result object, `(result objects,)`.
-        reference: Number of the reference object of each pair, `(pairs,)`.
-        result: Number of the result object of each pair, `(pairs,)`.
-        common: Pixels that each pair shares, `(pairs,)`, at least 1.
+        reference: Index of the reference object of each pair, `(pairs,)`.
+        result: Index of the result object of each pair, `(pairs,)`.
+        common: Common pixels of each pair, `(pairs,)`, at least 1.
     """
 
     reference_sizes: NDArray[np.intp]
@@ -41,20 +41,20 @@ class Overlaps:
 
     @classmethod
     def of(cls, reference: LabelImage, result: LabelImage) -> Overlaps:
-        """Counts the pixels that the objects of two label images share.
+        """Computes the overlaps of two label images.
 
         Args:
-            reference: Integer label image held to be true, of any shape; 0 is background.
+            reference: Reference label image of integers, of any shape; 0 is background.
             result: Integer label image to score, of the same shape.
 
         Raises:
             ValueError: If the shapes differ, or ids are not integers from 0.
 
         Example:
-            >>> found = Overlaps.of(np.array([[3, 3, 8, 0]]), np.array([[1, 1, 1, 1]]))
-            >>> found.reference_sizes, found.result_sizes
+            >>> overlaps = Overlaps.of(np.array([[3, 3, 8, 0]]), np.array([[1, 1, 1, 1]]))
+            >>> overlaps.reference_sizes, overlaps.result_sizes
             (array([2, 1]), array([4]))
-            >>> found.reference, found.result, found.common
+            >>> overlaps.reference, overlaps.result, overlaps.common
             (array([0, 1]), array([0, 0]), array([2, 1]))
         """
         _check_images(reference, result)
@@ -76,10 +76,10 @@ class Overlaps:
 def overlaps_of_images(
     references: Sequence[LabelImage], results: Sequence[LabelImage]
 ) -> list[Overlaps]:
-    """Counts the pixels that objects share, image by image.
+    """Computes the overlaps of each image.
 
     Args:
-        references: Integer label images held to be true, one an image; 0 is background.
+        references: Reference label images of integers; 0 is background.
         results: Integer label images to score, of the same shapes.
 
     Raises:
@@ -87,31 +87,30 @@ def overlaps_of_images(
     """
     if len(references) != len(results):
         raise ValueError(
-            "references and results must be as many images. "
+            "references and results must have equal numbers of images. "
             f"Received {len(references)} and {len(results)}; pair them by name first."
         )
     return [Overlaps.of(*pair) for pair in zip(references, results, strict=True)]
 
 
 def _objects(labels: LabelImage) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Numbers the objects from 0, by pixel and -1 for background, and counts their pixels."""
+    """Returns the object index of each pixel, -1 for background, and the object sizes."""
     ids, numbers, sizes = np.unique(labels.ravel(), return_inverse=True, return_counts=True)
     background = int(ids.size > 0 and ids[0] == 0)
     return numbers - background, sizes[background:]
 
 
 def _check_images(reference: LabelImage, result: LabelImage) -> None:
-    """Refuses what are not two label images of one shape."""
     if reference.shape != result.shape:
         raise ValueError(
             f"reference and result must have one shape. Received {reference.shape} and "
-            f"{result.shape}; pair the images by name, and score at the reference's size."
+            f"{result.shape}; check the pairing, and score at the size of the reference."
         )
     for name, labels in (("reference", reference), ("result", result)):
         if not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
             raise ValueError(
                 f"{name} must be integers from 0, 0 for background. Received {labels.dtype}"
-                f" from {labels.min(initial=0)}; scipy.ndimage.label numbers the cells of a mask."
+                f" from {labels.min(initial=0)}; number the cells of a mask by scipy.ndimage.label."
             )
 
 
@@ -123,7 +122,7 @@ class Matching:
     """Counts of matching objects at a threshold, over all images together.
 
     Attributes:
-        threshold: Least intersection over union (IoU) of a match.
+        threshold: Smallest intersection over union (IoU) of a match.
         tp: True positives: matched pairs of objects.
         fp: False positives: objects of the result without a match.
         fn: False negatives: reference objects without a match.
@@ -162,19 +161,19 @@ def matching(
     results: Sequence[LabelImage],
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> list[Matching]:
-    """Matches the objects of results and references one to one, at each threshold on their IoU.
+    """Matches the objects of results and references one to one, at several thresholds of IoU.
 
-    Of all ways to match pairs with an IoU of at least the threshold, one with the most pairs counts
-    and, among these, one with the largest sum of IoU. Above 0.5 there is only one way. (Below 0.5
-    StarDist lets pairs under the threshold weigh in on the choice: same counts, PQ at times lower.)
+    The matching has the largest number of pairs with an IoU of at least the threshold and, among
+    these matchings, the largest sum of IoU. Above 0.5 it is unique. (Below 0.5 StarDist's matching
+    also depends on pairs under the threshold: same counts, sometimes a lower PQ.)
 
     Args:
-        references: Integer label images held to be true, one an image; 0 is background.
+        references: Reference label images of integers; 0 is background.
         results: Integer label images to score, of the same shapes.
-        thresholds: Least IoU of a match, above 0 and at most 1; each gives a result of its own.
+        thresholds: Smallest IoU of a match, above 0 and at most 1.
 
     Returns:
-        Counts and scores at each threshold, in the order given; counts are sums over the images.
+        Counts and scores at each threshold; counts are sums over the images.
 
     Raises:
         ValueError: If the numbers of images or the shapes differ, ids are not integers from 0, or a
@@ -195,7 +194,7 @@ def matching(
 
 
 def matching_of_overlaps(images: Sequence[Overlaps], threshold: float) -> Matching:
-    """Matches objects by what they share, one an image, at one threshold; see `matching`."""
+    """Matches objects by the overlaps of each image at one threshold, see `matching`."""
     matched = [iou for image in images for iou in _matched_iou(image, threshold).tolist()]
     return Matching(
         float(threshold),
@@ -217,23 +216,18 @@ def _matched_iou(overlaps: Overlaps, threshold: float) -> NDArray[np.float64]:
 def _best_matching(
     left: NDArray[np.intp], right: NDArray[np.intp], iou: NDArray[np.float64]
 ) -> NDArray[np.intp]:
-    """Finds the pairs of the matching that has the most of them and, then, the largest sum of IoU.
-
-    A pair is worth 1 and a bonus for its IoU, so small that all bonuses together are worth less
-    than one more pair. The solver wants every object on the left matched; so each may stay alone
-    with a partner of its own, which is worth nothing.
-
-    Returns:
-        Positions of the chosen pairs among those given.
-    """
+    """Returns the indices of the pairs in the largest matching with the largest sum of IoU."""
+    # The value of a pair is 1 plus a bonus for its IoU, so small that the sum of all bonuses is
+    # less than 1. The solver matches every object on the left; each therefore has a dummy partner
+    # of value 0.
     lefts, row = np.unique(left, return_inverse=True)
     rights, column = np.unique(right, return_inverse=True)
     if len(lefts) == len(rights) == len(iou):
         return np.arange(len(iou))
     alone = np.arange(len(lefts))
-    worth = np.concatenate([1 + iou / (len(lefts) + 1), np.zeros(len(lefts))])
+    values = np.concatenate([1 + iou / (len(lefts) + 1), np.zeros(len(lefts))])
     rows, columns = np.concatenate([row, alone]), np.concatenate([column, len(rights) + alone])
-    table = coo_array((3 - worth, (rows, columns)))  # above 0: zeros would pass for missing
+    table = coo_array((3 - values, (rows, columns)))  # above 0, since zeros would be missing
     partner = min_weight_full_bipartite_matching(table.tocsr())[1]
     return np.flatnonzero(partner[row] == column)
 
@@ -255,10 +249,10 @@ def seg(references: Sequence[LabelImage], results: Sequence[LabelImage]) -> floa
     """Computes SEG: the mean Jaccard index over all reference objects of all images.
 
     An object of the result matches a reference object if it covers more than half of its pixels.
-    Objects of the result that match no reference object cost nothing.
+    Objects of the result without a match do not change the score.
 
     Args:
-        references: Integer label images held to be true, one an image; 0 is background.
+        references: Reference label images of integers; 0 is background.
         results: Integer label images to score, of the same shapes.
 
     Returns:
@@ -277,7 +271,7 @@ def seg(references: Sequence[LabelImage], results: Sequence[LabelImage]) -> floa
 
 
 def seg_of_overlaps(images: Sequence[Overlaps]) -> float:
-    """Computes SEG from what objects share, one an image; see `seg`."""
+    """Computes SEG from the overlaps of each image, see `seg`."""
     scores = [score for image in images for score in jaccard_of_references(image).tolist()]
     return math.fsum(scores) / len(scores) if scores else math.nan
 
@@ -285,14 +279,14 @@ def seg_of_overlaps(images: Sequence[Overlaps]) -> float:
 def jaccard_of_references(overlaps: Overlaps) -> NDArray[np.float64]:
     """Computes the Jaccard index of each reference object with the result object that covers it.
 
-    An object covers another if it holds more than half of its pixels; there is at most one.
+    An object covers another if it holds more than half of its pixels; at most one object does.
 
     Args:
-        overlaps: What the objects of an image share.
+        overlaps: Overlaps of an image.
 
     Returns:
-        One index for each reference object in the order of their ids, `(objects,)`, float64; 0 for
-        an object that no result covers.
+        Index of each reference object in the order of their ids, `(objects,)`, float64; 0 for an
+        object without match.
 
     Example:
         >>> overlaps = Overlaps.of(np.array([[3, 3, 8, 8]]), np.array([[1, 1, 1, 0]]))

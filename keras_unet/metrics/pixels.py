@@ -11,21 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 THRESHOLDS = (0.0, *accumulate([0.1] * 10))
-"""Probabilities above which a pixel counts as cell: 0, 0.1, ... 1.
+"""Thresholds on the cell probability: 0, 0.1, ... 1.
 
-They are sums of 0.1 in double precision, as in the challenge's program. The last is a hair below 1,
-and a probability of 1 exceeds it.
+They are sums of 0.1 in double precision, as in the challenge's program. The last is slightly below
+1, and a probability of 1 exceeds it.
 """
 
 
 @dataclass(frozen=True)
 class Best:
-    """A score at the threshold that serves it best.
+    """Score at its best threshold.
 
     Attributes:
-        value: The score; nan where it is undefined.
-        threshold: The smallest threshold on the probabilities that gives it, in tenths; nan
-            likewise.
+        value: Score; nan if undefined.
+        threshold: Smallest threshold on the probabilities with this score; nan if undefined.
     """
 
     value: float
@@ -33,7 +32,7 @@ class Best:
 
 
 def lowest(errors: NDArray[np.float64]) -> Best:
-    """Returns the lowest of the errors at the thresholds from 0 on.
+    """Returns the lowest of the errors at `THRESHOLDS`.
 
     Example:
         >>> lowest(np.array([0.4, 0.2, 0.2]))
@@ -43,17 +42,22 @@ def lowest(errors: NDArray[np.float64]) -> Best:
 
 
 def highest(scores: NDArray[np.float64]) -> Best:
-    """Returns the highest of the scores at the thresholds from 0 on."""
+    """Returns the highest of the scores at `THRESHOLDS`."""
     return _at(scores, int(scores.argmax()))
 
 
 def above(scores: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
-    """Returns where scores in single precision exceed a threshold in double precision."""
+    """Returns a mask of the scores (single precision) above a threshold (double precision)."""
     return scores > np.float64(threshold)
 
 
 def check_probabilities(labels: NDArray[Any], scores: NDArray[Any], name: str) -> None:
-    """Refuses scores, called `name`, that are no probabilities of the labels' pixels.
+    """Checks that scores are probabilities of the pixels of labels.
+
+    Args:
+        labels: Labels of any shape.
+        scores: Scores to check.
+        name: Name of the scores in the message.
 
     Raises:
         ValueError: If the shapes differ, there is no pixel, or a score is outside [0, 1].
@@ -72,7 +76,13 @@ def check_probabilities(labels: NDArray[Any], scores: NDArray[Any], name: str) -
 
 
 def check_shapes(first: str, left: NDArray[Any], second: str, right: NDArray[Any]) -> None:
-    """Refuses two arrays that do not show the same pixels.
+    """Checks that two arrays have one shape.
+
+    Args:
+        first: Name of the first array in the message.
+        left: First array.
+        second: Name of the second array in the message.
+        right: Second array.
 
     Raises:
         ValueError: If the shapes differ.
@@ -80,7 +90,7 @@ def check_shapes(first: str, left: NDArray[Any], second: str, right: NDArray[Any
     if left.shape != right.shape:
         raise ValueError(
             f"{first} and {second} must have one shape. Received {left.shape} and {right.shape}; "
-            "crop or predict so that both show the same pixels."
+            "crop them to the same pixels."
         )
 
 
@@ -93,8 +103,8 @@ def iou(reference: NDArray[np.bool_], result: NDArray[np.bool_]) -> float:
     """Computes the intersection over union (Jaccard index) of two masks.
 
     Args:
-        reference: The mask held to be true, of any shape.
-        result: The mask to score, of the same shape.
+        reference: Reference mask of any shape.
+        result: Mask to score, of the same shape.
 
     Returns:
         The score, 0 to 1 (best); nan, undefined, if both masks are empty.
@@ -114,8 +124,8 @@ def dice(reference: NDArray[np.bool_], result: NDArray[np.bool_]) -> float:
     """Computes the Dice coefficient of two masks: twice the common pixels by the sum of both sizes.
 
     Args:
-        reference: The mask held to be true, of any shape.
-        result: The mask to score, of the same shape.
+        reference: Reference mask of any shape.
+        result: Mask to score, of the same shape.
 
     Returns:
         The score, 0 to 1 (best); nan, undefined, if both masks are empty.
@@ -136,12 +146,12 @@ def pixel_error(labels: NDArray[Any], scores: NDArray[np.floating]) -> Best:
     """Computes the pixel error of the ISBI 2012 challenge.
 
     The error is 1 - F at the best of the thresholds 0, 0.1, ... 1. F is the harmonic mean of
-    precision and recall on cell pixels, counted over all slices together; a pixel counts as cell
-    where its score, in single precision, exceeds the threshold. Precision is 1 without false
-    positives, recall 1 without false negatives.
+    precision and recall on cell pixels of all slices together; a pixel is cell if its score, in
+    single precision, exceeds the threshold. Precision is 1 without false positives, recall 1
+    without false negatives.
 
     Args:
-        labels: The reference, cell where positive, `(height, width)` or `(slices, height, width)`.
+        labels: Reference, cell where positive, `(height, width)` or `(slices, height, width)`.
         scores: Probability of cell in [0, 1], of the same shape.
 
     Returns:
@@ -165,7 +175,7 @@ def pixel_error(labels: NDArray[Any], scores: NDArray[np.floating]) -> Best:
 
 
 def _above_each_threshold(exceeded: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Counts the pixels above each threshold, given how many thresholds each pixel exceeds."""
+    """Counts the pixels above each threshold from the number of thresholds each pixel exceeds."""
     histogram = np.bincount(exceeded, minlength=len(THRESHOLDS) + 1)
     return histogram[::-1].cumsum()[::-1][1:]
 
@@ -175,10 +185,9 @@ def _ratio(part: int | np.integer, whole: int | np.integer) -> float:
 
 
 def _check_masks(reference: NDArray[Any], result: NDArray[Any]) -> None:
-    """Refuses masks that are not boolean or do not match."""
     for name, mask in (("reference", reference), ("result", result)):
         if mask.dtype != np.bool_:
             raise ValueError(
-                f"{name} must be boolean. Received {mask.dtype}; compare first, e.g. {name} > 0."
+                f"{name} must be boolean. Received {mask.dtype}; compare it first, e.g. {name} > 0."
             )
     check_shapes("reference", reference, "result", result)

@@ -1,10 +1,10 @@
 """Warping error: warping of labels towards a proposal without change of topology.
 
-Jain et al. 2010, "Boundary learning by optimization with topological constraints": borders drawn a
-little off cost nothing, for the labels are first bent to the proposal. Only simple points are
-flipped, pixels whose flip neither splits nor merges, makes nor removes a cell or a hole. What still
-differs afterwards are errors of topology: where a proposal splits a cell or merges cells. Cells are
-4-connected, membranes 8-connected.
+Jain et al. 2010, "Boundary learning by optimization with topological constraints". The labels are
+first warped to the proposal, so that slightly displaced borders do not count. Only simple points
+are flipped: pixels whose flip neither splits, merges, creates nor removes a cell or a hole. The
+remaining differences are topological errors, such as split or merged cells. Cells are 4-connected,
+membranes 8-connected.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from scipy import ndimage as ndi
 from keras_unet.metrics.pixels import above
 
 NEIGHBORS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
-"""Offsets (row, column) of the 8 neighbors, in raster order: the opposite of number k is 7 - k."""
+"""Offsets (row, column) of the 8 neighbors in raster order; the opposite of index k is 7 - k."""
 
 
 def warp_labels(
     cells: NDArray[np.bool_], scores: NDArray[np.float32], threshold: float
 ) -> NDArray[np.bool_]:
-    """Bends labels towards a proposal by flipping simple points.
+    """Warps labels towards a proposal by flipping simple points.
 
     The proposal is cell where a score exceeds the threshold. Pixels at which labels and proposal
-    differ are visited in the order of their scores' distance to the threshold, largest first, and
-    column by column among equals. Each is flipped if it is simple at that moment. Rounds of visits
-    follow until one flips nothing. Outside of the image is membrane.
+    differ are visited by the distance of the score from the threshold, largest first, and column by
+    column among equals. Each is flipped if it is simple at that moment. The visits are repeated
+    until no pixel is flipped. The outside of the image is membrane.
 
     Args:
-        cells: The labels, True in cells, `(height, width)`.
+        cells: Labels, True in cells, `(height, width)`.
         scores: Probability of cell in [0, 1], `(height, width)`.
         threshold: Score above which the proposal is cell.
 
     Returns:
-        The labels after warping, `(height, width)`: equal to the proposal but for pixels that were
-        not simple.
+        The warped labels, `(height, width)`: equal to the proposal except at pixels that were not
+        simple.
 
     Example:
-        The border moves with the proposal, but what the proposal merges stays apart:
+        The border moves with the proposal, but cells that the proposal merges stay separate:
 
         >>> cells = np.array([[1, 1, 0, 1, 1, 0, 1]], dtype=bool)
         >>> scores = np.array([[1, 0, 1, 1, 1, 1, 1]], dtype=np.float32)
@@ -62,17 +62,18 @@ def warp_labels(
 def is_simple(cells: NDArray[np.bool_]) -> bool:
     """Returns whether the center of a neighborhood is a simple point.
 
-    It is if, its own value left aside, exactly one 4-component of cell pixels touches it by an edge
-    and there is exactly one 8-component of membrane pixels (Bertrand and Malandain 1994).
+    It is simple if exactly one 4-component of the 8 neighbors in cells touches it by an edge, and
+    the neighbors in membranes form exactly one 8-component (Bertrand and Malandain 1994). Its own
+    value does not matter.
 
     Args:
         cells: True in cells, `(3, 3)`.
 
     Returns:
-        Whether its flip leaves the topology of any image around it as it is.
+        Whether a flip keeps the topology of any image around the pixel.
 
     Example:
-        The first is an end, the second a bridge:
+        The first center is an end, the second a bridge:
 
         >>> is_simple(np.array([[0, 0, 0], [1, 1, 0], [0, 0, 0]], dtype=bool))
         True
@@ -90,7 +91,7 @@ def is_simple(cells: NDArray[np.bool_]) -> bool:
 def _by_certainty(
     differing: NDArray[np.bool_], scores: NDArray[np.float32], threshold: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Lists the rows and columns of pixels in the order of their visit."""
+    """Returns rows and columns of differing pixels in the order of the visits."""
     columns, rows = np.nonzero(differing.T)
     distances = np.abs(scores[rows, columns].astype(np.float64) - threshold).astype(np.float32)
     order = np.argsort(-distances, kind="stable")
@@ -98,7 +99,7 @@ def _by_certainty(
 
 
 def _neighborhood_codes(padded: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Returns a byte for each pixel, bit k of which tells whether neighbor k is cell."""
+    """Returns a byte for each pixel whose bit k is set if neighbor k is cell."""
     codes = np.zeros(padded.shape, np.uint8)
     for bit, offset in enumerate(NEIGHBORS):
         codes |= np.roll(padded, (-offset[0], -offset[1]), (0, 1)).astype(np.uint8) << bit
@@ -106,16 +107,12 @@ def _neighborhood_codes(padded: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 
 def _flip_simple_points(codes: bytearray, waiting: list[int], stride: int) -> list[int]:
-    """Flips simple points in the order of the list, round by round, until none is left.
+    """Flips simple points in repeated rounds, and returns the positions that were never flipped.
 
     Args:
-        codes: The neighborhood of each pixel of the padded image, in raster order; brought up to
-            date at each flip.
-        waiting: Positions in it, in the order of their visit.
-        stride: Length of its rows.
-
-    Returns:
-        The positions that were never flipped.
+        codes: Neighborhood of each pixel of the padded image, in raster order, updated in place.
+        waiting: Positions in the padded image, in the order of the visits.
+        stride: Length of the rows of the padded image.
     """
     while True:
         left = _flip_once(codes, waiting, stride)
@@ -125,25 +122,24 @@ def _flip_simple_points(codes: bytearray, waiting: list[int], stride: int) -> li
 
 
 def _flip_once(codes: bytearray, waiting: list[int], stride: int) -> list[int]:
-    """Visits each position once; a flip is a change of one bit in each of the 8 neighbors.
-
-    Whether a pixel is simple depends on its neighbors alone, so that its own value is not stored.
-    """
+    """Visits each position once, and returns those that were not flipped."""
+    # A flip changes one bit in the code of each of the 8 neighbors. The pixel's own value is not
+    # stored, since being simple depends on the neighbors alone.
     simple = _simple_codes()
     left = []
-    for here in waiting:
-        if simple[codes[here]]:
-            above_it, below_it = here - stride, here + stride
-            codes[above_it - 1] ^= 128
-            codes[above_it] ^= 64
-            codes[above_it + 1] ^= 32
-            codes[here - 1] ^= 16
-            codes[here + 1] ^= 8
-            codes[below_it - 1] ^= 4
-            codes[below_it] ^= 2
-            codes[below_it + 1] ^= 1
+    for position in waiting:
+        if simple[codes[position]]:
+            upper, lower = position - stride, position + stride
+            codes[upper - 1] ^= 128
+            codes[upper] ^= 64
+            codes[upper + 1] ^= 32
+            codes[position - 1] ^= 16
+            codes[position + 1] ^= 8
+            codes[lower - 1] ^= 4
+            codes[lower] ^= 2
+            codes[lower + 1] ^= 1
         else:
-            left.append(here)
+            left.append(position)
     return left
 
 
@@ -160,7 +156,7 @@ def _decoded(code: int) -> NDArray[np.bool_]:
     return cells
 
 
-_RADII = (4, 20)  # 20 is the definition's; what holds together within 4 need not be looked at
+_RADII = (4, 20)  # 20 by definition; cells connected within 4 are sorted out first
 _WINDOWS_AT_ONCE = 1000
 _WITHIN_WINDOWS = np.pad([ndi.generate_binary_structure(2, 1)], ((1, 1), (0, 0), (0, 0)))
 _OUTSIDE = -1
@@ -169,11 +165,11 @@ _OUTSIDE = -1
 def splits_and_merges(warped: NDArray[np.bool_], proposal: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Marks the pixels at which a proposal splits a cell of the warped labels or merges cells.
 
-    They are among the pixels that still differ, and are told by what the up to 8 pixels around them
-    belong to: the membrane or one of the 4-connected cells. Three or more of these mean that the
-    proposal joins cells, at a membrane pixel, or parts them, at a cell pixel. A cell pixel between
-    two is a split if, once it is membrane, the cell around it is in pieces within 20 pixels. All
-    other differences add or remove a hole or a cell.
+    A differing pixel is classified by the number of different objects (membrane or 4-connected
+    cells) among its up to 8 neighbors. With three or more, the proposal merges cells at a membrane
+    pixel, or splits them at a cell pixel. With two, a cell pixel is a split if its cell falls into
+    pieces within 20 pixels once it becomes membrane. All other differences add or remove a hole or
+    a cell.
 
     Args:
         warped: Labels warped towards the proposal, True in cells, `(height, width)`.
@@ -183,7 +179,7 @@ def splits_and_merges(warped: NDArray[np.bool_], proposal: NDArray[np.bool_]) ->
         True where the proposal splits or merges, `(height, width)`.
 
     Example:
-        It merges two cells through their border, and puts a hole into the right one:
+        The proposal merges two cells through their border, and adds a hole to the right one:
 
         >>> warped = np.ones((3, 6), dtype=bool)
         >>> warped[:, 1] = False
@@ -193,15 +189,16 @@ def splits_and_merges(warped: NDArray[np.bool_], proposal: NDArray[np.bool_]) ->
         [[1, 1]]
     """
     rows, columns = np.nonzero(warped != proposal)
-    belongings = _count_different(_ids_around(warped, rows, columns))
-    wrong = belongings > 2
-    suspects = np.flatnonzero((belongings == 2) & warped[rows, columns])
+    objects = _count_different(_ids_around(warped, rows, columns))
+    is_error = objects > 2
+    candidates = np.flatnonzero((objects == 2) & warped[rows, columns])
     for radius in _RADII:
-        suspects = suspects[_come_apart(warped, rows[suspects], columns[suspects], radius)]
-    wrong[suspects] = True
-    marks = np.zeros_like(warped)
-    marks[rows, columns] = wrong
-    return marks
+        splits = _split_cell(warped, rows[candidates], columns[candidates], radius)
+        candidates = candidates[splits]
+    is_error[candidates] = True
+    errors = np.zeros_like(warped)
+    errors[rows, columns] = is_error
+    return errors
 
 
 def _ids_around(
@@ -213,20 +210,20 @@ def _ids_around(
     return np.stack([padded[rows + 1 + r, columns + 1 + c] for r, c in NEIGHBORS], axis=1)
 
 
-def _come_apart(
+def _split_cell(
     cells: NDArray[np.bool_], rows: NDArray[np.intp], columns: NDArray[np.intp], radius: int
 ) -> NDArray[np.bool_]:
-    """Returns, for some pixels, whether the cell around them is in pieces without them."""
+    """Returns whether the removal of each pixel splits its cell within a radius."""
     windows = sliding_window_view(np.pad(cells, radius), (2 * radius + 1, 2 * radius + 1))
-    apart = np.zeros(len(rows), bool)
+    splits = np.zeros(len(rows), bool)
     for start in range(0, len(rows), _WINDOWS_AT_ONCE):
-        some = slice(start, start + _WINDOWS_AT_ONCE)
-        apart[some] = _center_parts(windows[rows[some], columns[some]], radius)
-    return apart
+        batch = slice(start, start + _WINDOWS_AT_ONCE)
+        splits[batch] = _center_splits(windows[rows[batch], columns[batch]], radius)
+    return splits
 
 
-def _center_parts(windows: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    """Returns whether the center of each window, `(windows, height, width)`, parts its cell."""
+def _center_splits(windows: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Returns whether removal of the centers of `(windows, height, width)` splits their cells."""
     windows[:, radius, radius] = False
     numbered, _ = ndi.label(windows, _WITHIN_WINDOWS)
     around = numbered[:, radius - 1 : radius + 2, radius - 1 : radius + 2]
@@ -234,6 +231,6 @@ def _center_parts(windows: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
 
 
 def _count_different(ids: NDArray[np.integer]) -> NDArray[np.intp]:
-    """Counts the different ids in each row, what is outside of the image left out."""
+    """Counts the different ids in each row, without the outside of the image."""
     increases = np.diff(np.sort(ids, axis=1), axis=1, prepend=_OUTSIDE) > 0
     return np.asarray(increases.sum(axis=1))

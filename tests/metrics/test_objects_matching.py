@@ -185,5 +185,5 @@ def test_refuses_thresholds_that_are_no_overlap(wrong: float) -> None:
 
 
 def test_refuses_numbers_of_images_that_differ() -> None:
-    with pytest.raises(ValueError, match=r"as many images\. Received 1 and 0;"):
+    with pytest.raises(ValueError, match=r"equal numbers of images\. Received 1 and 0;"):
         matching([two_squares()], [])

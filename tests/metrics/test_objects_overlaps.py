@@ -39,7 +39,9 @@ def test_images_without_pixels_have_no_objects() -> None:
 
 
 def test_refuses_numbers_of_images_that_differ() -> None:
-    with pytest.raises(ValueError, match=r"as many images\. Received 2 and 1; pair them by name"):
+    with pytest.raises(
+        ValueError, match=r"equal numbers of images\. Received 2 and 1; pair them by name"
+    ):
         overlaps_of_images([IMAGE, IMAGE], [IMAGE])
 
 

@@ -113,5 +113,5 @@ def test_equals_py_ctcmetrics(tmp_path) -> None:
 
 
 def test_refuses_numbers_of_images_that_differ() -> None:
-    with pytest.raises(ValueError, match=r"as many images\. Received 1 and 0;"):
+    with pytest.raises(ValueError, match=r"equal numbers of images\. Received 1 and 0;"):
         seg([two_squares()], [])
