@@ -298,7 +298,7 @@ PREDICTIONS = {
     "markers": ("{run} {i}/c0.tif --markers maxima", "'maxima' is not one of 'components'"),
     "merge_threshold": (
         "{run} {i}/c0.tif --merge-threshold 2",
-        "merge_threshold must be a share.*2",
+        "merge_threshold must be between 0 and 1.*merge_threshold=2",
     ),
     "minimum size": ("{run} {i}/c0.tif --minimum-size -1", "minimum_size must be a whole.*-1"),
     "gap": ("{run} {i}/c0.tif --gap -1", "gap must be 0 pixels or more.*-1"),

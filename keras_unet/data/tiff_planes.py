@@ -56,7 +56,9 @@ def own_series(file: tifffile.TiffFile, series: Sequence[Any]) -> tuple[list[Any
     others = len(series) - len(own)
     if not own or not others:
         return list(series), []
-    return own, [f"of the {len(series)} images that it names, those in other files are read from these files"]
+    return own, [
+        f"of the {len(series)} images that it names, those in other files are read from these files"
+    ]
 
 
 def files_of_set(path: Path) -> tuple[Path, ...]:
