@@ -109,11 +109,11 @@ def test_refused(tmp_path, pairs, message):
 REFUSED_THROUGHOUT = {
     "all-ignore labels in every file": (
         np.full_like(LABELS, 9),
-        "labels/a.tif: expected at least two values in the label files, received no pixel that",
+        "labels/a.tif: expected at least two values in the label files, received ignored pixels",
     ),
     "labels without background": (
         (np.arange(2000).reshape(40, 50) // 100 + 1).astype(np.uint8),
-        "labels/a.tif: these look like instances, but no label file holds the value 0",
+        "labels/a.tif: the labels look like instances, but no label file holds the value 0",
     ),
 }
 
