@@ -1,7 +1,7 @@
 import pytest
 
 from keras_unet.cli import main
-from keras_unet.cli_options import parse_bytes, given_options, split_names, fraction_or_names
+from keras_unet.cli_options import fraction_or_names, given_options, parse_bytes, split_names
 
 
 def test_what_was_not_given_is_left_out():
