@@ -97,8 +97,8 @@ def write_image(path: Path, side: int) -> None:
 
 
 def predict(folder: Path, depth: int, filters: int, markers: Any) -> dict[str, Any]:
-    """Predicts the image of a folder; returns time, memory and number of cells."""
-    from keras_unet.prediction.blockwise import Blockwise, Plan, measure, predict_here
+    """Predicts the image of a folder, and returns what that took."""
+    from keras_unet.prediction.blockwise import Blockwise, Plan, measure, predict_locally
     from keras_unet.prediction.outputs import OutputPlan
 
     run = Run(
@@ -113,9 +113,9 @@ def predict(folder: Path, depth: int, filters: int, markers: Any) -> dict[str, A
     path, out = folder / "large.tif", make_folder(folder / "out")
     order = OutputPlan.of(run, [path], out, [], None)
     plan = Plan((run,), ((None, None),))
-    blockwise = Blockwise(order, plan, partial(predict_here, [drawn(run)]))
+    blockwise = Blockwise(order, plan, partial(predict_locally, [drawn(run)]))
     before, started = resident(), time.perf_counter()
-    made = blockwise.make(path, measure(run, path))
+    made = blockwise.predict_image(path, measure(run, path))
     return {
         "seconds": round(time.perf_counter() - started, 1),
         "megabytes_before": before,

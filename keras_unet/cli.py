@@ -380,10 +380,14 @@ def predict_command(
                     "Dask processes images window by window",
                 )
                 with quiet_tensorflow():
-                    from keras_unet.prediction.distributed import Cluster, spread_files
+                    from keras_unet.prediction.distributed import Cluster, predict_files_distributed
 
                 predict = partial(
-                    spread_files, paths[0], paths[1:], cluster=Cluster(dask, workers), form=form
+                    predict_files_distributed,
+                    paths[0],
+                    paths[1:],
+                    cluster=Cluster(dask, workers),
+                    form=form,
                 )
             else:
                 with quiet_tensorflow():

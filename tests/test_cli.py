@@ -304,7 +304,7 @@ PREDICTIONS = {
     "gap": ("{run} {i}/c0.tif --gap -1", "gap must be 0 pixels or more.*-1"),
     "no effect": (
         "{run} {i}/c0.tif --save classes --keep-holes --gap 1",
-        "fill_holes, gap: numbers for instances.*Received: classes; save instances",
+        "fill_holes, gap: options for instances.*Received: classes; save instances",
     ),
     "nothing": ("{run}", "Missing argument 'FILES...'.*See: .*predict --help"),
 }
@@ -467,7 +467,7 @@ def test_predicting_by_parts(trained, cells, tmp_path):
     image = cells / "images" / "c0.tif"
     result = run("predict", trained, image, "--out", tmp_path, "--stream", "--as", "ome-zarr")
     assert result.exit_code == 0, result.output
-    assert "c0.tif: read, predicted and written by parts\n" in result.output
+    assert "c0.tif: read, predicted and written in parts\n" in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["c0.ome.zarr"]
     arguments = (tmp_path / "c0.ome.zarr", "--out", tmp_path / "out", "--in-memory")
     assert "stream must not be off for Zarr" in one_line(run("predict", trained, *arguments))

@@ -1,8 +1,8 @@
-"""Prediction of images larger than memory: read, predicted, labeled and written by windows.
+"""Blockwise prediction of images larger than memory.
 
-The outputs are those of `predict_files` for the image in memory, pixel by pixel. Probabilities and
-labels lie in a store on disk until the outputs are written, see `Store`; a prediction that was
-interrupted goes on with the chunks that are there.
+Images are read, predicted, labeled and written by windows; the outputs equal those of
+`predict_files` for an image in memory. Probabilities and labels are kept on disk until the outputs
+are written, see `Store`, so that an interrupted prediction can be resumed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from keras_unet.files import printable
 from keras_unet.instances.blockwise import LARGEST_PIECE, BlockwiseLabeler
 from keras_unet.instances.label import cell_probability
 from keras_unet.prediction.outputs import OutputPlan, Prediction, Result
-from keras_unet.prediction.predict import SYMMETRIES, checked_pixels
+from keras_unet.prediction.predict import SYMMETRIES, as_network_input
 from keras_unet.prediction.store import (
     Probabilities,
     Stage,
@@ -51,23 +51,23 @@ from keras_unet.system import DISTRIBUTION, free_memory, installed_version
 _log = logging.getLogger(__name__)
 
 Predict = Callable[[Iterable[Sequence[Task]]], Iterator[int]]
-"""Predicts the tiles of tasks of one image, and yields now and then how many more are done.
+"""Predicts batches of tasks of one image, and yields the number of further tiles predicted.
 
-It asks for the next tasks when those before are done, on which they may depend.
+A batch may depend on the one before, and is requested after it is finished.
 """
 
 _BAND = 2**22
-"""Pixels that are read at a time to measure an image, about."""
+"""Approximate number of pixels that are read at a time to measure an image."""
 
 _WINDOW = 1024
-"""Height and width of the windows in which probabilities are looked through."""
+"""Height and width in pixels of the windows in which the classes of an image are collected."""
 
-_PIECE_BYTES = 100
-"""Memory that a pixel of a piece of foreground takes while it is cut into cells: 60 where the
-probability is smooth, more where it is noise."""
+_COMPONENT_BYTES = 100
+"""Memory per pixel to split a connected component into cells: 60 bytes if the probability is
+smooth, more if it is noisy."""
 
-_PIECE_SHARE = 0.75
-"""Share of the free memory that a piece may take."""
+_COMPONENT_SHARE = 0.75
+"""Share of the free memory that a connected component may take."""
 
 _WRITERS: Mapping[str, Callable[[Path, LazyImage], None]] = {
     "tiff": write_tiled_tiff,
@@ -77,11 +77,11 @@ _WRITERS: Mapping[str, Callable[[Path, LazyImage], None]] = {
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Measurements of an image.
+    """Shape, statistics and checksum of an image.
 
     Attributes:
-        shape: Planes, height, width, channels.
-        moments: Of the grey values of each plane.
+        shape: Numbers of planes, rows, columns and channels.
+        moments: Moments of the grey values of each plane.
         checksum: SHA-256 of the grey values.
     """
 
@@ -91,19 +91,20 @@ class Measured:
 
 
 def measure(info: ModelInfo, path: Path, axes: str | None = None) -> Measured:
-    """Reads an image once, checks that it suits a model, and measures it.
+    """Reads an image once, to check and measure its grey values.
 
     Args:
-        info: Facts of the model.
-        path: The image.
-        axes: Axes of an image that states none, or others.
+        info: Metadata of the model.
+        path: Path of the image.
+        axes: Axes of the image, if its file does not state them correctly.
 
     Raises:
-        ValueError: If it cannot be read or does not suit.
+        ValueError: If the image cannot be read, has other channels than the model, or a pixel that
+            is not finite.
     """
     digest = sha256()
 
-    def rows_of(plane: OpenPlane) -> Iterator[NDArray[np.float32]]:
+    def read_bands(plane: OpenPlane) -> Iterator[NDArray[np.float32]]:
         height, width, _ = plane.shape
         bands = list(_bands(height, width))
         for rows in track(bands, f"reading {path.name}"):
@@ -112,22 +113,22 @@ def measure(info: ModelInfo, path: Path, axes: str | None = None) -> Measured:
             yield pixels
 
     with open_large(path, axes) as image:
-        moments = [Moments.of(rows_of(plane)) for plane in image]
+        moments = [Moments.of(read_bands(plane)) for plane in image]
         return Measured(image.shape, moments, digest.hexdigest())
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Networks that predict together, and how.
+    """Networks whose probabilities are averaged, and options of their prediction.
 
     Attributes:
-        infos: Facts of the networks.
-        tile_sizes: Height and width of the tiles of each, each None to choose.
-        tta: Whether each predicts the eight symmetric versions of an image.
-        axes: Axes of images that state none, or others.
-        precision: Precision to predict in; None for those that the networks were trained in.
-        checksums: SHA-256 of each network's weights; None where they lie in no file, so that no
-            prediction goes on with what another has left.
+        infos: Metadata of the networks.
+        tile_sizes: Height and width in pixels of each network's input tiles; None for the default.
+        tta: Whether to use test-time augmentation.
+        axes: Axes of the images, if their files do not state them correctly.
+        precision: Precision to predict in; None for that of each network's training.
+        checksums: SHA-256 of each network's weights; None if they are unknown, so that an
+            interrupted prediction cannot be resumed.
     """
 
     infos: tuple[ModelInfo, ...]
@@ -138,7 +139,7 @@ class Plan:
     checksums: tuple[str, ...] | None = None
 
     def stages(self, size: tuple[int, int]) -> tuple[Stage, ...]:
-        """Returns the stages in which a plane is predicted.
+        """Returns the stages of the prediction of a plane, one for each network and view.
 
         Args:
             size: Height and width of the plane in pixels.
@@ -146,16 +147,16 @@ class Plan:
         Raises:
             ValueError: If a tile size does not fit.
         """
-        members, versions = len(self.infos), len(SYMMETRIES) if self.tta else 1
+        members, views = len(self.infos), len(SYMMETRIES) if self.tta else 1
         stages = []
-        for member, version in product(range(members), range(versions)):
+        for member, view in product(range(members), range(views)):
             network, tile_size = self.infos[member].architecture, self.tile_sizes[member]
-            tiles = TilePlan(size, network, tile_size, version)
-            stages.append(Stage.of(member, tiles, members, versions))
+            tiles = TilePlan(size, network, tile_size, view)
+            stages.append(Stage.of(member, tiles, members, views))
         return tuple(stages)
 
-    def described(self, image: Measured) -> dict[str, Any]:
-        """Lists all that the probabilities of an image depend on."""
+    def provenance(self, image: Measured) -> dict[str, Any]:
+        """Returns everything that the probabilities of an image depend on, for JSON."""
         runs = [
             info.architecture.to_dict()
             | {"normalization": info.normalization.to_dict(), "precision": info.precision}
@@ -173,11 +174,11 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Normalized:
-    """A plane as a network takes it, read by windows.
+    """Normalized plane of an image, read by windows.
 
     Attributes:
-        architecture: The network.
-        normalization: With the numbers that hold for this plane, see `Normalization.settled`.
+        architecture: Architecture of the network.
+        normalization: Normalization with the statistics of this plane.
         plane: The plane.
     """
 
@@ -193,34 +194,46 @@ class Normalized:
     def __getitem__(self, window: Window) -> NDArray[np.float32]:
         """Reads a window."""
         raw = grey_values(self.plane, window, self.architecture.channels)
-        return checked_pixels(self.normalization.apply(raw), self.architecture)
+        return as_network_input(self.normalization.apply(raw), self.architecture)
 
 
 def grey_values(plane: OpenPlane, window: Window, channels: int) -> NDArray[np.float32]:
-    """Reads a window, with as many channels as a network takes.
+    """Reads raw grey values of a window.
+
+    Args:
+        plane: Plane of an image.
+        window: Rows and columns to read.
+        channels: Number of channels that the network takes.
+
+    Returns:
+        Grey values `(rows, columns, channels)`.
 
     Raises:
-        ValueError: If it cannot be read, does not suit, or a pixel is not finite.
+        ValueError: If the window cannot be read, the image has another number of channels, or a
+            pixel is not finite.
     """
     rows = window[0]
-    where = f"{plane.image.path} (rows {rows.start} to {rows.stop - 1})"
-    return pixels_of(as_channels(plane[window], channels, plane.image.path), where)
+    location = f"{plane.image.path} (rows {rows.start} to {rows.stop - 1})"
+    return pixels_of(as_channels(plane[window], channels, plane.image.path), location)
 
 
-def predict_here(models: Sequence[Any], batches: Iterable[Sequence[Task]]) -> Iterator[int]:
+def predict_locally(models: Sequence[Any], batches: Iterable[Sequence[Task]]) -> Iterator[int]:
     """Predicts tiles in this process, see `Predict`.
 
     Args:
         models: The networks.
-        batches: The tiles.
+        batches: Batches of tasks of one image.
+
+    Yields:
+        1 for each tile.
     """
     image = None
     with ExitStack() as stack:
         for tasks in batches:
             image = image or stack.enter_context(open_large(tasks[0].image, tasks[0].axes))
-            for number, same in groupby(tasks, key=lambda task: task.plane):
+            for number, tasks_of_plane in groupby(tasks, key=lambda task: task.plane):
                 plane = OpenPlane(image, number)
-                for task in same:
+                for task in tasks_of_plane:
                     network = task.stage.tiles.architecture
                     pixels = Normalized(network, task.normalization, plane)
                     for _ in task.predict(models[task.stage.member], pixels):
@@ -235,52 +248,53 @@ def checksum_of_file(path: Path) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Blockwise:
-    """Predicts images by windows.
+    """Blockwise prediction of images.
 
     Attributes:
-        output_plan: What is to be made.
-        plan: What predicts.
+        output_plan: Outputs to write.
+        plan: Networks, and options of their prediction.
         predict: Predicts tiles, in this process or in others.
-        tiles_a_task: Tiles that are predicted together, at most; they lie in the same rows. None
-            for all of a stage.
-        planes_together: Whether all planes go through a stage before the next begins, which takes
-            more room, but leaves no process without work.
+        tiles_per_task: Largest number of tiles of a task, all in the same rows; None for all tiles
+            of a stage.
+        planes_together: Whether all planes finish a stage before the next one starts. Takes more
+            disk space, but keeps all processes busy.
     """
 
     output_plan: OutputPlan
     plan: Plan
     predict: Predict
-    tiles_a_task: int | None = None
+    tiles_per_task: int | None = None
     planes_together: bool = False
 
-    def make(self, path: Path, image: Measured) -> Result:
+    def predict_image(self, path: Path, image: Measured) -> Result:
         """Predicts an image and writes its outputs.
 
         Args:
-            path: The image.
-            image: What was measured of it.
+            path: Path of the image.
+            image: Measurements of the image.
 
         Raises:
-            ValueError: If memory does not hold a piece of foreground to be cut into cells.
-            OSError: If there is no room to work in, or a file cannot be read or written.
+            ValueError: If memory is too small to split a connected component into cells.
+            OSError: If the disk is full, or a file cannot be read or written.
         """
-        _log.info(f"{printable(path.name)}: read, predicted and written by parts")
+        _log.info(f"{printable(path.name)}: read, predicted and written in parts")
         with open_large(path, self.plan.axes) as opened:
-            written = _Outputs(self.output_plan, path, opened.spacing, opened.stack)
-        written.say_what_has_no_place()
-        basis, is_kept = self.plan.described(image), self.plan.checksums is not None
-        with Store.opened(self.output_plan.out, stem_of(path), basis, is_kept=is_kept) as store:
-            work = _Work(self, path, image, store)
-            store.check_room(work.room)
-            work.predict()
-            planes = [work.probabilities(plane) for plane in range(image.shape[0])]
-            found = {number for plane in planes for number in _classes(plane)}
-            return Result(tuple(written.write(planes, *work.label(planes))), frozenset(found))
+            outputs = _Outputs(self.output_plan, path, opened.spacing, opened.stack)
+        outputs.log_lost_positions()
+        provenance, is_kept = self.plan.provenance(image), self.plan.checksums is not None
+        out, stem = self.output_plan.out, stem_of(path)
+        with Store.opened(out, stem, provenance, is_kept=is_kept) as store:
+            job = _Job(self, path, image, store)
+            store.check_room(job.room)
+            job.predict()
+            planes = [job.probabilities(plane) for plane in range(image.shape[0])]
+            classes = {number for plane in planes for number in _classes(plane)}
+            return Result(tuple(outputs.write(planes, *job.label(planes))), frozenset(classes))
 
 
 @dataclass(frozen=True, eq=False)
-class _Work:
-    """An image that is predicted."""
+class _Job:
+    """Prediction of one image."""
 
     blockwise: Blockwise
     path: Path
@@ -293,7 +307,7 @@ class _Work:
 
     @property
     def room(self) -> int:
-        """The bytes that the store takes at most."""
+        """Largest size of the store in bytes."""
         planes, height, width, _ = self.image.shape
         array = max(bytes_of(stage.tiles) for stage in self.stages)
         together = planes if self.blockwise.planes_together else 1
@@ -302,33 +316,34 @@ class _Work:
         return (planes + earlier * together) * array + labels * bytes_of_labels((height, width))
 
     def predict(self) -> None:
-        """Predicts all tiles that are missing."""
+        """Predicts all missing tiles."""
         planes = range(self.image.shape[0])
         starts = {plane: self.store.next_stage(plane, self.stages) for plane in planes}
-        total, done = self._say_what_is_kept(starts)
+        total, done = self._count_tiles(starts)
         counts = "tile {:,} of {:,}"
         with Progress(self.path.name, total, completed=done, counts=counts) as progress:
             for tiles in self.blockwise.predict(self._batches(starts)):
                 progress.advance(tiles)
 
     def _batches(self, starts: Mapping[int, int]) -> Iterator[list[Task]]:
-        """Yields tasks, stage by stage, and removes what later stages do not need."""
+        """Yields tasks, stage by stage, and removes arrays that later stages do not need."""
         planes = list(starts)
-        for same in [planes] if self.blockwise.planes_together else [[one] for one in planes]:
+        groups = [planes] if self.blockwise.planes_together else [[plane] for plane in planes]
+        for group in groups:
             for stage in self.stages:
-                behind = [plane for plane in same if starts[plane] <= stage.number]
-                tasks = self._tasks(behind, stage)
+                unfinished = [plane for plane in group if starts[plane] <= stage.number]
+                tasks = self._tasks(unfinished, stage)
                 if tasks:
                     yield tasks
-                for plane in behind:
+                for plane in unfinished:
                     self.store.keep(plane, self._needed_after(stage))
 
     def _needed_after(self, stage: Stage) -> set[int]:
         following = self.stages[stage.number + 1 :][:1]
-        return {stage.number}.union(*(one.needs for one in following))
+        return {stage.number}.union(*(later.needs for later in following))
 
-    def _say_what_is_kept(self, starts: Mapping[int, int]) -> tuple[int, int]:
-        """Returns the number of all tiles, and of those that an earlier prediction has left."""
+    def _count_tiles(self, starts: Mapping[int, int]) -> tuple[int, int]:
+        """Returns the number of all tiles, and of those of an interrupted prediction."""
         tiles = [len(stage.tiles.tiling) for stage in self.stages]
         done = 0
         for plane, start in starts.items():
@@ -338,43 +353,42 @@ class _Work:
         total, damaged = len(starts) * sum(tiles), self.store.damaged
         if done or damaged:
             _log.info(
-                f"{printable(self.path.name)}: {done} of {total} tiles are kept of an earlier "
+                f"{printable(self.path.name)}: resuming with {done} of {total} tiles of an earlier "
                 f"prediction{f', {damaged} damaged' if damaged else ''}"
             )
         return total, done
 
     def _tasks(self, planes: Sequence[int], stage: Stage) -> list[Task]:
-        """Lists the tiles of a stage that are missing, and makes room for them."""
+        """Returns tasks for the missing tiles of a stage, and creates its arrays."""
         plan = self.blockwise.plan
         tasks = []
         for plane in planes:
-            self.store.make(plane, stage)
+            self.store.create(plane, stage)
             missing = self.store.missing(plane, stage)
-            most = self.blockwise.tiles_a_task
-            normalization = plan.infos[stage.member].normalization.with_moments(
-                self.image.moments[plane]
-            )
-            for numbers in stage.tiles.neighbors(missing, most) if most else [tuple(missing)]:
-                place = (self.path, plan.axes, self.image.shape, plane)
-                tasks.append(Task(self.store.folder, *place, normalization, stage, numbers))
+            limit = self.blockwise.tiles_per_task
+            normalization = plan.infos[stage.member].normalization
+            fitted = normalization.with_moments(self.image.moments[plane])
+            for numbers in stage.tiles.row_groups(missing, limit) if limit else [tuple(missing)]:
+                source = (self.path, plan.axes, self.image.shape, plane)
+                tasks.append(Task(self.store.folder, *source, fitted, stage, numbers))
         return [task for task in tasks if task.numbers]
 
     def probabilities(self, plane: int) -> Probabilities:
-        """Opens the mean of all networks and versions."""
+        """Opens the mean probabilities of all networks and views."""
         return self.store.probabilities(plane, self.stages[-1])
 
     def label(self, planes: Sequence[Probabilities]) -> tuple[list[Any], int]:
-        """Numbers the cells of planes, if that is asked for; returns the largest number as well."""
+        """Labels the cells if requested; returns the label images and the largest label."""
         if "instances" not in self.blockwise.output_plan.outputs:
             return [], 0
         size = self.image.shape[1:3]
         draft = self.store.labels("draft", size)
         labels = [self.store.labels(f"cells{plane}", size) for plane in range(len(planes))]
-        stitcher = BlockwiseLabeler(
-            self.blockwise.output_plan.info.instances, largest_piece=_largest_piece()
+        labeler = BlockwiseLabeler(
+            self.blockwise.output_plan.info.instances, largest_piece=_largest_component()
         )
         numbers = [
-            stitcher.label(_Cells(plane), image, draft)
+            labeler.label(_CellProbability(plane), image, draft)
             for plane, image in zip(planes, labels, strict=True)
         ]
         return labels, max(numbers)
@@ -382,22 +396,22 @@ class _Work:
 
 @dataclass(frozen=True, eq=False)
 class _Outputs:
-    """Outputs of an image."""
+    """Output files of an image."""
 
     output_plan: OutputPlan
     path: Path
     spacing: Spacing
     stack: Sequence[tuple[str, int]]
 
-    def say_what_has_no_place(self) -> None:
-        """Says what of the image's place is not written."""
+    def log_lost_positions(self) -> None:
+        """Logs the positions of the planes that OME-Zarr does not store."""
         letters, _ = axes_of_stack(self.stack)
         lost = self.spacing.not_in_zarr("YX" if "Q" in letters else f"{letters}YX")
         if lost and self.output_plan.form_of(self.path) == "ome-zarr":
             _log.info(
-                f"{printable(self.path.name)}: where its planes lie along {', '.join(lost)} is not "
-                "written: OME-Zarr has one place for an image, in the unit of its pixels; TIFF "
-                "keeps all"
+                f"{printable(self.path.name)}: the positions of its planes along "
+                f"{', '.join(lost)} are not written: OME-Zarr stores one position of an image, in "
+                "the unit of its pixel size; TIFF keeps all"
             )
 
     def write(
@@ -408,25 +422,25 @@ class _Outputs:
             target = self.output_plan.target(self.path, output)
             read = self._reader(output, planes, labels, cells)
             dtype = read(0, (slice(0, 1), slice(0, 1))).dtype
-            parts = self._parts(output, len(planes), planes[0].shape[:2], dtype, read)
-            _WRITERS[self.output_plan.form_of(self.path)](target, parts)
+            image = self._lazy_image(output, len(planes), planes[0].shape[:2], dtype, read)
+            _WRITERS[self.output_plan.form_of(self.path)](target, image)
             yield target
 
     def _reader(
         self, output: str, planes: Sequence[Probabilities], labels: Sequence[Any], cells: int
     ) -> Callable[[int, Window], NDArray[Any]]:
-        """Returns what reads a window of a plane of an output."""
+        """Returns the function that reads a window of a plane of an output."""
         dtype, encoding = smallest_unsigned(np.array([cells])).dtype, self.output_plan.info.encoding
 
-        def numbered(plane: int, window: Window) -> NDArray[Any]:
+        def read_labels(plane: int, window: Window) -> NDArray[Any]:
             return np.asarray(labels[plane][window]).astype(dtype)
 
-        def rendered(plane: int, window: Window) -> NDArray[Any]:
-            return Prediction.of(planes[plane][window]).rendered(output, encoding)
+        def read_prediction(plane: int, window: Window) -> NDArray[Any]:
+            return Prediction.of(planes[plane][window]).as_output(output, encoding)
 
-        return numbered if output == "instances" else rendered
+        return read_labels if output == "instances" else read_prediction
 
-    def _parts(
+    def _lazy_image(
         self,
         output: str,
         planes: int,
@@ -434,14 +448,11 @@ class _Outputs:
         dtype: np.dtype[Any],
         read: Callable[[int, Window], NDArray[Any]],
     ) -> LazyImage:
-        """Describes an output, with what TIFF and OME-Zarr want in another output_plan."""
-        info, form, spacing = (
-            self.output_plan.info,
-            self.output_plan.form_of(self.path),
-            self.spacing,
-        )
+        """Returns an output with its axes, which TIFF and OME-Zarr order differently."""
+        info, form = self.output_plan.info, self.output_plan.form_of(self.path)
+        spacing = self.spacing
         letters, lengths = axes_of_stack(self.stack)
-        if form == "ome-zarr" and "Q" in letters:  # which OME-Zarr does not have
+        if form == "ome-zarr" and "Q" in letters:  # OME-Zarr has no axis of unknown meaning
             letters, lengths, spacing = "Z", (planes,), spacing.of_axes("YX")
         sizes = list(zip(letters, lengths, strict=True))
         if output == "probabilities":
@@ -449,21 +460,21 @@ class _Outputs:
         if form == "ome-zarr":
             sizes.sort(key=lambda size: "TCZ".index(size[0]))
         axes = "".join(axis for axis, _ in sizes)
-        inside = range(len(letters)) if form == "tiff" else [axes.index(one) for one in letters]
+        stack = range(len(letters)) if form == "tiff" else [axes.index(axis) for axis in letters]
 
-        def window(place: tuple[int, ...], window: Window) -> NDArray[Any]:
-            numbers = [place[axis] for axis in inside]
+        def read_window(index: tuple[int, ...], window: Window) -> NDArray[Any]:
+            numbers = [index[axis] for axis in stack]
             pixels = read(int(np.ravel_multi_index(numbers, lengths)) if numbers else 0, window)
-            return pixels[place[axes.index("C")]] if "C" in axes else pixels
+            return pixels[index[axes.index("C")]] if "C" in axes else pixels
 
         shape = (*(size for _, size in sizes), *size)
         named = replace(spacing, channels=info.encoding.names)
-        return LazyImage(shape, dtype, f"{axes}YX", window, named)
+        return LazyImage(shape, dtype, f"{axes}YX", read_window, named)
 
 
 @dataclass(frozen=True, eq=False)
-class _Cells:
-    """The probability of being cell, read by windows."""
+class _CellProbability:
+    """Probability of a cell, read by windows."""
 
     probabilities: Probabilities
 
@@ -476,9 +487,9 @@ class _Cells:
         return cell_probability(self.probabilities[window])
 
 
-def _largest_piece() -> int:
-    """Returns how many pixels of one piece memory holds, or what is taken at least."""
-    return max(LARGEST_PIECE, int(_PIECE_SHARE * free_memory()) // _PIECE_BYTES)
+def _largest_component() -> int:
+    """Returns the pixels of the largest connected component to split, at least `LARGEST_PIECE`."""
+    return max(LARGEST_PIECE, int(_COMPONENT_SHARE * free_memory()) // _COMPONENT_BYTES)
 
 
 def _classes(probabilities: Probabilities) -> set[int]:

@@ -1,9 +1,8 @@
-"""Prediction on more machines: Dask's workers predict tiles, and this process writes the outputs.
+"""Distributed prediction: Dask workers predict tiles, and this process writes the outputs.
 
-The image is measured here. Workers write the probabilities of tiles to the store that this process
-reads, a hidden folder among the outputs, which all of them must see; this process labels and writes
-as it does of its own predictions. Networks are given the very same tiles, so the outputs are the
-same.
+This process measures the images. Workers write the probabilities of tiles to a `Store`, a hidden
+folder in that of the outputs, which all of them must be able to access. This process reads them,
+and labels and writes as in a local prediction. The tiles are the same, so the outputs are too.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from keras_unet.prediction.blockwise import (
     measure,
 )
 from keras_unet.prediction.load import TFLITE, load
-from keras_unet.prediction.outputs import Form, OutputPlan, unread
+from keras_unet.prediction.outputs import Form, OutputPlan, describe_unread
 from keras_unet.prediction.predict import tile_size_of
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.prediction.store import Task
@@ -40,34 +39,34 @@ from keras_unet.system import require
 _log = logging.getLogger(__name__)
 
 TILES = 8
-"""Tiles that a worker predicts at a time, at most; they lie in the same rows."""
+"""Largest number of tiles that a worker predicts at a time, all in the same rows."""
 
 SECONDS = 60
-"""Seconds that a scheduler, and after it the first of its workers, may take to answer."""
+"""Time limit in seconds for the scheduler to respond, and then for its first worker."""
 
 _LOOPBACK = "127.0.0.1"
 
-_ONE_AT_A_TIME = Lock()
-"""Keras does not promise that a network can be called by several threads."""
+_NETWORK_LOCK = Lock()  # Keras does not guarantee that several threads can call a network
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Address of the workers, or their number.
+    """Dask workers: of a running scheduler, or to start on this machine.
 
     Attributes:
-        address: Of a Dask scheduler that runs, such as tcp://HOST:8786.
-        workers: Processes to start on this machine instead. They listen on its loopback alone.
+        address: Address of a running Dask scheduler, such as tcp://HOST:8786.
+        workers: Number of processes to start on this machine instead; they listen on its loopback
+            interface only.
 
     Raises:
-        ValueError: If not exactly one is given, or there is to be no worker.
+        ValueError: If both or none are given, or the number of workers is below 1.
     """
 
     address: str | None = None
     workers: int | None = None
 
     def __post_init__(self) -> None:
-        """Checks that it is one of the two."""
+        """Checks the values."""
         if (self.address is None) == (self.workers is None):
             raise ValueError(
                 "dask and workers: expected one of them, the address of a scheduler or a number of "
@@ -78,24 +77,24 @@ class Cluster:
 
     @contextmanager
     def connected(self) -> Iterator[Any]:
-        """Starts workers, if none are there, and yields a `distributed.Client`.
+        """Connects to the workers, started first if needed, and yields a `distributed.Client`.
 
         Raises:
             ModuleNotFoundError: If Dask is missing.
-            OSError: If no scheduler or no worker answers.
+            OSError: If no scheduler or no worker responds.
         """
         require("dask", "distributed")
         with ExitStack() as stack:
             with status("waiting for workers"):
-                address = self.address or stack.enter_context(_started(self.workers or 1))
+                address = self.address or stack.enter_context(_local_cluster(self.workers or 1))
                 client = stack.enter_context(_client(address))
             _log.info(f"Dask dashboard: {client.dashboard_link}")
             yield client
 
 
 @contextmanager
-def _started(workers: int) -> Iterator[str]:
-    """Starts workers here. Each computes with its share of the cores, and may take all memory."""
+def _local_cluster(workers: int) -> Iterator[str]:
+    """Starts workers with an equal share of the cores and no memory limit."""
     from distributed import LocalCluster
 
     threads = max(1, (os.cpu_count() or 1) // workers)
@@ -116,13 +115,14 @@ def _started(workers: int) -> Iterator[str]:
 def _client(address: str) -> Iterator[Any]:
     from distributed import Client
 
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # the error itself says it
+    # The error that is raised repeats these messages.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout=SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise OSError(
             f"{address}: expected the address of a Dask scheduler, such as tcp://HOST:8786. "
-            f"Received no answer from one ({error}); start one by: dask scheduler"
+            f"Received no response from one ({error}); start one by: dask scheduler"
         ) from error
     with client:
         try:
@@ -135,7 +135,7 @@ def _client(address: str) -> Iterator[Any]:
         yield client
 
 
-def spread_files(  # noqa: PLR0913 - as predict_files
+def predict_files_distributed(  # noqa: PLR0913 - as predict_files
     run_folder: Path,
     files: Sequence[Path],
     out: Path,
@@ -150,37 +150,37 @@ def spread_files(  # noqa: PLR0913 - as predict_files
     axes: str | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Predicts image files as `predict_files` does, by workers of Dask, and bit by bit the same.
+    """Predicts image files by Dask workers, with the outputs of `predict_files`, bit by bit.
 
-    TIFF and Zarr alone. All workers must have this package and see the run, the files and the
-    folder of the outputs, at the same paths. A worker that is lost is replaced by the others. After
-    an interruption the same call goes on, and predicts anew what is missing or damaged.
+    Reads TIFF and Zarr only. All workers need this package, and access to the run, the files and
+    the folder of the outputs at the same paths. If a worker is lost, others take over its tiles.
+    After an interruption, the same call resumes the prediction.
 
     A script that calls this with workers on this machine must do so under `if __name__ ==
-    "__main__":`, as Python asks of all that starts processes.
+    "__main__":`, as Python requires to start processes.
 
     Args:
-        run_folder: As `predict_files`.
-        files: As `predict_files`.
-        out: As `predict_files`.
-        cluster: Where the workers are.
-        save: As `predict_files`.
-        tile_size: As `predict_files`.
-        precision: As `predict_files`; "auto" is what is fast in this process.
-        tta: As `predict_files`.
-        instances: As `predict_files`.
-        form: "tiff" or "ome-zarr"; None for what the images are.
-        axes: As `predict_files`.
-        overwrite: As `predict_files`.
+        run_folder: Run, ensemble or .tflite file.
+        files: See `predict_files`.
+        out: See `predict_files`.
+        cluster: The workers.
+        save: See `predict_files`.
+        tile_size: See `predict_files`.
+        precision: See `predict_files`; "auto" chooses the fast one of this machine.
+        tta: See `predict_files`.
+        instances: See `predict_files`.
+        form: File format, "tiff" or "ome-zarr"; None for that of each image.
+        axes: See `predict_files`.
+        overwrite: See `predict_files`.
 
     Returns:
         The files written.
 
     Raises:
         ModuleNotFoundError: If Dask or Zarr is missing.
-        ValueError: As `predict_files`; or a worker sees other files.
-        OSError: As `predict_files`; or no scheduler or worker answers, or workers die again and
-            again.
+        ValueError: See `predict_files`; or if a worker reads other files.
+        OSError: See `predict_files`; or if no scheduler or worker responds, or several workers die
+            in the same task.
     """
     require("dask", "distributed")
     require("large", "zarr")
@@ -189,15 +189,17 @@ def spread_files(  # noqa: PLR0913 - as predict_files
     output_plan = OutputPlan.of(
         segmenter.info, paths, out.absolute(), save, instances, form, overwrite=overwrite
     )
-    for line in unread(paths, output_plan.repeated):
-        _log.warning(line)
+    for message in describe_unread(paths, output_plan.repeated):
+        _log.warning(message)
     plan, networks = _plan(segmenter, run_folder.absolute(), precision, tile_size, tta, axes)
     images = track(output_plan.images, "checking images")
     measured = {path: _measure(plan, path) for path in images}
     with cluster.connected() as client:
         predict = partial(predict_on_workers, client, networks)
-        blockwise = Blockwise(output_plan, plan, predict, tiles_a_task=TILES, planes_together=True)
-        return output_plan.write_all(lambda path: blockwise.make(path, measured[path]))
+        blockwise = Blockwise(
+            output_plan, plan, predict, tiles_per_task=TILES, planes_together=True
+        )
+        return output_plan.write_all(lambda path: blockwise.predict_image(path, measured[path]))
 
 
 def _plan(
@@ -208,7 +210,7 @@ def _plan(
     tta: bool,
     axes: str | None,
 ) -> tuple[Plan, Networks]:
-    """Describes the networks, which the workers load, and how they predict."""
+    """Returns the plan of the prediction, and the networks for the workers to load."""
     with quiet_tensorflow():
         from keras_unet.backend import choose_precision
 
@@ -222,10 +224,9 @@ def _plan(
 
 
 def _measure(plan: Plan, path: Path) -> Measured:
-    """Checks that an image suits the networks, and measures it."""
     with open_large(path, plan.axes) as image:
         for stage in plan.stages(image.shape[1:3]):
-            _ = stage.tiles.tiling
+            _ = stage.tiles.tiling  # raises if the tile size does not fit
     return measure(plan.infos[0], path, plan.axes)
 
 
@@ -234,9 +235,9 @@ class Networks:
     """Networks for a worker to load.
 
     Attributes:
-        folder: The run, ensemble or .tflite file.
-        precision: Precision to predict in; None for those that they were trained in.
-        checksums: SHA-256 of each one's weights.
+        folder: Run, ensemble or .tflite file.
+        precision: Precision to predict in; None for that of each network's training.
+        checksums: SHA-256 of each network's weights.
     """
 
     folder: Path
@@ -247,92 +248,92 @@ class Networks:
 def predict_on_workers(
     client: Any, networks: Networks, batches: Iterable[Sequence[Task]]
 ) -> Iterator[int]:
-    """Has workers predict tiles, see `Predict`; a task whose worker is lost goes to another.
+    """Predicts tiles on workers, see `Predict`; tasks of lost workers go to others.
 
     Args:
         client: A `distributed.Client`.
         networks: The networks.
-        batches: The tiles.
+        batches: Batches of tasks of one image.
+
+    Yields:
+        The number of tiles of each finished task.
 
     Raises:
-        ValueError: If a worker sees another image or other weights.
-        OSError: If workers die over the same task again and again, or the scheduler is lost.
+        ValueError: If a worker reads another image or other weights.
+        OSError: If several workers die in the same task, or the scheduler is lost.
     """
     for tasks in batches:
-        with _worker_loss_in_one_line(tasks[0].image):
+        with _explain_worker_loss(tasks[0].image):
             yield from _predict(client, networks, tasks)
 
 
 def _predict(client: Any, networks: Networks, tasks: Sequence[Task]) -> Iterator[int]:
     from distributed import as_completed
 
-    sent = [_without_cache(task) for task in tasks]
-    futures = client.map(partial(predict_task, networks), sent, pure=False)
+    tasks = [_without_cache(task) for task in tasks]
+    futures = client.map(partial(predict_task, networks), tasks, pure=False)
     for future, result in as_completed(futures, loop=client.loop, with_results=True):
-        if isinstance(result, BaseException):  # given, not raised, of what was cancelled
+        if isinstance(result, BaseException):  # cancelled futures return the error
             raise result
-        future.release()  # or it would be predicted anew, were its worker lost later
+        future.release()  # otherwise Dask would repeat the task if its worker were lost later
         yield result
 
 
 def _without_cache(task: Task) -> Task:
-    """Leaves out the tiles of a plan, which are many, and which a worker can lay."""
+    # The cached tiles of a plan are large to send and fast to compute.
     return replace(task, stage=replace(task.stage, tiles=replace(task.stage.tiles)))
 
 
 @contextmanager
-def _worker_loss_in_one_line(path: Path) -> Iterator[None]:
-    """Says what has become of workers, and that the same command goes on."""
+def _explain_worker_loss(path: Path) -> Iterator[None]:
     from distributed import KilledWorker
 
-    goes_on = "The same command goes on where this one ends"
+    way_out = "The same command resumes the prediction"
     try:
         yield
     except KilledWorker as error:
         raise OSError(
-            f"{path}: expected workers that live through a task. Received several "
-            "that died over the same one, perhaps for want of memory; take a smaller --tile, "
-            f"or fewer workers a machine. {goes_on}"
+            f"{path}: expected workers that complete a task. Received several that died in the "
+            "same one, probably out of memory; choose a smaller --tile, or start fewer workers on "
+            f"each machine. {way_out}"
         ) from error
     except CancelledError as error:
         raise OSError(
-            f"{path}: expected a Dask scheduler until all tiles are predicted. Received none any "
-            f"more; start it again. {goes_on}"
+            f"{path}: expected a Dask scheduler until all tiles are predicted. Received a "
+            f"scheduler that has gone; start it again. {way_out}"
         ) from error
 
 
 def predict_task(networks: Networks, task: Task) -> int:
-    """Predicts tiles in a worker, which opens image, networks and store itself.
-
-    The networks stay loaded until others are asked for.
+    """Predicts tiles in a worker process, which opens image, networks and store itself.
 
     Args:
-        networks: The networks.
+        networks: The networks; they stay loaded until a task needs others.
         task: The tiles.
 
     Returns:
         The number of tiles.
 
     Raises:
-        ValueError: If image or networks cannot be read, or differ from those of who asks.
+        ValueError: If image or networks cannot be read, or differ from those of the task.
         OSError: If a chunk cannot be written.
     """
-    with _ONE_AT_A_TIME, open_large(task.image, task.axes) as image:
+    with _NETWORK_LOCK, open_large(task.image, task.axes) as image:
         if image.shape != task.shape:
             raise ValueError(
                 f"{task.image}: expected the image of {task.shape} (planes, height, width, "
-                f"channels) that was measured. Received {image.shape}; all workers must see the "
+                f"channels) that was measured. Received {image.shape}; all workers must read the "
                 "same files"
             )
-        member = _loaded(networks).members[task.stage.member]
+        member = _load(networks).members[task.stage.member]
         plane = OpenPlane(image, task.plane)
         network = member.info.architecture
-        pixels = WindowBuffer.of(Normalized(network, task.normalization, plane), task.reads)
+        pixels = WindowBuffer.of(Normalized(network, task.normalization, plane), task.read_window)
         return sum(1 for _ in task.predict(member.network, pixels))
 
 
-def dask_setup(worker: object) -> None:  # noqa: ARG001 - Dask calls it so in workers started here
-    """Leaves Ctrl-C, which a terminal sends to workers as well, to the process that started them.
+def dask_setup(worker: object) -> None:  # noqa: ARG001 - signature of Dask's preload hook
+    """Ignores Ctrl-C in a local worker; the process that started it handles it.
 
     Args:
         worker: The worker.
@@ -341,12 +342,12 @@ def dask_setup(worker: object) -> None:  # noqa: ARG001 - Dask calls it so in wo
 
 
 @lru_cache(maxsize=1)
-def _loaded(networks: Networks) -> Segmenter:
-    """Loads networks, and keeps them until others are asked for."""
+def _load(networks: Networks) -> Segmenter:
     segmenter = load(networks.folder, precision=networks.precision)
     if tuple(member.checksum for member in segmenter.members) != networks.checksums:
         raise ValueError(
             f"{networks.folder}: expected the weights that the prediction was started with. "
-            "Received others; all workers must see the same files, and nobody train meanwhile"
+            "Received others; all workers must read the same files, and the run must not be "
+            "trained meanwhile"
         )
     return segmenter

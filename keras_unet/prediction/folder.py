@@ -1,4 +1,4 @@
-"""From image files to label images of the same size, by a segmenter."""
+"""Predicts image files: label images or probabilities of the same size."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from keras_unet.data.images import as_channels, read_image
 from keras_unet.data.lazy import is_tiff, is_zarr
 from keras_unet.data.stacks import channels_in_doubt
 from keras_unet.files import PathLike, paths_of, printable
-from keras_unet.prediction.blockwise import Blockwise, Plan, measure, predict_here
+from keras_unet.prediction.blockwise import Blockwise, Plan, measure, predict_locally
 from keras_unet.prediction.load import load
-from keras_unet.prediction.outputs import OutputOptions, OutputPlan, Result, unread
+from keras_unet.prediction.outputs import OutputOptions, OutputPlan, Result, describe_unread
 from keras_unet.prediction.predict import tile_size_of
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.system import require
@@ -42,29 +42,29 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
 ) -> list[Path]:
     """Predicts image files.
 
-    `<stem>.tif` holds the label image, of the kind the model was trained on: instances, or classes
-    with the values of the training labels. The other kind gets its own ending, `<stem>_classes.tif`
-    or `<stem>_instances.tif`; `<stem>_probabilities.tif` is float32 (classes, height, width). Every
+    `<stem>.tif` holds the label image, of the kind of the training labels: instances, or classes
+    with the label values. The other kind has a suffix, `<stem>_classes.tif` or
+    `<stem>_instances.tif`; `<stem>_probabilities.tif` is float32 `(classes, height, width)`. Every
     output has its image's height and width; a stack gives stacks.
 
-    The headers of all files are read and checked before the first file is predicted; the pixels of
-    each are decoded once, when it is its turn.
+    All headers are read and checked before the first image is predicted; the pixels of each file
+    are decoded once, just before its prediction.
 
     Args:
-        model: A segmenter; or what `keras_unet.load` takes: a run, an ensemble, a .tflite file, or
-            the address of a model server.
+        model: A segmenter; or an argument of `keras_unet.load`: a run, an ensemble, a .tflite file,
+            or the address of a model server.
         files: Image files, or folders of them; one path or several.
         out: Folder to write to.
-        save: Of "instances", "classes" and "probabilities"; empty for the model's kind of labels.
-        tile_size: Height and width of the input tile in pixels; None chooses. A .tflite file and a
-            server have their own. A tile that memory does not hold is halved, and so are those
-            after it.
+        save: Some of "instances", "classes" and "probabilities"; empty for the kind of the training
+            labels.
+        tile_size: Height and width of the input tile in pixels; None for the default. Fixed for a
+            .tflite file and a server. Tiles that are too large for memory are halved.
         precision: Precision to predict in; None for that of the model.
-        tta: Test-time augmentation: whether to average over the eight rotated and mirrored versions
-            of each image, in eight times the time.
-        instances: Fields of `InstanceOptions` to take instead of the model's, by name.
-        storage: How outputs are stored and images held; None for what the images are.
-        axes: Axes of images that state none, or others, such as "YXC".
+        tta: Whether to use test-time augmentation, the average over the eight rotations and
+            reflections of each image; takes eight times as long.
+        instances: Fields of `InstanceOptions` that override the model's.
+        storage: File format of the outputs, and whether images are streamed; None for the defaults.
+        axes: Axes of the images, such as "YXC", if their files do not state them correctly.
         overwrite: Whether outputs may replace files that this program has not written, and be
             written into a folder of images or labels. One of `files` is never replaced.
 
@@ -72,12 +72,12 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         The files written.
 
     Raises:
-        ValueError: If an image cannot be read or does not suit the model, outputs of two files
-            would have one name, an output would replace an image or come to lie among files of
-            others, an output is unknown, or an option is out of range or of no effect. Where the
-            pixels of a file cannot be decoded, the outputs of those before it stay.
-        OSError: If a file or the model is missing, the folder cannot be written, memory does not
-            hold the smallest tile, or a server does not answer.
+        ValueError: If an image cannot be read or has other channels than the model, outputs of two
+            files would have the same name, an output would replace an image or lie among files of
+            others, an output is unknown, or an option is out of range or has no effect. If the
+            pixels of a file cannot be decoded, the outputs of earlier files remain.
+        OSError: If a file or the model is missing, the folder cannot be written, memory is too
+            small for the smallest tile, or a server does not respond.
     """
     segmenter = model if isinstance(model, Segmenter) else load(model, precision=precision)
     if isinstance(model, Segmenter) and precision is not None:
@@ -86,8 +86,8 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     output_plan = OutputPlan.of(
         segmenter.info, files, out, save, instances, storage.form, overwrite=overwrite
     )
-    for line in unread(files, output_plan.repeated):
-        _log.warning(line)
+    for message in describe_unread(files, output_plan.repeated):
+        _log.warning(message)
     headers = {
         path: read_header(path, axes=axes) for path in track(output_plan.images, "reading headers")
     }
@@ -108,42 +108,41 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     @cache
     def blockwise() -> Blockwise:
         plan = _plan(segmenter, tile_size, tta, axes)
-        return Blockwise(output_plan, plan, partial(predict_here, segmenter.networks))
+        return Blockwise(output_plan, plan, partial(predict_locally, segmenter.networks))
 
-    def make(path: Path) -> Result:
+    def predict(path: Path) -> Result:
         if path in streamed:
-            return blockwise().make(path, measure(segmenter.info, path, axes))
+            return blockwise().predict_image(path, measure(segmenter.info, path, axes))
         image = read_image(path, palette="colors", axes=axes)
         _log_notes(path, image.notes)
         planes = segmenter.predict_planes(
             path, image, tile_size=tile_size, tta=tta, needs_probabilities=needs_probabilities
         )
-        return output_plan.make(path, image, planes)
+        return output_plan.write(path, image, planes)
 
-    return output_plan.write_all(make)
+    return output_plan.write_all(predict)
 
 
 def _is_streamed(
     output_plan: OutputPlan, path: Path, header: Header, stream: bool | None, segmenter: Segmenter
 ) -> bool:
-    by_parts_alone = is_zarr(path) or output_plan.form_of(path) == "ome-zarr"
-    if by_parts_alone and stream is False:
+    is_always_streamed = is_zarr(path) or output_plan.form_of(path) == "ome-zarr"
+    if is_always_streamed and stream is False:
         raise ValueError(
-            f"{path}: stream must not be off for Zarr, which is read and written by parts. "
+            f"{path}: stream must not be off for Zarr, which is read and written in parts. "
             f"Received: stream={stream}; leave it out"
         )
-    if not segmenter.predicts_tiles and (by_parts_alone or stream):
+    if not segmenter.predicts_tiles and (is_always_streamed or stream):
         raise ValueError(
             f"{path}: Zarr and stream need a model in this process. Received {segmenter.info.name} "
             "on a server; save the image as TIFF, and leave form and stream out"
         )
     if stream is None and segmenter.predicts_tiles:
-        return by_parts_alone or (is_tiff(path) and header.is_large)
+        return is_always_streamed or (is_tiff(path) and header.is_large)
     return bool(stream)
 
 
 def _plan(segmenter: Segmenter, tile_size: int | None, tta: bool, axes: str | None) -> Plan:
-    """Describes the networks, and how they predict images larger than memory."""
     members = segmenter.members
     infos, checksums = zip(*((member.info, member.checksum) for member in members), strict=True)
     sizes = tuple(tile_size_of(network, tile_size) for network in segmenter.networks)
@@ -156,10 +155,10 @@ def _plan(segmenter: Segmenter, tile_size: int | None, tta: bool, axes: str | No
 
 
 def _check_channels(path: Path, header: Header, channels: int, axes: str | None) -> None:
-    """Refuses an image of other channels than the model's; three may be one, if they are equal."""
-    found = header.shape[-1]
-    as_channels(np.zeros((1, found)), channels, path)
-    if found != channels and not is_zarr(path) and not header.is_large:
+    """Refuses an image of other channels than the model's; three equal ones count as one."""
+    received = header.shape[-1]
+    as_channels(np.zeros((1, received)), channels, path)
+    if received != channels and not is_zarr(path) and not header.is_large:
         as_channels(read_image(path, palette="colors", axes=axes).planes, channels, path)
 
 

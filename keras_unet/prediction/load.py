@@ -1,4 +1,4 @@
-"""Trained models from where they lie: a run, an ensemble, a .tflite file, a model server."""
+"""Loads a trained model from a run, an ensemble, a .tflite file or a model server."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ TFLITE = ".tflite"
 def load(model: PathLike, *, precision: str | None = None, timeout: float = TIMEOUT) -> Segmenter:
     """Loads a trained model.
 
-    Records are read here; the networks are built, and their weights read, when they are first used.
+    Only its records are read; the networks and their weights are loaded on first use.
 
     Args:
         model: Folder of a run or of an ensemble; a .tflite file that `export_model` wrote; or the
             address of a model server, `grpc://HOST:PORT/MODEL` or
             `http://HOST:PORT/v1/models/MODEL`, after MODEL optionally @VERSION or @LABEL.
         precision: Precision to predict in, "auto", "float32", "bfloat16" or "float16"; None for
-            that of the training. A .tflite file and a server have their own.
-        timeout: Seconds to wait for each answer of a server.
+            that of the training. Fixed for a .tflite file and a server.
+        timeout: Time in seconds to wait for each response of a server.
 
     Returns:
         The segmenter.
 
     Raises:
-        FileNotFoundError: If there is no such model, training has not written one yet, or a fold
-            of an ensemble is not trained to its end.
-        ValueError: If a record cannot be read, or a precision is given for a model that has one of
-            its own.
+        FileNotFoundError: If there is no such model, training has not written one yet, or the
+            training of a fold has not finished.
+        ValueError: If a record cannot be read, or a precision is given for a .tflite file or a
+            server.
         OSError: If a server cannot be reached.
 
     Example:
@@ -52,30 +52,31 @@ def load(model: PathLike, *, precision: str | None = None, timeout: float = TIME
     if path.suffix == TFLITE:
         _refuse_precision(precision, path)
         network = load_tflite(path)
-        return Segmenter(network.info, (Member(network.info, partial(_own, network), path),))
+        load_member = partial(_return_network, network)
+        return Segmenter(network.info, (Member(network.info, load_member, path),))
     if is_ensemble(path):
-        return _ensemble(path, precision)
+        return _load_ensemble(path, precision)
     run = Run.load(path)
     return Segmenter(run, (_member(run, precision),))
 
 
-def _ensemble(folder: Path, precision: str | None) -> Segmenter:
+def _load_ensemble(folder: Path, precision: str | None) -> Segmenter:
     ensemble = Ensemble.load(folder)
     runs = runs_of(ensemble)
-    return Segmenter(_common(ensemble, runs), tuple(_member(run, precision) for run in runs))
+    return Segmenter(_shared_info(ensemble, runs), tuple(_member(run, precision) for run in runs))
 
 
 def _member(run: Run, precision: str | None) -> Member:
-    return Member(run, partial(_of_run, run), weights_of(run), precision)
+    return Member(run, partial(_load_network, run), weights_of(run), precision)
 
 
-def _of_run(run: Run, precision: str | None) -> Any:
+def _load_network(run: Run, precision: str | None) -> Any:
     from keras_unet.prediction.networks import load_network
 
     return load_network(run, precision)
 
 
-def _own(network: Any, precision: str | None) -> Any:
+def _return_network(network: Any, precision: str | None) -> Any:
     _refuse_precision(precision, network.info.name)
     return network
 
@@ -88,13 +89,10 @@ def _refuse_precision(precision: str | None, model: PathLike) -> None:
         )
 
 
-def _common(ensemble: Ensemble, runs: Sequence[Run]) -> ModelInfo:
-    """Returns what the folds have in common, under the ensemble's name.
-
-    Normalization and precision are those of the first, which an export of all as one takes.
-    """
-    data = [run.record.get("data", {}) for run in runs]
-    seen = sorted({name for one in data for name in one.get("training", ())})
-    last = data[-1].get("folder", "")  # where the images were when the ensemble was finished
-    record = {"options": dict(ensemble.options), "data": {"folder": last, "training": seen}}
+def _shared_info(ensemble: Ensemble, runs: Sequence[Run]) -> ModelInfo:
+    """Returns the metadata of an ensemble, with normalization and precision of the first fold."""
+    records = [run.record.get("data", {}) for run in runs]
+    training = sorted({name for data in records for name in data.get("training", ())})
+    folder = records[-1].get("folder", "")  # of the images when the last fold was trained
+    record = {"options": dict(ensemble.options), "data": {"folder": folder, "training": training}}
     return replace(runs[0], folder=ensemble.folder, record=record)

@@ -1,4 +1,4 @@
-"""Keras networks of runs, new or trained, and of .keras files."""
+"""Builds and loads the Keras networks of runs and .keras files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keras_unet.runs import ModelInfo, Run, weights_of
 
 
 def new_network(run: ModelInfo, seed: int) -> Any:
-    """Builds the network of a run with weights drawn from a seed."""
+    """Builds the network of a run with random initial weights of a seed."""
     keras.utils.set_random_seed(seed)
     return _network(run.architecture, run.precision)
 
@@ -26,7 +26,7 @@ def load_network(run: Run, precision: str | None = None) -> Any:
 
     Args:
         run: The run.
-        precision: Precision to predict in; None for the one it was trained in.
+        precision: Precision to predict in; None for that of the training.
 
     Raises:
         FileNotFoundError: If training has not written a model yet.
@@ -40,44 +40,44 @@ def load_network(run: Run, precision: str | None = None) -> Any:
 def load_keras_file(path: Path) -> Any:
     """Loads a network of `build_unet` from a .keras file.
 
-    Numbers and weights are read; code that a file of unknown origin may hold is not run, as
-    `keras.models.load_model` might.
+    Only numbers and weights are read: unlike `keras.models.load_model`, it runs no code of a file
+    of unknown origin.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no .keras file, or its network is not one of `build_unet`.
+        ValueError: If it is not a .keras file, or `build_unet` did not build its network.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file. Expected a .keras file")
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))["config"]
-        architecture = Architecture.of(_described(config["layers"]))
+        architecture = Architecture.of(_model_stub(config["layers"]))
     except (zipfile.BadZipFile, LookupError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{path}: expected a .keras file of a network of build_unet. Received another "
-            f"({reason}); build the network, load its weights, and give Segmenter.from_model"
+            f"({reason}); build the network, load its weights, and use Segmenter.from_model"
         ) from error
     model = _network(architecture, "float32")
     _load_weights(model, path)
     return model
 
 
-def _described(layers: Sequence[Mapping[str, Any]]) -> Any:
-    """Stands in for a Keras model whose layers have the attributes that a .keras file records."""
+def _model_stub(layers: Sequence[Mapping[str, Any]]) -> Any:
+    """Returns an object with the layers' attributes that a .keras file records."""
     first = next(layer for layer in layers if layer["class_name"] == "InputLayer")
-    named = [
+    stubs = [
         type(layer["class_name"], (SimpleNamespace,), {})(**layer["config"]) for layer in layers
     ]
-    return SimpleNamespace(layers=named, input_shape=first["config"]["batch_shape"])
+    return SimpleNamespace(layers=stubs, input_shape=first["config"]["batch_shape"])
 
 
 def precision_of(model: Any) -> str:
-    """Returns the precision that a Keras model computes in: that of its policies, if one is mixed.
+    """Returns the precision of a Keras model: "bfloat16" or "float16" if a layer uses it.
 
     Args:
         model: The model.
@@ -87,29 +87,28 @@ def precision_of(model: Any) -> str:
 
 
 def in_precision(model: Any, info: ModelInfo, precision: str | None) -> Any:
-    """Returns a Keras model that computes in a precision: this one, or one with its weights.
+    """Returns a Keras model in a precision: the model itself, or a new one with its weights.
 
     Args:
         model: The model.
-        info: Its facts.
-        precision: The precision, or "auto"; None for that of the model.
+        info: Metadata of the model.
+        precision: Precision to compute in, or "auto"; None for that of the model.
 
     Raises:
-        ValueError: If the precision is unknown, or the model is not one of `build_unet`, which
-            cannot be built anew.
+        ValueError: If the precision is unknown, or `build_unet` did not build the model.
     """
     if precision is None or choose_precision(precision) == info.precision:
         return model
-    Architecture.of(model)
-    other = _network(info.architecture, precision)
-    other.set_weights(model.get_weights())
-    return other
+    Architecture.of(model)  # raises for a network that cannot be rebuilt
+    converted = _network(info.architecture, precision)
+    converted.set_weights(model.get_weights())
+    return converted
 
 
 def _network(architecture: Architecture, precision: str) -> Any:
     with precision_policy(choose_precision(precision)):
         model = unet_of(architecture)
-    # On a GPU Keras would have XLA compile a prediction, for seconds, for each new size of tile.
+    # On a GPU, Keras would let XLA compile the network, for seconds, for each new tile size.
     model.jit_compile = False
     return model
 
@@ -117,9 +116,9 @@ def _network(architecture: Architecture, precision: str) -> Any:
 def _load_weights(model: Any, path: Path) -> None:
     try:
         model.load_weights(path)
-    except Exception as error:  # Keras raises what zip, HDF5 and it itself raise
+    except Exception as error:  # Keras raises errors of zipfile, h5py and its own
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{path}: expected the model that training wrote for this run. Received a file that "
-            f"cannot be read as one ({reason}); copy the run anew, or train again"
+            f"cannot be read as one ({reason}); copy the run again, or train again"
         ) from error

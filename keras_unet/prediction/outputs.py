@@ -1,4 +1,4 @@
-"""Outputs of a prediction: their forms, and what they may replace."""
+"""Output files of a prediction: their names, formats and checks against overwriting."""
 
 from __future__ import annotations
 
@@ -37,16 +37,23 @@ Form = Literal["tiff", "ome-zarr"]
 
 ENDINGS: Mapping[str, str] = {"tiff": ".tif", "ome-zarr": ".ome.zarr"}
 
+DATA_SET_FOLDERS = ("images", "labels", "masks", "SEG")
+"""Names of the folders of a data set."""
+
+_RESULTS = ("_GT", "_ST")  # of the Cell Tracking Challenge: 01_GT/SEG has the masks of 01
+
+_LISTED = 5
+
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Form in which outputs are stored, and images held.
+    """File format of the outputs, and whether images are streamed.
 
     Attributes:
-        form: "tiff", or "ome-zarr" for OME-Zarr images with a pyramid; None for OME-Zarr of what is
-            Zarr, and TIFF of all else.
-        stream: Whether images are read, predicted and written by parts, with the same result, so
-            that they may be larger than memory; TIFF and Zarr alone. None: those of more than
+        form: File format: "tiff", or "ome-zarr" for OME-Zarr images with a pyramid; None for
+            OME-Zarr if the image is Zarr, and TIFF otherwise.
+        stream: Whether to read, predict and write images in parts, so that they may be larger than
+            memory, with the same result; for TIFF and Zarr images. None for images of more than
             2**26 pixels, and Zarr.
     """
 
@@ -55,14 +62,14 @@ class OutputOptions:
 
 
 def output_path(out: Path, stem: str, output: str, kind: Kind, form: str = "tiff") -> Path:
-    """Returns where an output of an image is written.
+    """Returns the path of an output of an image.
 
     Args:
         out: Folder of the outputs.
         stem: Stem of the image.
         output: "instances", "classes" or "probabilities".
-        kind: Kind of labels that the run was trained on.
-        form: "tiff" or "ome-zarr".
+        kind: Kind of the training labels; the output of this kind has no suffix.
+        form: File format, "tiff" or "ome-zarr".
 
     Example:
         >>> output_path(Path(), "a", "classes", kind="classes").name
@@ -74,7 +81,7 @@ def output_path(out: Path, stem: str, output: str, kind: Kind, form: str = "tiff
 
 
 def owner_of(stem: str) -> str | None:
-    """Returns the stem of the image that an output with an ending of its own belongs to, or None.
+    """Returns the stem of the image of an output with a suffix; None for any other name.
 
     Example:
         >>> owner_of("a_probabilities"), owner_of("a"), owner_of("a_b")
@@ -84,24 +91,18 @@ def owner_of(stem: str) -> str | None:
     return image if image and ending in get_args(Output) else None
 
 
-PARTS_OF_DATA_SETS = ("images", "labels", "masks", "SEG")
-"""Names of the folders that data sets consist of."""
-
-_RESULTS = ("_GT", "_ST")  # of the Cell Tracking Challenge: 01_GT/SEG stands beside 01
-
-
 def check_outputs(out: Path, targets: Sequence[Path], images: Sequence[Path]) -> None:
-    """Makes sure that outputs replace no file of a person, nor come to lie among such files.
+    """Checks that outputs replace only files of this program, in a folder of predictions.
 
     Args:
         out: Folder to write to; it may be missing.
-        targets: The files to write there.
-        images: The files that are predicted.
+        targets: Files to write there.
+        images: Image files to predict.
 
     Raises:
-        ValueError: A target is there that this program has not written, or the folder is one of
-            images or labels: it holds such files of others, is called so beside another part of a
-            data set or beside the images, or is the folder of one of the images.
+        ValueError: If a target exists that this program did not write; or if the folder holds one
+            of the images, or images that this program did not write, or is named like a folder of
+            a data set and lies beside another one or beside the images.
     """
     for path in track(targets, "checking outputs"):
         if path.exists() and own_kind(path) != ("ome-zarr" if path.suffix == ".zarr" else "tiff"):
@@ -109,65 +110,62 @@ def check_outputs(out: Path, targets: Sequence[Path], images: Sequence[Path]) ->
                 f"{path}: expected no file, or one that keras-unet has written. Received another; "
                 "choose another --out, or replace it by --overwrite"
             )
-    reason = _reason_against(out.resolve(), set(targets), images)
+    reason = _data_set_reason(out.resolve(), set(targets), images)
     if reason:
         raise ValueError(
-            f"{out}: expected a folder for predictions alone. Received one {reason}; choose "
+            f"{out}: expected a folder for predictions only. Received one {reason}; choose "
             "another --out, or write there by --overwrite"
         )
 
 
-def _reason_against(out: Path, known: Collection[Path], images: Sequence[Path]) -> str:
-    """Says why a folder looks like one of images or labels; nothing where it does not."""
+def _data_set_reason(out: Path, targets: Collection[Path], images: Sequence[Path]) -> str:
+    """Returns why a folder seems to hold images or labels; empty if it does not."""
     folders = {folder.resolve() for folder in {path.parent for path in images}}
     if out in folders:
         return "that holds an image to predict"
-    beside = _parts_beside(out) or _images_beside(out, folders)
-    if beside:
-        return f"that is called {out.name} beside {beside}, as in a data set"
-    names = {path.name for path in known}
-    foreign = next((path for path in _images_besides(out, names) if not is_own(path)), None)
+    neighbor = _data_set_neighbor(out) or _image_neighbor(out, folders)
+    if neighbor:
+        return f"that is named {out.name} and lies beside {neighbor}, as in a data set"
+    names = {path.name for path in targets}
+    foreign = next((path for path in _other_images(out, names) if not is_own(path)), None)
     return f"with {foreign.name}, which keras-unet has not written" if foreign else ""
 
 
-def _parts_beside(out: Path) -> str:
-    """Names another part of the data set that a folder is called a part of, if there is one."""
-    names = {name.lower(): name for name in PARTS_OF_DATA_SETS}
+def _data_set_neighbor(out: Path) -> str:
+    """Returns the name of another folder of the data set that a folder is named after, or ""."""
+    names = {name.lower() for name in DATA_SET_FOLDERS}
     if out.name.lower() not in names:
         return ""
-    above = out.parent
-    if above.name.endswith(_RESULTS) and (above.parent / above.name[:-3]).is_dir():
-        return above.name[:-3]
-    folders = (path.name for path in above.iterdir() if path.is_dir()) if above.is_dir() else ()
-    return next((one for one in folders if one.lower() in names and one != out.name), "")
+    parent = out.parent
+    if parent.name.endswith(_RESULTS) and (parent.parent / parent.name[:-3]).is_dir():
+        return parent.name[:-3]
+    folders = (path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else ()
+    return next((name for name in folders if name.lower() in names and name != out.name), "")
 
 
-def _images_beside(out: Path, folders: Collection[Path]) -> str:
-    """Names a folder of images that a folder called a part of a data set lies beside, or in."""
-    if out.name.lower() not in {name.lower() for name in PARTS_OF_DATA_SETS}:
+def _image_neighbor(out: Path, folders: Collection[Path]) -> str:
+    """Returns the name of the images' folder that a folder of a data set lies beside, or in."""
+    if out.name.lower() not in {name.lower() for name in DATA_SET_FOLDERS}:
         return ""
-    return next((one.name for one in folders if out.parent in (one, one.parent)), "")
+    return next((path.name for path in folders if out.parent in (path, path.parent)), "")
 
 
-def _images_besides(folder: Path, besides: Collection[str]) -> Iterator[Path]:
-    """Yields the images of a folder, Zarr among them, apart from those of some names."""
+def _other_images(folder: Path, names: Collection[str]) -> Iterator[Path]:
+    """Yields the images of a folder, with Zarr, except those of the given names."""
     if folder.is_dir():
         arrays = [path for path in folder.iterdir() if not is_hidden(path) and is_zarr(path)]
         for path in (*image_files(folder), *arrays):
-            if path.name not in besides:
+            if path.name not in names:
                 yield path
-
-
-_LISTED = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Prediction of one image by a network.
+    """Prediction of one image plane.
 
     Attributes:
-        classes: The most probable class of each pixel, `(height, width)`.
-        probabilities: float32 `(height, width, classes)`; without a class where nobody needs them.
+        classes: Most probable class of each pixel, `(height, width)`.
+        probabilities: float32 `(height, width, classes)`; of zero classes if not requested.
     """
 
     classes: NDArray[np.integer]
@@ -175,11 +173,11 @@ class Prediction:
 
     @classmethod
     def of(cls, probabilities: NDArray[np.float32]) -> Prediction:
-        """Takes the largest probability."""
+        """Returns the prediction of class probabilities `(height, width, classes)`."""
         return cls(probabilities.argmax(axis=-1), probabilities)
 
-    def rendered(self, output: str, encoding: LabelEncoding) -> NDArray[Any]:
-        """Returns "probabilities", `(classes, height, width)`, or "classes" as labels hold them."""
+    def as_output(self, output: str, encoding: LabelEncoding) -> NDArray[Any]:
+        """Returns "probabilities", `(classes, height, width)`, or "classes" as label values."""
         if output == "probabilities":
             return np.moveaxis(self.probabilities, -1, 0)
         return encoding.from_classes(self.classes)
@@ -187,11 +185,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Result:
-    """Result of one image.
+    """Files and classes that the prediction of one image produced.
 
     Attributes:
-        files: The files written.
-        classes: The classes that occur.
+        files: Files written.
+        classes: Classes that occur in the image.
     """
 
     files: tuple[Path, ...]
@@ -200,15 +198,16 @@ class Result:
 
 @dataclass(frozen=True)
 class OutputPlan:
-    """Images to predict, and the outputs to make of them.
+    """Images to predict, and the output files of each.
 
     Attributes:
-        info: Facts of the model: what the labels mean, and how cells are made.
-        images: The image files.
+        info: Metadata of the model, with its labels and instance options.
+        images: Image files.
         out: Folder to write to.
-        outputs: Of "instances", "classes" and "probabilities".
-        form: "tiff" or "ome-zarr"; None for OME-Zarr of what is Zarr, and TIFF of all else.
-        repeated: Files that are parts of an image that another begins, which is predicted once.
+        outputs: Some of "instances", "classes" and "probabilities".
+        form: File format, "tiff" or "ome-zarr"; None for OME-Zarr if the image is Zarr, and TIFF
+            otherwise.
+        repeated: Further files of a multi-file image, to its first file; it is predicted once.
     """
 
     info: ModelInfo
@@ -230,42 +229,44 @@ class OutputPlan:
         *,
         overwrite: bool = False,
     ) -> OutputPlan:
-        """Takes an output_plan as a person gives it.
+        """Makes the plan of image files and options, and checks it.
 
         Args:
-            info: Facts of the model that predicts.
+            info: Metadata of the model that predicts.
             files: Image files, or folders of them.
             out: Folder to write to.
-            save: Of "instances", "classes" and "probabilities"; empty for the run's kind of labels.
-            instances: Values of `InstanceOptions` that replace those of the run.
-            form: "tiff" or "ome-zarr"; None for what the images are.
-            overwrite: Whether outputs may replace files that this program has not written, the
-                images aside, and be written among them.
+            save: Some of "instances", "classes" and "probabilities"; empty for the kind of the
+                training labels.
+            instances: Fields of `InstanceOptions` that override the model's.
+            form: File format, "tiff" or "ome-zarr"; None for that of each image.
+            overwrite: Whether outputs may replace files that this program has not written, except
+                the images, and be written among them.
 
         Raises:
-            ValueError: If outputs of two files would have one name, an output would replace an
-                image or come to lie among files of others, see `check_outputs`, an output is
-                unknown, or a number of the rule is out of range or of no effect.
+            ValueError: If outputs of two files would have the same name, an output would replace an
+                image or lie among files of others, see `check_outputs`, an output is unknown, or an
+                instance option is out of range or has no effect.
             OSError: If a file is missing, or the folder cannot be written.
         """
         outputs = _outputs(save, info)
-        info = replace(info, instances=_rule(info.instances, instances or {}, outputs))
+        options = _instance_options(info.instances, instances or {}, outputs)
+        info = replace(info, instances=options)
         images = list(_image_files(files))
         repeated = repeated_in(images)
         images = [path for path in images if path not in repeated]
         output_plan = cls(info, tuple(images), out, outputs, form, repeated)
-        _refuse_same_names(output_plan.images)
+        _check_stems(output_plan.images)
         check_writable(out)
-        output_plan.refuse_to_replace_images()
+        output_plan.check_images_are_kept()
         if not overwrite:
             check_outputs(out, output_plan.targets, output_plan.images)
         return output_plan
 
-    def refuse_to_replace_images(self) -> None:
-        """Makes sure that no output has the name of an image.
+    def check_images_are_kept(self) -> None:
+        """Checks that no output would replace an image.
 
         Raises:
-            ValueError: If one has.
+            ValueError: If an output would.
         """
         sources = {path.resolve() for path in self.images}
         for path in self.images:
@@ -273,29 +274,29 @@ class OutputPlan:
                 target = self.target(path, name)
                 if target.resolve() in sources:
                     raise ValueError(
-                        f"{target}: expected an output that replaces none of the images. Received "
+                        f"{target}: expected an output that does not replace an image. Received "
                         f"the folder of {path.name} itself; choose another"
                     )
 
     @property
     def targets(self) -> list[Path]:
-        """All files that are to be written."""
+        """Paths of all output files."""
         return [self.target(path, name) for path in self.images for name in self.outputs]
 
     def form_of(self, path: Path) -> Form:
-        """Returns in which form the outputs of an image are written."""
+        """Returns the file format of an image's outputs."""
         return self.form or ("ome-zarr" if is_zarr(path) else "tiff")
 
     def target(self, path: Path, output: str) -> Path:
-        """Returns where an output of an image is written."""
+        """Returns the path of an output of an image."""
         kind = self.info.encoding.kind
         return output_path(self.out, stem_of(path), output, kind, self.form_of(path))
 
-    def write_all(self, make: Callable[[Path], Result]) -> list[Path]:
-        """Predicts one image after the other, and writes what was ordered.
+    def write_all(self, predict: Callable[[Path], Result]) -> list[Path]:
+        """Predicts the images one by one.
 
         Args:
-            make: Predicts an image and writes its outputs.
+            predict: Predicts an image and writes its outputs.
 
         Returns:
             The files written.
@@ -303,27 +304,33 @@ class OutputPlan:
         if "instances" in self.outputs:
             _log.info(self.info.instances.describe())
         written: list[Path] = []
-        found: set[int] = set()
+        classes: set[int] = set()
         with created_folder(self.out):
             for path in track(self.images, "predicting images"):
-                made = make(path)
-                written += made.files
-                found |= made.classes
+                result = predict(path)
+                written += result.files
+                classes |= result.classes
                 _log.info(printable(path))
-        if len(found) == 1:
-            _log.warning(_one_class(self.info, found.pop()))
+        if len(classes) == 1:
+            _log.warning(_single_class_warning(self.info, classes.pop()))
         return written
 
-    def make(self, path: Path, image: ImageFile, planes: Iterable[Prediction]) -> Result:
-        """Writes the outputs of an image that is predicted whole, with its axes and calibration."""
-        rendered, classes = _render(self.info, planes, self.outputs)
-        return Result(tuple(self._write(path, image, rendered)), frozenset(classes))
+    def write(self, path: Path, image: ImageFile, planes: Iterable[Prediction]) -> Result:
+        """Writes the outputs of an image that is predicted whole, with its axes and calibration.
 
-    def _write(
-        self, path: Path, image: ImageFile, rendered: Mapping[str, NDArray[Any]]
+        Args:
+            path: Path of the image file.
+            image: Content of the image file.
+            planes: Predictions of its planes, in order.
+        """
+        outputs, classes = _stack_outputs(self.info, planes, self.outputs)
+        return Result(tuple(self._write_files(path, image, outputs)), frozenset(classes))
+
+    def _write_files(
+        self, path: Path, image: ImageFile, outputs: Mapping[str, NDArray[Any]]
     ) -> Iterator[Path]:
         letters, sizes = axes_of_stack(image.stack)
-        for name, planes in rendered.items():
+        for name, planes in outputs.items():
             target = self.target(path, name)
             array = smallest_unsigned(planes) if name == "instances" else planes
             axes = f"{letters}CYX" if name == "probabilities" else f"{letters}YX"
@@ -333,12 +340,17 @@ class OutputPlan:
             yield target
 
 
-def unread(paths: Sequence[Path], repeated: Mapping[Path, Path] | None = None) -> Iterator[str]:
-    """Says of each folder of images what of it is not read, and why; hidden files aside.
+def describe_unread(
+    paths: Sequence[Path], repeated: Mapping[Path, Path] | None = None
+) -> Iterator[str]:
+    """Describes the files that are not read, and why; hidden files excepted.
 
     Args:
         paths: Image files, or folders of them.
-        repeated: LazyImage of an image that another of the files begins; None to look for them.
+        repeated: Further files of a multi-file image, to its first file; None to find them.
+
+    Yields:
+        Messages.
     """
     parts: dict[str, list[str]] = defaultdict(list)
     if repeated is None:
@@ -346,7 +358,7 @@ def unread(paths: Sequence[Path], repeated: Mapping[Path, Path] | None = None) -
     for path, first in repeated.items():
         parts[first.name].append(path.name)
     for name, names in parts.items():
-        yield f"{some(names)}: parts of the image that {name} begins, which is predicted once"
+        yield f"{some(names)}: parts of the image that begins in {name}, which is predicted once"
     for folder in paths:
         if folder.is_dir() and not is_zarr(folder):
             images = _images_in(folder)
@@ -356,10 +368,10 @@ def unread(paths: Sequence[Path], repeated: Mapping[Path, Path] | None = None) -
                 *unused_in(folder, images),
             ]
             if others:
-                named = some([str(one) for one in others], _LISTED)
+                named = some([str(unused) for unused in others], _LISTED)
                 yield f"{counted(len(others), 'file')} in {folder.name} not read: {named}"
             if masks:
-                yield "to predict a mask as well, name its file"
+                yield "to predict a mask as well, pass the path of its file"
 
 
 def _outputs(save: Sequence[str], info: ModelInfo) -> tuple[str, ...]:
@@ -371,15 +383,15 @@ def _outputs(save: Sequence[str], info: ModelInfo) -> tuple[str, ...]:
     return tuple(dict.fromkeys(save)) or (info.encoding.kind,)
 
 
-def _rule(
-    recorded: InstanceOptions, asked: Mapping[str, Any], outputs: Sequence[str]
+def _instance_options(
+    recorded: InstanceOptions, changes: Mapping[str, Any], outputs: Sequence[str]
 ) -> InstanceOptions:
-    if asked and "instances" not in outputs:
+    if changes and "instances" not in outputs:
         raise ValueError(
-            f"{', '.join(sorted(asked))}: numbers for instances, which must be among the outputs. "
-            f"Received: {', '.join(outputs)}; save instances as well"
+            f"{', '.join(sorted(changes))}: options for instances, which must be among the "
+            f"outputs. Received: {', '.join(outputs)}; save instances as well"
         )
-    return replace(recorded, **asked)
+    return replace(recorded, **changes)
 
 
 def _image_files(paths: Sequence[Path]) -> Iterator[Path]:
@@ -398,50 +410,50 @@ def _image_files(paths: Sequence[Path]) -> Iterator[Path]:
 
 def _images_in(folder: Path) -> list[Path]:
     arrays = [path for path in folder.iterdir() if not is_hidden(path) and is_zarr(path)]
-    found = sorted([*image_files(folder), *arrays])
-    if not found:
+    images = sorted([*image_files(folder), *arrays])
+    if not images:
         raise ValueError(f"{folder}: expected a folder of images. Received one without any")
-    return found
+    return images
 
 
-def _refuse_same_names(images: Sequence[Path]) -> None:
+def _check_stems(images: Sequence[Path]) -> None:
     stems = [stem_of(path) for path in images]
-    twice = [stem for stem, times in Counter(stems).items() if times > 1]
-    if twice:
+    repeated = [stem for stem, times in Counter(stems).items() if times > 1]
+    if repeated:
         raise ValueError(
-            f"files must differ in their stems, which name the outputs. Received {twice[0]} more "
-            "than once; predict them into different folders"
+            f"files must differ in their stems, which name the outputs. Received {repeated[0]} "
+            "more than once; predict them into different folders"
         )
     names = set(stems)
     for stem in stems:
         if owner_of(stem) in names:
             raise ValueError(
-                f"{stem}: an output of this name would pass for one of {owner_of(stem)}. "
+                f"{stem}: an output of this name would be taken for one of {owner_of(stem)}. "
                 "Rename the image, or predict the two into different folders"
             )
 
 
-def _render(
-    info: ModelInfo, planes: Iterable[Prediction], outputs: Sequence[str]
+def _stack_outputs(
+    info: ModelInfo, planes: Iterable[Prediction], names: Sequence[str]
 ) -> tuple[Mapping[str, NDArray[Any]], set[int]]:
-    """Turns the planes of a file into its outputs, and lists the classes that occur."""
-    rendered: dict[str, list[NDArray[Any]]] = {name: [] for name in outputs}
-    found: set[int] = set()
+    """Returns the outputs of all planes, by name, and the classes that occur."""
+    outputs: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+    classes: set[int] = set()
     for plane in planes:
-        found.update(np.unique(plane.classes).tolist())
-        for name, finished in rendered.items():
+        classes.update(np.unique(plane.classes).tolist())
+        for name, finished in outputs.items():
             if name == "instances":
                 finished.append(
                     label_instances(cell_probability(plane.probabilities), info.instances)
                 )
             else:
-                finished.append(plane.rendered(name, info.encoding))
-    return {name: np.stack(finished) for name, finished in rendered.items()}, found
+                finished.append(plane.as_output(name, info.encoding))
+    return {name: np.stack(finished) for name, finished in outputs.items()}, classes
 
 
-def _one_class(info: ModelInfo, found: int) -> str:
+def _single_class_warning(info: ModelInfo, number: int) -> str:
     names = ("background", "cell") if info.encoding.kind == "instances" else info.encoding.values
     return (
-        f"every pixel of every image is predicted as class {found} ({names[found]}). Look "
-        "at the run's pictures, and at whether these images are like its training images."
+        f"every pixel of every image is predicted as class {number} ({names[number]}). Look "
+        "at the pictures of the run, and compare these images with its training images."
     )

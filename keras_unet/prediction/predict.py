@@ -1,8 +1,9 @@
-"""Overlap-tile prediction (figure 2 of the paper): scores for every pixel of an image of any size.
+"""Overlap-tile prediction (figure 2 of the paper) of images of any size.
 
-Context that is missing at the border is mirrored. Tiles lie on the pooling lattice, so the result
-does not depend on the tile size and has no seams. Averaging over the symmetries of the square, as
-the paper does with rotations, costs eight times the time.
+Missing context at the image border is mirrored. Tiles lie on the pooling lattice, so the result
+does not depend on the tile size and has no seams. Test-time augmentation averages over the eight
+symmetries of the square, where the paper averages over 7 rotations. Tiles that are too large for
+memory are halved.
 """
 
 from __future__ import annotations
@@ -23,91 +24,13 @@ from keras_unet.console import is_out_of_memory, track
 from keras_unet.data.normalization import Mode, Normalization
 from keras_unet.tiling import Tile, Tiling, mirrored_window
 
-SYMMETRIES = tuple(product((False, True), range(4)))
-"""Symmetry of the square: whether the image is mirrored, and quarter turns after that."""
-
-
-def average_over_views(
-    predict: Callable[[NDArray[Any]], NDArray[np.float32]], image: NDArray[Any]
-) -> NDArray[np.float32]:
-    """Predicts an image in its eight versions and averages what comes out, turned back.
-
-    The average turns with the image: that of the rotated image is the rotated average.
-
-    Args:
-        predict: Maps an image to scores of its height and width, `(height, width, classes)`.
-        image: Pixels `(height, width)` or `(height, width, channels)`.
-
-    Returns:
-        The mean scores, `(height, width, classes)`.
-
-    Example:
-        What sees the first pixel alone sees each corner in two of the eight versions:
-
-        >>> def first_pixel(image):
-        ...     return image * [[1, 0], [0, 0]]
-        >>> average_over_views(first_pixel, np.array([[8, 0], [0, 4]])).tolist()
-        [[2.0, 0.0], [0.0, 1.0]]
-    """
-    versions = (turned_back(predict(_turned(image, *one)), *one) for one in SYMMETRIES)
-    total = sum(versions, start=np.float32(0))
-    return np.asarray(total / np.float32(len(SYMMETRIES)))
-
-
-@dataclass(frozen=True)
-class TransformedView:
-    """One of the eight versions of an image that is read by windows.
-
-    Attributes:
-        image: What is read by a window of rows and columns as an array is.
-        mirrored: Whether it is mirrored.
-        quarter_turns: By how many quarter turns it is rotated after that.
-
-    Example:
-        >>> turned = TransformedView(np.array([[1, 2, 3], [4, 5, 6]]), mirrored=False, quarter_turns=1)
-        >>> turned.shape, turned[0:2, 1:2].tolist(), turned.place((slice(0, 2), slice(1, 2)))
-        ((3, 2), [[6], [5]], (slice(1, 2, None), slice(1, 3, None)))
-    """
-
-    image: Any
-    mirrored: bool
-    quarter_turns: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape."""
-        height, width, *channels = self.image.shape
-        return (width, height, *channels) if self.quarter_turns % 2 else self.image.shape
-
-    def __getitem__(self, window: tuple[slice, slice]) -> NDArray[Any]:
-        """Reads a window."""
-        return _turned(self.image[self.place(window)], self.mirrored, self.quarter_turns)
-
-    def place(self, window: tuple[slice, slice]) -> tuple[slice, slice]:
-        """Returns the window of the image itself that a window of this version shows."""
-        rows, columns = window
-        height, width = self.image.shape[:2]
-        for turn in reversed(range(self.quarter_turns)):
-            rows, columns = columns, _from_the_end(rows, height if turn % 2 else width)
-        return (_from_the_end(rows, height) if self.mirrored else rows), columns
-
-
-def _from_the_end(part: slice, size: int) -> slice:
-    return slice(size - part.stop, size - part.start)
-
-
-def _turned(image: NDArray[Any], mirrored: bool, quarter_turns: int) -> NDArray[Any]:
-    return np.rot90(image[::-1] if mirrored else image, quarter_turns)
-
-
-def turned_back(image: NDArray[Any], mirrored: bool, quarter_turns: int) -> NDArray[Any]:
-    """Turns one of the eight versions of an array, or of a window of it, back."""
-    upright = np.rot90(image, -quarter_turns)
-    return upright[::-1] if mirrored else upright
-
-
 if TYPE_CHECKING:
     import keras
+
+_log = logging.getLogger(__name__)
+
+SYMMETRIES = tuple(product((False, True), range(4)))
+"""Symmetries of the square: whether the image is mirrored, and quarter turns after that."""
 
 
 def predict_image(
@@ -125,35 +48,34 @@ def predict_image(
         model: A network of `build_unet`, or any callable from `(1, height, width, channels)` to
             logits `(1, height - 2 * margin, width - 2 * margin, classes)`.
         image: Normalized grey values, shape `(height, width)` or `(height, width, channels)`, at
-            least one pixel; with `normalization`, grey values as measured.
-        normalization: How the network's training images were normalized: "image" for zero mean
-            and unit variance of each image, or a `Normalization` with the numbers of a data set;
+            least one pixel; with `normalization`, raw grey values.
+        normalization: Normalization of the network's training images: "image" for zero mean and
+            unit variance of each image, or a `Normalization` with the statistics of a data set;
             None if `image` is normalized already.
         tile_size: Height and width of the input tile in pixels; None for as large as the image
             needs, with an upper bound that keeps memory flat. A network built for a fixed input
             size takes that size. On a GPU, where Keras compiles the network for each new tile size,
             many images of different sizes are predicted faster with one.
-        architecture: The network's numbers, where `model` is not a Keras model of `build_unet`.
-        tta: Test-time augmentation: whether to average over the eight rotated and mirrored versions
-            of the image, each predicted on its own. The paper averages 7 rotated versions.
+        architecture: Architecture of the network, if `build_unet` did not build it.
+        tta: Whether to use test-time augmentation, the average over the eight rotations and
+            reflections of the image, each predicted on its own. The paper averages 7 rotations.
 
     Returns:
-        float32 softmax probabilities of shape `(height, width, classes)`, of the image's own size.
+        float32 softmax probabilities `(height, width, classes)`, of the image's own size.
 
     Raises:
-        ValueError: If the image's shape does not suit the network, it holds whole numbers and no
-            normalization is given, or a value that is not finite, the tile size does not fit, or
-            the model's logits are not finite or of another shape than the architecture says.
+        ValueError: If the image has another shape than the network takes, integer values without a
+            normalization, or a value that is not finite; if the tile size does not fit; or if the
+            model's logits are not finite or not of the architecture's shape.
     """
     network = architecture or Architecture.of(model)
-    pixels = checked_pixels(_normalized(np.asarray(image), normalization), network)
+    pixels = as_network_input(_normalize(np.asarray(image), normalization), network)
     tile = tile_size_of(model, tile_size)
-    predict = partial(_stitched, model, network=network, tile_size=tile)
+    predict = partial(_predict_tiled, model, network=network, tile_size=tile)
     return average_over_views(predict, pixels) if tta else predict(pixels)
 
 
-def _normalized(image: NDArray[Any], normalization: Normalization | Mode | None) -> NDArray[Any]:
-    """Normalizes an image, or refuses one that has not been."""
+def _normalize(image: NDArray[Any], normalization: Normalization | Mode | None) -> NDArray[Any]:
     if normalization is None:
         if image.dtype.kind != "f":
             raise ValueError(
@@ -167,29 +89,7 @@ def _normalized(image: NDArray[Any], normalization: Normalization | Mode | None)
     return normalization.apply(image[..., np.newaxis] if image.ndim == 2 else image)
 
 
-def tile_size_of(model: Any, tile_size: int | None) -> tuple[int | None, int | None]:
-    """Returns height and width of the tiles that a model is to be given; None chooses.
-
-    Args:
-        model: A network, or any callable; one of a fixed size says so by its `input_shape`.
-        tile_size: Height and width asked for, or None.
-
-    Raises:
-        ValueError: If the model is built for another size.
-    """
-    height, width = getattr(model, "input_shape", (None, None, None, None))[1:3]
-    if tile_size is None:
-        return height, width
-    if any(fixed not in (None, tile_size) for fixed in (height, width)):
-        raise ValueError(
-            f"tile_size must be left out or be {height} x {width}, for which the network was "
-            f"built. Received: {tile_size}; a network of input_shape=(None, None, channels) takes "
-            "any that fits"
-        )
-    return tile_size, tile_size
-
-
-def _stitched(
+def _predict_tiled(
     model: Any,
     pixels: NDArray[np.float32],
     *,
@@ -197,24 +97,24 @@ def _stitched(
     tile_size: tuple[int | None, int | None],
 ) -> NDArray[np.float32]:
     tiling = Tiling.covering(pixels.shape[:2], network, tile_size)
-    probabilities = np.empty((*pixels.shape[:2], network.classes), np.float32)
+    result = np.empty((*pixels.shape[:2], network.classes), np.float32)
     tiles = predict_tiles(model, pixels, tiling)
-    for window, scores in track(tiles, "predicting tiles", len(tiling)):
-        probabilities[window] = scores
-    return probabilities
+    for window, probabilities in track(tiles, "predicting tiles", len(tiling)):
+        result[window] = probabilities
+    return result
 
 
 def predict_tiles(
     model: Any, pixels: Any, tiling: Tiling, *, tiles: Iterable[Tile] | None = None
 ) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
-    """Predicts tile by tile, each pixel once.
+    """Predicts an image tile by tile, each pixel once.
 
     Args:
         model: See `predict_image`.
-        pixels: Normalized grey values, float32 `(height, width, channels)`: an array, or what is
-            read by a window of rows and columns as one is.
-        tiling: The tiles.
-        tiles: Those of its tiles to predict, in any order; None for all, row by row.
+        pixels: Normalized grey values, float32 `(height, width, channels)`: an array, or an object
+            that is indexed by a window of rows and columns like one.
+        tiling: The tiling of the image.
+        tiles: Tiles of the tiling to predict, in any order; None for all, row by row.
 
     Yields:
         Rows and columns of the image, and their probabilities, `(rows, columns, classes)`.
@@ -222,18 +122,22 @@ def predict_tiles(
     Raises:
         ValueError: If the model's logits are not finite or of another shape than expected.
     """
-    score = getattr(model, "predict_on_batch", model)
+    predict = getattr(model, "predict_on_batch", model)
     for tile in tiling if tiles is None else tiles:
-        logits = np.asarray(score(mirrored_window(pixels, *tile.read)[None]))
+        logits = np.asarray(predict(mirrored_window(pixels, *tile.read)[None]))
         _check_logits(logits, tiling)
         yield tile.write, _probabilities(logits[0][tile.keep])
 
 
-def checked_pixels(image: NDArray[Any], network: Architecture) -> NDArray[np.float32]:
-    """Returns normalized pixels as a network takes them, see `predict_image`.
+def as_network_input(image: NDArray[Any], network: Architecture) -> NDArray[np.float32]:
+    """Returns normalized pixels as float32 `(height, width, channels)`, after checking them.
+
+    Args:
+        image: Normalized grey values, `(height, width)` or `(height, width, channels)`.
+        network: Architecture of the network.
 
     Raises:
-        ValueError: If they do not suit the network, or one is not finite.
+        ValueError: If the network takes another number of channels, or a pixel is not finite.
     """
     pixels = image[..., None] if image.ndim == 2 else image
     if pixels.ndim != 3 or pixels.shape[-1] != network.channels or not pixels.size:
@@ -252,8 +156,30 @@ def checked_pixels(image: NDArray[Any], network: Architecture) -> NDArray[np.flo
     return pixels
 
 
+def tile_size_of(model: Any, tile_size: int | None) -> tuple[int | None, int | None]:
+    """Returns height and width of a model's input tiles in pixels; None if they are free.
+
+    Args:
+        model: A network, or any callable; a fixed input size is read from its `input_shape`.
+        tile_size: Height and width to use, or None.
+
+    Raises:
+        ValueError: If the model is built for another size.
+    """
+    height, width = getattr(model, "input_shape", (None, None, None, None))[1:3]
+    if tile_size is None:
+        return height, width
+    if any(fixed not in (None, tile_size) for fixed in (height, width)):
+        raise ValueError(
+            f"tile_size must be left out or be {height} x {width}, for which the network was "
+            f"built. Received: {tile_size}; a network of input_shape=(None, None, channels) takes "
+            "any that fits"
+        )
+    return tile_size, tile_size
+
+
 def _probabilities(logits: NDArray[Any]) -> NDArray[np.float32]:
-    """Takes the softmax, class by class: NumPy is slow along a last axis as short as theirs."""
+    # NumPy is slow along a last axis as short as that of the classes.
     by_class = np.ascontiguousarray(np.moveaxis(logits, -1, 0), np.float32)
     probabilities: NDArray[np.float32] = np.moveaxis(softmax(by_class, axis=0), 0, -1)
     return probabilities
@@ -272,42 +198,120 @@ def _check_logits(logits: NDArray[Any], tiling: Tiling) -> None:
         raise ValueError(
             "model must give finite logits. Received: "
             f"{np.count_nonzero(~np.isfinite(logits))} that are NaN or infinite, from a finite "
-            "image; its weights are damaged, or its precision does not hold its numbers"
+            "image; its weights are damaged, or its numbers exceed the range of its precision"
         )
 
 
-_log = logging.getLogger(__name__)
+def average_over_views(
+    predict: Callable[[NDArray[Any]], NDArray[np.float32]], image: NDArray[Any]
+) -> NDArray[np.float32]:
+    """Averages the predictions of the eight rotations and reflections of an image.
+
+    Args:
+        predict: Maps an image to probabilities of its height and width,
+            `(height, width, classes)`.
+        image: Pixels `(height, width)` or `(height, width, channels)`.
+
+    Returns:
+        The mean probabilities, in the image's own orientation, `(height, width, classes)`.
+
+    Example:
+        A prediction that is 0 but for the first pixel reaches each corner in two of eight views:
+
+        >>> def first_pixel(image):
+        ...     return image * [[1, 0], [0, 0]]
+        >>> average_over_views(first_pixel, np.array([[8, 0], [0, 4]])).tolist()
+        [[2.0, 0.0], [0.0, 1.0]]
+    """
+    views = (undo_view(predict(_view(image, *symmetry)), *symmetry) for symmetry in SYMMETRIES)
+    total = sum(views, start=np.float32(0))
+    return np.asarray(total / np.float32(len(SYMMETRIES)))
+
+
+@dataclass(frozen=True)
+class TransformedView:
+    """Rotated or mirrored view of an image that is read by windows.
+
+    Attributes:
+        image: Array, or an object that is indexed by a window of rows and columns like one.
+        mirrored: Whether the image is mirrored.
+        quarter_turns: Number of quarter turns after that.
+
+    Example:
+        >>> image = np.array([[1, 2, 3], [4, 5, 6]])
+        >>> view = TransformedView(image, mirrored=False, quarter_turns=1)
+        >>> view.shape, view[0:2, 1:2].tolist()
+        ((3, 2), [[6], [5]])
+        >>> view.source_window((slice(0, 2), slice(1, 2)))
+        (slice(1, 2, None), slice(1, 3, None))
+    """
+
+    image: Any
+    mirrored: bool
+    quarter_turns: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the view."""
+        height, width, *channels = self.image.shape
+        return (width, height, *channels) if self.quarter_turns % 2 else self.image.shape
+
+    def __getitem__(self, window: tuple[slice, slice]) -> NDArray[Any]:
+        """Reads a window of the view."""
+        return _view(self.image[self.source_window(window)], self.mirrored, self.quarter_turns)
+
+    def source_window(self, window: tuple[slice, slice]) -> tuple[slice, slice]:
+        """Returns the window of the image that a window of the view shows."""
+        rows, columns = window
+        height, width = self.image.shape[:2]
+        for turn in reversed(range(self.quarter_turns)):
+            rows, columns = columns, _reversed_slice(rows, height if turn % 2 else width)
+        return (_reversed_slice(rows, height) if self.mirrored else rows), columns
+
+
+def undo_view(view: NDArray[Any], mirrored: bool, quarter_turns: int) -> NDArray[Any]:
+    """Returns a view, or a window of one, in the orientation of its image."""
+    upright = np.rot90(view, -quarter_turns)
+    return upright[::-1] if mirrored else upright
+
+
+def _view(image: NDArray[Any], mirrored: bool, quarter_turns: int) -> NDArray[Any]:
+    return np.rot90(image[::-1] if mirrored else image, quarter_turns)
+
+
+def _reversed_slice(window: slice, size: int) -> slice:
+    return slice(size - window.stop, size - window.start)
 
 
 class TileFallback:
-    """Halves tiles that memory does not hold; what it holds is kept for the tiles after them.
+    """Halves tiles that are too large for memory, for all networks that it wraps.
 
     Attributes:
-        largest: Longest side in pixels of what is given to a network at a time; None for any.
+        largest: Longest side in pixels that a network is given; None for no limit.
     """
 
     def __init__(self) -> None:
         """Starts without a limit."""
         self.largest: int | None = None
 
-    def around(self, model: Any, network: Architecture) -> Any:
-        """Wraps what scores tiles, for `predict_image` to take.
+    def wrap(self, model: Any, network: Architecture) -> Any:
+        """Wraps a network, for use with `predict_image`.
 
         Args:
-            model: A network, or any callable; one that takes a single size is returned as it is.
-            network: Its numbers.
+            model: A network, or any callable; one of a fixed input size is returned unchanged.
+            network: Architecture of the network.
 
         Returns:
-            A callable from `(1, height, width, channels)` to logits, which are those of the model
-            wherever a tiling keeps them. It raises OSError where memory does not hold the smallest
-            tile either.
+            A callable from `(1, height, width, channels)` to the model's logits, which are 0 where
+            a tiling does not keep them. It raises OSError if memory is too small for the smallest
+            tile.
         """
         if tile_size_of(model, None) != (None, None):
             return model
-        return partial(self._score, getattr(model, "predict_on_batch", model), network)
+        return partial(self._predict, getattr(model, "predict_on_batch", model), network)
 
-    def _score(
-        self, score: Callable[[Any], Any], network: Architecture, tile: NDArray[np.float32]
+    def _predict(
+        self, predict: Callable[[Any], Any], network: Architecture, tile: NDArray[np.float32]
     ) -> NDArray[Any]:
         while True:
             height, width = (
@@ -315,48 +319,49 @@ class TileFallback:
                 for side in tile.shape[1:3]
             )
             try:
-                return _by_parts(score, network, tile, (height, width))
+                return _predict_in_parts(predict, network, tile, (height, width))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-            self._halve(network, height, width)  # out there, where no traceback holds arrays
+            # After the handler, when the traceback no longer keeps arrays in memory.
+            self._halve(network, height, width)
 
     def _halve(self, network: Architecture, height: int, width: int) -> None:
-        least = network.fitting_size(2 * network.context + network.step)
+        smallest = network.fitting_size(2 * network.context + network.step)
         longest = max(height, width)
-        if longest <= least:
+        if longest <= smallest:
             raise OSError(
-                f"memory must hold a tile of {height} x {width} pixels, than which none is "
-                "smaller. Received too little of it; close other programs, or train with fewer "
+                f"memory must hold a tile of {height} x {width} pixels, the smallest possible. "
+                "Received too little memory; close other programs, or train with fewer "
                 "--base-filters"
             )
-        self.largest = max(least, network.fitting_size(longest // 2))
+        self.largest = max(smallest, network.fitting_size(longest // 2))
         _log.info(
-            f"memory does not hold a tile of {height} x {width} pixels: going on with "
+            f"memory does not hold a tile of {height} x {width} pixels: continuing with "
             f"{self.largest} x {self.largest}"
         )
 
 
-def _by_parts(
-    score: Callable[[Any], Any],
+def _predict_in_parts(
+    predict: Callable[[Any], Any],
     network: Architecture,
     tile: NDArray[np.float32],
     size: tuple[int, int],
 ) -> NDArray[Any]:
-    """Scores a tile by parts of a size; logits closer to its border than its context are 0."""
+    """Predicts a tile in parts; logits closer to its border than the context are 0."""
     sides = tile.shape[1:3]
     if size == sides:
-        return np.asarray(score(tile))
+        return np.asarray(predict(tile))
     context, skipped = network.context, network.context - network.margin
     height, width = (network.output_size(side) for side in sides)
     logits = np.zeros((1, height, width, network.classes), np.float32)
     for part in Tiling((sides[0] - 2 * context, sides[1] - 2 * context), size, network):
-        read = (_moved(window, context) for window in part.read)
-        scores = np.asarray(score(mirrored_window(tile[0], *read)[None]))
-        rows, columns = (_moved(window, skipped) for window in part.write)
-        logits[0, rows, columns] = scores[0][part.keep]
+        read = (_shifted(window, context) for window in part.read)
+        part_logits = np.asarray(predict(mirrored_window(tile[0], *read)[None]))
+        rows, columns = (_shifted(window, skipped) for window in part.write)
+        logits[0, rows, columns] = part_logits[0][part.keep]
     return logits
 
 
-def _moved(window: slice, pixels: int) -> slice:
+def _shifted(window: slice, pixels: int) -> slice:
     return slice(window.start + pixels, window.stop + pixels)

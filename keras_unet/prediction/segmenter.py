@@ -1,7 +1,7 @@
-"""Segmenter: trained networks with all that prediction needs to know of them.
+"""Segmenter: a trained U-Net with its normalization, labels and instance options.
 
-It is made of a run, an ensemble, a .tflite file or a model server by `keras_unet.load`, of a
-training by `keras_unet.train`, and of a Keras model by `Segmenter.from_model`.
+`keras_unet.load` returns one for a run, an ensemble, a .tflite file or a model server,
+`keras_unet.train` for a training, and `Segmenter.from_model` for a Keras model.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from keras_unet.tiling import Tiling
 if TYPE_CHECKING:
     import keras
 
-_IMAGE = Path("image")  # what messages call an array
+_IMAGE = Path("image")  # stands for the file of an array in messages
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One network of a segmenter; it is loaded on first use.
+    """One network of a segmenter, loaded on first use.
 
     Attributes:
-        info: Facts of the network, the normalization of its own training among them.
-        load: Returns the network, a Keras model or a callable from tiles to logits, in a precision;
-            None for its own.
-        weights: File of its weights; None where they are in memory alone.
-        precision: Precision to load it in.
+        info: Metadata of the network, with the normalization of its own training.
+        load: Function from a precision, None for the network's own, to the network: a Keras model
+            or a callable from tiles to logits.
+        weights: File of its weights; None if they are in memory only.
+        precision: Precision to load it in; None for its own.
     """
 
     info: ModelInfo
@@ -59,7 +59,7 @@ class Member:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of the file of the weights or, where there is none, of the weights."""
+        """SHA-256 of the weights' file or, without one, of the weights in memory."""
         if self.weights is not None:
             with self.weights.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
@@ -71,11 +71,11 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Segmenter:
-    """A trained U-Net, or several whose probabilities are averaged: raw images in, labels out.
+    """A trained U-Net, or an ensemble whose probabilities are averaged: raw images in, labels out.
 
     Attributes:
-        info: Facts of the model: architecture, labels, normalization, instances, precision and
-            provenance. Of an ensemble, what its networks have in common, under its name.
+        info: Metadata of the model: architecture, labels, normalization, instances, precision and
+            provenance. For an ensemble, those that its networks share, under its name.
         members: The networks, at least one.
 
     Example:
@@ -90,7 +90,7 @@ class Segmenter:
     members: tuple[Member, ...]
 
     predicts_tiles: ClassVar[bool] = True
-    """False where only whole images are predicted, which memory must hold."""
+    """False for a model server, to which whole images are sent."""
 
     @classmethod
     def from_model(
@@ -103,22 +103,23 @@ class Segmenter:
         architecture: Architecture | None = None,
         name: str = "model",
     ) -> Self:
-        """Takes a Keras model that was trained by hand.
+        """Wraps a Keras model that was trained by other code.
 
         Args:
-            model: From normalized tiles `(batch, height, width, channels)` to logits
+            model: Maps normalized tiles `(batch, height, width, channels)` to logits
                 `(batch, height - 2 * margin, width - 2 * margin, classes)`.
             normalization: Normalization of its training images: "image" for zero mean and unit
-                variance of each image, or a `Normalization` with the numbers of a data set.
+                variance of each image, or a `Normalization` with the statistics of a data set.
             labels: Meaning of its classes: "instances" for background and cells; "classes" for
-                values from 0 on; or a `LabelEncoding`. None for instances where there are two.
-            instances: Options by which cells are made of probabilities; None for the defaults.
-            architecture: The network's numbers, where it is not one of `build_unet`.
+                label values 0, 1, ...; or a `LabelEncoding`. None for "instances" if there are two
+                classes, "classes" if there are more.
+            instances: Options of the instance segmentation; None for the defaults.
+            architecture: Architecture of the network, if `build_unet` did not build it.
             name: Name of the model, for messages and model cards.
 
         Raises:
-            ValueError: If the model is not one of `build_unet` and no architecture is given, or
-                labels and classes do not go together.
+            ValueError: If `build_unet` did not build the model and no architecture is given, or
+                the labels have another number of classes.
         """
         from keras_unet.prediction.networks import in_precision, precision_of
 
@@ -134,19 +135,19 @@ class Segmenter:
         return cls(info, (Member(info, partial(in_precision, model, info)),))
 
     def with_precision(self, precision: str) -> Self:
-        """Returns the same networks, computing in another precision.
+        """Returns a segmenter of the same networks that computes in another precision.
 
         Args:
             precision: "auto", "float32", "bfloat16" or "float16".
 
         Raises:
-            ValueError: If the precision is unknown, or cannot be chosen here.
+            ValueError: If the precision is unknown, or fixed, as in a .tflite file.
         """
         members = [replace(member, precision=precision) for member in self.members]
         return replace(self, members=tuple(members))
 
     def with_instances(self, **options: Any) -> Self:
-        """Returns the same networks with other options for making cells of probabilities.
+        """Returns a segmenter of the same networks with other instance options.
 
         Args:
             options: Fields of `InstanceOptions`, by name.
@@ -159,27 +160,27 @@ class Segmenter:
         )
 
     def in_memory(self) -> Self:
-        """Returns the same with all weights in memory, so that files are no longer needed."""
+        """Returns a copy with all weights in memory, which no longer needs the files."""
         from keras_unet.prediction.networks import in_precision
 
         members = []
         for member in self.members:
-            info = _facts(member.info)
+            info = _without_folder(member.info)
             members.append(Member(info, partial(in_precision, member.network, info)))
-        return replace(self, info=_facts(self.info), members=tuple(members))
+        return replace(self, info=_without_folder(self.info), members=tuple(members))
 
     @property
     def model(self) -> keras.Model:
         """The Keras model, for further training.
 
         Raises:
-            ValueError: If there are several, or none of Keras.
+            ValueError: If the segmenter has several networks, or none of Keras.
         """
         network = self.members[0].network if len(self.members) == 1 else None
         if not hasattr(network, "get_weights"):
             raise ValueError(
                 f"{self.info.name}: expected a segmenter of one Keras model. Received one of "
-                f"{len(self.members)} networks; take a run, or one fold of an ensemble"
+                f"{len(self.members)} networks; load a run, or one fold of an ensemble"
             )
         return network
 
@@ -189,18 +190,19 @@ class Segmenter:
         """Predicts the class probabilities of every pixel of an image.
 
         Args:
-            image: Grey values as measured, `(height, width)` or `(height, width, channels)`.
-            tile_size: Height and width of the input tile in pixels; None chooses, see
+            image: Raw grey values, `(height, width)` or `(height, width, channels)`.
+            tile_size: Height and width of the input tile in pixels; None for the default of
                 `predict_image`.
-            tta: Test-time augmentation: whether to average over the eight rotated and mirrored
-                versions of the image, in eight times the time.
+            tta: Whether to use test-time augmentation, the average over the eight rotations and
+                reflections of the image; takes eight times as long.
 
         Returns:
             float32 probabilities `(height, width, classes)`.
 
         Raises:
-            ValueError: If the image does not suit the model, or a pixel is not finite.
-            OSError: If memory does not hold the smallest tile.
+            ValueError: If the image has another shape or number of channels than the model takes,
+                or a pixel that is not finite.
+            OSError: If memory is too small for the smallest tile.
         """
         pixels = np.asarray(image)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
@@ -222,19 +224,19 @@ class Segmenter:
         """Segments an image.
 
         Args:
-            image: As `predict`.
-            tile_size: As `predict`.
-            tta: As `predict`.
-            instances: Fields of `InstanceOptions` to take instead of the model's, by name, such as
+            image: See `predict`.
+            tile_size: See `predict`.
+            tta: See `predict`.
+            instances: Fields of `InstanceOptions` that override the model's, such as
                 `threshold=0.6`.
 
         Returns:
-            Label image `(height, width)`: numbered cells, int32; or, of a model of classes, the
+            Label image `(height, width)`: int32 cell numbers or, for a model of classes, the
             values of its training labels.
 
         Raises:
-            ValueError: As `predict`, or if an option is out of range or of no effect.
-            OSError: As `predict`.
+            ValueError: See `predict`; or if an option is out of range or has no effect.
+            OSError: See `predict`.
         """
         encoding = self.info.encoding
         if instances and encoding.kind != "instances":
@@ -242,10 +244,10 @@ class Segmenter:
                 f"{', '.join(sorted(instances))}: options for instances. Received for a model of "
                 "classes; leave out"
             )
-        rule = replace(self.info.instances, **instances)
+        options = replace(self.info.instances, **instances)
         probabilities = self.predict(image, tile_size=tile_size, tta=tta)
         if encoding.kind == "instances":
-            return label_instances(cell_probability(probabilities), rule)
+            return label_instances(cell_probability(probabilities), options)
         return encoding.from_classes(probabilities.argmax(axis=-1))
 
     def predict_pixels(
@@ -256,15 +258,18 @@ class Segmenter:
         tile_size: int | None = None,
         tta: bool = False,
     ) -> NDArray[np.float32]:
-        """Predicts raw pixels `(height, width, channels)`, see `predict`.
+        """Predicts the class probabilities of raw pixels.
 
         Args:
-            pixels: The pixels.
+            pixels: Raw grey values `(height, width, channels)`.
             path: Their file, for messages.
-            tile_size: As `predict`.
-            tta: As `predict`.
+            tile_size: See `predict`.
+            tta: See `predict`.
+
+        Returns:
+            float32 probabilities `(height, width, classes)`.
         """
-        scores = [
+        probabilities = [
             predict_image(
                 network,
                 info.normalize(pixels, path),
@@ -272,9 +277,9 @@ class Segmenter:
                 architecture=info.architecture,
                 tta=tta,
             )
-            for info, network in self.scorers
+            for info, network in self.networks_with_info
         ]
-        mean: NDArray[np.float32] = np.mean(scores, axis=0, dtype=np.float32)
+        mean: NDArray[np.float32] = np.mean(probabilities, axis=0, dtype=np.float32)
         return mean
 
     def predict_planes(
@@ -284,63 +289,69 @@ class Segmenter:
         *,
         tile_size: int | None = None,
         tta: bool = False,
-        needs_probabilities: bool = True,  # noqa: ARG002 - a server is asked for less without
+        needs_probabilities: bool = True,  # noqa: ARG002 - a server may send classes alone
     ) -> Iterator[Prediction]:
         """Predicts the planes of an image file.
 
         Args:
-            path: The file.
-            image: Its content.
-            tile_size: As `predict`.
-            tta: As `predict`.
-            needs_probabilities: Whether more than the classes is made use of.
+            path: Path of the file.
+            image: Content of the file.
+            tile_size: See `predict`.
+            tta: See `predict`.
+            needs_probabilities: Whether the caller uses more than the classes.
+
+        Yields:
+            The prediction of each plane.
         """
         for plane in image.planes:
             yield Prediction.of(self.predict_pixels(plane, path, tile_size=tile_size, tta=tta))
 
     @cached_property
-    def scorers(self) -> Sequence[tuple[ModelInfo, Any]]:
-        """Facts of each network, and the callable from its tiles to logits.
+    def networks_with_info(self) -> Sequence[tuple[ModelInfo, Any]]:
+        """Metadata of each network, and its callable from tiles to logits.
 
-        A tile that memory does not hold is halved, and so are those after it.
+        The callables halve tiles that are too large for memory, see `TileFallback`.
         """
-        halving = TileFallback()
+        fallback = TileFallback()
         return [
-            (member.info, halving.around(member.network, member.info.architecture))
+            (member.info, fallback.wrap(member.network, member.info.architecture))
             for member in track(self.members, "loading networks")
         ]
 
     @property
     def networks(self) -> list[Any]:
-        """Callables from tiles to logits, one a network, see `scorers`."""
-        return [network for _, network in self.scorers]
+        """Callables of the networks, from tiles to logits, see `networks_with_info`."""
+        return [network for _, network in self.networks_with_info]
 
     def check_tile_size(self, tile_size: int | None) -> None:
-        """Refuses a tile size that does not suit the networks.
+        """Checks that every network accepts a tile size.
+
+        Args:
+            tile_size: Height and width of the input tile in pixels; None for the default.
 
         Raises:
-            ValueError: If it does not.
+            ValueError: If a network does not accept it.
         """
-        for info, network in self.scorers:
+        for info, network in self.networks_with_info:
             Tiling.covering((1, 1), info.architecture, tile_size_of(network, tile_size))
 
     def save(self, folder: PathLike) -> Path:
-        """Writes the model to a folder, which every command takes as it takes a run.
+        """Saves the model to a folder, which all commands accept in place of a run.
 
         Args:
-            folder: A new folder, or an empty one.
+            folder: A new or empty folder.
 
         Returns:
             The folder.
 
         Raises:
-            ValueError: If a network is not one of `build_unet`, or that of a .tflite file or of a
+            ValueError: If `build_unet` did not build a network, or it is in a .tflite file or on a
                 server.
             OSError: If the folder holds files, or cannot be written to.
         """
         folder = Path(folder)
         check_new(folder, "the model")
-        if not self.members or not all(hasattr(one.network, "save") for one in self.members):
+        if not self.members or not all(hasattr(member.network, "save") for member in self.members):
             raise ValueError(
                 f"{self.info.name}: expected a segmenter of Keras models, to be saved. Received "
                 "one of a .tflite file, which can be copied, or of a server"
@@ -355,8 +366,8 @@ class Segmenter:
         return folder
 
     def _save_ensemble(self, folder: Path) -> None:
-        data = [member.info.record.get("data", {}) for member in self.members]
-        held_out = tuple(tuple(one.get("validation", ())) for one in data)
+        records = [member.info.record.get("data", {}) for member in self.members]
+        held_out = tuple(tuple(data.get("validation", ())) for data in records)
         options = self.info.record.get("options", {})
         ensemble = Ensemble(folder, held_out, options, self.info.instances)
         ensemble.save()
@@ -366,17 +377,17 @@ class Segmenter:
 
 def _save(member: Member, info: ModelInfo, folder: Path) -> None:
     if member.weights is None:
-        Architecture.of(member.network)  # any other could not be loaded again
+        Architecture.of(member.network)  # raises for a network that `load` could not rebuild
     if member.weights is not None and member.precision is None:
         shutil.copyfile(member.weights, folder / BEST)
     else:
         member.network.save(folder / BEST)
-    Run(**vars(_facts(info)), folder=folder).save()
+    Run(**vars(_without_folder(info)), folder=folder).save()
 
 
-def _facts(info: ModelInfo) -> ModelInfo:
-    """Returns the facts of a model alone, without the folder of a run."""
-    return ModelInfo(**{one.name: getattr(info, one.name) for one in fields(ModelInfo)})
+def _without_folder(info: ModelInfo) -> ModelInfo:
+    """Returns the plain `ModelInfo` of a run."""
+    return ModelInfo(**{field.name: getattr(info, field.name) for field in fields(ModelInfo)})
 
 
 def _normalization(normalization: Normalization | Mode) -> Normalization:

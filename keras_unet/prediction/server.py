@@ -1,7 +1,7 @@
-"""Segmenter on a model server: the server has the network, and this process the files.
+"""Segmenter of a model server, which runs the network; this process reads and writes the files.
 
-The model says of itself what its classes mean and by which rule cells are made of probabilities;
-from there on the code is that of a prediction by a run. TensorFlow is not imported.
+Labels and instance options are read from the metadata of the served model. TensorFlow is not
+imported.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
 @dataclass(frozen=True, eq=False)
 class ServedSegmenter(Segmenter):
-    """A model on a server, which tiles and normalizes by itself.
+    """A model on a server, which normalizes and tiles the images.
 
-    PNG and JPEG files are sent whole, one at a time; all others, and very large ones, as float32
-    pixels.
+    PNG and JPEG files are sent as they are, one at a time; large ones, and files of other formats,
+    as float32 pixels.
 
     Attributes:
-        client: The connection.
+        client: Connection to the server.
         most_pixels: Pixels of the largest file that the server decodes.
     """
 
@@ -47,14 +47,14 @@ class ServedSegmenter(Segmenter):
     predicts_tiles: ClassVar[bool] = False
 
     def with_precision(self, precision: str) -> Self:
-        """Refuses a precision, which was chosen when the model was exported."""
+        """Raises ValueError: the precision was chosen when the model was exported."""
         raise ValueError(
             f"precision is that of {self.client.address}, chosen when it was exported. "
             f"Received: {precision!r}; leave it out"
         )
 
     def check_tile_size(self, tile_size: int | None) -> None:
-        """Refuses a tile size, which was chosen when the model was exported."""
+        """Raises ValueError for any but None: the export chose the tile size."""
         if tile_size is not None:
             raise ValueError(
                 f"tile_size is that of {self.client.address}, chosen when it was exported. "
@@ -71,9 +71,9 @@ class ServedSegmenter(Segmenter):
     ) -> NDArray[np.float32]:
         """Predicts raw pixels, see `Segmenter`; test-time augmentation takes eight requests."""
         self.check_tile_size(tile_size)
-        sent = self._sent(pixels, path)
-        ask = partial(self._asked, output="probabilities")
-        return average_over_views(ask, sent) if tta else ask(sent)
+        image = self._as_input(pixels, path)
+        request = partial(self._request, output="probabilities")
+        return average_over_views(request, image) if tta else request(image)
 
     def predict_planes(
         self,
@@ -86,65 +86,63 @@ class ServedSegmenter(Segmenter):
     ) -> Iterator[Prediction]:
         """Predicts the planes of an image file, see `Segmenter`."""
         content = path.read_bytes()
-        if not tta and _is_decoded_alike(path, content, self.most_pixels):
-            yield self._of_file(content, needs_probabilities)
+        if not tta and _can_send_file(path, content, self.most_pixels):
+            yield self._predict_file(content, needs_probabilities)
             return
         for pixels in image.planes:
             if needs_probabilities or tta:
                 yield Prediction.of(self.predict_pixels(pixels, path, tile_size=tile_size, tta=tta))
             else:
-                yield _of_classes(self._asked(self._sent(pixels, path), "classes"))
+                yield _class_prediction(self._request(self._as_input(pixels, path), "classes"))
 
-    def _of_file(self, content: bytes, needs_probabilities: bool) -> Prediction:
+    def _predict_file(self, content: bytes, needs_probabilities: bool) -> Prediction:
         if needs_probabilities:
             return Prediction.of(np.asarray(self.client.probabilities([content])[0]))
-        return _of_classes(imagecodecs.png_decode(self.client.classify([content])[0]))
+        return _class_prediction(imagecodecs.png_decode(self.client.classify([content])[0]))
 
-    def _sent(self, pixels: NDArray[Any], path: Path) -> NDArray[np.float32]:
+    def _as_input(self, pixels: NDArray[Any], path: Path) -> NDArray[np.float32]:
         return pixels_of(as_channels(pixels, self.info.architecture.channels, path), path)
 
-    def _asked(self, pixels: NDArray[np.float32], output: str) -> NDArray[Any]:
-        answer = self.client.predict(
+    def _request(self, pixels: NDArray[np.float32], output: str) -> NDArray[Any]:
+        response = self.client.predict(
             "serving_default", {"image": Tensor.of(pixels[None])}, [output]
         )
-        result: NDArray[Any] = np.asarray(answer[output])[0]
+        result: NDArray[Any] = np.asarray(response[output])[0]
         return result
 
 
 def connect(server: str, timeout: float = TIMEOUT) -> ServedSegmenter:
-    """Connects to a model server, and reads the facts of its model.
+    """Connects to a model server, and reads the metadata of its model.
 
     Args:
-        server: grpc://HOST:PORT/MODEL or http://HOST:PORT/v1/models/MODEL; @VERSION or @LABEL may
-            follow MODEL.
-        timeout: Seconds to wait for each answer.
+        server: Address, grpc://HOST:PORT/MODEL or http://HOST:PORT/v1/models/MODEL; @VERSION or
+            @LABEL may follow MODEL.
+        timeout: Time in seconds to wait for each response.
 
     Raises:
-        ValueError: If the address is none, or the model is not one of this package.
-        OSError: If the server cannot be reached or does not answer in time.
+        ValueError: If the address is malformed, or this package did not export the model.
+        OSError: If the server cannot be reached or does not respond in time.
         ImportError: If grpcio is needed and missing.
     """
     client = Client(server, timeout=timeout)
     try:
-        about = client.about()
-        return ServedSegmenter(ModelInfo.from_dict(about), (), client, int(about["most_pixels"]))
+        metadata = client.about()
+        most_pixels = int(metadata["most_pixels"])
+        return ServedSegmenter(ModelInfo.from_dict(metadata), (), client, most_pixels)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{client.address}: expected a model that this version of keras-unet has exported. "
-            f"Received one that does not say what it is ({error}); export it again"
+            f"Received one without valid metadata ({error}); export it again"
         ) from error
 
 
-def _of_classes(classes: NDArray[np.integer]) -> Prediction:
+def _class_prediction(classes: NDArray[np.integer]) -> Prediction:
     return Prediction(classes, np.empty((*classes.shape, 0), np.float32))
 
 
-def _is_decoded_alike(path: Path, content: bytes, most_pixels: int) -> bool:
-    """Tells whether the graph reads the very pixels of a file that are read here.
-
-    It takes no larger ones, follows no orientation (EXIF), and rounds otherwise what printers'
-    colours are on a screen.
-    """
+def _can_send_file(path: Path, content: bytes, most_pixels: int) -> bool:
+    """Returns whether the server decodes a file to the same pixels as this process."""
+    # TensorFlow ignores the EXIF orientation and rounds CMYK colors differently.
     if content.startswith(_PNG):
         width, height = struct.unpack(">II", content[16:24])
         is_turned = b"eXIf" in content and orientation_of(path) != 1

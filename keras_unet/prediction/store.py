@@ -1,16 +1,16 @@
-"""Probabilities of an image larger than memory: a Zarr store on disk, a chunk a tile.
+"""On-disk probabilities of an image larger than memory: a Zarr store with one chunk per tile.
 
-A plane is predicted in stages, one for each network and each of the symmetric versions that it is
-given. A stage adds its probabilities to those of the stages before, so that the last one holds
-their mean and no more than three arrays of a plane are on disk at a time. A chunk depends on
-the earlier stages alone, is written whole or not at all, and has a checksum. So whatever
-interrupts a prediction, and wherever its tiles are predicted, a chunk that is there is done.
+A plane is predicted in stages, one for each network and each transformed view of the plane. A stage
+adds its probabilities to those of earlier stages, so that the last one holds their mean and at most
+three arrays of a plane are on disk at a time. A chunk depends on earlier stages only, is written
+whole or not at all, and has a checksum: whatever interrupts a prediction, and whichever process
+predicts a tile, a chunk that exists is finished.
 
 PREDICTIONS/
-└── .<stem>.<digest>.zarr/    the digest is that of all that the probabilities depend on
-    ├── plane0-stage0/        float32 (height, width, classes), turned as its network sees the plane
+└── .<stem>.<digest>.zarr/    digest of everything that the probabilities depend on
+    ├── plane0-stage0/        float32 (height, width, classes), in the orientation of the view
     ├── ...
-    └── cells0/, ..., draft/  int32 (height, width), where cells are numbered
+    └── cells0/, ..., draft/  int32 (height, width), labels of cells
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Window = tuple[slice, slice]
 
 FORMAT = 2
 
-_CHUNK = (256, 2048)  # of label images, which are written in bands of rows
+_CHUNK = (256, 2048)  # of label images, which are written in bands of rows; in pixels
 _DIGITS = 12
 _ENDING = ".zarr"
 _STAGE = re.compile(r"plane\d+-stage\d+")
@@ -52,99 +52,107 @@ _STAGE = re.compile(r"plane\d+-stage\d+")
 
 @dataclass(frozen=True)
 class TilePlan:
-    """The tiles over one symmetric version of a plane, in the order of the plane's rows.
+    """Tiles of one transformed view of a plane, in the order of the plane's rows.
 
     Attributes:
         size: Height and width of the plane in pixels.
-        architecture: The network.
-        tile_size: Height and width of the tiles, each None to choose, see `Tiling.covering`.
-        version: Number of the version, see `SYMMETRIES`.
+        architecture: Architecture of the network.
+        tile_size: Height and width of the input tiles in pixels; None for the default, see
+            `Tiling.covering`.
+        view: Index of the view in `SYMMETRIES`.
 
     Example:
         >>> plan = TilePlan((50, 30), Architecture(depth=1), (60, 60))
-        >>> [plan.place(tile) for tile in plan.tiles]
+        >>> [plan.source_window(tile) for tile in plan.tiles]
         [(slice(0, 44, None), slice(0, 30, None)), (slice(44, 50, None), slice(0, 30, None))]
-        >>> plan.chunks
+        >>> plan.chunk_size
         (44, 30)
     """
 
     size: tuple[int, int]
     architecture: Architecture
     tile_size: tuple[int | None, int | None]
-    version: int = 0
+    view: int = 0
 
     @property
-    def turned_size(self) -> tuple[int, int]:
-        """Height and width of the version."""
-        height, width = self.turned(np.broadcast_to(np.uint8(0), self.size)).shape
+    def view_size(self) -> tuple[int, int]:
+        """Height and width of the view in pixels."""
+        height, width = self.view_of(np.broadcast_to(np.uint8(0), self.size)).shape
         return height, width
 
     @cached_property
     def tiling(self) -> Tiling:
-        """The tiling of the version."""
-        return Tiling.covering(self.turned_size, self.architecture, self.tile_size)
+        """Tiling of the view."""
+        return Tiling.covering(self.view_size, self.architecture, self.tile_size)
 
     @cached_property
     def tiles(self) -> tuple[Tile, ...]:
-        """The tiles, in order."""
+        """Tiles in the order of the plane's rows."""
 
-        def rows_first(tile: Tile) -> tuple[int, int]:
-            rows, columns = self.place(tile)
+        def row_and_column(tile: Tile) -> tuple[int, int]:
+            rows, columns = self.source_window(tile)
             return rows.start, columns.start
 
-        return tuple(sorted(self.tiling, key=rows_first))
+        return tuple(sorted(self.tiling, key=row_and_column))
 
     @cached_property
-    def chunks(self) -> tuple[int, int]:
-        """Height and width of the window that a tile fills, but for those at the end."""
+    def chunk_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the window that a tile writes; smaller at the end."""
         rows, columns = next(iter(self.tiling)).write
         return rows.stop, columns.stop
 
-    def chunk(self, number: int) -> tuple[int, int]:
-        """Returns the place of a tile in the grid of chunks."""
+    def chunk_index(self, number: int) -> tuple[int, int]:
+        """Returns row and column of a tile in the grid of chunks."""
         rows, columns = self.tiles[number].write
-        height, width = self.chunks
+        height, width = self.chunk_size
         return rows.start // height, columns.start // width
 
-    def neighbors(self, numbers: Iterable[int], most: int) -> Iterator[tuple[int, ...]]:
+    def row_groups(self, numbers: Iterable[int], limit: int) -> Iterator[tuple[int, ...]]:
         """Groups tiles that lie in the same rows of the plane.
 
         Args:
             numbers: Numbers of some of the tiles, in order.
-            most: Tiles of a group, at most.
+            limit: Largest number of tiles of a group.
+
+        Yields:
+            Numbers of the tiles of a group.
         """
-        for _, same in groupby(numbers, key=lambda number: self.place(self.tiles[number])[0].start):
-            row = tuple(same)
-            for first in range(0, len(row), most):
-                yield row[first : first + most]
 
-    def turned(self, plane: Any) -> TransformedView:
-        """Returns the version of a plane, or of what is read by windows as one is."""
-        return TransformedView(plane, *SYMMETRIES[self.version])
+        def first_row(number: int) -> int:
+            return int(self.source_window(self.tiles[number])[0].start)
 
-    def place(self, tile: Tile) -> Window:
-        """Returns the window of the plane that a tile fills."""
-        return self._place(tile.write)
+        for _, group in groupby(numbers, key=first_row):
+            row = tuple(group)
+            for first in range(0, len(row), limit):
+                yield row[first : first + limit]
 
-    def reads(self, tiles: Sequence[Tile]) -> Window:
-        """Returns the window of the plane that holds all that tiles read."""
-        windows = [self._place(self._within(tile.read)) for tile in tiles]
+    def view_of(self, plane: Any) -> TransformedView:
+        """Returns the transformed view of a plane that is read by windows."""
+        return TransformedView(plane, *SYMMETRIES[self.view])
+
+    def source_window(self, tile: Tile) -> Window:
+        """Returns the window of the plane that a tile writes."""
+        return self._source_window(tile.write)
+
+    def read_window(self, tiles: Sequence[Tile]) -> Window:
+        """Returns the smallest window of the plane with all pixels that tiles read."""
+        windows = [self._source_window(self._mirrored_inside(tile.read)) for tile in tiles]
         rows, columns = (
             slice(min(part.start for part in parts), max(part.stop for part in parts))
             for parts in zip(*windows, strict=True)
         )
         return rows, columns
 
-    def _place(self, window: Window) -> Window:
-        return self.turned(np.broadcast_to(np.uint8(0), self.size)).place(window)
+    def _source_window(self, window: Window) -> Window:
+        return self.view_of(np.broadcast_to(np.uint8(0), self.size)).source_window(window)
 
-    def _within(self, window: Window) -> Window:
-        """Returns the pixels of the version that a window takes, which may reach beyond it."""
+    def _mirrored_inside(self, window: Window) -> Window:
+        """Returns the window inside the view whose mirrored pixels fill a window."""
         rows, columns = (
-            slice(int(places.min()), int(places.max()) + 1)
-            for places in (
+            slice(int(positions.min()), int(positions.max()) + 1)
+            for positions in (
                 mirror(np.arange(part.start, part.stop), size)
-                for part, size in zip(window, self.turned_size, strict=True)
+                for part, size in zip(window, self.view_size, strict=True)
             )
         )
         return rows, columns
@@ -152,14 +160,14 @@ class TilePlan:
 
 @dataclass(frozen=True)
 class Stage:
-    """One network's prediction of one symmetric version of a plane, added to those before.
+    """Prediction of one transformed view of a plane by one network, added to earlier stages.
 
     Attributes:
-        number: Its place among the stages, from 0 on.
+        number: Number of the stage, from 0 on.
         member: Number of the network.
-        tiles: The tiles.
-        sums: What is done to the probabilities, in turn: the stage whose array is added, None for
-            none, and by how many the sum is divided.
+        tiles: Tiles of the view.
+        sums: Steps of the average, in order: the earlier stage to add, None for none, and the
+            divisor of the sum.
     """
 
     number: int
@@ -168,42 +176,42 @@ class Stage:
     sums: tuple[tuple[int | None, int], ...]
 
     @classmethod
-    def of(cls, member: int, tiles: TilePlan, members: int, versions: int) -> Stage:
-        """Sums up the versions of a network, and with the last of them the networks.
+    def of(cls, member: int, tiles: TilePlan, members: int, views: int) -> Stage:
+        """Returns a stage that averages the views of a network and, after the last, the networks.
 
         Args:
             member: Number of the network.
-            tiles: The tiles of the version.
+            tiles: Tiles of the view.
             members: Number of networks.
-            versions: Number of versions that each of them is given.
+            views: Number of views that each network predicts.
         """
-        version, first = tiles.version, member * versions
-        is_last = version == versions - 1
-        sums = [(first + version - 1 if version else None, versions if is_last else 1)]
+        view, first = tiles.view, member * views
+        is_last = view == views - 1
+        sums = [(first + view - 1 if view else None, views if is_last else 1)]
         if is_last:
             sums.append((first - 1 if member else None, members if member == members - 1 else 1))
-        return cls(first + version, member, tiles, tuple(sums))
+        return cls(first + view, member, tiles, tuple(sums))
 
     @property
     def needs(self) -> set[int]:
-        """The stages whose arrays it and those after it add."""
-        first = self.number - self.tiles.version
+        """Numbers of the earlier stages that this stage and later ones add."""
+        first = self.number - self.tiles.view
         return {number for number in (self.number - 1, first - 1) if number >= 0}
 
 
 @dataclass(frozen=True)
 class Task:
-    """Tiles of one stage of a plane, for any process that sees the image and the store.
+    """Tiles of one stage of a plane, for any process with access to the image and the store.
 
     Attributes:
         store: Folder of the store.
-        image: The image file.
-        axes: Its axes where it states none, or others.
-        shape: Planes, height, width and channels of it.
+        image: Path of the image file.
+        axes: Axes of the image, if its file does not state them correctly.
+        shape: Numbers of planes, rows, columns and channels of the image.
         plane: Number of the plane.
-        normalization: With the numbers that hold for this plane.
+        normalization: Normalization with the statistics of this plane.
         stage: The stage.
-        numbers: Which of its tiles.
+        numbers: Numbers of the tiles.
     """
 
     store: Path
@@ -216,31 +224,34 @@ class Task:
     numbers: tuple[int, ...]
 
     @property
-    def reads(self) -> Window:
-        """The window of the plane that holds all that the tiles read."""
+    def read_window(self) -> Window:
+        """Smallest window of the plane with all pixels that the tiles read."""
         plan = self.stage.tiles
-        return plan.reads([plan.tiles[number] for number in self.numbers])
+        return plan.read_window([plan.tiles[number] for number in self.numbers])
 
     def predict(self, model: Any, pixels: Any) -> Iterator[None]:
-        """Predicts the tiles and writes their chunks, and yields after each.
+        """Predicts the tiles and writes their chunks.
 
         Args:
             model: See `predict_image`.
-            pixels: The plane, normalized, read by windows as an array is.
+            pixels: Normalized plane, read by windows like an array.
+
+        Yields:
+            None after each tile.
 
         Raises:
             ValueError: See `predict_tiles`.
-            OSError: A chunk cannot be written, or one of an earlier stage is missing or damaged.
+            OSError: If a chunk cannot be written, or one of an earlier stage is missing or damaged.
         """
         plan = self.stage.tiles
         output = _open(self.store / _name(self.plane, self.stage.number), "r+")
         earlier = {
-            number: plan.turned(Probabilities.open(self.store, self.plane, number))
+            number: plan.view_of(Probabilities.open(self.store, self.plane, number))
             for number, _ in self.stage.sums
             if number is not None
         }
         tiles = [plan.tiles[number] for number in self.numbers]
-        for window, values in predict_tiles(model, plan.turned(pixels), plan.tiling, tiles=tiles):
+        for window, values in predict_tiles(model, plan.view_of(pixels), plan.tiling, tiles=tiles):
             mean = values
             for number, divisor in self.stage.sums:
                 total = mean if number is None else earlier[number][window] + mean
@@ -251,11 +262,11 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Probabilities:
-    """The array of a stage, upright, read by windows of rows and columns.
+    """Array of a stage in the orientation of the image, read by windows of rows and columns.
 
     Attributes:
         path: Folder of the array.
-        array: The Zarr array.
+        array: Zarr array.
     """
 
     path: Path
@@ -287,7 +298,7 @@ class Probabilities:
         """Reads a window.
 
         Raises:
-            OSError: A chunk of it is missing or damaged.
+            OSError: If a chunk of it is missing or damaged.
         """
         rows, columns = (
             slice(*part.indices(size)[:2])
@@ -298,26 +309,26 @@ class Probabilities:
             values: NDArray[np.float32] = np.asarray(self._upright[rows, columns])
         except ValueError as error:
             reason, values = f"a damaged one ({error})", np.array(np.nan, np.float32)
-        if np.isnan(values).any():  # which fills what was never written
+        if np.isnan(values).any():  # the fill value of missing chunks
             raise OSError(
-                f"{self.path}: expected every chunk that was written. Received {reason}; give "
-                "the same command again, which predicts it anew"
+                f"{self.path}: expected every chunk that was written. Received {reason}; run "
+                "the same command again to predict it again"
             )
         return values
 
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """The arrays of one image that is predicted.
+    """Arrays of one image during its prediction.
 
     Attributes:
-        folder: The folder.
-        found: The chunks that an earlier prediction has left, by the names of their arrays.
-        damaged: How many more there were that do not have their checksums.
+        folder: Folder of the store.
+        finished: Chunks of an interrupted prediction, by the name of their array.
+        damaged: Number of its chunks that were removed, since their checksums were wrong.
     """
 
     folder: Path
-    found: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
+    finished: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
     damaged: int = 0
 
     @classmethod
@@ -325,52 +336,52 @@ class Store:
     def opened(
         cls, out: Path, stem: str, basis: Mapping[str, Any], *, is_kept: bool = True
     ) -> Iterator[Store]:
-        """Opens what an interrupted prediction has left, or makes a new store.
+        """Opens the store of an interrupted prediction, or creates a new one.
 
-        It is removed after the body; if that fails, what was predicted is kept. Stores of the
-        same image on another basis are removed before.
+        The store is removed after the body, or kept if the body fails. Stores of the same image
+        with another basis are removed first.
 
         Args:
             out: Folder of the outputs, which exists.
             stem: Stem of the image.
-            basis: All that the probabilities depend on, as JSON knows it.
-            is_kept: Whether to keep what was predicted if the body fails.
+            basis: Everything that the probabilities depend on, for JSON.
+            is_kept: Whether to keep the chunks if the body fails.
 
         Raises:
-            BlockingIOError: Another prediction is writing there.
-            OSError: If nothing can be written there.
+            BlockingIOError: If another prediction is writing to the store.
+            OSError: If the folder cannot be written.
         """
         text = json.dumps({"format": FORMAT, "basis": basis}, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
         folder = out / f".{stem}.{digest}{_ENDING}"
-        for other in _stores(out, stem):
-            if other != folder:
-                with locked(other, "prediction"):
-                    shutil.rmtree(other)
+        for path in _stores(out, stem):
+            if path != folder:
+                with locked(path, "prediction"):
+                    shutil.rmtree(path)
         make_folder(folder)
-        with locked(folder, "prediction"), _one_chunk_at_a_time():
-            store = _reopened(folder, json.loads(text))
+        with locked(folder, "prediction"), _sequential_zarr():
+            store = _reopen(folder, json.loads(text))
             try:
                 yield store
             except BaseException:
-                kept = store.begun if is_kept else set()
+                kept = store.started if is_kept else set()
                 store.remove_all(but=kept)
                 if kept:
                     _log.info(
-                        f"{printable(folder)}: keeps what was predicted; the same command goes on "
-                        "with it, and another one for this image removes it"
+                        f"{printable(folder)}: kept, to resume the prediction by the same "
+                        "command; another command for this image removes it"
                     )
                 raise
             shutil.rmtree(folder)
 
     @property
     def names(self) -> list[str]:
-        """The names of its arrays."""
+        """Names of the arrays."""
         return [path.name for path in self.folder.iterdir() if path.is_dir()]
 
     @property
-    def begun(self) -> set[str]:
-        """The names of the arrays of stages that have a chunk."""
+    def started(self) -> set[str]:
+        """Names of the arrays of stages with at least one chunk."""
         return {name for name in self.names if _STAGE.fullmatch(name) and self._has_chunk(name)}
 
     def _has_chunk(self, name: str) -> bool:
@@ -378,34 +389,34 @@ class Store:
 
     @property
     def size(self) -> int:
-        """The bytes that it takes on disk."""
+        """Size on disk in bytes."""
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
     def missing(self, plane: int, stage: Stage) -> list[int]:
-        """Lists the numbers of the tiles that no earlier prediction has left."""
-        done = self.found.get(_name(plane, stage.number), set())
+        """Returns the numbers of the tiles without a finished chunk."""
+        finished = self.finished.get(_name(plane, stage.number), set())
         tiles = range(len(stage.tiles.tiles))
-        return [number for number in tiles if stage.tiles.chunk(number) not in done]
+        return [number for number in tiles if stage.tiles.chunk_index(number) not in finished]
 
     def next_stage(self, plane: int, stages: Sequence[Stage]) -> int:
-        """Returns the number of the stage to go on with; that of all stages if none is left."""
-        whole = {one.number for one in stages if not self.missing(plane, one)}
-        if len(stages) - 1 in whole:
+        """Returns the number of the stage to resume with; `len(stages)` if all are finished."""
+        finished = {stage.number for stage in stages if not self.missing(plane, stage)}
+        if len(stages) - 1 in finished:
             return len(stages)
-        return max(one.number for one in stages if one.needs <= whole)
+        return max(stage.number for stage in stages if stage.needs <= finished)
 
-    def make(self, plane: int, stage: Stage) -> None:
-        """Makes the array of a stage where it is missing."""
+    def create(self, plane: int, stage: Stage) -> None:
+        """Creates the array of a stage if it is missing."""
         name, plan = _name(plane, stage.number), stage.tiles
         if name not in self.names:
             classes = plan.architecture.classes
             self._create(
                 name,
-                shape=(*plan.turned_size, classes),
-                chunks=(*plan.chunks, classes),
+                shape=(*plan.view_size, classes),
+                chunks=(*plan.chunk_size, classes),
                 dtype=np.float32,
                 fill_value=np.nan,
-                attributes={"version": plan.version},
+                attributes={"version": plan.view},
             )
 
     def probabilities(self, plane: int, stage: Stage) -> Probabilities:
@@ -413,36 +424,40 @@ class Store:
         return Probabilities.open(self.folder, plane, stage.number)
 
     def labels(self, name: str, size: tuple[int, int]) -> Any:
-        """Makes a label image, int32, all 0, read and written by windows as an array is."""
+        """Creates an int32 label image of zeros, read and written by windows like an array."""
         chunks = tuple(min(side, most) for side, most in zip(size, _CHUNK, strict=True))
         return self._create(name, shape=size, chunks=chunks, dtype=np.int32, fill_value=0)
 
     def keep(self, plane: int, numbers: set[int]) -> None:
-        """Removes the arrays of a plane but those of some stages."""
+        """Removes the arrays of a plane, except those of the stages of some numbers."""
         kept = {_name(plane, number) for number in numbers}
         others = {name for name in self.names if not name.startswith(f"plane{plane}-")}
         self.remove_all(but=kept | others)
 
     def remove_all(self, but: set[str]) -> None:
-        """Removes arrays but those of some names, and without these the store itself."""
+        """Removes all arrays except some, or the store itself if `but` is empty."""
         removed = [name for name in self.names if name not in but]
         for name in removed:
-            self.found.pop(name, None)
+            self.finished.pop(name, None)
         for path in [self.folder / name for name in removed] if but else [self.folder]:
             shutil.rmtree(path, ignore_errors=True)  # Zarr may still be writing after Ctrl-C
 
     def check_room(self, size: int) -> None:
-        """Makes sure that the disk has room for a store of so many bytes.
+        """Checks that the disk has room for the store.
+
+        Args:
+            size: Final size of the store in bytes.
 
         Raises:
-            OSError: It has not.
+            OSError: If it does not.
         """
-        left = size - self.size
+        needed = size - self.size
         free = shutil.disk_usage(self.folder).free
-        if free < left:
+        if free < needed:
             raise OSError(
-                f"{self.folder.parent}: expected a disk with room for {left / 1e9:,.1f} GB to work "
-                f"in. Received {free / 1e9:,.1f} GB. Make room, or choose another folder."
+                f"{self.folder.parent}: expected a disk with {needed / 1e9:,.1f} GB of free space "
+                f"for temporary files. Received {free / 1e9:,.1f} GB; free some, or choose another "
+                "folder"
             )
 
     def _create(self, name: str, **options: Any) -> Any:
@@ -455,8 +470,8 @@ class Store:
 
 
 @contextmanager
-def _one_chunk_at_a_time() -> Iterator[None]:
-    """Has Zarr hold one chunk in memory at a time, not ten: they are as large as tiles."""
+def _sequential_zarr() -> Iterator[None]:
+    # Zarr would hold ten chunks in memory at a time, each as large as a tile.
     import zarr
 
     with zarr.config.set({"async.concurrency": 1}):
@@ -464,13 +479,13 @@ def _one_chunk_at_a_time() -> Iterator[None]:
 
 
 def bytes_of(plan: TilePlan) -> int:
-    """Returns the bytes of an array of probabilities on disk, whose last chunks are whole."""
-    chunk = math.prod(plan.chunks) * plan.architecture.classes * np.dtype(np.float32).itemsize
+    """Returns the size in bytes of an array of probabilities on disk, in whole chunks."""
+    chunk = math.prod(plan.chunk_size) * plan.architecture.classes * np.dtype(np.float32).itemsize
     return len(plan.tiling) * chunk
 
 
 def bytes_of_labels(size: tuple[int, int]) -> int:
-    """Returns the bytes of a label image on disk, whose last chunks are whole."""
+    """Returns the size in bytes of a label image on disk, in whole chunks."""
     sides = (
         math.ceil(side / min(side, most)) * min(side, most)
         for side, most in zip(size, _CHUNK, strict=True)
@@ -489,43 +504,43 @@ def _open(path: Path, mode: str) -> Any:
 
 
 def _stores(out: Path, stem: str) -> list[Path]:
-    ours = re.compile(rf"\.{re.escape(stem)}\.[0-9a-f]{{{_DIGITS}}}{re.escape(_ENDING)}")
-    return [path for path in out.iterdir() if ours.fullmatch(path.name)]
+    name = re.compile(rf"\.{re.escape(stem)}\.[0-9a-f]{{{_DIGITS}}}{re.escape(_ENDING)}")
+    return [path for path in out.iterdir() if name.fullmatch(path.name)]
 
 
-def _reopened(folder: Path, attributes: Mapping[str, Any]) -> Store:
-    """Looks through all chunks, and removes what is damaged or is not gone on with."""
+def _reopen(folder: Path, attributes: Mapping[str, Any]) -> Store:
+    """Checks all chunks of stages, and removes damaged ones and all other arrays."""
     import zarr
 
     if not (folder / "zarr.json").is_file():
         zarr.create_group(folder, attributes=dict(attributes))
-    found: dict[str, set[tuple[int, int]]] = {}
+    finished: dict[str, set[tuple[int, int]]] = {}
     damaged = 0
     for path in [path for path in folder.iterdir() if path.is_dir()]:
         array = None
         if _STAGE.fullmatch(path.name):
-            with suppress(Exception):  # Zarr raises what JSON does and more
+            with suppress(Exception):  # Zarr raises the errors of JSON and others
                 array = _open(path, "r")
         if array is None:
             shutil.rmtree(path)
             continue
-        whole = {place: _is_whole(path, array, place) for place in _written(path, array)}
-        found[path.name] = {place for place, is_whole in whole.items() if is_whole}
-        damaged += len(whole) - len(found[path.name])
-    return Store(folder, found, damaged)
+        chunks = list(_chunks_on_disk(path, array))
+        finished[path.name] = {index for index in chunks if _check_chunk(path, array, index)}
+        damaged += len(chunks) - len(finished[path.name])
+    return Store(folder, finished, damaged)
 
 
-def _written(path: Path, array: Any) -> Iterator[tuple[int, int]]:
-    """Yields the places of the chunks that have a file."""
+def _chunks_on_disk(path: Path, array: Any) -> Iterator[tuple[int, int]]:
+    """Yields row and column of the chunks with a file."""
     for row, column in np.ndindex(*array.cdata_shape[:2]):
         if (path / array.metadata.encode_chunk_key((row, column, 0))).is_file():
             yield row, column
 
 
-def _is_whole(path: Path, array: Any, place: tuple[int, int]) -> bool:
-    """Tells whether a chunk has its checksum, and removes it where it has not."""
+def _check_chunk(path: Path, array: Any, index: tuple[int, int]) -> bool:
+    """Returns whether the checksum of a chunk is right; removes the chunk otherwise."""
     with suppress(ValueError):
-        if not np.isnan(array.blocks[place]).any():
+        if not np.isnan(array.blocks[index]).any():
             return True
-    (path / array.metadata.encode_chunk_key((*place, 0))).unlink()
+    (path / array.metadata.encode_chunk_key((*index, 0))).unlink()
     return False

@@ -1,14 +1,14 @@
-"""A network in a .tflite file, run by LiteRT: tiles in, logits out.
+"""Networks in .tflite files, run by LiteRT: tiles in, logits out.
 
-`keras-unet export --format tflite` puts into the file, as its metadata `keras_unet.json`, all that
-tiling and reading the answer need, so the file alone predicts whole images:
+`keras-unet export --format tflite` embeds the metadata of the model, `keras_unet.json`, so the file
+alone predicts whole images:
 
     network = load_tflite(path)
     image = network.info.normalize(pixels, image_path)
     probabilities = predict_image(network, image, architecture=network.architecture)
 
-It runs on `ai-edge-litert` without TensorFlow or, where that is not installed, on the interpreter
-that TensorFlow still has. One array is predicted by
+It runs on `ai-edge-litert` without TensorFlow or, if that is not installed, on the interpreter of
+TensorFlow. To predict one array, run
 `python -m keras_unet.prediction.tflite MODEL.tflite IMAGE.npy PROBABILITIES.npy`.
 """
 
@@ -39,12 +39,12 @@ TILE, LOGITS = "tile", "logits"
 
 @dataclass(frozen=True, eq=False)
 class LiteNetwork:
-    """A network in a .tflite file; calling it maps normalized tiles to logits.
+    """Network in a .tflite file, a callable from normalized tiles to logits.
 
     Attributes:
-        info: Facts of the model: architecture, labels, normalization, instances, training.
-        metadata: All that the file says of itself.
-        runner: The signature that LiteRT runs.
+        info: Metadata of the model: architecture, labels, normalization, instances, training.
+        metadata: Whole content of the embedded `keras_unet.json`.
+        runner: Signature runner of LiteRT.
     """
 
     info: ModelInfo
@@ -53,35 +53,35 @@ class LiteNetwork:
 
     @property
     def architecture(self) -> Architecture:
-        """The network's numbers."""
+        """Architecture of the network."""
         return self.info.architecture
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
-        """The only shape that it takes, `(1, height, width, channels)`."""
+        """Shape of an input tile, `(1, height, width, channels)`."""
         size = self.metadata["network"]["tile_size"]
         return 1, size, size, self.architecture.channels
 
     def __call__(self, tile: NDArray[Any]) -> NDArray[np.float32]:
         """Maps a normalized tile of `input_shape` to logits, both float32.
 
-        Where the file takes and gives int8, the numbers are scaled here.
+        The tile is quantized, and the logits dequantized, for a network of int8.
         """
-        taken = _quantised(tile, self.runner.get_input_details()[TILE])
-        given = self.runner(**{TILE: taken})[LOGITS]
-        return _real(given, self.runner.get_output_details()[LOGITS])
+        quantized = _quantize(tile, self.runner.get_input_details()[TILE])
+        logits = self.runner(**{TILE: quantized})[LOGITS]
+        return _dequantize(logits, self.runner.get_output_details()[LOGITS])
 
 
 def load_tflite(path: Path | str, *, threads: int | None = None) -> LiteNetwork:
     """Loads a file that `keras-unet export --format tflite` wrote.
 
     Args:
-        path: The file.
-        threads: Threads to compute with; None for one a core.
+        path: Path of the file.
+        threads: Number of threads to compute with; None for one per core.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no TFLite file, or one that says nothing of its run.
+        ValueError: If it is not a TFLite file, or has no metadata of this package.
     """
     path = Path(path)
     if not path.is_file():
@@ -97,13 +97,13 @@ def load_tflite(path: Path | str, *, threads: int | None = None) -> LiteNetwork:
         raise ValueError(
             f"{path}: expected a .tflite file that keras-unet export writes, with {METADATA} of "
             f"format {FORMAT} in its metadata. Received one without ({type(error).__name__}: "
-            f"{error}); export the run anew"
+            f"{error}); export the run again"
         ) from error
     return LiteNetwork(info, metadata, interpreter.get_signature_runner())
 
 
 def schema() -> Any:
-    """Returns the classes that read and write the parts of a .tflite file."""
+    """Returns the FlatBuffers classes of a .tflite file."""
     return import_module(f"{_package()}.schema_py_generated")
 
 
@@ -122,7 +122,7 @@ def _interpreter(path: Path, content: bytes, threads: int) -> Any:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{path}: expected a .tflite file that keras-unet export writes. Received one that "
-            f"LiteRT does not load ({reason}); copy it anew, or export the run again"
+            f"LiteRT cannot load ({reason}); copy it again, or export the run again"
         ) from error
     return interpreter
 
@@ -136,7 +136,7 @@ def _embedded(content: bytes) -> bytes:
     raise KeyError(METADATA)
 
 
-def _quantised(tile: NDArray[Any], details: Mapping[str, Any]) -> NDArray[Any]:
+def _quantize(tile: NDArray[Any], details: Mapping[str, Any]) -> NDArray[Any]:
     dtype, (scale, zero) = np.dtype(details["dtype"]), details["quantization"]
     if dtype != np.int8:
         return np.asarray(tile, dtype)
@@ -144,20 +144,20 @@ def _quantised(tile: NDArray[Any], details: Mapping[str, Any]) -> NDArray[Any]:
     return levels.astype(np.int8)
 
 
-def _real(logits: NDArray[Any], details: Mapping[str, Any]) -> NDArray[np.float32]:
-    real = logits.astype(np.float32)
+def _dequantize(logits: NDArray[Any], details: Mapping[str, Any]) -> NDArray[np.float32]:
+    values = logits.astype(np.float32)
     if logits.dtype == np.int8:
         scale, zero = details["quantization"]
-        real = (real - np.float32(zero)) * np.float32(scale)
-    return real
+        values = (values - np.float32(zero)) * np.float32(scale)
+    return values
 
 
 def main(arguments: Sequence[str]) -> None:
     """Predicts an array of raw pixels `(height, width, channels)` and writes the probabilities."""
-    model, image, answer = map(Path, arguments)
+    model, image, out = map(Path, arguments)
     network = load_tflite(model)
     normalized = network.info.normalize(np.load(image), image)
-    np.save(answer, predict_image(network, normalized, architecture=network.architecture))
+    np.save(out, predict_image(network, normalized, architecture=network.architecture))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from keras_unet.instances.blockwise import BlockwiseLabeler
 from keras_unet.instances.label import InstanceOptions
 from keras_unet.prediction import blockwise
 from keras_unet.prediction import store as stores
-from keras_unet.prediction.blockwise import Blockwise, Plan, measure, predict_here
+from keras_unet.prediction.blockwise import Blockwise, Plan, measure, predict_locally
 from keras_unet.prediction.outputs import OutputPlan, Prediction
 from keras_unet.prediction.predict import predict_image
 from keras_unet.runs import Run
@@ -75,8 +75,8 @@ def by_parts(out, members, path, *, form=None, tta=False, save=SAVE, checksums=N
     order = OutputPlan.of(runs[0], [path], out, save, None, form)
     out.mkdir(exist_ok=True)
     plan = Plan(runs, ((60, 60),) * len(runs), tta, checksums=checksums)
-    predict = partial(predict_here, models)
-    return Blockwise(order, plan, predict).make(path, measure(runs[0], path))
+    predict = partial(predict_locally, models)
+    return Blockwise(order, plan, predict).predict_image(path, measure(runs[0], path))
 
 
 def predicted(out, members, path, image, *, form=None, tta=False, save=SAVE):
@@ -98,7 +98,7 @@ def predicted(out, members, path, image, *, form=None, tta=False, save=SAVE):
     whole = OutputPlan.of(members[0][0], [path], out / "whole", save, None, "tiff")
     (out / "whole").mkdir()
     stack = (("Z", len(planes)),)
-    return made, whole.make(path, ImageFile(np.empty(0), stack), planes)
+    return made, whole.write(path, ImageFile(np.empty(0), stack), planes)
 
 
 def stored(path):
@@ -200,7 +200,7 @@ def test_places_that_ome_zarr_has_no_room_for_are_said(tmp_path):
         {"type": "scale", "scale": [1.0, 0.5, 0.5]},
         {"type": "translation", "translation": [0.0, 7.0, 0.0]},
     ]
-    message = "a.ome.tif: where its planes lie along X is not written: OME-Zarr has one place"
+    message = "a.ome.tif: the positions of its planes along X are not written: OME-Zarr stores"
     assert [message in line for line in said["ome-zarr"]] == [False, True]
     assert len(said["tiff"]) == 1
     planes = tifffile.xml2dict(tifffile.tiffcomment(tmp_path / "tiff" / "a_classes.tif"))
@@ -310,12 +310,12 @@ def test_a_prediction_goes_on_where_it_was_interrupted(tiles, uninterrupted, tmp
         by_parts(tmp_path / "out", ensemble(tmp_path, ending), path, **ONCE)
     assert len(calls) == tiles
     (store,) = (tmp_path / "out").iterdir()
-    assert said[-1].startswith(f"{store}: keeps what was predicted; the same command goes on")
+    assert said[-1].startswith(f"{store}: kept, to resume the prediction by the same command")
     count, calls = counting(lambda *_: None)
     seen = []
     with logged() as said, watched(lambda *one: seen.append(one)):
         made = by_parts(tmp_path / "out", ensemble(tmp_path, ending), path, **ONCE)
-    assert f"a.tif: {tiles} of {TILES} tiles are kept of an earlier prediction" in said
+    assert f"a.tif: resuming with {tiles} of {TILES} tiles of an earlier prediction" in said
     assert len(calls) == TILES - tiles
     assert seen[0] == (path.name, tiles + 1, TILES)
     assert files_of(made) == uninterrupted
@@ -338,7 +338,7 @@ def test_versions_whose_sum_is_damaged_are_predicted_anew(uninterrupted, tmp_pat
     chunk.write_bytes(bytes(chunk.stat().st_size))
     with logged() as said:
         made = by_parts(out, ensemble(tmp_path), path, **ONCE)
-    assert f"a.tif: 0 of {TILES} tiles are kept of an earlier prediction, 1 damaged" in said
+    assert f"a.tif: resuming with 0 of {TILES} tiles of an earlier prediction, 1 damaged" in said
     assert files_of(made) == uninterrupted
 
 
@@ -372,7 +372,7 @@ def test_a_prediction_that_was_killed_goes_on(tmp_path):
     whole = by_parts(tmp_path / "whole", ensemble(tmp_path), path, tta=True)
     with logged() as said:
         made = by_parts(tmp_path / "out", ensemble(tmp_path), path, **ONCE)
-    assert f"a.tif: 119 of {2 * TILES} tiles are kept of an earlier prediction" in said
+    assert f"a.tif: resuming with 119 of {2 * TILES} tiles of an earlier prediction" in said
     assert files_of(made) == files_of(whole)
     assert sorted((tmp_path / "out").iterdir()) == sorted(made.files)
 
@@ -397,7 +397,7 @@ def test_a_disk_without_room_is_said_before_the_first_tile(tmp_path, monkeypatch
     path = image_file(tmp_path)
     monkeypatch.setattr(stores.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**5))
     count, calls = counting(network(0.3))
-    with pytest.raises(OSError, match=r"out: expected a disk with room for 0\.0 GB"):
+    with pytest.raises(OSError, match=r"out: expected a disk with 0\.0 GB of free space"):
         by_parts(tmp_path / "out", [(a_run(tmp_path), count)], path, **ONCE)
     assert calls == []
     assert list((tmp_path / "out").iterdir()) == []

@@ -23,7 +23,12 @@ from keras_unet.cli import main
 from keras_unet.data.normalization import Moments
 from keras_unet.prediction import distributed as spreading
 from keras_unet.prediction.blockwise import Plan, checksum_of_file, measure
-from keras_unet.prediction.distributed import Cluster, Networks, predict_task, spread_files
+from keras_unet.prediction.distributed import (
+    Cluster,
+    Networks,
+    predict_files_distributed,
+    predict_task,
+)
 from keras_unet.prediction.folder import predict_files
 from keras_unet.prediction.networks import load_network
 from keras_unet.prediction.outputs import OutputOptions
@@ -76,8 +81,8 @@ def in_one_process(run, files, out, **options):
     return predict_files(run, files, out, tile_size=60, save=SAVE, storage=storage, **options)
 
 
-def spread(run, files, out, cluster, **options):
-    return spread_files(run, files, out, cluster, tile_size=60, save=SAVE, **options)
+def subsample(run, files, out, cluster, **options):
+    return predict_files_distributed(run, files, out, cluster, tile_size=60, save=SAVE, **options)
 
 
 def contents(paths):
@@ -111,7 +116,7 @@ def test_a_worker_is_killed_and_nothing_is_lost(client, cluster, trained, image,
             os.kill(killed[0], signal.SIGKILL)
 
     with watched(kill_one):
-        written = spread(trained, [image], out, cluster, tta=True)
+        written = subsample(trained, [image], out, cluster, tta=True)
     assert killed
     assert len(times[1]) == 30
     unchanged = [path for path, at in times[0].items() if times[1][path] == at]
@@ -143,7 +148,7 @@ def interrupted(after):
 def wait_for_workers_to_end(client):
     """Waits until no worker is at a task that nobody waits for any more."""
     while True:
-        at_work = client.run(lambda: spreading._ONE_AT_A_TIME.locked())  # noqa: PLW0108 - no lock is sent
+        at_work = client.run(lambda: spreading._NETWORK_LOCK.locked())  # noqa: PLW0108 - no lock is sent
         if not any([*client.processing().values(), *at_work.values()]):
             return
         time.sleep(0.05)
@@ -153,7 +158,7 @@ def test_what_was_interrupted_goes_on(client, cluster, trained, image, tmp_path,
     monkeypatch.setattr(spreading, "TILES", 2)
     out = tmp_path / "out"
     with interrupted(after=5):
-        spread(trained, [image], out, cluster)
+        subsample(trained, [image], out, cluster)
     wait_for_workers_to_end(client)
     times = chunks_in(out)
     assert 5 <= len(times) < 30
@@ -163,16 +168,16 @@ def test_what_was_interrupted_goes_on(client, cluster, trained, image, tmp_path,
     del times[damaged]
 
     with logged() as said, interrupted(after=99):
-        spread(trained, [image], out, cluster)
-    kept = f"a.tif: {len(times)} of 30 tiles are kept of an earlier prediction, 1 damaged"
+        subsample(trained, [image], out, cluster)
+    kept = f"a.tif: resuming with {len(times)} of 30 tiles of an earlier prediction, 1 damaged"
     assert kept in said
     again = chunks_in(out)
     assert times == {path: again[path] for path in times}
     assert damaged.read_bytes() == whole
 
     with logged() as said, watched(pytest.fail):
-        written = spread(trained, [image], out, cluster)
-    assert "a.tif: 30 of 30 tiles are kept of an earlier prediction" in said
+        written = subsample(trained, [image], out, cluster)
+    assert "a.tif: resuming with 30 of 30 tiles of an earlier prediction" in said
     in_one = in_one_process(trained, [image], tmp_path / "whole")
     assert contents(written) == contents(in_one)
     assert sorted(out.iterdir()) == sorted(written)
@@ -181,10 +186,10 @@ def test_what_was_interrupted_goes_on(client, cluster, trained, image, tmp_path,
 def test_one_process_goes_on_with_what_workers_have_left(cluster, trained, image, tmp_path):
     out = tmp_path / "out"
     with interrupted(after=99):
-        spread(trained, [image], out, cluster)
+        subsample(trained, [image], out, cluster)
     with logged() as said, watched(pytest.fail):
         written = in_one_process(trained, [image], out)
-    assert "a.tif: 30 of 30 tiles are kept of an earlier prediction" in said
+    assert "a.tif: resuming with 30 of 30 tiles of an earlier prediction" in said
     assert contents(written) == contents(in_one_process(trained, [image], tmp_path / "whole"))
 
 
@@ -193,7 +198,7 @@ def test_chunks_of_another_prediction_are_not_taken(changed, trained, image, tmp
     def described(run, tta=False, axes=None, precision=None, tile=60):
         checksums = (checksum_of_file(run / "best.keras"),)
         plan = Plan((Run.load(run),), ((tile, tile),), tta, axes, precision, checksums)
-        return plan.described(measure(plan.infos[0], image, axes))
+        return plan.provenance(measure(plan.infos[0], image, axes))
 
     before = described(trained)
     assert before == described(trained)
@@ -212,15 +217,15 @@ def test_an_ensemble_a_stack_and_zarr(client, cluster, ensemble, cells, tmp_path
     path = tmp_path / "a.zarr"
     zarr.create_array(path, data=np.stack(planes), chunks=(1, 50, 50))
     with logged() as said:
-        written = spread(ensemble, [path], tmp_path / "out", cluster)
+        written = subsample(ensemble, [path], tmp_path / "out", cluster)
     assert contents(written) == contents(in_one_process(ensemble, [path], tmp_path / "whole"))
     assert [one.name for one in written] == ["a.ome.zarr", "a_probabilities.ome.zarr"]
     assert any(line.startswith("Dask dashboard: http://127.0.0.1:") for line in said)
-    loaded = client.run(spreading._loaded.cache_info)
+    loaded = client.run(spreading._load.cache_info)
     assert all(one.currsize <= 1 for one in loaded.values())
     before = {address: one.misses for address, one in loaded.items()}
-    spread(ensemble, [path], tmp_path / "again", cluster)
-    loaded = client.run(spreading._loaded.cache_info)
+    subsample(ensemble, [path], tmp_path / "again", cluster)
+    loaded = client.run(spreading._load.cache_info)
     assert all(
         one.misses == before[address] for address, one in loaded.items() if before[address]
     )  # nobody loads twice what is loaded
@@ -274,7 +279,7 @@ def test_what_a_worker_refuses_ends_in_one_line(cluster, trained, image, tmp_pat
     checksum = Member.checksum.fget
     monkeypatch.setattr(Member, "checksum", property(lambda member: checksum(member)[::-1]))
     with pytest.raises(ValueError, match="run: expected the weights that the prediction was"):
-        spread(trained, [image], tmp_path / "out", cluster)
+        subsample(trained, [image], tmp_path / "out", cluster)
 
 
 REFUSED = {
@@ -292,7 +297,9 @@ def test_bad_input_is_refused_before_any_worker_is_asked(
     shutil.copy(cells / "images" / "c0.tif", tmp_path)
     files = [tmp_path / name for name in names]
     with pytest.raises(ValueError, match=message) as caught:
-        spread_files(trained, files, tmp_path / "out", Cluster("tcp://no:1"), **options)
+        predict_files_distributed(
+            trained, files, tmp_path / "out", Cluster("tcp://no:1"), **options
+        )
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -300,7 +307,9 @@ def test_bad_input_is_refused_before_any_worker_is_asked(
 def test_labels_drawn_by_hand_are_not_replaced(trained, cells):
     before = (cells / "labels" / "c0.tif").read_bytes()
     with pytest.raises(ValueError, match=r"labels/c0.tif: expected no file, or one that keras-un"):
-        spread_files(trained, [cells / "images"], cells / "labels", Cluster("tcp://no:1"))
+        predict_files_distributed(
+            trained, [cells / "images"], cells / "labels", Cluster("tcp://no:1")
+        )
     assert (cells / "labels" / "c0.tif").read_bytes() == before
 
 
@@ -309,7 +318,7 @@ class Died:
 
 
 LOST = {
-    "workers": (KilledWorker("part", Died(), 3), r"expected workers that live through a task"),
+    "workers": (KilledWorker("part", Died(), 3), r"expected workers that complete a task"),
     "scheduler": (spreading.CancelledError(), r"expected a Dask scheduler until all tiles"),
 }
 
@@ -317,8 +326,8 @@ LOST = {
 @pytest.mark.parametrize(("error", "message"), LOST.values(), ids=LOST)
 def test_what_is_lost_for_good_is_said_with_the_way_on(error, message, tmp_path):
     with (
-        pytest.raises(OSError, match=rf"a\.tif: {message}.*The same command goes on") as caught,
-        spreading._worker_loss_in_one_line(tmp_path / "a.tif"),
+        pytest.raises(OSError, match=rf"a\.tif: {message}.*The same command resumes") as caught,
+        spreading._explain_worker_loss(tmp_path / "a.tif"),
     ):
         raise error
     assert "\n" not in str(caught.value)
@@ -331,7 +340,7 @@ def task(trained, cells, tmp_path):
     stage = Stage.of(0, TilePlan((96, 96), run.architecture, (60, 60)), 1, 1)
     normalization = run.normalization.with_moments(Moments.of([image]))
     with Store.opened(tmp_path, "c3", {}) as store:
-        store.make(0, stage)
+        store.create(0, stage)
         yield Task(store.folder, path, None, (1, 96, 96, 1), 0, normalization, stage, (2, 3))
 
 
@@ -347,7 +356,7 @@ def test_a_worker_writes_tiles_of_the_whole_image(task, networks, trained):
     whole = predict_image(load_network(run), image, tile_size=60)
     probabilities = Store(task.store).probabilities(0, task.stage)
     for number in task.numbers:
-        place = tiles.place(tiles.tiles[number])
+        place = tiles.source_window(tiles.tiles[number])
         np.testing.assert_array_equal(probabilities[place], whole[place])
     assert len(list(task.store.rglob("c/*/*/0"))) == 2
 

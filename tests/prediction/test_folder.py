@@ -224,7 +224,7 @@ REFUSED = {
         ["a.tif"],
         {"instances": {"gap": 0, "merge_threshold": 0}, "save": ["classes"]},
         ValueError,
-        "gap, merge_threshold: numbers for instances, .*Received: classes; save instances as well",
+        "gap, merge_threshold: options for instances, .*Received: classes; save instances as well",
     ),
     "precision": (["a.tif"], {"precision": "float8"}, ValueError, "precision must be.*float8"),
 }
@@ -295,7 +295,7 @@ def test_labels_drawn_by_hand_are_not_replaced_unless_asked(trained, cells, tmp_
 
 def test_an_image_is_never_replaced(trained, cells, tmp_path):
     data = shutil.copytree(cells, tmp_path / "data")
-    with pytest.raises(ValueError, match="expected an output that replaces none of the images"):
+    with pytest.raises(ValueError, match="expected an output that does not replace an image"):
         predict(trained, [data / "images"], data / "images", overwrite=True)
 
 
@@ -434,10 +434,10 @@ def test_large_images_are_streamed_unless_asked_not_to(trained, tmp_path, monkey
     image = grey(tmp_path / "a.tif")
     with logged() as said:
         predict(trained, [image], tmp_path / "a")
-    assert "a.tif: read, predicted and written by parts" in said
+    assert "a.tif: read, predicted and written in parts" in said
     with logged() as said:
         predict(trained, [image], tmp_path / "b", storage=OutputOptions(stream=False))
-    assert "a.tif: read, predicted and written by parts" not in said
+    assert "a.tif: read, predicted and written in parts" not in said
 
 
 def test_a_missing_extra_is_named(trained, tmp_path, monkeypatch):

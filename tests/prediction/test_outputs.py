@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from keras_unet.prediction.outputs import _image_files, unread
+from keras_unet.prediction.outputs import _image_files, describe_unread
 
 
 @pytest.fixture
@@ -18,15 +18,17 @@ def test_of_images_and_hidden_files_nothing_is_said(images):
     (images / "Thumbs.db").touch()
     (images / "d.zarr").mkdir()
     (images / "d.zarr" / ".zgroup").touch()
-    assert list(unread([images, images / "a.tif", images / "d.zarr"])) == []
+    assert list(describe_unread([images, images / "a.tif", images / "d.zarr"])) == []
 
 
 def test_what_is_not_read_is_counted_in_a_line(images):
     (images / "notes.txt").touch()
-    assert list(unread([images])) == ["1 file in images not read: notes.txt (not an image)"]
+    assert list(describe_unread([images])) == [
+        "1 file in images not read: notes.txt (not an image)"
+    ]
     for number in range(6):
         (images / f"{number}").mkdir()
-    (line,) = unread([images])
+    (line,) = describe_unread([images])
     assert line.startswith("7 files in images not read: 0 (a folder), 1 (a folder), ")
     assert line.endswith("4 (a folder) and 2 more")
 
@@ -40,11 +42,11 @@ def test_masks_of_other_images_are_not_predicted_unless_named(images):
         "c_mask.tif",
         "x_img.tif",
     ]
-    listed, advice = unread([images])
+    listed, advice = describe_unread([images])
     assert listed == (
         "4 files in images not read: A_mask.png (by its name the mask of a.tif), "
         "a_cp_masks.tif (by its name the mask of a.tif), seg-b (by its name the mask of b), "
         "x_gt.tif (by its name the mask of x_img.tif)"
     )
-    assert advice == "to predict a mask as well, name its file"
+    assert advice == "to predict a mask as well, pass the path of its file"
     assert list(_image_files([images / "A_mask.png"])) == [images / "A_mask.png"]

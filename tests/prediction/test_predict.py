@@ -435,5 +435,5 @@ def test_logits_that_are_not_finite():
         predict_image(model, np.zeros((2, 2)))
     assert str(refusal.value) == (
         "model must give finite logits. Received: 4 that are NaN or infinite, from a finite image; "
-        "its weights are damaged, or its precision does not hold its numbers"
+        "its weights are damaged, or its numbers exceed the range of its precision"
     )

@@ -47,7 +47,7 @@ def predict(store, stage, numbers=None, pixels=None):
     """Predicts tiles of a plane into a store."""
     size = stage.tiles.size
     numbers = tuple(range(len(stage.tiles.tiles)) if numbers is None else numbers)
-    store.make(0, stage)
+    store.create(0, stage)
     place = (Path("a.tif"), None, (1, *size, 1), 0)
     task = Task(store.folder, *place, Normalization("image"), stage, numbers)
     pixels = image_of(size) if pixels is None else pixels(task)
@@ -60,19 +60,19 @@ def whole(store, stage=SINGLE):
 
 @settings(deadline=None, max_examples=40)
 @given(SIZES, st.integers(0, 7), st.integers(1, 5))
-def test_neighbors_hold_every_tile_once_in_order_and_of_the_same_rows(size, version, most):
+def test_row_groups_hold_every_tile_once_in_order_and_of_the_same_rows(size, version, most):
     plan = TilePlan(size, NETWORK, (60, 68), version)
-    groups = list(plan.neighbors(range(len(plan.tiles)), most))
+    groups = list(plan.row_groups(range(len(plan.tiles)), most))
     assert [number for group in groups for number in group] == list(range(len(plan.tiles)))
     for group in groups:
         assert 1 <= len(group) <= most
-        assert len({plan.place(plan.tiles[number])[0].start for number in group}) == 1
+        assert len({plan.source_window(plan.tiles[number])[0].start for number in group}) == 1
     covered = np.zeros(size, int)
     for tile in plan.tiles:
-        covered[plan.place(tile)] += 1
+        covered[plan.source_window(tile)] += 1
     assert (covered == 1).all()
-    grid = [-(-side // chunk) for side, chunk in zip(plan.turned_size, plan.chunks, strict=True)]
-    assert sorted(map(plan.chunk, range(len(plan.tiles)))) == list(np.ndindex(*grid))
+    grid = [-(-side // chunk) for side, chunk in zip(plan.view_size, plan.chunk_size, strict=True)]
+    assert sorted(map(plan.chunk_index, range(len(plan.tiles)))) == list(np.ndindex(*grid))
 
 
 class OnlyWindow:
@@ -100,8 +100,8 @@ def test_a_task_needs_no_more_than_it_says_and_gives_its_share_of_the_whole(
     stage = Stage(0, 0, TilePlan(size, NETWORK, (60, 60), version), ((None, 1),))
     hold = WindowBuffer.of if in_memory else OnlyWindow
     with tempfile.TemporaryDirectory() as out, Store.opened(Path(out), "a", BASIS) as store:
-        for numbers in stage.tiles.neighbors(range(len(stage.tiles.tiles)), most):
-            predict(store, stage, numbers, lambda task: hold(image, task.reads))
+        for numbers in stage.tiles.row_groups(range(len(stage.tiles.tiles)), most):
+            predict(store, stage, numbers, lambda task: hold(image, task.read_window))
         np.testing.assert_array_equal(whole(store, stage), expected)
         rows, columns = slice(size[0] // 3, size[0]), slice(0, 1 + size[1] // 2)
         found = store.probabilities(0, stage)[rows, columns]
@@ -162,7 +162,7 @@ def left(out, numbers, stage=SINGLE, basis=BASIS):
 
 
 def chunk_file(array, number, stage=SINGLE):
-    row, column = stage.tiles.chunk(number)
+    row, column = stage.tiles.chunk_index(number)
     return array / "c" / str(row) / str(column) / "0"
 
 
@@ -219,7 +219,7 @@ def test_a_chunk_that_changes_later_is_not_read(harm, message, tmp_path):
         harm(chunk_file(store.folder / "plane0-stage0", 4))
         probabilities = store.probabilities(0, SINGLE)
         assert np.isfinite(probabilities[0:44, 0:100]).all()
-        with pytest.raises(OSError, match=rf"stage0: expected .*{message}.*; give the same") as e:
+        with pytest.raises(OSError, match=rf"stage0: expected .*{message}.*; run the same") as e:
             probabilities[43:45, 43:45]
     assert "\n" not in str(e.value)
 
@@ -279,9 +279,11 @@ def test_two_predictions_of_one_image_do_not_meet(basis, tmp_path):
 def test_what_is_kept_of_what_failed_is_said(tmp_path):
     with logged() as said:
         array = left(tmp_path, [0])
-    assert [line for line in said if "keeps what was predicted; the same command" in line] == said
+    assert [
+        line for line in said if "kept, to resume the prediction by the same command" in line
+    ] == said
     with interrupted(tmp_path) as store:
-        store.make(1, SINGLE)
+        store.create(1, SINGLE)
         store.labels("cells0", (9, 9))[:, :] = 1
     assert sorted(path.name for path in array.parent.iterdir()) == [
         ".lock",
@@ -349,7 +351,7 @@ class Usage(NamedTuple):
 
 def test_a_disk_without_room_is_said_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(stores.shutil, "disk_usage", lambda _: Usage(7_900_000_000))
-    message = r"room for 8\.0 GB to work in\. Received 7\.9 GB\. Make room, or choose another"
+    message = r"with 8\.0 GB of free space for temporary files\. Received 7\.9 GB; free some, or"
     with Store.opened(tmp_path, "a", BASIS) as store:
         store.check_room(7_900_000_000)
         with pytest.raises(OSError, match=message) as caught:

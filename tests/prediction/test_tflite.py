@@ -122,10 +122,10 @@ def of_another_format(content):
 
 
 SPOILED = {
-    "empty": (lambda _: b"", "that LiteRT does not load"),
-    "text": (lambda _: b"?" * 4000, "that LiteRT does not load"),
-    "truncated": (lambda content: content[: len(content) // 2], "that LiteRT does not load"),
-    "bare": (renamed, "Received one without (KeyError: 'keras_unet.json'); export the run anew"),
+    "empty": (lambda _: b"", "that LiteRT cannot load"),
+    "text": (lambda _: b"?" * 4000, "that LiteRT cannot load"),
+    "truncated": (lambda content: content[: len(content) // 2], "that LiteRT cannot load"),
+    "bare": (renamed, "Received one without (KeyError: 'keras_unet.json'); export the run again"),
     "format": (of_another_format, "Received one without (ValueError: format 3); export"),
     "no JSON": (lambda content: content.replace(b'{"format"', b'{?format"'), "(JSONDecodeError:"),
 }

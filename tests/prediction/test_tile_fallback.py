@@ -49,66 +49,66 @@ class Device:
 def test_a_tile_that_memory_does_not_hold_is_halved_until_it_does(
     model, network, image, symmetries
 ):
-    device, halving = Device(model, largest=60), TileFallback()
+    device, fallback = Device(model, largest=60), TileFallback()
     given = {"architecture": network, "tta": symmetries}
-    with logged() as said:
-        found = predict_image(halving.around(device, network), image, **given)
-    small = predict_image(model, image, tile_size=halving.largest, **given)
+    with logged() as messages:
+        found = predict_image(fallback.wrap(device, network), image, **given)
+    small = predict_image(model, image, tile_size=fallback.largest, **given)
     np.testing.assert_allclose(found, small, atol=1e-5)
     np.testing.assert_allclose(found, predict_image(model, image, **given), atol=1e-5)
-    halved = halving.largest
+    halved = fallback.largest
     assert halved <= 60
     assert network.fits(halved)
-    assert len(said) == 2  # from 166 or so by 84 to 42
-    assert said[1].startswith("memory does not hold a tile of ")
-    assert said[1].endswith(f"going on with {halved} x {halved}")
+    assert len(messages) == 2  # from 166 or so by 84 to 42
+    assert messages[1].startswith("memory does not hold a tile of ")
+    assert messages[1].endswith(f"continuing with {halved} x {halved}")
 
 
 def test_the_smaller_tile_is_kept_for_other_images_and_networks(model, network, image):
-    halving, other = TileFallback(), Device(model, 10**6)
-    predict_image(halving.around(Device(model, 60), network), image, architecture=network)
-    with logged() as said:
-        predict_image(halving.around(other, network), image, architecture=network)
-    assert not said
-    assert max(map(max, other.sizes)) == halving.largest
+    fallback, other = TileFallback(), Device(model, 10**6)
+    predict_image(fallback.wrap(Device(model, 60), network), image, architecture=network)
+    with logged() as messages:
+        predict_image(fallback.wrap(other, network), image, architecture=network)
+    assert not messages
+    assert max(map(max, other.sizes)) == fallback.largest
 
 
 def test_a_tile_that_fits_is_given_as_it_is(model, network, image):
-    device, halving = Device(model, 10**6), TileFallback()
-    around = halving.around(device, network)
-    found = predict_image(around, image, architecture=network)
+    device, fallback = Device(model, 10**6), TileFallback()
+    wrapped = fallback.wrap(device, network)
+    found = predict_image(wrapped, image, architecture=network)
     np.testing.assert_array_equal(found, predict_image(model, image, architecture=network))
     assert len(device.sizes) == 1
-    assert halving.largest is None
+    assert fallback.largest is None
 
 
 def test_a_tile_need_not_be_square(model, network, image):
     device = Device(model, largest=99)
     narrow = image[:, :40]
-    around = TileFallback().around(device, network)
-    found = predict_image(around, narrow, architecture=network)
+    wrapped = TileFallback().wrap(device, network)
+    found = predict_image(wrapped, narrow, architecture=network)
     np.testing.assert_allclose(found, predict_image(model, narrow, architecture=network), atol=1e-5)
 
 
 def test_a_given_tile_is_halved_too(model, network, image):
     device = Device(model, largest=99)
-    around = TileFallback().around(device, network)
+    wrapped = TileFallback().wrap(device, network)
     given = {"tile_size": network.fitting_size(120), "architecture": network}
-    found = predict_image(around, image, **given)
+    found = predict_image(wrapped, image, **given)
     np.testing.assert_allclose(found, predict_image(model, image, **given), atol=1e-5)
     assert max(map(max, device.sizes)) == given["tile_size"]
 
 
 def test_memory_that_does_not_hold_the_smallest_tile_ends_it_in_one_line(image):
     device = Device(None, largest=0)
-    around = TileFallback().around(device, NETWORK)
+    wrapped = TileFallback().wrap(device, NETWORK)
     with (
-        logged() as said,
+        logged() as messages,
         pytest.raises(OSError, match=r"hold a tile of 18 x 18.*--base-filters$") as caught,
     ):
-        predict_image(around, image, architecture=NETWORK)
+        predict_image(wrapped, image, architecture=NETWORK)
     assert "\n" not in str(caught.value)
-    assert len(said) == 4  # by 84, 42, 22 and 18
+    assert len(messages) == 4  # by 84, 42, 22 and 18
     assert device.sizes[-1] == (18, 18)
 
 
@@ -118,8 +118,8 @@ def test_python_says_so_in_its_own_way(image):
             raise MemoryError
         return np.zeros((1, tile.shape[1] - 16, tile.shape[2] - 16, 2))
 
-    around = TileFallback().around(python, NETWORK)
-    found = predict_image(around, image, architecture=NETWORK)
+    wrapped = TileFallback().wrap(python, NETWORK)
+    found = predict_image(wrapped, image, architecture=NETWORK)
     np.testing.assert_array_equal(found, 0.5)
 
 
@@ -128,9 +128,9 @@ def test_other_errors_are_let_through(image):
         raise ArithmeticError("another")
 
     with pytest.raises(ArithmeticError, match="another"):
-        predict_image(TileFallback().around(broken, NETWORK), image, architecture=NETWORK)
+        predict_image(TileFallback().wrap(broken, NETWORK), image, architecture=NETWORK)
 
 
 def test_a_network_of_one_size_is_left_as_it_is():
     model = unet_of(NETWORK, (60, 60))
-    assert TileFallback().around(model, NETWORK) is model
+    assert TileFallback().wrap(model, NETWORK) is model

@@ -14,7 +14,7 @@ from keras_unet.prediction.predict import (
     SYMMETRIES,
     TransformedView,
     average_over_views,
-    turned_back,
+    undo_view,
 )
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9))
@@ -83,5 +83,5 @@ def test_windows_of_a_version_are_those_of_the_turned_image(version: tuple[bool,
     assert turned.shape == whole.shape
     window = slice(1, 3), slice(2, 5)
     np.testing.assert_array_equal(turned[window], whole[window])
-    back = turned_back(turned[window], *version)
-    np.testing.assert_array_equal(image[turned.place(window)], back)
+    back = undo_view(turned[window], *version)
+    np.testing.assert_array_equal(image[turned.source_window(window)], back)

@@ -150,9 +150,9 @@ REFUSED = {
     "version": ("--server {s}@7 {i}", "cells@7: NOT_FOUND, .*look at the name and the version"),
     "file": ("--server {s} {i} nowhere.png", "nowhere.png: no such file"),
     "outputs": ("--server {s} {i} --save masks", "save must be of .*Received: masks"),
-    "onto itself": ("--server {s} {i} --out {i}", "replaces none of the images"),
+    "onto itself": ("--server {s} {i} --out {i}", "does not replace an image"),
     "labels": ("--server {s} {c}/images --out {i}", "images/c0.tif: expected no file, or one"),
-    "rule": ("--server {s} {i} --save probabilities --gap 1", "gap: numbers for instances"),
+    "rule": ("--server {s} {i} --save probabilities --gap 1", "gap: options for instances"),
     "no file": ("--server {s}", "Missing argument 'RUN FILES...'"),
 }
 
