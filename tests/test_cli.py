@@ -672,7 +672,10 @@ EXPORTS = {
         "--format saved_model takes --tile, .*--version. Received --quantize, --int8-io; leave out",
     ),
     "ending": ("{run} {tmp}/a.lite --format tflite", r"a\.lite: expected .* ends in \.tflite"),
-    "quantisation": ("{run} {tmp}/a.tflite --format tflite --quantize int4", "of none, float16, "),
+    "quantization": (
+        "{run} {tmp}/a.tflite --format tflite --quantize int4",
+        "one of none, float16, ",
+    ),
 }
 
 

@@ -18,7 +18,7 @@ from keras_unet.data.pipeline import build_dataset
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.data.tiles import TrainingImage
 from keras_unet.data.weight_maps import weight_map
-from keras_unet.export.onnx import constant, converted
+from keras_unet.export.onnx import to_onnx, with_constant_weights
 from keras_unet.model import unet_of
 from keras_unet.prediction.predict import predict_image
 from keras_unet.tiling import mirrored_window
@@ -129,10 +129,10 @@ def deformation(side: int, amplitude: float, times: int, device: str) -> Work:
 
 def onnx_file(network: Architecture, path: Path) -> Work:
     """Writes the network, from tiles to probabilities, as an .onnx file."""
-    score = constant(_model(network, "float32", "cpu"))
+    score = with_constant_weights(_model(network, "float32", "cpu"))
 
     def write() -> list[Any]:
-        graph = converted(lambda tile: {"probabilities": tf.nn.softmax(score(tile))}, 1)
+        graph = to_onnx(lambda tile: {"probabilities": tf.nn.softmax(score(tile))}, 1)
         onnx.save(graph, path)
         return []
 

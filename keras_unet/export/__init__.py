@@ -1,1 +1,1 @@
-"""Exports of a trained model for others to run: TensorFlow Serving, LiteRT, ONNX Runtime, Fiji."""
+"""Exports of trained models: TensorFlow Serving, LiteRT, ONNX Runtime, BioImage.IO."""

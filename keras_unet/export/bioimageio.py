@@ -1,4 +1,4 @@
-"""From a run or an ensemble to a BioImage.IO package, which Fiji and the model zoo read."""
+"""Exports a model as a BioImage.IO package, for Fiji, bioimageio.core and the model zoo."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import onnx
 import tifffile
-from bioimageio.spec import save_bioimageio_yaml_only
-from bioimageio.spec.generic.v0_3 import LicenseId
 from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
@@ -31,11 +28,11 @@ from keras_unet.export.graph import (
     GraphTiling,
     any_size_model,
     halo,
-    least_size,
+    smallest_block,
 )
 from keras_unet.export.metadata import ExportMetadata
-from keras_unet.export.onnx import OPSET, constant, converted
-from keras_unet.export.parity import answer_of_bioimageio, example_image, write_and_compare
+from keras_unet.export.onnx import OPSET, to_onnx, with_constant_weights
+from keras_unet.export.parity import example_image, predict_by_bioimageio, write_and_compare
 from keras_unet.files import check_new_file, write_then_move
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.report.pictures import grey_picture, label_picture, write_png
@@ -45,20 +42,65 @@ from keras_unet.tiling import mirrored_window
 
 _log = logging.getLogger(__name__)
 
-ALLOWED = {"dataset": 1e-5, "image": 1e-4}
-"""Largest difference of a probability, by who measures grey values.
+FORMAT = "0.5.10"
 
-An image is measured by itself by the program that runs the model. The format lets it add 1e-6 to
-the deviation, which images in [0, 1] feel.
+TOLERANCES = {"dataset": 1e-5, "image": 1e-4}
+"""Largest difference of a probability, by the mode of normalization.
+
+In the mode "image", the program that runs the model normalizes. The format lets it add 1e-6 to the
+deviation, which matters for images in [0, 1].
 """
 
 COVER = 256
-"""Height of the cover in pixels at most, which keeps it below the model zoo's 500 KB."""
+"""Largest height of the cover in pixels, which keeps it below 500 KB, the model zoo's limit."""
 
 LICENSE = "CC-BY-4.0"
 UNKNOWN = "unknown"
 
 _PACKAGES = ("bioimageio.core", "bioimageio.spec", "onnx", "onnxruntime", "tf2onnx")
+_COLORS = ("red", "green", "blue")
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_+-]+")
+_PAPER = {
+    "text": "Ronneberger, Fischer, Brox: U-Net: Convolutional Networks for Biomedical Image "
+    "Segmentation, MICCAI 2015",
+    "doi": "10.1007/978-3-319-24574-4_28",
+}
+_TAGS = ("2d", "unet", "tensorflow", "semantic-segmentation", "fiji", "deepimagej")
+_TOLERANCE = {"absolute_tolerance": 0.0001, "relative_tolerance": 0.001}
+"""For the probabilities in a program's test of the package: CPUs and GPUs round differently."""
+
+_BY_IMAGE = (
+    "the program that runs the model normalizes each whole image, as `rdf.yaml`\n"
+    "  describes, before it cuts blocks"
+)
+_BY_DATA = "the model normalizes them,\n  by mean and deviation of the training images"
+_CARD = """# {name}
+
+{what} for images of {channels}.
+
+| class | label value | name |
+| --- | --- | --- |
+{classes}
+
+- `image`: raw grey values, float32 (batch, y, x, channel); {normalized}.
+- `probabilities`: float32 (batch, y, x, class), as large as the image. A class is a channel.
+- Sizes are {smallest} + {step} k pixels; the networks themselves take any. Missing context is
+  mirrored. Blocks overlap by a halo of {halo} pixels on each side, and give the same result as the
+  whole image.
+
+## Validation
+
+Best score on images held out in the training: {score}. Before use, predict images that were not
+in the training and whose labels are known, and compare: IoU, or SEG and AP to count cells.
+
+## Training
+
+{training}. `rdf.yaml` has the options, the names of the images and the
+versions of the software, under `config: keras_unet`.
+
+Intended for images like those of the training: same microscope, staining and magnification. Do
+not base a diagnosis on it alone.
+"""
 
 
 def export_bioimageio(
@@ -68,50 +110,41 @@ def export_bioimageio(
     authors: Sequence[str] = (),
     license: str = LICENSE,  # noqa: A002 - the field's word
 ) -> Path:
-    """Exports a model as a BioImage.IO package, complete in itself, see `export_model`.
+    """Exports a model as a BioImage.IO package, see `export_model`.
 
-    A fresh process must pass the package's own test for all weights, and blocks must give what the
-    whole image gives.
+    The package's own test must pass for all weights in a fresh process, and blocks must give the
+    same result as the whole image.
 
     Args:
         segmenter: The model.
         out: File to write; its name ends in .zip.
-        authors: Names of those who made the model; none for unknown, which will do until the
-            package is published.
-        license: SPDX identifier of the license that others may use the model under.
+        authors: Names of the authors; empty for "unknown", to be replaced before publication.
+        license: SPDX identifier of the license of the model.
 
     Returns:
         The file written.
     """
     require("bioimageio", *_PACKAGES)
-    from keras_unet.export.bioimageio import (
-        Credits,
-        Example,
-        check_authors,
-        check_license,
-        write_package,
-    )
-
     info = segmenter.info
     _check_blocks(info)
     check_license(license)
     check_authors(authors)
     check_new_file(out, ".zip")
 
-    def write(path: Path, artefact: ExportMetadata, network: Any) -> None:
-        image = _example(info)
-        example = Example(image, _predicted(artefact.segmenter, image))
+    def write(path: Path, metadata: ExportMetadata, network: Any) -> None:
+        image = _example_image(info)
+        example = Example(image, _predict(metadata.segmenter, image))
         cover = path.with_name("cover.png")
         write_png(cover, _cover(example.image, example.probabilities))
-        credited = Credits(authors or (UNKNOWN,), license)
-        write_package(path, artefact, network, example, cover, credited)
+        credits_ = Credits(authors or (UNKNOWN,), license)
+        write_package(path, metadata, network, example, cover, credits_)
 
     write_and_compare(
         segmenter,
         write_then_move(out),
         write,
-        answer_of_bioimageio,
-        ALLOWED[info.normalization.mode],
+        predict_by_bioimageio,
+        TOLERANCES[info.normalization.mode],
         tiling=GraphTiling.of(info.architecture),
     )
     _log.info(
@@ -121,28 +154,28 @@ def export_bioimageio(
 
 
 def _check_blocks(info: ModelInfo) -> None:
-    """Refuses a network that measures each block by itself: blocks would not give the whole."""
+    """Checks that the prediction of a pixel does not depend on its block."""
     if info.architecture.norm_layer == "group":
         raise ValueError(
-            f'{info.name}: expected a model without norm_layer="group", whose scores depend on '
-            "the block that a program lays. Received one with it; export it as saved_model, onnx "
-            "or tflite, where the tile is fixed"
+            f'{info.name}: expected a model without norm_layer="group", whose results depend on '
+            "the block size of the program. Received one with it; export it as saved_model, onnx "
+            "or tflite, where the tile size is fixed"
         )
 
 
-def _example(info: ModelInfo) -> NDArray[Any]:
-    """Reads an image of the run's data, cut or mirrored to a size that a block may have."""
+def _example_image(info: ModelInfo) -> NDArray[Any]:
+    """Returns an image of the training data, cut or mirrored to a valid block size."""
     image, _ = example_image(info, USEFUL_PIXELS)
-    rows, columns = (slice(0, _fitting(size, info.architecture)) for size in image.shape[:2])
+    rows, columns = (slice(0, _block_size(size, info.architecture)) for size in image.shape[:2])
     return mirrored_window(image, rows, columns)
 
 
-def _fitting(size: int, network: Architecture) -> int:
-    least = least_size(network)
-    return least + max(0, size - least) // network.step * network.step
+def _block_size(size: int, network: Architecture) -> int:
+    smallest = smallest_block(network)
+    return smallest + max(0, size - smallest) // network.step * network.step
 
 
-def _predicted(segmenter: Segmenter, image: NDArray[Any]) -> NDArray[np.float32]:
+def _predict(segmenter: Segmenter, image: NDArray[Any]) -> NDArray[np.float32]:
     with tf.device("/CPU:0"):
         return segmenter.predict_pixels(image, Path("the example"))
 
@@ -154,59 +187,14 @@ def _cover(image: NDArray[Any], probabilities: NDArray[np.float32]) -> NDArray[n
     return np.concatenate([grey_picture(square), label_picture(classes, square)], axis=1)
 
 
-FORMAT = "0.5.10"
-
-_COLOURS = ("red", "green", "blue")
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_+-]+")
-_PAPER = {
-    "text": "Ronneberger, Fischer, Brox: U-Net: Convolutional Networks for Biomedical Image "
-    "Segmentation, MICCAI 2015",
-    "doi": "10.1007/978-3-319-24574-4_28",
-}
-_TAGS = ("2d", "unet", "tensorflow", "semantic-segmentation", "fiji", "deepimagej")
-_TOLERANCE = {"absolute_tolerance": 0.0001, "relative_tolerance": 0.001}
-"""Of a probability in a program's own test: processors and GPUs round differently."""
-
-_BY_IMAGE = (
-    "the program that runs the model normalizes every image by itself, as `rdf.yaml` says,\n"
-    "  before it lays blocks"
-)
-_BY_DATA = "they are normalized inside,\n  by mean and deviation of the training images"
-_CARD = """# {name}
-
-{what} for images of {channels}.
-
-| class | label value | name |
-| --- | --- | --- |
-{classes}
-
-- `image`: raw grey values, float32 (batch, y, x, channel); {normalized}.
-- `probabilities`: float32 (batch, y, x, class), as large as the image. A class is a channel.
-- Sizes are {least} + {step} k pixels; the networks themselves take any. Missing context is
-  mirrored. Blocks overlap by a halo of {halo} pixels on each side, and give what the whole image
-  gives.
-
-## Validation
-
-Best score on images held out in the training: {score}. Before use, predict images that training
-has not seen and whose labels are known, and compare: IoU, or SEG and AP where cells are counted.
-
-## Training
-
-{training}. `rdf.yaml` holds the options, the names of the images and the
-versions of the software, under `config: keras_unet`.
-
-Intended for images like those of the training: same microscope, staining and magnification. No
-diagnosis is to rest on it alone.
-"""
-
-
 def check_license(license: str) -> None:  # noqa: A002
-    """Makes sure that a license is one that programs know.
+    """Checks the identifier of a license.
 
     Raises:
-        ValueError: If it is no SPDX identifier.
+        ValueError: If it is not an SPDX identifier.
     """
+    from bioimageio.spec.generic.v0_3 import LicenseId
+
     try:
         LicenseId(license)
     except ValueError as error:
@@ -217,26 +205,26 @@ def check_license(license: str) -> None:  # noqa: A002
 
 
 def check_authors(authors: Sequence[str]) -> None:
-    """Makes sure that names can be written into a description.
+    """Checks the names of authors.
 
     Raises:
-        ValueError: If one is not UTF-8, as a terminal with other settings hands it on.
+        ValueError: If a name is not UTF-8, as from a terminal with another encoding.
     """
     for name in authors:
-        shown = os.fsencode(name).decode("utf-8", "backslashreplace")
-        if shown != name:
+        escaped = os.fsencode(name).decode("utf-8", "backslashreplace")
+        if escaped != name:
             raise ValueError(
-                f"authors must be UTF-8. Received: {shown}; type it in such a terminal"
+                f"authors must be UTF-8. Received: {escaped}; type it in a UTF-8 terminal"
             )
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """An image and what the run makes of it.
+    """Example image and its prediction, for the test of the package.
 
     Attributes:
-        image: Raw pixels `(height, width, channels)`, of a size that a block may have.
-        probabilities: `(height, width, classes)`, float32.
+        image: Raw pixels `(height, width, channels)`, of a valid block size.
+        probabilities: float32 probabilities `(height, width, classes)`.
     """
 
     image: NDArray[Any]
@@ -248,7 +236,7 @@ class Credits:
     """Authors and license of the model.
 
     Attributes:
-        authors: Names, at least one.
+        authors: Names of the authors, at least one.
         license: SPDX identifier of the license, such as CC-BY-4.0.
     """
 
@@ -258,7 +246,7 @@ class Credits:
 
 def write_package(
     path: Path,
-    artefact: ExportMetadata,
+    metadata: ExportMetadata,
     network: Any,
     example: Example,
     cover: Path,
@@ -267,88 +255,92 @@ def write_package(
     """Writes the package.
 
     Args:
-        path: File to write, a zip.
-        artefact: What the model says of itself.
+        path: Zip file to write.
+        metadata: Metadata of the export.
         network: The Keras network, in float32.
-        example: For the test.
-        cover: A picture, twice as wide as high.
+        example: Example for the test.
+        cover: Path of the cover picture, twice as wide as high.
         credits_: Authors and license.
     """
+    from bioimageio.spec import save_bioimageio_yaml_only
+
     with TemporaryDirectory() as name:
         folder = Path(name)
-        info = artefact.info
+        info = metadata.info
         model = any_size_model(network, info.architecture, info.normalization)
         _write_weights(folder, model, info.architecture.channels)
         _write_example(folder, example)
         shutil.copyfile(cover, folder / "cover.png")
-        (folder / "README.md").write_text(_card(artefact), encoding="utf-8")
-        description = _description(folder, artefact, credits_, model.count_params())
+        (folder / "README.md").write_text(_card(metadata), encoding="utf-8")
+        description = _description(folder, metadata, credits_, model.count_params())
         save_bioimageio_yaml_only(description, folder / "rdf.yaml")
         _zip(folder, path)
 
 
 def _write_weights(folder: Path, model: Any, channels: int) -> None:
+    import onnx
+
     model.save(folder / "model.keras")
-    score = constant(model)
+    graph = with_constant_weights(model)
 
     def predict(image: Any) -> dict[str, Any]:
-        return {PROBABILITIES: score(image)}
+        return {PROBABILITIES: graph(image)}
 
-    onnx.save(converted(predict, channels), folder / "weights.onnx")
-    taken = tf.TensorSpec((None, None, None, channels), tf.float32, IMAGE)
-    serving_default = tf.function(predict, input_signature=[taken], autograph=False)
+    onnx.save(to_onnx(predict, channels), folder / "weights.onnx")
+    spec = tf.TensorSpec((None, None, None, channels), tf.float32, IMAGE)
+    serving_default = tf.function(predict, input_signature=[spec], autograph=False)
     with TemporaryDirectory() as bundle:
         tf.saved_model.save(tf.Module(), bundle, signatures={"serving_default": serving_default})
         _zip(Path(bundle), folder / "tf_weights.zip")
 
 
 def _zip(folder: Path, path: Path) -> None:
-    made = shutil.make_archive(str(path.with_suffix("")), "zip", folder)
-    Path(made).replace(path)
+    archive = shutil.make_archive(str(path.with_suffix("")), "zip", folder)
+    Path(archive).replace(path)
 
 
 def _write_example(folder: Path, example: Example) -> None:
     np.save(folder / "test_input.npy", example.image[None].astype(np.float32))
     np.save(folder / "test_output.npy", example.probabilities[None])
     image = example.image[..., 0] if example.image.shape[-1] == 1 else example.image
-    for name, shown in (("input", image), ("output", example.probabilities)):
+    for name, pixels in (("input", image), ("output", example.probabilities)):
         path = folder / f"sample_{name}.tif"
-        tifffile.imwrite(path, shown, photometric="minisblack", planarconfig="contig")
+        tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig="contig")
 
 
-def _card(artefact: ExportMetadata) -> str:
-    network, mode = artefact.info.architecture, artefact.info.normalization.mode
+def _card(metadata: ExportMetadata) -> str:
+    network, mode = metadata.info.architecture, metadata.info.normalization.mode
     return _CARD.format(
-        **artefact.words,
+        **metadata.card_fields,
         normalized=_BY_IMAGE if mode == "image" else _BY_DATA,
-        least=least_size(network),
+        smallest=smallest_block(network),
         step=network.step,
         halo=halo(network),
     )
 
 
 def _description(
-    folder: Path, artefact: ExportMetadata, credits_: Credits, parameters: int
+    folder: Path, metadata: ExportMetadata, credits_: Credits, parameters: int
 ) -> dict[str, Any]:
-    """Content of rdf.yaml."""
-    nets = f"Ensemble of {artefact.networks} U-Nets" if artefact.networks > 1 else "U-Net"
-    name = f"U-Net {_NOT_IN_NAMES.sub('-', artefact.words['name'])}"[:64]
-    classes = " and ".join(one["name"] for one in artefact.classes)
-    of_cells = artefact.info.encoding.kind == "instances"
+    """Returns the content of rdf.yaml."""
+    model = f"Ensemble of {metadata.networks} U-Nets" if metadata.networks > 1 else "U-Net"
+    name = f"U-Net {_NOT_IN_NAMES.sub('-', metadata.card_fields['name'])}"[:64]
+    classes = " and ".join(row["name"] for row in metadata.classes)
+    has_instances = metadata.info.encoding.kind == "instances"
     return {
         "format_version": FORMAT,
         "type": "model",
         "name": name,
-        "description": f"{nets} that gives each pixel its probabilities of {classes}."[:512],
+        "description": f"{model} that predicts for each pixel the probability of {classes}."[:512],
         "authors": [{"name": name} for name in credits_.authors],
         "license": credits_.license,
         "cite": [_PAPER],
-        "tags": [*_TAGS, *(["cells"] if of_cells else [])],
+        "tags": [*_TAGS, *(["cells"] if has_instances else [])],
         "documentation": "README.md",
         "covers": ["cover.png"],
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
-        "inputs": [_input(folder, artefact)],
-        "outputs": [_output(folder, artefact)],
+        "inputs": [_input(folder, metadata)],
+        "outputs": [_output(folder, metadata)],
         "weights": _weights(folder),
         "config": {
             "bioimageio": {
@@ -358,17 +350,17 @@ def _description(
                 "task": "semantic-segmentation",
                 "model_parameter_count": parameters,
             },
-            "keras_unet": artefact.metadata,
+            "keras_unet": metadata.to_dict(),
         },
     }
 
 
-def _input(folder: Path, artefact: ExportMetadata) -> dict[str, Any]:
-    network = artefact.info.architecture
-    size = {"min": least_size(network), "step": network.step}
-    numbered = tuple(f"channel{number}" for number in range(network.channels))
-    names = {1: ("grey",), len(_COLOURS): _COLOURS}.get(network.channels, numbered)
-    by_image = artefact.info.normalization.mode == "image"
+def _input(folder: Path, metadata: ExportMetadata) -> dict[str, Any]:
+    network = metadata.info.architecture
+    size = {"min": smallest_block(network), "step": network.step}
+    default = tuple(f"channel{number}" for number in range(network.channels))
+    names = {1: ("grey",), len(_COLORS): _COLORS}.get(network.channels, default)
+    by_image = metadata.info.normalization.mode == "image"
     return {
         "id": IMAGE,
         "description": "Raw grey values.",
@@ -388,17 +380,17 @@ def _input(folder: Path, artefact: ExportMetadata) -> dict[str, Any]:
     }
 
 
-def _output(folder: Path, artefact: ExportMetadata) -> dict[str, Any]:
+def _output(folder: Path, metadata: ExportMetadata) -> dict[str, Any]:
     space = [
         {
             "type": "space",
             "id": axis,
             "size": {"tensor_id": IMAGE, "axis_id": axis},
-            "halo": halo(artefact.info.architecture),
+            "halo": halo(metadata.info.architecture),
         }
         for axis in ("y", "x")
     ]
-    names = [_NOT_IN_NAMES.sub("-", one["name"]) for one in artefact.classes]
+    names = [_NOT_IN_NAMES.sub("-", row["name"]) for row in metadata.classes]
     return {
         "id": PROBABILITIES,
         "description": "Probability of each class.",

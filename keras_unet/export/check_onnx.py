@@ -1,4 +1,4 @@
-"""Answers by an .onnx file in ONNX Runtime, where nothing of TensorFlow or of this package helps.
+"""Predicts an image by an .onnx file in ONNX Runtime, without TensorFlow and this package.
 
 `python -m keras_unet.export.check_onnx MODEL.onnx IMAGE.npy PROBABILITIES.npy`
 """
@@ -14,10 +14,10 @@ import onnxruntime
 
 def main(arguments: Sequence[str]) -> None:
     """Predicts an array of raw pixels `(height, width, channels)` and writes the probabilities."""
-    model, image, answer = arguments
+    model, image, out = arguments
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     (probabilities,) = session.run(["probabilities"], {"image": np.load(image)[None]})
-    np.save(answer, probabilities[0])
+    np.save(out, probabilities[0])
 
 
 if __name__ == "__main__":

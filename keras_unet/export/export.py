@@ -1,4 +1,4 @@
-"""Export of a trained model, in the format that its reader takes."""
+"""Exports a trained model as SavedModel, TFLite, ONNX or BioImage.IO."""
 
 from __future__ import annotations
 
@@ -41,48 +41,49 @@ def export_model(  # noqa: PLR0913 - all but two by name
     authors: Sequence[str] = (),
     license: str = LICENSE,  # noqa: A002
 ) -> Path:
-    """Exports a trained model for others to run it.
+    """Exports a trained model, for use without this package.
 
-    What was written is loaded by a fresh process and compared with the model on an image; only then
-    does it get its name.
+    The export is written under a temporary name, loaded in a fresh process and compared with the
+    model on an image, and then moved to `out`.
 
     - "saved_model": a folder `out/<version>/` for TensorFlow Serving, from raw pixels of any size
       to probabilities and classes of that size; `keras_unet.export.saved_model` lists its
       signatures.
-    - "tflite": a file of one fixed tile for small devices, which says how to tile with it.
+    - "tflite": a file for small devices, of one fixed tile size; its metadata describes the tiling.
     - "onnx": a file for ONNX Runtime, from raw pixels of any size to probabilities and classes.
     - "bioimageio": a package (zip) for Fiji, bioimageio.core and the BioImage Model Zoo.
 
     Args:
         model: A segmenter, or the folder of a run or of an ensemble.
         out: File or folder to write.
-        format: The format; None for that of the ending: .tflite, .onnx, .zip (BioImage.IO), and a
-            SavedModel for a name without one.
-        tile_size: Height and width of the tile in pixels; None for one that fills 512. Memory and
-            the time of small images grow with it. Not of "bioimageio".
-        precision: Precision that a SavedModel computes in, "auto", "float32", "bfloat16" or
-            "float16"; None for that of the training. Images and probabilities are float32 in each.
+        format: File format; None for that of the suffix: .tflite, .onnx, .zip (BioImage.IO), or
+            none for a SavedModel.
+        tile_size: Height and width of the input tile in pixels; None for 512 useful pixels. A
+            larger tile takes more memory, and more time for small images. Not for "bioimageio".
+        precision: Precision of a SavedModel, "auto", "float32", "bfloat16" or "float16"; None for
+            that of the training. Images and probabilities are float32 in each.
         frozen: Whether the weights of a SavedModel become constants of the graph, for runtimes
             without variables.
-        version: Number of a SavedModel's version, at least 1. Servers take the highest by default.
-        quantize: Numbers of a TFLite file: "none" keeps float32, "float16" halves the file,
-            "dynamic" and "int8" make it a quarter.
-        int8_io: Whether tile and logits of a TFLite file are int8 too; with "int8".
-        data: Data folder of the training, whose images "int8" measures; None for where it was then.
-        authors: Names of those who made a BioImage.IO package; none for unknown, which will do
-            until the package is published.
+        version: Version number of a SavedModel, at least 1. Servers load the highest by default.
+        quantize: Quantization of a TFLite file: "none" keeps float32, "float16" halves the size,
+            "dynamic" and "int8" reduce it to a quarter.
+        int8_io: Whether input and output of a TFLite file are int8 too; only with "int8".
+        data: Data folder of the training, which "int8" needs to choose value ranges; None for the
+            recorded one.
+        authors: Names of the authors of a BioImage.IO package; empty for "unknown", to be replaced
+            before publication.
         license: SPDX identifier of the license of a BioImage.IO package.
 
     Returns:
         The file or folder written.
 
     Raises:
-        ValueError: If the format is unknown, an option is of another format or out of range, the
-            model has no Keras network, or what was written answers otherwise than the model.
-        OSError: If the model is missing, the output is there already, or it cannot be written.
+        ValueError: If the format is unknown, an option belongs to another format or is out of
+            range, the model has no Keras network, or the export predicts something else.
+        OSError: If the model is missing, the output exists, or it cannot be written.
         ModuleNotFoundError: If the packages of a format's extra are missing.
     """
-    given = {
+    options = {
         "tile_size": tile_size,
         "precision": precision,
         "frozen": frozen,
@@ -100,23 +101,24 @@ def export_model(  # noqa: PLR0913 - all but two by name
             f"format must be one of {', '.join(get_args(Format))}. Received: {format!r}"
         )
     known, defaults = options_of(chosen), signature(export_model).parameters
-    others = [
+    unsupported = [
         name
-        for name, value in given.items()
+        for name, value in options.items()
         if name not in known and value != defaults[name].default
     ]
-    if others:
+    if unsupported:
         raise ValueError(
-            f"{', '.join(others)}: not of the format {chosen}, which takes {', '.join(known)}. "
-            "Received: " + ", ".join(f"{name}={given[name]!r}" for name in others)
+            f"{', '.join(unsupported)}: not an option of the format {chosen}, which takes "
+            f"{', '.join(known)}. Received: "
+            + ", ".join(f"{name}={options[name]!r}" for name in unsupported)
         )
     segmenter = model if isinstance(model, Segmenter) else load(model)
-    _check_network(segmenter)
-    return _EXPORTS[chosen](segmenter, out, **{name: given[name] for name in known})
+    _check_networks(segmenter)
+    return _EXPORTS[chosen](segmenter, out, **{name: options[name] for name in known})
 
 
 def options_of(format: Format) -> list[str]:  # noqa: A002
-    """Lists the options of a format.
+    """Returns the names of a format's options.
 
     Args:
         format: The format.
@@ -124,19 +126,19 @@ def options_of(format: Format) -> list[str]:  # noqa: A002
     return list(signature(_EXPORTS[format]).parameters)[2:]
 
 
-def _check_network(segmenter: Segmenter) -> None:
-    """Refuses what has been exported already, and networks that cannot be joined to one."""
+def _check_networks(segmenter: Segmenter) -> None:
+    """Checks that the networks are of Keras and can be averaged in one graph."""
     infos = [member.info for member in segmenter.members]
     kinds = {(info.architecture, info.encoding, info.normalization.mode) for info in infos}
     if len(kinds) > 1:
         raise ValueError(
-            f"{segmenter.info.name}: expected an ensemble whose folds have one architecture, one "
-            "meaning of labels and one way of normalizing. Received "
-            f"{len(kinds)} kinds; train it anew"
+            f"{segmenter.info.name}: expected an ensemble whose folds have the same architecture, "
+            "labels and normalization mode. Received "
+            f"{len(kinds)} different ones; train it again"
         )
     files = [member.weights for member in segmenter.members]
     if not files or any(file is not None and file.suffix == TFLITE for file in files):
         raise ValueError(
             f"{segmenter.info.name}: expected a model of Keras, to be exported. Received one of a "
-            ".tflite file or of a server; export the run that it was made of"
+            ".tflite file or of a server; export its run instead"
         )

@@ -1,4 +1,4 @@
-"""Pieces of an exported graph: tiling, normalization, any size, and the mean of an ensemble."""
+"""Parts of an exported graph: tiling, normalization, average of an ensemble, inputs of any size."""
 
 from __future__ import annotations
 
@@ -14,39 +14,58 @@ from keras_unet.backend import keras, precision_policy, tf
 from keras_unet.data.normalization import Normalization
 from keras_unet.tiling import Tiling, mirror
 
+layers, ops = keras.layers, keras.ops
+
+Graph = Callable[[Any], Any]
+"""Function from a tensor to tensors, in a graph."""
+
+IMAGE, PROBABILITIES = "image", "probabilities"
+"""Names of input and output."""
+
 USEFUL_PIXELS = 512
-"""Pixels a side that a tile of the default size fills at least: a usual picture in a few tiles."""
+"""Smallest output side, in pixels, of a tile of the default size."""
 
-AT_A_TIME = 2
-"""Tiles of a strip computed side by side: one is read and stitched while the other is scored."""
+PARALLEL_TILES = 2
+"""Tiles of a row computed in parallel: one is read and stitched while the other is predicted."""
 
-Score = Callable[[Any], Any]
+SMALLEST = 2.0**-24
+"""Smallest probability whose logarithm is taken, so that it is finite.
+
+Beside a probability of 1 it is nothing in float32. In int8, whose steps are even, smaller
+logarithms would leave few steps for the probabilities that matter.
+"""
+
+_ROWS = 256
+"""Rows that are summed in double precision at a time, to avoid such a copy of the whole image."""
+
+_AXES = (1, 2)
+"""Height and width of `(batch, height, width, channels)`."""
 
 
 @dataclass(frozen=True)
 class GraphTiling:
-    """Lays tiles of one size over images of any size, inside a graph.
+    """Overlap-tile prediction of images of any size, inside a graph.
 
     Attributes:
-        tile_size: Height and width of the network's input in pixels.
-        architecture: The network; it tells the lattice and the context.
+        tile_size: Height and width of the input tile in pixels.
+        architecture: Architecture of the network.
     """
 
     tile_size: int
     architecture: Architecture
 
     def __post_init__(self) -> None:
-        """Refuses a tile that does not fit the network or does not reach along the lattice.
+        """Checks that the network accepts the tile size.
 
         Raises:
-            ValueError: With the normalization and the sizes that fit.
+            ValueError: If it does not; lists the sizes that fit.
         """
         step = self.architecture.step
         Tiling((step, step), (self.tile_size, self.tile_size), self.architecture)
 
     @classmethod
     def of(cls, architecture: Architecture, tile_size: int | None = None) -> GraphTiling:
-        """Takes the given tile size or, for None, one that fills USEFUL_PIXELS.
+        """Returns a tiling of a tile size, or of the smallest one with `USEFUL_PIXELS`.
 
         >>> GraphTiling.of(Architecture()).tile_size
         700
@@ -56,14 +75,14 @@ class GraphTiling:
 
     @property
     def useful(self) -> int:
-        """Pixels a side that one tile fills at most."""
+        """Largest output side of a tile in pixels."""
         return self.tile_size - 2 * self.architecture.context
 
-    def probabilities(self, score: Score, image: Any) -> Any:
+    def probabilities(self, network: Graph, image: Any) -> Any:
         """Predicts the class probabilities of every pixel.
 
         Args:
-            score: Maps a tile `(1, tile_size, tile_size, channels)` to the network's logits.
+            network: Maps a tile `(1, tile_size, tile_size, channels)` to logits.
             image: Tensor `(height, width, channels)` of at least one pixel.
 
         Returns:
@@ -72,35 +91,34 @@ class GraphTiling:
         height, width = tf.unstack(tf.shape(image, tf.int64)[:2])
         rows, columns = self._stride(height), self._stride(width)
 
-        def strip(row: Any) -> Any:
-            def tile(column: Any) -> Any:
+        def predict_row(row: Any) -> Any:
+            def predict_tile(column: Any) -> Any:
                 window = self.window(image, row, column)
-                return tf.nn.softmax(self._kept(score(window[None])[0], rows, columns))
+                return tf.nn.softmax(self._crop(network(window[None])[0], rows, columns))
 
-            tiles = tf.transpose(self._stacked(width, columns, tile, AT_A_TIME), (1, 0, 2, 3))
+            tiles = self._stack(width, columns, predict_tile, PARALLEL_TILES)
+            tiles = tf.transpose(tiles, (1, 0, 2, 3))
             return tf.reshape(tiles, (rows, -1, self._classes))[:, :width]
 
-        strips = tf.reshape(self._stacked(height, rows, strip, 1), (-1, width, self._classes))
-        return tf.ensure_shape(strips[:height], (*image.shape[:2], self._classes))
+        stack = tf.reshape(self._stack(height, rows, predict_row, 1), (-1, width, self._classes))
+        return tf.ensure_shape(stack[:height], (*image.shape[:2], self._classes))
 
     def window(self, image: Any, row: Any, column: Any) -> Any:
-        """Reads a tile that may reach beyond the image's borders.
+        """Reads a tile, with mirrored pixels beyond the image's borders.
 
         Args:
             image: Tensor `(height, width, channels)` of at least one pixel.
-            row: int64 scalar, row of the image that the tile's first useful pixel has.
-            column: The same for its column.
+            row: int64 scalar, row of the first output pixel of the tile.
+            column: int64 scalar, its column.
         """
         height, width = tf.unstack(tf.shape(image, tf.int64)[:2])
-        rows, columns = self._places(row, height), self._places(column, width)
+        rows, columns = self._mirrored(row, height), self._mirrored(column, width)
         return tf.gather(tf.reshape(image, (-1, image.shape[-1])), rows[:, None] * width + columns)
 
-    def _places(self, start: Any, size: Any) -> Any:
-        """Mirrored positions along an axis.
-
-        They are moved by whole periods of the mirror so that none is negative: ONNX, to which a
-        graph may be converted, divides whole numbers towards zero, and others round down.
-        """
+    def _mirrored(self, start: Any, size: Any) -> Any:
+        """Returns mirrored positions along an axis."""
+        # Whole periods of the mirror are added, so that no position is negative: ONNX rounds the
+        # quotient of integers towards zero, TensorFlow and NumPy round it down.
         context = self.architecture.context
         offsets = tf.range(self.tile_size, dtype=tf.int64) - context + 2 * context * (size - 1)
         return mirror(start + offsets, size)
@@ -109,18 +127,18 @@ class GraphTiling:
     def _classes(self) -> int:
         return self.architecture.classes
 
-    def _stacked(self, size: Any, stride: Any, part: Callable[[Any], Any], at_a_time: int) -> Any:
-        """Stacks the parts of one axis, each made from its first pixel; the last may reach over."""
+    def _stack(self, size: Any, stride: Any, predict: Graph, parallel: int) -> Any:
+        """Stacks the predictions at all strides of an axis; the last may exceed its size."""
         count = tf.cast((size + stride - 1) // stride, tf.int32)
-        written = tf.TensorArray(
+        array = tf.TensorArray(
             tf.float32, count, infer_shape=False, element_shape=(None, None, self._classes)
         )
 
-        def write(number: Any, written: Any) -> tuple[Any, Any]:
-            return number + 1, written.write(number, part(tf.cast(number, tf.int64) * stride))
+        def write(number: Any, array: Any) -> tuple[Any, Any]:
+            return number + 1, array.write(number, predict(tf.cast(number, tf.int64) * stride))
 
         loop = tf.while_loop(
-            lambda number, _: number < count, write, (0, written), parallel_iterations=at_a_time
+            lambda number, _: number < count, write, (0, array), parallel_iterations=parallel
         )
         return loop[1].stack()
 
@@ -129,25 +147,21 @@ class GraphTiling:
         useful = tf.constant(self.useful, tf.int64)
         return tf.where(useful >= size, useful, useful // step * step)
 
-    def _kept(self, logits: Any, rows: Any, columns: Any) -> Any:
+    def _crop(self, logits: Any, rows: Any, columns: Any) -> Any:
         skip = self.architecture.context - self.architecture.margin
         return tf.cast(logits[skip : skip + rows, skip : skip + columns], tf.float32)
 
 
-_ROWS = 256
-"""Rows that are summed in double precision at a time, so that no such copy of an image is made."""
-
-
-def normalizer(normalization: Normalization, image: Any) -> Callable[[Any], Any]:
-    """Returns the function that normalizes an image, or any part of it, in double precision.
+def normalizer(normalization: Normalization, image: Any) -> Graph:
+    """Returns a function that normalizes an image, or any part of it, in double precision.
 
     Args:
-        normalization: What training has recorded.
-        image: float32 tensor `(height, width, channels)` of at least one pixel, which is measured
-            where every image is measured by itself.
+        normalization: Normalization of the training.
+        image: float32 tensor `(height, width, channels)` of at least one pixel; its mean and
+            deviation are used in the mode "image".
 
     Returns:
-        A map from grey values `(..., channels)` to float32 of the same shape.
+        A function from grey values `(..., channels)` to float32 of the same shape.
     """
     if normalization.mode == "image":
         mean, std = _moments(image)
@@ -164,10 +178,10 @@ def normalizer(normalization: Normalization, image: Any) -> Callable[[Any], Any]
 
 
 def _moments(image: Any) -> tuple[Any, Any]:
-    """Mean and standard deviation of each channel; exactly 0 where constant."""
+    """Returns mean and standard deviation of each channel; exactly 0 if it is constant."""
     count = tf.cast(tf.reduce_prod(tf.shape(image, tf.int64)[:2]), tf.float64)
-    mean = _summed(image, lambda pixels: pixels) / count
-    variance = _summed(image, lambda pixels: tf.square(pixels - mean)) / count
+    mean = _sum(image, lambda pixels: pixels) / count
+    variance = _sum(image, lambda pixels: tf.square(pixels - mean)) / count
     lowest, highest = (reduce(image, (0, 1)) for reduce in (tf.reduce_min, tf.reduce_max))
     constant = lowest == highest
     return (
@@ -176,53 +190,42 @@ def _moments(image: Any) -> tuple[Any, Any]:
     )
 
 
-def _summed(image: Any, term: Callable[[Any], Any]) -> Any:
+def _sum(image: Any, term: Graph) -> Any:
     """Sums a term of every pixel in double precision, a few rows at a time."""
 
     def add(row: Any, total: Any) -> tuple[Any, Any]:
         pixels = tf.cast(image[row : row + _ROWS], tf.float64)
         return row + _ROWS, total + tf.reduce_sum(term(pixels), (0, 1))
 
-    nothing = tf.zeros(image.shape[-1], tf.float64)
+    zero = tf.zeros(image.shape[-1], tf.float64)
     height = tf.shape(image)[0]
-    return tf.while_loop(lambda row, _: row < height, add, (0, nothing))[1]
-
-
-layers, ops = keras.layers, keras.ops
-
-SMALLEST = 2.0**-24
-"""Least probability, so that every logarithm is finite.
-
-Beside a probability of 1 they are nothing in float32. In int8, whose steps are even, logarithms
-that went further down would leave few steps for the probabilities that matter.
-"""
+    return tf.while_loop(lambda row, _: row < height, add, (0, zero))[1]
 
 
 def average_ensemble(networks: Sequence[Any], normalizations: Sequence[Normalization]) -> Any:
-    """Joins networks that predict together.
+    """Builds one network that averages the probabilities of several, of stock Keras operations.
 
-    Mean, logarithm and what makes up for different normalizations are float32 in every precision.
-    All is of stock Keras operations.
+    Conversion between normalizations, mean and logarithm are float32 in every precision.
 
     Args:
         networks: Keras networks of one architecture, at least one.
-        normalizations: How grey values are normalized for each, in one mode.
+        normalizations: Normalization of each network's training, all in one mode.
 
     Returns:
-        A `keras.Model` from what the first normalization makes of grey values to logits, float32; of one
+        A `keras.Model` from tiles of the first normalization to float32 logits; for a single
         network, that network.
     """
     if len(networks) == 1:
         return networks[0]
     with precision_policy("float32"):
         tile = keras.Input(networks[0].input_shape[1:], name="image")
-        each = [
+        probabilities = [
             _probabilities(network, _renormalized(tile, normalizations[0], normalization), number)
             for number, (network, normalization) in enumerate(
                 zip(networks, normalizations, strict=True), 1
             )
         ]
-        mean = layers.Average(name="mean")(each)
+        mean = layers.Average(name="mean")(probabilities)
         return keras.Model(tile, ops.log(ops.maximum(mean, SMALLEST)), name="ensemble")
 
 
@@ -231,12 +234,12 @@ def _probabilities(network: Any, tile: Any, number: int) -> Any:
     return layers.Softmax(name=f"probabilities{number}")(named(tile))
 
 
-def _renormalized(tile: Any, given: Normalization, wanted: Normalization) -> Any:
-    """Turns grey values normalized by one normalization into what another makes of them."""
-    if given == wanted:
+def _renormalized(tile: Any, source: Normalization, target: Normalization) -> Any:
+    """Converts grey values from one normalization to another."""
+    if source == target:
         return tile
-    scale = _divisor(given) / _divisor(wanted)
-    offset = (np.array(given.mean) - np.array(wanted.mean)) / _divisor(wanted)
+    scale = _divisor(source) / _divisor(target)
+    offset = (np.array(source.mean) - np.array(target.mean)) / _divisor(target)
     return layers.Rescaling(scale.tolist(), offset.tolist())(tile)
 
 
@@ -245,38 +248,32 @@ def _divisor(normalization: Normalization) -> NDArray[np.float64]:
     return np.where(std > 0, std, 1.0)
 
 
-IMAGE, PROBABILITIES = "image", "probabilities"
-
-_AXES = (1, 2)
-"""Height and width of `(batch, height, width, channels)`."""
-
-
 def any_size_model(network: Any, architecture: Architecture, normalization: Normalization) -> Any:
-    """Wraps a network.
+    """Wraps a network, to predict whole images or blocks of any size.
 
     Args:
         network: The Keras network, in float32.
-        architecture: Its numbers.
-        normalization: How grey values are normalized. Numbers of the data set are part of the model; an
-            image that is measured by itself must come normalized, since a block of it would be
-            measured otherwise.
+        architecture: Architecture of the network.
+        normalization: Normalization of the training. The statistics of a data set become part of
+            the model; in the mode "image", images must be normalized before, since the statistics
+            of a block differ from those of its image.
 
     Returns:
-        A `keras.Model` from `(batch, height, width, channels)`, each size at least 1, to
-        probabilities `(batch, height, width, classes)`, float32.
+        A `keras.Model` from `(batch, height, width, channels)`, height and width at least 1, to
+        float32 probabilities `(batch, height, width, classes)`.
     """
     image = keras.Input((None, None, architecture.channels), name=IMAGE)
     pixels = _normalized(image, normalization)
     for axis in _AXES:
-        pixels = ops.take(pixels, _places(image, axis, architecture), axis=axis)
+        pixels = ops.take(pixels, _read_positions(image, axis, architecture), axis=axis)
     logits = network(pixels)
     for axis in _AXES:
-        logits = ops.take(logits, _kept(image, axis, architecture), axis=axis)
+        logits = ops.take(logits, _kept_positions(image, axis, architecture), axis=axis)
     return keras.Model(image, layers.Softmax(name=PROBABILITIES)(logits), name="any_size")
 
 
 def halo(network: Architecture) -> int:
-    """Returns the pixels that are cut off each side of a block.
+    """Returns the pixels that a program cuts off each side of a predicted block.
 
     >>> halo(Architecture()), halo(Architecture(padding="same"))
     (96, 96)
@@ -284,17 +281,17 @@ def halo(network: Architecture) -> int:
     return -(-network.context // network.step) * network.step
 
 
-def least_size(network: Architecture) -> int:
-    """Returns the smallest size of a block, of which one step of the lattice is left.
+def smallest_block(network: Architecture) -> int:
+    """Returns the smallest side of a block in pixels: two halos and one step of the lattice.
 
-    >>> least_size(Architecture())
+    >>> smallest_block(Architecture())
     208
     """
     return 2 * halo(network) + network.step
 
 
 def _normalized(image: Any, normalization: Normalization) -> Any:
-    """Normalizes by the numbers of the data set, in double precision."""
+    """Normalizes by the statistics of a data set, in double precision."""
     if normalization.mode == "image":
         return image
     scale = 1 / np.where(np.array(normalization.std) > 0, normalization.std, 1.0)
@@ -303,26 +300,23 @@ def _normalized(image: Any, normalization: Normalization) -> Any:
     return ops.cast(rescaled, "float32")
 
 
-def _places(image: Any, axis: int, network: Architecture) -> Any:
-    """Positions to read along an axis: all, up to a size that fits, and the context around them.
-
-    They are moved by whole periods of the mirror so that none is negative: ONNX divides whole
-    numbers towards zero, and others round down.
-    """
+def _read_positions(image: Any, axis: int, network: Architecture) -> Any:
+    """Returns mirrored positions along an axis, with context, for a size that the network takes."""
+    # Whole periods of the mirror are added as in `GraphTiling`, so that no position is negative.
     step, context = network.step, network.context
     beyond = network.fitting_size(2 * context + step) - context - step
     rounded_up = ops.repeat(_ones(image, axis, step), step)
-    longer = ops.pad(rounded_up, [[context, beyond]], constant_values=1)
+    padded = ops.pad(rounded_up, [[context, beyond]], constant_values=1)
     size = ops.sum(_ones(image, axis))
-    return mirror(ops.cumsum(longer) - 1 - context + 2 * context * (size - 1), size)
+    return mirror(ops.cumsum(padded) - 1 - context + 2 * context * (size - 1), size)
 
 
-def _kept(image: Any, axis: int, network: Architecture) -> Any:
-    """Positions of the image's pixels among the logits."""
+def _kept_positions(image: Any, axis: int, network: Architecture) -> Any:
+    """Returns positions of the image's pixels among the logits."""
     return ops.cumsum(_ones(image, axis)) - 1 + network.context - network.margin
 
 
 def _ones(image: Any, axis: int, step: int = 1) -> Any:
-    """As many ones as an axis has pixels, or as it has at every `step` of them."""
-    line = tuple(slice(None, None, step) if place == axis else 0 for place in range(4))
+    """Returns a one for every pixel along an axis, or for every `step` of them."""
+    line = tuple(slice(None, None, step) if number == axis else 0 for number in range(4))
     return ops.ones_like(image[line], dtype="int32")

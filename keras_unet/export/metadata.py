@@ -1,10 +1,10 @@
-"""Model card and metadata of an exported network.
+"""Metadata and model card of an export.
 
-README.md                     the model card
+README.md                     model card
 assets.extra/
-└── keras_unet.json           architecture, labels, classes, normalization and instance options; the
-                              numbers that tiling needs; data, options and outcome of the training,
-                              and digest of the weights, of an ensemble those of each fold
+└── keras_unet.json           architecture, labels, classes, normalization, instance options and
+                              tiling; data, options and outcome of the training, and digest of the
+                              weights, for each fold of an ensemble
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EXTRA = "assets.extra"
 _CARD = """# {name}
 
 {what} for images of {channels}, of any size.
-Normalization of grey values, mirrored borders, tiles and stitching are inside: send raw pixels.
+It normalizes grey values, mirrors borders, and predicts large images in tiles: send raw pixels.
 
 | class | label value | name |
 | --- | --- | --- |
@@ -38,20 +38,21 @@ Normalization of grey values, mirrored borders, tiles and stitching are inside: 
 | `serving_default` | `image`: float32 (batch, height, width, {count}) | `probabilities`: float32 \
 (batch, height, width, {of_classes}); `classes`: uint8 (batch, height, width) |
 | `classify_bytes` | `image_bytes`: PNG or JPEG files, whose sizes may differ | `classes_bytes`: a \
-PNG of the classes each; `probabilities_bytes`: a serialised TensorProto each, float32 (height, \
-width, {of_classes}) |
+PNG of the classes for each file; `probabilities_bytes`: a serialized TensorProto for each file, \
+float32 (height, width, {of_classes}) |
 | `tile` | `tile`: float32, normalized; sizes {minimum} + {step} k | `logits`: float32, smaller \
 by {margin} pixels on each side |
-| `about` | `query`: any text | `about`: JSON of classes, labels, rule, normalization, network |
+| `about` | `query`: any text | `about`: JSON of classes, labels, instance options, \
+normalization, network |
 
-Ask for the output that you need (`output_filter` in gRPC): `classes_bytes` is small,
-`probabilities` are {weight} bytes a pixel.
+Request only the outputs that you need (`output_filter` in gRPC): `classes_bytes` is small,
+`probabilities` are {weight} bytes per pixel.
 
-- Files of at most {most} pixels, which their headers state; larger images as pixels.
+- Files may have {most} pixels at most; send larger images as pixels.
 - Precision: {precision}. Tile: {tile} x {tile} pixels. Weights: {weights}.
 - Training: {training}; best validation score: {score}.
-- Intended for images like those of the training: same microscope, staining and magnification. No
-  diagnosis is to rest on it alone.
+- Intended for images like those of the training: same microscope, staining and magnification. Do
+  not base a diagnosis on it alone.
 - `assets.extra/keras_unet.json` holds classes, normalization, network and provenance for programs.
 """
 
@@ -64,12 +65,12 @@ _ENSEMBLE = (
 
 @dataclass(frozen=True)
 class ExportMetadata:
-    """Network to export, with all that its metadata state.
+    """Metadata of an export.
 
     Attributes:
         segmenter: The model.
-        tiling: How the graph tiles.
-        precision: Precision the graph computes in.
+        tiling: Tiling in the graph.
+        precision: Precision that the graph computes in.
         frozen: Whether the weights are constants of the graph.
     """
 
@@ -79,21 +80,21 @@ class ExportMetadata:
     frozen: bool
 
     def write(self, folder: Path) -> None:
-        """Writes the model card and the metadata into the folder of a version."""
+        """Writes model card and metadata to the folder of a SavedModel."""
         extra = folder / EXTRA
         extra.mkdir(exist_ok=True)
-        write_json(extra / METADATA, self.metadata)
+        write_json(extra / METADATA, self.to_dict())
         with atomic(folder / "README.md") as temporary:
             temporary.write_text(self.card, encoding="utf-8")
 
     @property
     def info(self) -> ModelInfo:
-        """Facts of the model."""
+        """Metadata of the model."""
         return self.segmenter.info
 
     @property
     def classes(self) -> list[dict[str, Any]]:
-        """Position, label value and name of each class."""
+        """Number, label value and name of each class."""
         encoding = self.info.encoding
         return [
             {"class": number, "value": value, "name": name}
@@ -102,21 +103,17 @@ class ExportMetadata:
             )
         ]
 
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """Facts of the model, the numbers that tiling needs, and the origin of the weights.
-
-        The layout is that of `ModelInfo.to_dict`, with further entries.
-        """
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all metadata: entries of `ModelInfo.to_dict`, the tiling, and the provenance."""
         return self.about | {"record": _record(self.info), "provenance": self._provenance}
 
     @property
     def about(self) -> dict[str, Any]:
-        """Entries that a client needs to make labels of an answer."""
+        """Entries that a client needs to convert predictions to labels."""
         network = self.info.architecture
-        facts = replace(self.info, precision=self.precision, record={}).to_dict()
-        del facts["record"]
-        return facts | {
+        info = replace(self.info, precision=self.precision, record={}).to_dict()
+        del info["record"]
+        return info | {
             "networks": self.networks,
             "classes": self.classes,
             "network": {
@@ -132,31 +129,35 @@ class ExportMetadata:
 
     @property
     def _provenance(self) -> dict[str, Any]:
-        """Origin of the weights; of the data's folders only their names."""
+        """Origin of the weights, with the versions of the software."""
         members = self.segmenter.members
-        own = {"folds": list(map(_of_fold, members))} if self.networks > 1 else _weights(members[0])
+        weights = (
+            {"folds": list(map(_fold, members))} if self.networks > 1 else _weights(members[0])
+        )
         packages = ("keras-unet-biomedical", "keras", "tensorflow")
-        return {**own, "versions": {name: version(name) for name in packages}}
+        return {**weights, "versions": {name: version(name) for name in packages}}
 
     @property
-    def words(self) -> dict[str, str]:
-        """Text of any model card: purpose, rows of classes, and the training in brief."""
+    def card_fields(self) -> dict[str, str]:
+        """Texts of a model card: purpose, table of classes, and summary of the training."""
         network = self.info.architecture
-        outcomes = [one.info.record.get("outcome", {}) for one in self.segmenter.members]
+        outcomes = [member.info.record.get("outcome", {}) for member in self.segmenter.members]
         return {
             "name": self.info.name,
             "what": _ENSEMBLE.format(self.networks) if self.networks > 1 else _U_NET,
             "channels": "1 channel" if network.channels == 1 else f"{network.channels} channels",
             "classes": "\n".join(
-                "| {class} | {value} | {name} |".format(**one) for one in self.classes
+                "| {class} | {value} | {name} |".format(**row) for row in self.classes
             ),
-            "training": self._training([str(one.get("steps", "unknown")) for one in outcomes]),
+            "training": self._training(
+                [str(outcome.get("steps", "unknown")) for outcome in outcomes]
+            ),
             "score": ", ".join(map(_score, outcomes)),
         }
 
     @property
     def networks(self) -> int:
-        """Number of networks, whose probabilities are averaged."""
+        """Number of networks whose probabilities are averaged."""
         return len(self.segmenter.members)
 
     def _training(self, steps: Sequence[str]) -> str:
@@ -166,10 +167,10 @@ class ExportMetadata:
 
     @property
     def card(self) -> str:
-        """The model card."""
+        """Text of the model card in Markdown."""
         network = self.info.architecture
         return _CARD.format(
-            **self.words,
+            **self.card_fields,
             count=network.channels,
             of_classes=network.classes,
             minimum=network.minimum_size,
@@ -183,12 +184,11 @@ class ExportMetadata:
         )
 
 
-def _of_fold(member: Member) -> dict[str, Any]:
-    """Origin of a fold's weights, and the normalization of its grey values."""
+def _fold(member: Member) -> dict[str, Any]:
     info = member.info
     normalization = info.normalization.to_dict()
-    named = {"name": info.name, "record": _record(info), "normalization": normalization}
-    return named | _weights(member)
+    entries = {"name": info.name, "record": _record(info), "normalization": normalization}
+    return entries | _weights(member)
 
 
 def _weights(member: Member) -> dict[str, str]:
@@ -196,6 +196,7 @@ def _weights(member: Member) -> dict[str, str]:
 
 
 def _record(info: ModelInfo) -> dict[str, Any]:
+    """Returns the record of a training, with the name of the data folder in place of its path."""
     record = dict(info.record)
     if "folder" in record.get("data", {}):
         record["data"] = record["data"] | {"folder": Path(record["data"]["folder"]).name}

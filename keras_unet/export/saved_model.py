@@ -1,23 +1,24 @@
-"""A SavedModel that takes raw pixels of any size and gives probabilities and classes of that size.
+"""Exports a model as a SavedModel for TensorFlow Serving.
 
-Normalization, mirroring, tiles and stitching are inside the graph, of stock operations only: no
-XLA, no Python. Its signatures:
+It maps raw pixels of any size to probabilities and classes of that size. Normalization, mirroring,
+tiles and stitching are inside the graph, of stock operations only: no XLA, no Python. Signatures:
 
 serving_default   image: float32 (batch, height, width, channels), raw grey values
                   -> probabilities: float32 (batch, height, width, classes)
                      classes: uint8 (batch, height, width)
 classify_bytes    image_bytes: string (batch,), PNG or JPEG files, whose sizes may differ
-                  -> classes_bytes: string (batch,), a grey PNG of the classes each
-                     probabilities_bytes: string (batch,), a serialised TensorProto each,
+                  -> classes_bytes: string (batch,), a grey PNG of the classes for each file
+                     probabilities_bytes: string (batch,), a serialized TensorProto for each file,
                      float32 (height, width, classes)
 tile              tile: float32 (batch, height, width, channels), normalized
                   -> logits: float32, smaller by the margin on each side
 about             query: string (batch,), of any content
-                  -> about: string (batch,), JSON: classes, labels, rule, network, normalization
+                  -> about: string (batch,), JSON: classes, labels, instance options, network,
+                     normalization
 
-A class is its position in the run's label values. What files give is in files again: images of
-different sizes have no common array, and a server that pads them to one would change their sizes.
-`about` takes a batch as the others do: joining requests takes one, and REST takes an input.
+Classes are numbers from 0 in the order of the run's label values. Files are answered with files:
+images of different sizes do not fit one array, and a server that pads them would change their size.
+`about` takes a batch like the others, since request batching needs one, and REST needs an input.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,52 +36,101 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_unet.backend import choose_precision, tf
 from keras_unet.client import Tensor, Value, field, model_spec, predict_request
-from keras_unet.export.graph import GraphTiling, normalizer
+from keras_unet.export.graph import Graph, GraphTiling, normalizer
 from keras_unet.export.metadata import EXTRA, ExportMetadata
-from keras_unet.export.parity import TOLERANCES, answer_of_saved_model, write_and_compare
-from keras_unet.export.serving_inputs import checked_files, checked_images, checked_tiles, decoded
+from keras_unet.export.parity import TOLERANCES, predict_by_saved_model, write_and_compare
+from keras_unet.export.serving_inputs import check_files, check_images, check_tiles, decode_image
 from keras_unet.files import check_name, check_writable
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.runs import ModelInfo
 
+WARMUP = "tf_serving_warmup_requests"
+
+_COMPRESSION = 1  # of zlib: its default takes as long as half the tiles, for little smaller files
+
+
+def export_saved_model(
+    segmenter: Segmenter,
+    out: Path,
+    *,
+    precision: str | None = None,
+    frozen: bool = False,
+    tile_size: int | None = None,
+    version: int = 1,
+) -> Path:
+    """Exports a model as a SavedModel for TensorFlow Serving, see `export_model`.
+
+    Args:
+        segmenter: The model.
+        out: Folder of the model, in which `<version>/` is written.
+        precision: Precision to compute in; None for that of the training. Images and probabilities
+            are float32 in each.
+        frozen: Whether weights become constants of the graph, for runtimes without variables.
+        tile_size: Height and width of the input tile in pixels; None for 512 useful pixels.
+        version: Version number, at least 1. Servers load the highest by default.
+
+    Returns:
+        The folder written, `out / str(version)`.
+    """
+    check_name(out, "choose another folder")
+    tiling = GraphTiling.of(segmenter.info.architecture, tile_size)
+    chosen = choose_precision(precision or segmenter.info.precision)
+    check_writable(out)
+
+    def write(folder: Path, metadata: ExportMetadata, network: Any) -> None:
+        write_graph(folder, segmenter.info, network, tiling, metadata.about, frozen=frozen)
+        metadata.write(folder)
+        write_warmup(folder / EXTRA / WARMUP, tiling)
+
+    write_and_compare(
+        segmenter,
+        new_version(out, version),
+        write,
+        predict_by_saved_model,
+        TOLERANCES[chosen],
+        tiling=tiling,
+        precision=chosen,
+        frozen=frozen,
+    )
+    return out / str(version)
+
 
 def check_version(out: Path, version: int) -> Path:
-    """Returns the folder of a version that is free.
+    """Returns the folder of a new version.
 
     Raises:
-        ValueError: If the version is no number from 1.
-        FileExistsError: If the version is there already.
+        ValueError: If the version number is below 1.
+        FileExistsError: If the version exists.
     """
     if version < 1:
         raise ValueError(f"version must be a whole number of at least 1. Received: {version}")
     path = out / str(version)
     if path.exists():
-        taken = [int(one.name) for one in out.iterdir() if one.name.isdecimal()]
+        versions = [int(folder.name) for folder in out.iterdir() if folder.name.isdecimal()]
         raise FileExistsError(
-            f"{path}: expected a version that is not there yet. Received one that is; the next "
-            f"is {max(taken) + 1}"
+            f"{path}: expected a version that does not exist yet. Received one that does; the next "
+            f"is {max(versions) + 1}"
         )
     return path
 
 
 @contextmanager
 def new_version(out: Path, version: int) -> Iterator[Path]:
-    """Yields a hidden folder in `out` and gives it its number when the body has ended well.
+    """Yields a hidden folder in `out`, and renames it to the version number afterwards.
 
-    A server passes over folders that are no numbers, and moving is done at once, so it never sees
-    a version half written. Where the body raises, nothing is left, a folder `out` made for it
-    included.
+    A server ignores folders whose names are not numbers, and renaming is atomic, so it never loads
+    an incomplete version. If the body fails, the folder is removed, and `out` too if it is new.
 
     Args:
-        out: Folder of the model, whose parent exists or can be made.
-        version: Number of the version.
+        out: Folder of the model; it may be missing.
+        version: Version number.
 
     Yields:
         The folder to write to.
 
     Raises:
-        ValueError: If the version is no number from 1.
-        FileExistsError: If the version is there already.
+        ValueError: If the version number is below 1.
+        FileExistsError: If the version exists.
     """
     final = check_version(out, version)
     is_new = not out.exists()
@@ -96,15 +146,12 @@ def new_version(out: Path, version: int) -> Iterator[Path]:
         raise
 
 
-WARMUP = "tf_serving_warmup_requests"
-
-
 def write_warmup(path: Path, tiling: GraphTiling) -> None:
-    """Writes a request to each signature that loads what a first client would wait for.
+    """Writes a warm-up request to each signature, so that the first client need not wait.
 
     Args:
         path: File to write.
-        tiling: How the exported graph tiles; one tile an image is asked for.
+        tiling: Tiling of the exported graph; each request needs one tile.
     """
     with tf.io.TFRecordWriter(str(path)) as records:
         for signature, inputs in _requests(tiling).items():
@@ -112,11 +159,11 @@ def write_warmup(path: Path, tiling: GraphTiling) -> None:
 
 
 def prediction_log(signature: str, inputs: Mapping[str, Value]) -> bytes:
-    """Serialises a PredictionLog of one request.
+    """Serializes a PredictionLog of one request.
 
     Args:
-        signature: Signature to call.
-        inputs: A tensor, or a list of bytes, by name.
+        signature: Name of the signature.
+        inputs: Tensors or lists of bytes, by name.
     """
     request = predict_request(model_spec(signature=signature), inputs)
     return field(6, field(1, request))
@@ -131,15 +178,10 @@ def _requests(tiling: GraphTiling) -> dict[str, dict[str, Value]]:
         "tile": {"tile": Tensor.of(tile)},
         "about": {"query": [b""]},
     }
-    if channels in (1, 3):  # which is what PNG files hold
+    if channels in (1, 3):  # as in PNG files
         png = tf.io.encode_png(image[0].astype(np.uint8)).numpy()
         requests["classify_bytes"] = {"image_bytes": [png]}
     return requests
-
-
-Graph = Callable[[Any], Any]
-
-_QUICK = 1  # of zlib's levels: the usual one takes as long as half the tiles and gains little
 
 
 def write_graph(
@@ -154,148 +196,98 @@ def write_graph(
     """Writes the graph with its four signatures.
 
     Args:
-        folder: Folder to write, `saved_model.pb` and `variables/` in it.
-        info: Facts of the model, for the normalization.
-        network: Its Keras network, in the precision to compute in.
-        tiling: How images are tiled.
-        about: What the model says of itself, as JSON knows it.
-        frozen: Whether the weights are constants of the graph rather than variables beside it.
+        folder: Folder to write `saved_model.pb` and `variables/` to.
+        info: Metadata of the model, for the normalization.
+        network: Keras network, in the precision to compute in.
+        tiling: Tiling of the images.
+        about: JSON object that the signature `about` returns.
+        frozen: Whether the weights are constants of the graph rather than variables.
     """
     root = tf.Module()
     root.weights = [] if frozen else [variable.value for variable in network.variables]
-    score = _constant(network) if frozen else _plain(network)
-    signatures = _signatures(info, score, tiling) | {"about": _about(about)}
+    predict_tile = _with_constant_weights(network) if frozen else _with_variables(network)
+    signatures = _signatures(info, predict_tile, tiling) | {"about": _about(about)}
     tf.saved_model.save(root, str(folder), signatures=signatures)
-    _state_shapes(folder / "saved_model.pb", info.architecture.channels)
+    _write_input_shapes(folder / "saved_model.pb", info.architecture.channels)
 
 
-def _signatures(info: ModelInfo, score: Graph, tiling: GraphTiling) -> dict[str, Any]:
+def _signatures(info: ModelInfo, predict_tile: Graph, tiling: GraphTiling) -> dict[str, Any]:
     channels = info.architecture.channels
 
     def predict(image: Any) -> Any:
         normalize = normalizer(info.normalization, image)
-        return tiling.probabilities(lambda window: score(normalize(window)), image)
+        return tiling.probabilities(lambda window: predict_tile(normalize(window)), image)
 
     def serving_default(image: Any) -> dict[str, Any]:
-        probabilities = _each(
+        probabilities = _map(
             predict,
-            checked_images(image, channels),
+            check_images(image, channels),
             tf.TensorSpec((None, None, info.architecture.classes), tf.float32),
         )
         return {"probabilities": probabilities, "classes": _classes(probabilities)}
 
     def classify_bytes(image_bytes: Any) -> dict[str, Any]:
-        classes, probabilities = _each(
-            lambda file: _encoded(predict(decoded(file, channels))),
-            checked_files(image_bytes),
+        classes, probabilities = _map(
+            lambda file: _encode(predict(decode_image(file, channels))),
+            check_files(image_bytes),
             (tf.TensorSpec((), tf.string), tf.TensorSpec((), tf.string)),
         )
         return {"classes_bytes": classes, "probabilities_bytes": probabilities}
 
-    def bare(tile: Any) -> dict[str, Any]:
-        return {"logits": score(checked_tiles(tile, info.architecture))}
+    def tile_logits(tile: Any) -> dict[str, Any]:
+        return {"logits": predict_tile(check_tiles(tile, info.architecture))}
 
     return {
-        "serving_default": _traced(serving_default, tf.TensorSpec(None, tf.float32, "image")),
-        "classify_bytes": _traced(classify_bytes, tf.TensorSpec(None, tf.string, "image_bytes")),
-        "tile": _traced(bare, tf.TensorSpec(None, tf.float32, "tile")),
+        "serving_default": _trace(serving_default, tf.TensorSpec(None, tf.float32, "image")),
+        "classify_bytes": _trace(classify_bytes, tf.TensorSpec(None, tf.string, "image_bytes")),
+        "tile": _trace(tile_logits, tf.TensorSpec(None, tf.float32, "tile")),
     }
 
 
-def _about(described: Mapping[str, Any]) -> Any:
-    text = json.dumps(described)
+def _about(content: Mapping[str, Any]) -> Any:
+    text = json.dumps(content)
 
     def about(query: Any) -> dict[str, Any]:
         return {"about": tf.fill(tf.shape(query), text)}
 
-    return _traced(about, tf.TensorSpec(None, tf.string, "query"))
+    return _trace(about, tf.TensorSpec(None, tf.string, "query"))
 
 
-def _traced(function: Graph, taken: Any) -> Any:
-    return tf.function(function, input_signature=[taken], autograph=False)
+def _trace(function: Graph, spec: Any) -> Any:
+    return tf.function(function, input_signature=[spec], autograph=False)
 
 
-def _state_shapes(path: Path, channels: int) -> None:
-    """Says in the signatures what the graph, which checks it, must not know: shapes of inputs."""
+def _write_input_shapes(path: Path, channels: int) -> None:
+    """Writes the shapes of inputs to the signatures; the graph checks them, so it lacks them."""
     message = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for signature in message.meta_graphs[0].signature_def.values():
-        for taken in signature.inputs.values():
-            is_text = taken.dtype == tf.string.as_datatype_enum
+        for tensor in signature.inputs.values():
+            is_text = tensor.dtype == tf.string.as_datatype_enum
             shape = (None,) if is_text else (None, None, None, channels)
-            taken.tensor_shape.CopyFrom(tf.TensorShape(shape).as_proto())
+            tensor.tensor_shape.CopyFrom(tf.TensorShape(shape).as_proto())
     path.write_bytes(message.SerializeToString(deterministic=True))
-    path.with_name("fingerprint.pb").unlink()  # which was of the message as it was before
+    path.with_name("fingerprint.pb").unlink()  # of the unchanged message
 
 
-def _plain(network: Any) -> Graph:
+def _with_variables(network: Any) -> Graph:
     return lambda tile: network(tile, training=False)
 
 
-def _constant(network: Any) -> Graph:
-    """The network with its weights as constants."""
+def _with_constant_weights(network: Any) -> Graph:
     parts = network.trainable_variables, network.non_trainable_variables
     weights = [[tf.constant(variable.numpy()) for variable in part] for part in parts]
     return lambda tile: network.stateless_call(*weights, tile, training=False)[0]
 
 
-def _each(function: Graph, batch: Any, returned: Any) -> Any:
-    """Goes through a batch one by one, so that memory is that of one image at work."""
-    return tf.map_fn(function, batch, parallel_iterations=1, fn_output_signature=returned)
+def _map(function: Graph, batch: Any, spec: Any) -> Any:
+    """Applies a function to one element after the other, which takes the memory of one."""
+    return tf.map_fn(function, batch, parallel_iterations=1, fn_output_signature=spec)
 
 
 def _classes(probabilities: Any) -> Any:
     return tf.cast(tf.argmax(probabilities, -1, output_type=tf.int32), tf.uint8)
 
 
-def _encoded(probabilities: Any) -> tuple[Any, Any]:
-    classes = tf.io.encode_png(_classes(probabilities)[..., None], compression=_QUICK)
+def _encode(probabilities: Any) -> tuple[Any, Any]:
+    classes = tf.io.encode_png(_classes(probabilities)[..., None], compression=_COMPRESSION)
     return classes, tf.io.serialize_tensor(probabilities)
-
-
-def export_saved_model(
-    segmenter: Segmenter,
-    out: Path,
-    *,
-    precision: str | None = None,
-    frozen: bool = False,
-    tile_size: int | None = None,
-    version: int = 1,
-) -> Path:
-    """Exports a model as a SavedModel for TensorFlow Serving, see `export_model`.
-
-    It takes raw pixels of any size and gives probabilities and classes of that size; the signatures
-    are those of `keras_unet.export.saved_model`.
-
-    Args:
-        segmenter: The model.
-        out: Folder of the model, in which `<version>/` is written.
-        precision: Precision to compute in; None for that of the training. Images and probabilities
-            are float32 in each.
-        frozen: Whether weights become constants of the graph, for runtimes without variables.
-        tile_size: Height and width of the tile in pixels; None for one that fills 512.
-        version: Number of the version, at least 1. Servers take the highest by default.
-
-    Returns:
-        The folder written, `out / str(version)`.
-    """
-    check_name(out, "choose another folder")
-    tiling = GraphTiling.of(segmenter.info.architecture, tile_size)
-    chosen = choose_precision(precision or segmenter.info.precision)
-    check_writable(out)
-
-    def write(folder: Path, artefact: ExportMetadata, network: Any) -> None:
-        write_graph(folder, segmenter.info, network, tiling, artefact.about, frozen=frozen)
-        artefact.write(folder)
-        write_warmup(folder / EXTRA / WARMUP, tiling)
-
-    write_and_compare(
-        segmenter,
-        new_version(out, version),
-        write,
-        answer_of_saved_model,
-        TOLERANCES[chosen],
-        tiling=tiling,
-        precision=chosen,
-        frozen=frozen,
-    )
-    return out / str(version)

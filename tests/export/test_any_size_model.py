@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from keras_unet.architecture import Architecture
 from keras_unet.backend import keras
 from keras_unet.data.normalization import Normalization
-from keras_unet.export.graph import any_size_model, halo, least_size
+from keras_unet.export.graph import any_size_model, halo, smallest_block
 from keras_unet.model import unet_of
 from keras_unet.prediction.predict import predict_image
 
@@ -64,7 +64,7 @@ def test_blocks_with_the_halo_cut_off_are_the_whole(depth, padding):
     """Blocks of the least size, laid as the halo says, from a window mirrored by NumPy."""
     architecture = Architecture(depth=depth, base_filters=2, padding=padding)
     model = wrapped(drawn_network(architecture), architecture)
-    size, lost = least_size(architecture), halo(architecture)
+    size, lost = smallest_block(architecture), halo(architecture)
     stride = size - 2 * lost
     image = noise(1, 3 * stride, 2 * stride, 1)
     whole = np.asarray(model(image))
@@ -84,8 +84,8 @@ def test_blocks_with_the_halo_cut_off_are_the_whole(depth, padding):
 def test_the_halo_holds_the_context_and_keeps_to_the_lattice(depth, padding):
     network = Architecture(depth=depth, padding=padding)
     assert network.context <= halo(network) < network.context + network.step
-    assert halo(network) % network.step == least_size(network) % network.step == 0
-    assert least_size(network) - 2 * halo(network) == network.step
+    assert halo(network) % network.step == smallest_block(network) % network.step == 0
+    assert smallest_block(network) - 2 * halo(network) == network.step
 
 
 def test_numbers_of_the_data_set_are_inside():

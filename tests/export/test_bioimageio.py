@@ -16,7 +16,7 @@ from keras_unet.cli import main
 from keras_unet.export import bioimageio as job
 from keras_unet.export import bioimageio as writing
 from keras_unet.export.export import export_model
-from keras_unet.export.graph import least_size
+from keras_unet.export.graph import smallest_block
 from keras_unet.runs import Run
 
 FILES = [
@@ -59,7 +59,7 @@ def test_the_package_is_complete(written, trained, tmp_path):
         package.extractall(tmp_path)
     text = (tmp_path / "rdf.yaml").read_text()
     assert "  - name: Ada Lovelace\n  - name: Grace Hopper\nlicense: MIT\n" in text
-    assert f"min: {least_size(Run.load(trained).architecture)}\n" in text
+    assert f"min: {smallest_block(Run.load(trained).architecture)}\n" in text
     with Image.open(tmp_path / "cover.png") as cover:
         assert cover.size == (192, 96)
     assert np.load(tmp_path / "test_input.npy").shape == (1, 96, 96, 1)

@@ -19,7 +19,7 @@ from keras_unet.backend import keras, tf
 from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.normalization import Normalization
 from keras_unet.export.bioimageio import Credits, Example, check_license, write_package
-from keras_unet.export.graph import GraphTiling, halo, least_size
+from keras_unet.export.graph import GraphTiling, halo, smallest_block
 from keras_unet.export.metadata import ExportMetadata
 from keras_unet.model import unet_of
 from keras_unet.prediction.predict import predict_image
@@ -59,7 +59,9 @@ class Package:
         member = Member(run, lambda _: self.network, run.folder / "best.keras")
         segmenter = Segmenter(run, (member,))
         write_png(folder / "cover.png", np.zeros((9, 18, 3), np.uint8))
-        image = drawn(least_size(architecture), least_size(architecture) + architecture.step, n)
+        image = drawn(
+            smallest_block(architecture), smallest_block(architecture) + architecture.step, n
+        )
         self.image, self.path, self.folder = image, folder / "cells.zip", folder / "unpacked"
         write_package(
             self.path,

@@ -53,13 +53,13 @@ def test_an_image_smaller_than_a_block_is_not_laid_out():
 def test_a_failed_test_ends_the_program_with_all_reasons(monkeypatch, tmp_path):
     errors = [SimpleNamespace(msg="one\n reason"), SimpleNamespace(msg="another")]
     details = [SimpleNamespace(name="weights", errors=errors), SimpleNamespace(name="", errors=[])]
-    monkeypatch.setattr(asking, "try_out", lambda _: summary("failed", details))
+    monkeypatch.setattr(asking, "run_test", lambda _: summary("failed", details))
     with pytest.raises(SystemExit, match=r"^weights: one reason; weights: another$"):
         asking._check(tmp_path)
-    monkeypatch.setattr(asking, "try_out", lambda _: summary("valid-format", []))
+    monkeypatch.setattr(asking, "run_test", lambda _: summary("valid-format", []))
     with pytest.raises(SystemExit, match=r"^valid-format$"):
         asking._check(tmp_path)
-    monkeypatch.setattr(asking, "try_out", lambda _: summary("passed", []))
+    monkeypatch.setattr(asking, "run_test", lambda _: summary("passed", []))
     asking._check(tmp_path)
 
 

@@ -47,8 +47,8 @@ class Written:
         self.normalization, self.tiling = rule, GraphTiling.of(architecture, tile)
         self.path = folder / "network.onnx"
         segmenter = Segmenter(run, (Member(run, lambda _: self.network, folder / "best.keras"),))
-        artefact = ExportMetadata(segmenter, self.tiling, "float32", frozen=True)
-        write_onnx(self.path, artefact, self.network)
+        metadata = ExportMetadata(segmenter, self.tiling, "float32", frozen=True)
+        write_onnx(self.path, metadata, self.network)
         self.session = onnxruntime.InferenceSession(self.path)
 
     def __call__(self, images):

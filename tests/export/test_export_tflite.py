@@ -15,7 +15,7 @@ from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.normalization import Normalization
 from keras_unet.export.graph import GraphTiling
 from keras_unet.export.metadata import ExportMetadata
-from keras_unet.export.tflite import Quantisation, write_tflite
+from keras_unet.export.tflite import Quantization, write_tflite
 from keras_unet.instances.label import InstanceOptions
 from keras_unet.model import unet_of
 from keras_unet.prediction.predict import predict_image
@@ -51,8 +51,8 @@ class Exported:
         tiles = [self.drawn(self.tile, self.tile, seed=seed) for seed in range(4)]
         member = Member(self.run, lambda _: self.network, folder / "best.keras")
         segmenter = Segmenter(self.run, (member,))
-        artefact = ExportMetadata(segmenter, GraphTiling.of(network, self.tile), "float32", True)
-        write_tflite(self.path, artefact, self.network, Quantisation(mode, int8_io), tiles)
+        metadata = ExportMetadata(segmenter, GraphTiling.of(network, self.tile), "float32", True)
+        write_tflite(self.path, metadata, self.network, Quantization(mode, int8_io), tiles)
         self.loaded = load_tflite(self.path)
 
     def drawn(self, height, width, seed=9):
@@ -211,10 +211,10 @@ def test_nothing_is_printed(tmp_path, capfd, mode):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("int4",), "quantize must be of none, float16, dynamic, int8. Received: 'int4'"),
+        (("int4",), "quantize must be one of none, float16, dynamic, int8. Received: 'int4'"),
         (("float16", True), 'int8_io needs quantize="int8". Received: quantize="float16"'),
     ],
 )
-def test_quantisations_that_tflite_does_not_know(arguments, message):
+def test_quantizations_that_tflite_does_not_know(arguments, message):
     with pytest.raises(ValueError, match=message):
-        Quantisation(*arguments)
+        Quantization(*arguments)

@@ -57,15 +57,15 @@ def test_it_says_what_it_is(written, trained):
 def test_a_file_that_answers_otherwise_is_not_kept(trained, tmp_path, monkeypatch):
     write = job.write_onnx
 
-    def of_other_weights(path, artefact, network):
+    def of_other_weights(path, metadata, network):
         kernel = network.get_layer("logits").kernel
         before = kernel.numpy()
         kernel.assign(before * 1.01)
-        write(path, artefact, network)
+        write(path, metadata, network)
         kernel.assign(before)
 
     monkeypatch.setattr(job, "write_onnx", of_other_weights)
-    with pytest.raises(ValueError, match=r"answers as the run does, to 1e-05. Received a diff"):
+    with pytest.raises(ValueError, match=r"the same as the run, to 1e-05. Received a diff"):
         export_model(trained, tmp_path / "out" / "a.onnx", tile_size=60, format="onnx")
     assert not list(tmp_path.iterdir())
 

@@ -44,7 +44,7 @@ def test_the_folder_is_as_servers_want_it(written):
     assert line.startswith("largest difference from the run on c0.tif, 66 x 66 pixels: ")
 
 
-def test_the_artefact_says_what_it_is(written, trained):
+def test_the_metadata_says_what_it_is(written, trained):
     path, _ = written
     run = Run.load(trained)
     metadata = json.loads((path / "assets.extra" / "keras_unet.json").read_text())
@@ -94,7 +94,7 @@ def test_a_graph_that_answers_otherwise_is_not_kept(trained, tmp_path, monkeypat
         kernel.assign(before)
 
     monkeypatch.setattr(export, "write_graph", of_other_weights)
-    with pytest.raises(ValueError, match=r"answers as the run does, to 1e-05. Received a diff"):
+    with pytest.raises(ValueError, match=r"the same as the run, to 1e-05. Received a diff"):
         export_model(trained, tmp_path / "out", tile_size=60, format="saved_model")
     assert not list(tmp_path.iterdir())
 

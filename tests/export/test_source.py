@@ -20,7 +20,7 @@ from keras_unet.data.images import read_planes
 from keras_unet.data.normalization import Normalization
 from keras_unet.export.export import export_model
 from keras_unet.export.graph import average_ensemble
-from keras_unet.export.tflite import ALLOWED
+from keras_unet.export.tflite import TOLERANCES
 from keras_unet.instances.label import InstanceOptions
 from keras_unet.prediction import server as remote
 from keras_unet.prediction.folder import predict_files
@@ -188,7 +188,7 @@ def test_a_smaller_tflite_file_predicts_nearly_the_same(ensemble, predicted, cel
     with logged() as lines:
         export_model(ensemble, path, tile_size=60, **options)
     assert "difference from the ensemble on c0.tif" in lines[0]
-    measure, tolerance = ALLOWED[mode]
+    measure, tolerance = TOLERANCES[mode]
     answer, expected = probabilities(predict(path, cells, tmp_path)), probabilities(predicted)
     assert measure.of(answer, expected) < tolerance
     (graph,) = schema.ModelT.InitFromPackedBuf(path.read_bytes()).subgraphs

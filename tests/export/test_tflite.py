@@ -64,18 +64,18 @@ def test_a_file_of_each_kind_answers_as_the_run_does(trained, cells, tmp_path, o
     image = run.normalize(read_planes(file)[0], file)
     answer = predict_image(network, image, architecture=network.architecture)
     expected = predict_image(load_network(run), image, tile_size=60)
-    measure, tolerance = job.ALLOWED[options.get("quantize", "none")]
+    measure, tolerance = job.TOLERANCES[options.get("quantize", "none")]
     assert measure.of(answer, expected) < tolerance
 
 
 def spoiled(spoil):
     """A writer that spoils the last layer of the network."""
 
-    def write(path, artefact, network, quantisation, tiles):
+    def write(path, metadata, network, quantization, tiles):
         layer = network.get_layer("logits")
         before = layer.get_weights()
         layer.set_weights([spoil(weights) for weights in before])
-        write_tflite(path, artefact, network, quantisation, tiles)
+        write_tflite(path, metadata, network, quantization, tiles)
         layer.set_weights(before)
 
     return write
@@ -121,7 +121,7 @@ REFUSED = {
     "ending": ({}, "cells.onnx", r"cells\.onnx: expected the name of a file .* in \.tflite"),
     "mode": ({"quantize": "int4"}, "a.tflite", "quantize must be of none, .*Received: 'int4'"),
     "io": ({"int8_io": True}, "a.tflite", 'int8_io needs quantize="int8"'),
-    "data": ({"data": "here"}, "a.tflite", 'data is looked at for quantize="int8".*"none"; leave'),
+    "data": ({"data": "here"}, "a.tflite", 'data is for quantize="int8" only.*"none"; leave'),
     "no data": (
         {"quantize": "int8", "data": "no"},
         "a.tflite",

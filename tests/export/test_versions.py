@@ -35,7 +35,7 @@ def test_nothing_is_left_of_one_that_failed(tmp_path, before):
 def test_a_version_that_is_there_stays(tmp_path):
     (tmp_path / "2").mkdir()
     (tmp_path / "10").mkdir()
-    with pytest.raises(FileExistsError, match=r"2: .*not there yet.*the next is 11"):  # noqa: SIM117
+    with pytest.raises(FileExistsError, match=r"2: .*does not exist yet.*the next is 11"):  # noqa: SIM117
         with new_version(tmp_path, 2):
             pytest.fail("it was given away")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["10", "2"]
