@@ -1,11 +1,11 @@
-"""A client of a model server in one file, which can be copied to where the images are.
+"""Client of a model server, in one file that can be copied to other machines.
 
     python client.py grpc://HOST:8500/MODEL FILES... --out FOLDER
     python client.py http://HOST:8501/v1/models/MODEL FILES... --out FOLDER
 
-`MODEL@3` asks for version 3, `MODEL@stable` for the version with that label, `MODEL` for the
-newest. Without FILES it tells what is served. REST needs Python alone, gRPC `pip install grpcio`.
-In a program, where `numpy.asarray` reads a `Tensor`:
+`MODEL@3` selects version 3, `MODEL@stable` the version with that label, `MODEL` the newest. Without
+FILES it prints the versions and classes of the model. REST needs only Python, gRPC also
+`pip install grpcio`. In a program (`numpy.asarray` converts a `Tensor`):
 
     with Client("grpc://localhost:8500/cells@stable") as server:
         (png,) = server.classify([Path("a.png").read_bytes()])
@@ -13,7 +13,7 @@ In a program, where `numpy.asarray` reads a `Tensor`:
 
 Messages are those of tensorflow_serving/apis (model, predict, get_model_status and
 get_model_metadata.proto) and of TensorFlow's tensor.proto. They are written and read field by
-field, because the classes generated of them import all of TensorFlow.
+field, since their generated classes would import all of TensorFlow.
 """
 
 from __future__ import annotations
@@ -37,32 +37,39 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
-TIMEOUT, ATTEMPTS = 300.0, 5  # a large image on a processor takes minutes
+TIMEOUT, ATTEMPTS = 300.0, 5  # a large image on a CPU takes minutes
 CONNECT_SECONDS, PAUSE_SECONDS, LONGEST_PAUSE = 5.0, 0.5, 8.0
 
 _LOG = logging.getLogger("unet_client")
-_Answer = TypeVar("_Answer")
-_PASSING = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+_Response = TypeVar("_Response")
+_TEMPORARY = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
 _ERRORS: Mapping[str, tuple[type[Exception], str]] = {
     "INVALID_ARGUMENT": (ValueError, ""),
     "FAILED_PRECONDITION": (ValueError, ""),
     "DEADLINE_EXCEEDED": (TimeoutError, "; allow more time, or send smaller images"),
-    "NOT_FOUND": (OSError, "; look at the name and the version in the address"),
+    "NOT_FOUND": (OSError, "; check the name and the version in the address"),
     "UNAVAILABLE": (ConnectionError, "; is it running? gRPC is on port 8500, REST on 8501"),
     "RESOURCE_EXHAUSTED": (ConnectionError, "; send less at a time, or try again later"),
 }
-_OF_HTTP = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}
-_OF_HTTP |= {503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
+_CODES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}  # of HTTP
+_CODES |= {503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
 _FLOAT32, _UINT8, _STRING = 1, 4, 7  # of DataType
 _STATES = {10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
-_PNG, _HEADER, _START = b"\x89PNG\r\n\x1a\n", 33, 4096  # bytes of the header, and looked at
+_PNG = b"\x89PNG\r\n\x1a\n"
+_HEADER, _START = 33, 4096  # bytes of a PNG header, and bytes read to find the Software tag
 _SOFTWARE = b"Software\0keras_unet"
 _PARTS = {1: "inputs", 2: "outputs"}  # of a SignatureDef
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """Numbers as they travel: their DataType (1 float32, 4 uint8), shape, and all in a row."""
+    """Array of a message.
+
+    Attributes:
+        dtype: DataType of TensorFlow: 1 for float32, 4 for uint8.
+        shape: Shape of the array.
+        data: Bytes of all elements in row-major order.
+    """
 
     dtype: int
     shape: tuple[int, ...]
@@ -70,7 +77,7 @@ class Tensor:
 
     @classmethod
     def of(cls, numbers: Any) -> Tensor:
-        """Takes a NumPy array, or whatever else shows its memory, of float32 or uint8."""
+        """Converts a float32 or uint8 array of NumPy, or another object with a buffer."""
         view = memoryview(numbers)
         dtype = {"f": _FLOAT32, "B": _UINT8}.get(view.format)
         if dtype is None:
@@ -88,23 +95,24 @@ Names = dict[str, dict[str, list[str]]]
 
 
 class Client:
-    """Asks a model server.
+    """Connection to a model server.
 
-    An error is one line: ValueError for a request that the server refuses, TimeoutError,
-    ConnectionError for a server that is not there, OSError for everything else.
+    Requests raise ValueError if the server refuses them, TimeoutError, ConnectionError if the
+    server cannot be reached, and OSError for other failures, each with a message of one line.
     """
 
     def __init__(self, address: str, *, timeout: float = TIMEOUT, attempts: int = ATTEMPTS) -> None:
-        """Takes an address; nothing is sent yet.
+        """Prepares a connection; sends nothing yet.
 
         Args:
-            address: grpc://HOST:PORT/MODEL or http://HOST:PORT/v1/models/MODEL, @VERSION behind it.
-            timeout: Seconds to wait for an answer.
-            attempts: Times that a server is asked which is not there or has too much to do.
+            address: grpc://HOST:PORT/MODEL or http://HOST:PORT/v1/models/MODEL, optionally followed
+                by @VERSION or @LABEL.
+            timeout: Time in seconds to wait for a response.
+            attempts: Largest number of attempts if the server is unreachable or overloaded.
 
         Raises:
-            ValueError: If the address is none, or a number is out of range.
-            ImportError: If it is one of gRPC, and grpcio is missing.
+            ValueError: If the address is malformed, or a number is out of range.
+            ImportError: If the address is of gRPC, and grpcio is missing.
         """
         if attempts < 1 or not timeout > 0:
             raise ValueError(
@@ -116,32 +124,46 @@ class Client:
         self._server = (_Grpc if parts.scheme == "grpc" else _Rest)(parts, timeout)
 
     def __enter__(self) -> Self:
-        """Returns itself."""
+        """Returns the client."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         self._server.close()
 
     def classify(self, files: Sequence[bytes]) -> Sequence[bytes]:
-        """Sends PNG or JPEG files, whole and in one request; returns a PNG of classes for each."""
-        return self._of_files(files, "classes_bytes")
+        """Predicts the classes of images.
+
+        Args:
+            files: Contents of PNG or JPEG files, sent in one request.
+
+        Returns:
+            A grey PNG of the classes for each file.
+        """
+        return self._predict_files(files, "classes_bytes")
 
     def probabilities(self, files: Sequence[bytes]) -> list[Any]:
-        """The same for probabilities: a `Tensor` each, float32 `(height, width, classes)`."""
-        return [read_tensor(one) for one in self._of_files(files, "probabilities_bytes")]
+        """Predicts the class probabilities of images.
+
+        Args:
+            files: Contents of PNG or JPEG files, sent in one request.
+
+        Returns:
+            A float32 `Tensor` `(height, width, classes)` for each file.
+        """
+        return [read_tensor(text) for text in self._predict_files(files, "probabilities_bytes")]
 
     def about(self) -> Any:
-        """Returns what the model says of itself: classes, labels, rule, network."""
+        """Returns the metadata of the model: classes, labels, instance options, network."""
         return json.loads(self.predict("about", {"query": [b""]}, ["about"])["about"][0])
 
     def versions(self) -> dict[int, str]:
-        """Returns the state of each version: AVAILABLE for those that answer."""
-        return self._persistently(self._server.versions)
+        """Returns the state of each version, AVAILABLE if it can be used."""
+        return self._retry(self._server.versions)
 
     def signatures(self) -> Names:
         """Returns the names of the inputs and outputs of each signature."""
-        known = self._persistently(self._server.signatures)
+        known = self._retry(self._server.signatures)
         return {name: parts for name, parts in known.items() if not name.startswith("__")}
 
     def predict(
@@ -150,36 +172,36 @@ class Client:
         """Calls a signature.
 
         Args:
-            signature: Its name.
-            inputs: A `Tensor`, or a list of bytes, for the name of each input.
-            outputs: The outputs to return, by name.
+            signature: Name of the signature.
+            inputs: A `Tensor`, or a list of bytes, by the name of the input.
+            outputs: Names of the outputs to return.
 
         Returns:
-            A `Tensor`, or a list of bytes, for the name of each output.
+            A `Tensor`, or a list of bytes, by the name of the output.
         """
-        return self._persistently(lambda: self._server.predict(signature, inputs, outputs))
+        return self._retry(lambda: self._server.predict(signature, inputs, outputs))
 
-    def _of_files(self, files: Sequence[bytes], output: str) -> Sequence[bytes]:
-        answer = self.predict("classify_bytes", {"image_bytes": files}, [output])
-        texts: Sequence[bytes] = answer[output]
+    def _predict_files(self, files: Sequence[bytes], output: str) -> Sequence[bytes]:
+        response = self.predict("classify_bytes", {"image_bytes": files}, [output])
+        texts: Sequence[bytes] = response[output]
         return texts
 
-    def _persistently(self, ask: Callable[[], _Answer]) -> _Answer:
-        """Asks again, after growing pauses of random length, what may yet be answered."""
+    def _retry(self, request: Callable[[], _Response]) -> _Response:
+        """Repeats a request that may succeed later, after growing pauses of random length."""
         attempt, started = 1, time.monotonic()
         while True:
             try:
-                answer = ask()
+                response = request()
             except _StatusError as failure:
                 _LOG.info("%s: attempt %d: %s", self.address, attempt, failure.code)
-                if failure.code not in _PASSING or attempt == self._attempts:
+                if failure.code not in _TEMPORARY or attempt == self._attempts:
                     raise self._error(failure) from failure
             else:
                 seconds = time.monotonic() - started
-                _LOG.info("%s: answered after %.3f s", self.address, seconds)
-                return answer
+                _LOG.info("%s: response after %.3f s", self.address, seconds)
+                return response
             pause = min(PAUSE_SECONDS * 2 ** (attempt - 1), LONGEST_PAUSE)
-            time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - parts clients, hides nothing
+            time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - spreads clients, no secret
             attempt += 1
 
     def _error(self, failure: _StatusError) -> Exception:
@@ -188,7 +210,7 @@ class Client:
 
 
 class _StatusError(Exception):
-    """Exceptions for a server's refusals, by the name of its status."""
+    """Failure of a request, with the name of its status."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
@@ -198,20 +220,21 @@ class _StatusError(Exception):
 class _Address(NamedTuple):
     scheme: str
     server: str  # host and port
-    base: str  # what stands before the model in a path of REST
+    base: str  # path before the model in REST
     model: str
-    version: str  # digits, a label, or nothing for the newest
+    version: str  # digits, a label, or empty for the newest
 
     @classmethod
     def of(cls, text: str) -> _Address:
         base = "" if text.startswith("grpc:") else ".*/v1/models"
-        found = re.fullmatch(rf"(grpc|http)://([^/]+:\d+)({base})/([^/@:]+)(?:@([^/@:]+))?", text)
-        if found is None:
+        match = re.fullmatch(rf"(grpc|http)://([^/]+:\d+)({base})/([^/@:]+)(?:@([^/@:]+))?", text)
+        if match is None:
             raise ValueError(
-                "server must be grpc://HOST:PORT/MODEL or http://HOST:PORT/v1/models/MODEL, with "
-                f"@VERSION or @LABEL behind it for other than the newest. Received: {text}"
+                "server must be grpc://HOST:PORT/MODEL or http://HOST:PORT/v1/models/MODEL, "
+                "optionally followed by @VERSION or @LABEL; the default is the newest. "
+                f"Received: {text}"
             )
-        return cls(*found.groups(""))
+        return cls(*match.groups(""))
 
     @property
     def path(self) -> str:
@@ -228,37 +251,37 @@ class _Grpc:
         try:
             import grpc
         except ImportError as error:
-            raise ImportError("grpc:// needs grpcio: pip install grpcio, or ask http://") from error
+            raise ImportError("grpc:// needs grpcio: pip install grpcio, or use http://") from error
         options = {
             "max_send_message_length": -1,
-            "max_receive_message_length": -1,  # else 4 MiB
+            "max_receive_message_length": -1,  # default 4 MiB
             "enable_http_proxy": 0,
             "enable_retries": 0,
-            "min_reconnect_backoff_ms": int(1000 * CONNECT_SECONDS),  # to wait for a connection
+            "min_reconnect_backoff_ms": int(1000 * CONNECT_SECONDS),  # time limit of a connection
             "initial_reconnect_backoff_ms": int(500 * PAUSE_SECONDS),
             "max_reconnect_backoff_ms": int(500 * PAUSE_SECONDS),
         }
-        named = [(f"grpc.{name}", value) for name, value in options.items()]
-        self._channel = grpc.insecure_channel(address.server, named)
+        channel_options = [(f"grpc.{name}", value) for name, value in options.items()]
+        self._channel = grpc.insecure_channel(address.server, channel_options)
         self._error, self._address, self._timeout = grpc.RpcError, address, timeout
 
     def predict(
         self, signature: str, inputs: Mapping[str, Value], outputs: Sequence[str]
     ) -> dict[str, Any]:
         request = predict_request(self._address.spec(signature), inputs, outputs)
-        answer = self._call("PredictionService/Predict", request)
-        return {name: read_tensor(value) for name, value in _map(answer, 1)}
+        response = self._call("PredictionService/Predict", request)
+        return {name: read_tensor(value) for name, value in _map(response, 1)}
 
     def versions(self) -> dict[int, str]:
-        answer = self._call("ModelService/GetModelStatus", field(1, self._address.spec()))
-        states = [dict(_fields(state)) for _, state in _fields(answer)]
+        response = self._call("ModelService/GetModelStatus", field(1, self._address.spec()))
+        states = [dict(_fields(state)) for _, state in _fields(response)]
         return {state.get(1, 0): _STATES.get(state.get(2, 0), "UNKNOWN") for state in states}
 
     def signatures(self) -> Names:
         request = field(1, self._address.spec()) + _text(2, "signature_def")
         ((_, packed),) = _map(self._call("PredictionService/GetModelMetadata", request), 2)
         return {
-            name: {part: sorted(dict(_map(value, place))) for place, part in _PARTS.items()}
+            name: {part: sorted(dict(_map(value, number))) for number, part in _PARTS.items()}
             for name, value in _map(dict(_fields(packed))[2], 1)
         }
 
@@ -268,10 +291,10 @@ class _Grpc:
     def _call(self, method: str, request: bytes) -> bytes:
         call = self._channel.unary_unary(f"/tensorflow.serving.{method}")
         try:
-            answer: bytes = call(request, timeout=self._timeout)
+            response: bytes = call(request, timeout=self._timeout)
         except self._error as error:
             raise _StatusError(error.code().name, error.details() or "") from error
-        return answer
+        return response
 
 
 class _Rest:
@@ -281,64 +304,65 @@ class _Rest:
     def predict(
         self, signature: str, inputs: Mapping[str, Value], outputs: Sequence[str]
     ) -> dict[str, Any]:
-        sent = {name: _to_json(value) for name, value in inputs.items()}
-        request = json.dumps({"signature_name": signature, "inputs": sent})
-        answer = self._ask("POST", f"{self._address.path}:predict", request)["outputs"]
-        named = answer if isinstance(answer, dict) else {outputs[0]: answer}  # the only one
-        return {name: _of_json(named[name]) for name in outputs}
+        values = {name: _to_json(value) for name, value in inputs.items()}
+        request = json.dumps({"signature_name": signature, "inputs": values})
+        response = self._request("POST", f"{self._address.path}:predict", request)["outputs"]
+        # The server omits the name of a single output.
+        named = response if isinstance(response, dict) else {outputs[0]: response}
+        return {name: _from_json(named[name]) for name in outputs}
 
     def versions(self) -> dict[int, str]:
-        states = self._ask("GET", self._address.path)["model_version_status"]
+        states = self._request("GET", self._address.path)["model_version_status"]
         return {int(state["version"]): state["state"] for state in states}
 
     def signatures(self) -> Names:
-        answer = self._ask("GET", f"{self._address.path}/metadata")["metadata"]["signature_def"]
+        metadata = self._request("GET", f"{self._address.path}/metadata")["metadata"]
         return {
             name: {part: sorted(value.get(part, ())) for part in _PARTS.values()}
-            for name, value in answer["signature_def"].items()
+            for name, value in metadata["signature_def"]["signature_def"].items()
         }
 
     def close(self) -> None:
-        """Every request has a connection of its own."""
+        """Does nothing: every request has its own connection."""
 
-    def _ask(self, verb: str, path: str, body: str | None = None) -> Any:
+    def _request(self, verb: str, path: str, body: str | None = None) -> Any:
         connection = HTTPConnection(self._address.server, timeout=CONNECT_SECONDS)
         try:
             connection.connect()
             connection.sock.settimeout(self._timeout)
             connection.request(verb, path, body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            content = answer.read().decode(errors="replace")
+            response = connection.getresponse()
+            content = response.read().decode(errors="replace")
         except (OSError, HTTPException) as error:
             is_late = isinstance(error, TimeoutError) and connection.sock is not None
             code = "DEADLINE_EXCEEDED" if is_late else "UNAVAILABLE"
             raise _StatusError(code, str(error) or type(error).__name__) from error
         finally:
             connection.close()
-        return _accepted(answer.status, content)
+        return _parse(response.status, content)
 
 
-def _accepted(status: int, content: str) -> Any:
-    code = _OF_HTTP.get(status, f"HTTP {status}")
+def _parse(status: int, content: str) -> Any:
+    code = _CODES.get(status, f"HTTP {status}")
     try:
-        answer = json.loads(content)
+        value = json.loads(content)
     except ValueError as error:
         raise _StatusError(code, f"no JSON: {content[:200]}") from error
     if status != 200:
-        raise _StatusError(code, str(answer.get("error", answer)))
-    return answer
+        raise _StatusError(code, str(value.get("error", value)))
+    return value
 
 
 def _sentence(reason: str) -> str:
-    """Cuts the names of nodes and files off, which tell a client nothing."""
+    """Removes the names of graph nodes and files from an error message of TensorFlow."""
     reason = re.sub(r"^\d+ root error.*\s+\(0\)\s+\w+: ", "", reason.strip())
     rule = re.search(r"assertion failed: \[(.*?)\] \[(.*?)\]\s*(?:\n|\[\[|$)", reason, re.DOTALL)
-    found = f"{rule[1]} {rule[2]}" if rule else re.split(r"\n|\[\[|\{\{", reason)[0]
-    return " ".join(found.split()) or "without a reason"
+    sentence = f"{rule[1]} {rule[2]}" if rule else re.split(r"\n|\[\[|\{\{", reason)[0]
+    return " ".join(sentence.split()) or "without a reason"
 
 
 def model_spec(model: str = "", version: str = "", signature: str = "") -> bytes:
-    """Returns a ModelSpec; a version that is no number is a label."""
+    """Returns a ModelSpec; a version that is not a number is a label."""
     is_number = version.isdecimal()
     number = field(2, _whole(1, int(version))) if is_number else b""
     label = b"" if is_number else _text(4, version)
@@ -346,17 +370,17 @@ def model_spec(model: str = "", version: str = "", signature: str = "") -> bytes
 
 
 def predict_request(spec: bytes, inputs: Mapping[str, Value], outputs: Sequence[str] = ()) -> bytes:
-    """Returns a PredictRequest; without outputs, all of the signature are answered."""
-    named = (_text(1, name) + field(2, _tensor(value)) for name, value in inputs.items())
-    wanted = b"".join(_text(3, name) for name in outputs)
-    return field(1, spec) + b"".join(field(2, entry) for entry in named) + wanted
+    """Returns a PredictRequest; without names of outputs, for all of the signature."""
+    entries = (_text(1, name) + field(2, _tensor(value)) for name, value in inputs.items())
+    output_filter = b"".join(_text(3, name) for name in outputs)
+    return field(1, spec) + b"".join(field(2, entry) for entry in entries) + output_filter
 
 
 def _tensor(value: Value) -> bytes:
     """Writes a TensorProto."""
     if isinstance(value, Tensor):
         return _whole(1, value.dtype) + field(2, _dims(value.shape)) + field(4, value.data)
-    strings = b"".join(field(8, one) for one in value)
+    strings = b"".join(field(8, text) for text in value)
     return _whole(1, _STRING) + field(2, _dims([len(value)])) + strings
 
 
@@ -370,7 +394,7 @@ def read_tensor(message: bytes) -> Value:
     for number, value in _fields(message):
         parts.setdefault(number, []).append(value)
     if parts[1] == [_STRING]:
-        return [bytes(one) for one in parts.get(8, ())]
+        return [bytes(text) for text in parts.get(8, ())]
     (dims,) = parts.get(2, [b""])
     sizes = [dict(_fields(dim)) for number, dim in _fields(dims) if number == 2]
     shape = tuple(size.get(1, 0) for size in sizes)
@@ -379,13 +403,13 @@ def read_tensor(message: bytes) -> Value:
 
 
 def _unpacked(parts: Sequence[bytes], count: int) -> bytes:
-    """Small numbers of one byte each, of which those above 127 take two on the way."""
+    """Decodes uint8 numbers, of which those above 127 may be written in two bytes."""
     packed = b"".join(parts)
     if len(packed) == count:
         return packed
-    place, numbers = 0, bytearray()
-    while place < len(packed):
-        number, place = _read_varint(packed, place)
+    position, numbers = 0, bytearray()
+    while position < len(packed):
+        number, position = _read_varint(packed, position)
         numbers.append(number)
     return bytes(numbers)
 
@@ -404,45 +428,45 @@ def _whole(number: int, value: int) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    """Writes a number in groups of seven bits, the lowest first; a set top bit says more follow."""
+    """Writes a number in groups of seven bits, the lowest first; the top bit marks more groups."""
     low, rest = number & 0x7F, number >> 7
     return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """Yields number and content of each field, numbers or views into the message."""
-    view, place = memoryview(message), 0
-    while place < len(view):
-        key, place = _read_varint(view, place)
+    """Yields number and content of each field; the content is a number or a view."""
+    view, position = memoryview(message), 0
+    while position < len(view):
+        key, position = _read_varint(view, position)
         kind, size = key & 7, {1: 8, 5: 4}.get(key & 7)
         if size is None:
-            size, place = _read_varint(view, place)
-        yield key >> 3, view[place : place + size] if kind else size
-        place += size if kind else 0
+            size, position = _read_varint(view, position)
+        yield key >> 3, view[position : position + size] if kind else size
+        position += size if kind else 0
 
 
-def _read_varint(view: bytes | memoryview, place: int) -> tuple[int, int]:
-    """Reads a number, and returns it with the place behind it."""
+def _read_varint(view: bytes | memoryview, position: int) -> tuple[int, int]:
+    """Reads a number, and returns it with the position after it."""
     number = shift = 0
     while True:
-        byte = view[place]
+        byte = view[position]
         number |= (byte & 0x7F) << shift
-        place, shift = place + 1, shift + 7
+        position, shift = position + 1, shift + 7
         if byte < 0x80:
-            return number, place
+            return number, position
 
 
 def _map(message: bytes, number: int) -> Iterator[tuple[str, Any]]:
-    """Yields the names and values of a map that is a field of a message."""
-    for found, entry in _fields(message):
-        if found == number:
+    """Yields the keys and values of a map field of a message."""
+    for field_number, entry in _fields(message):
+        if field_number == number:
             pair = dict(_fields(entry))
             yield str(pair[1], "utf-8"), pair[2]
 
 
 def _to_json(value: Value) -> Any:
     if not isinstance(value, Tensor):
-        return [{"b64": base64.b64encode(one).decode()} for one in value]
+        return [{"b64": base64.b64encode(text).decode()} for text in value]
     if not value.data:
         return []
     numbers = memoryview(value.data)
@@ -450,16 +474,16 @@ def _to_json(value: Value) -> Any:
     return (numbers.cast("f", value.shape) if is_float else numbers.cast("B", value.shape)).tolist()
 
 
-def _of_json(value: Any) -> Value:
-    """Reads nested lists of numbers, or a list of strings; bytes come as {"b64": ...}."""
+def _from_json(value: Any) -> Value:
+    """Converts nested lists of numbers, or a list of strings or of {"b64": ...}."""
     shape, first = [], value
     while isinstance(first, list):
         shape.append(len(first))
         first = first[0]
     if isinstance(first, dict):
-        return [base64.b64decode(one["b64"]) for one in value]
+        return [base64.b64decode(text["b64"]) for text in value]
     if isinstance(first, str):
-        return [one.encode() for one in value]
+        return [text.encode() for text in value]
     for _ in shape[1:]:
         value = list(chain.from_iterable(value))
     is_float = isinstance(first, float)
@@ -468,7 +492,7 @@ def _of_json(value: Any) -> Value:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Classifies files, or tells what is served; 2 is the exit code of whatever goes wrong."""
+    """Classifies files, or prints versions and classes of the model; returns 2 after an error."""
     parser = argparse.ArgumentParser(description="Classify image files by a model server.")
     parser.add_argument(
         "address", help="grpc://HOST:8500/MODEL or http://HOST:8501/v1/models/MODEL"
@@ -478,15 +502,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--overwrite", action="store_true", help="also replace files of other programs"
     )
-    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds for each answer")
-    parser.add_argument("--attempts", type=int, default=ATTEMPTS, help="if the server is not there")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds for each response")
+    parser.add_argument(
+        "--attempts", type=int, default=ATTEMPTS, help="if the server cannot be reached"
+    )
     parser.add_argument("--verbose", action="store_true", help="log every request")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO if given.verbose else logging.WARNING)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING)
     try:
-        with Client(given.address, timeout=given.timeout, attempts=given.attempts) as server:
-            asked = (server, given.files, given.out)
-            lines = _classified(*asked, given.overwrite) if given.files else _served(server)
+        with Client(options.address, timeout=options.timeout, attempts=options.attempts) as server:
+            lines = _describe_model(server)
+            if options.files:
+                lines = _classify_files(server, options.files, options.out, options.overwrite)
             for line in lines:
                 sys.stdout.write(f"{line}\n")
     except (ValueError, OSError, ImportError) as error:
@@ -495,7 +522,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _classified(
+def _classify_files(
     server: Client, files: Sequence[Path], out: Path | None, overwrite: bool
 ) -> Iterator[str]:
     if out is None:
@@ -503,13 +530,13 @@ def _classified(
     targets = [out / f"{path.stem}_classes.png" for path in files]
     if len({path.resolve() for path in (*files, *targets)}) < len(files) + len(targets):
         raise ValueError(
-            "files must differ in their stems, which name the results, and be no results"
+            "files must differ in their stems, which name the results, and must not be results"
         )
-    others = [path for path in targets if path.exists() and not _is_own(path)]
-    if others and not overwrite:
+    foreign = [path for path in targets if path.exists() and not _is_own(path)]
+    if foreign and not overwrite:
         raise ValueError(
-            f"{others[0]}: expected no file, or one that keras-unet has written. Received another; "
-            "choose another --out, or replace it by --overwrite"
+            f"{foreign[0]}: expected no file, or one that keras-unet has written. Received "
+            "another; choose another --out, or replace it by --overwrite"
         )
     out.mkdir(parents=True, exist_ok=True)
     for path, target in zip(files, targets, strict=True):
@@ -522,7 +549,7 @@ def _classified(
 
 
 def _is_own(path: Path) -> bool:
-    """Tells whether a file is a PNG that says keras-unet has written it."""
+    """Returns whether a file is a PNG with the Software tag of keras-unet."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -531,9 +558,9 @@ def _is_own(path: Path) -> bool:
 
 
 def _write(path: Path, png: bytes) -> None:
-    """Writes a PNG, whole or not at all, which says who has written it behind its header."""
-    said = b"tEXt" + _SOFTWARE
-    chunk = len(_SOFTWARE).to_bytes(4) + said + zlib.crc32(said).to_bytes(4)
+    """Writes a PNG with a Software tag after its header, whole or not at all."""
+    tag = b"tEXt" + _SOFTWARE
+    chunk = len(_SOFTWARE).to_bytes(4) + tag + zlib.crc32(tag).to_bytes(4)
     temporary = path.with_name(f".{random.getrandbits(32):08x}-{path.name}")
     try:
         is_png = png.startswith(_PNG)
@@ -543,13 +570,13 @@ def _write(path: Path, png: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _served(server: Client) -> Iterator[str]:
+def _describe_model(server: Client) -> Iterator[str]:
     states = server.versions()
     yield from (f"version {version}: {state}" for version, state in sorted(states.items()))
     if "AVAILABLE" not in states.values():
         raise ConnectionError(f"{server.address}: no version is available yet")
-    for one in server.about()["classes"]:
-        yield f"class {one['class']}: label value {one['value']}, {one['name']}"
+    for entry in server.about()["classes"]:
+        yield f"class {entry['class']}: label value {entry['value']}, {entry['name']}"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Terminal, log or notebook: progress, messages, one-line errors, and no chatter of compiled code.
+"""Progress, messages and one-line errors in a terminal, a log or a notebook.
 
-The display is chosen around the work, `with show_progress():`, and not handed down through every
-function. A notebook shows progress without being asked for it, a script does not. rich is imported
-where something is drawn.
+The display is a context, `with show_progress():`, rather than an argument of every function. A
+notebook shows progress by default, a script does not. rich is imported only to draw.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 LATE = 1.0
-"""Seconds that a task takes before a bar shows it: what is quicker needs none."""
+"""Duration in seconds from which on a task is shown."""
 
 _FIRST, _PAUSE = 20, 60  # seconds to a task's first line in a log, and between lines
-_OFTEN = 0.25  # seconds between two states of a notebook's display
-_MOST_ROWS = 8  # of finished tasks, in a notebook's display
+_REFRESH = 0.25  # seconds between two updates of a notebook's display
+_MOST_ROWS = 8  # of finished tasks in a notebook's display
 _PRE = '<pre style="line-height: normal; white-space: pre">{code}</pre>'
 _STDERR = 2
-_OUT_OF_MEMORY = re.compile(  # in the page that TensorFlow writes, without device and operation
+_OUT_OF_MEMORY = re.compile(  # the reason in TensorFlow's message, without device and operation
     r"\b(OOM when|out of memory|unable to allocate|failed to allocate|could not create).*?"
     r"(?= on /job:| \[Op:| *\[\[|, in file|$)",
     re.IGNORECASE | re.MULTILINE,
@@ -47,19 +46,21 @@ _OUT_OF_MEMORY = re.compile(  # in the page that TensorFlow writes, without devi
 
 
 class Task:
-    """Work under way: what it is, how far it has come, and how long it will take.
+    """Task with a known or unknown number of steps.
 
-    It is shown between `start` and `end`, or within `with`.
+    It is shown between `start` and `end`, or in a `with` statement.
 
     Attributes:
-        description: What is done.
-        total: Number of steps; None or 1 where progress is unknown.
-        completed: Number of steps that are done.
-        counts: Text of these two, which `str.format` puts in.
-        logged: Whether a log tells of it now and then.
-        started: When it was started, by the monotonic clock.
-        ended: When it ended; None while it goes on.
-        told: When a log last told of it.
+        description: What the task does, such as "reading images".
+        total: Number of steps; None or 1 if its progress is unknown.
+        before: Number of steps that were completed before the start.
+        completed: Number of completed steps.
+        counts: Format of the progress, with `completed` and `total` as arguments.
+        logged: Whether a log shows the progress.
+        display: Display of the task; None before the start.
+        started: Start, in seconds of the monotonic clock.
+        ended: End; None before it.
+        last_logged: Time of its last line in a log.
     """
 
     def __init__(
@@ -71,23 +72,23 @@ class Task:
         counts: str = "{:,} of {:,}",
         logged: bool = True,
     ) -> None:
-        """Takes what is to be done, some of which may have been done before."""
+        """Describes the task, which need not start at 0."""
         self.description, self.total, self.counts = description, total, counts
         self.before = self.completed = completed
         self.logged = logged
         self.display: Display | None = None
         self.ended: float | None = None
-        self.started = self.told = time.monotonic()
+        self.started = self.last_logged = time.monotonic()
 
     def start(self) -> Self:
-        """Shows the task, on the display of this context."""
-        self.started = self.told = time.monotonic()
+        """Starts the task, on the display of this context."""
+        self.started = self.last_logged = time.monotonic()
         self.display = current_display()
         self.display.update(self)
         return self
 
     def advance(self, steps: float = 1) -> None:
-        """Adds steps that are done; the last one ends the task."""
+        """Adds completed steps; the last one ends the task."""
         self.completed += steps
         if self.completed == self.total:
             self.end()
@@ -95,47 +96,47 @@ class Task:
             self.display.update(self)
 
     def update(self, completed: float, counts: str | None = None) -> None:
-        """Sets how many steps are done, and the text that says so."""
+        """Sets the number of completed steps, and optionally the format `counts`."""
         self.completed = completed
         self.counts = self.counts if counts is None else counts
         if self.display:
             self.display.update(self)
 
     def end(self) -> None:
-        """Ends the task, be it by an error; once it has ended, nothing happens."""
+        """Ends the task; does nothing if it has ended."""
         if self.ended is None:
             self.ended = time.monotonic()
             if self.display:
                 self.display.update(self)
 
     def __enter__(self) -> Self:
-        """Starts it."""
+        """Starts the task."""
         return self.start()
 
     def __exit__(self, *_: object) -> None:
-        """Ends it."""
+        """Ends the task."""
         self.end()
 
     @property
     def seconds(self) -> float:
-        """Time that it has taken."""
+        """Time since the start, or duration of the task once it has ended, in seconds."""
         return (time.monotonic() if self.ended is None else self.ended) - self.started
 
     @property
     def share(self) -> float | None:
-        """Share that is done, 0 to 1; None where unknown."""
+        """Completed share of the task, 0 to 1; None if unknown."""
         return None if self.total in (None, 0, 1) else self.completed / self.total
 
     @property
     def left(self) -> str:
-        """Time that the steps to come will take."""
-        made = self.completed - self.before
-        if self.total is None or made <= 0:
+        """Estimated time of the remaining steps."""
+        steps = self.completed - self.before
+        if self.total is None or steps <= 0:
             return "-:--"
-        return duration(self.seconds * (self.total - self.completed) / made)
+        return duration(self.seconds * (self.total - self.completed) / steps)
 
     def describe(self) -> str:
-        """Says how far it is and how long it will take or, once it has ended, has taken.
+        """Returns the progress with the remaining time or, after the end, with the duration.
 
         >>> Task("reading images", 4).describe()
         'reading images: 0 of 4, -:-- left'
@@ -148,16 +149,16 @@ class Task:
 
 
 class Display(logging.Handler):
-    """Progress and messages; here warnings alone, printed to standard error."""
+    """Display of progress and messages; this base class prints warnings only."""
 
     lowest = logging.WARNING
 
     def __init__(self) -> None:
-        """Prints messages from the lowest level on."""
+        """Sets the lowest level of messages."""
         super().__init__(self.lowest)
 
     def update(self, task: Task) -> None:
-        """Takes in that a task has started, gone on or ended."""
+        """Shows that a task has started, advanced or ended."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints a message."""
@@ -165,39 +166,40 @@ class Display(logging.Handler):
 
 
 class LogDisplay(Display):
-    """Lines for a log: of tasks whose steps take longer than some seconds, then every minute."""
+    """Lines in a log: a line every minute for tasks that take long."""
 
     lowest = logging.INFO
 
     def update(self, task: Task) -> None:
-        """Prints a line now and then, and when a task ends of which one was printed."""
-        now, is_told = time.monotonic(), task.told > task.started
-        pause = _PAUSE if is_told or task.total is None else _FIRST
-        if task.logged and (now - task.told >= pause or (task.ended is not None and is_told)):
-            task.told = now
+        """Prints a line if the last one is a minute old, or the task has ended after one."""
+        now, has_line = time.monotonic(), task.last_logged > task.started
+        pause = _PAUSE if has_line or task.total is None else _FIRST
+        is_due = now - task.last_logged >= pause or (task.ended is not None and has_line)
+        if task.logged and is_due:
+            task.last_logged = now
             click.echo(task.describe())
 
 
 class TerminalDisplay(Display):
-    """A bar for each task, for `rich.live.Live` to draw, and messages above them."""
+    """Progress bars in a terminal, drawn by `rich.live.Live`, and messages above them."""
 
     lowest = logging.INFO
 
     def __init__(self, console: Console) -> None:
-        """Takes the terminal."""
+        """Uses a console of rich."""
         super().__init__()
         self.console = console
         self.tasks: list[Task] = []
 
     def update(self, task: Task) -> None:
-        """Adds a bar, or takes it away."""
+        """Adds or removes a bar."""
         if task.ended is not None:
             self.tasks.remove(task)
         elif task not in self.tasks:
             self.tasks.append(task)
 
     def __rich__(self) -> Table:
-        """Draws the bars of tasks that take long."""
+        """Returns the bars of tasks that take long."""
         late = (task for task in tuple(self.tasks) if task.seconds >= LATE)
         return _bars((task.share, task.describe()) for task in late)
 
@@ -209,40 +211,40 @@ class TerminalDisplay(Display):
 
 
 class NotebookDisplay(Display):
-    """One display a cell, renewed in place, that stays as text when the notebook is saved.
+    """Progress in a notebook: one display per cell, which is saved with the notebook as text.
 
-    Tasks within others are shown while they last. What is quick is not shown, but for tasks without
-    steps, which are shown at once: there is no other moment.
+    Nested tasks are shown until they end. Short tasks are not shown, except those without steps,
+    which cannot be shown later.
     """
 
     lowest = logging.INFO
 
     def __init__(self, shell: Any) -> None:
-        """Takes IPython's shell, which counts the cells."""
+        """Uses IPython's shell, which counts the cells."""
         super().__init__()
         self.shell = shell
         self.cell: int | None = None
-        self.shown: Any = None
-        self.renewed = 0.0
+        self.handle: Any = None
+        self.refreshed = 0.0
         self.tasks: list[Task] = []
         self.finished: dict[str, str] = {}
 
     def update(self, task: Task) -> None:
-        """Shows a task, renews it, and keeps a line of it when it has ended."""
+        """Shows or updates a task, and keeps its line after the end."""
         if self.cell != self.shell.execution_count:
-            self.cell, self.shown = self.shell.execution_count, None
+            self.cell, self.handle = self.shell.execution_count, None
             self.tasks, self.finished = [], {}
         self.tasks = [other for other in self.tasks if other is not task]
-        late, whole = task.seconds >= LATE, task.total is None
+        is_late, has_no_steps = task.seconds >= LATE, task.total is None
         if task.ended is None:
             self.tasks.append(task)
-        elif late and not self.tasks:
+        elif is_late and not self.tasks:
             self._keep(task)
-        if late or whole:
-            self._show(now=whole or task.ended is not None)
+        if is_late or has_no_steps:
+            self._show(now=has_no_steps or task.ended is not None)
 
     def _keep(self, task: Task) -> None:
-        """Keeps a line, in the place of one on the same, though not of another training."""
+        """Keeps the line of a finished task, in place of one of the same name unless not logged."""
         name = task.description if task.logged else f"{task.description} {len(self.finished)}"
         self.finished.pop(name, None)
         self.finished[name] = task.describe()
@@ -252,16 +254,16 @@ class NotebookDisplay(Display):
     def _show(self, *, now: bool) -> None:
         from IPython.display import display
 
-        if not now and time.monotonic() - self.renewed < _OFTEN:
+        if not now and time.monotonic() - self.refreshed < _REFRESH:
             return
         finished = ((1.0, text) for text in self.finished.values())
         tasks = ((task.share, task.describe()) for task in self.tasks)
         bundle = _bundle(_bars([*finished, *tasks]))
-        if self.shown is None:
-            self.shown = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        if self.handle is None:
+            self.handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         else:
-            self.shown.update(bundle, raw=True)
-        self.renewed = time.monotonic()
+            self.handle.update(bundle, raw=True)
+        self.refreshed = time.monotonic()
 
 
 def _bars(rows: Iterable[tuple[float | None, str]]) -> Table:
@@ -278,7 +280,8 @@ def _bars(rows: Iterable[tuple[float | None, str]]) -> Table:
 
 
 def _bundle(table: Table) -> dict[str, str]:
-    """Renders a table for a notebook; rich's own way needs ipywidgets and leaves nothing."""
+    """Renders a table for a notebook."""
+    # The notebook display of rich needs ipywidgets and is not saved.
     from rich.console import Console
 
     console = Console(
@@ -292,7 +295,7 @@ def _bundle(table: Table) -> dict[str, str]:
 
 
 def message_of(record: logging.LogRecord) -> str:
-    """Returns what is logged as it is printed."""
+    """Returns the text of a log record, marked if it is a warning."""
     warning = "Warning: " if record.levelno >= logging.WARNING else ""
     return warning + record.getMessage()
 
@@ -304,14 +307,14 @@ _STARTING: ContextVar[bool] = ContextVar("starting TensorFlow", default=False)
 
 @contextmanager
 def show_progress(*, quiet: bool = False) -> Iterator[None]:
-    """Shows the progress of all that is done in the body, and what is logged.
+    """Shows the progress and the messages of all tasks in the body.
 
-    In a terminal by bars, in a notebook by one display a cell, elsewhere by a line now and then.
-    Messages are those of the logger "keras_unet", from the level INFO on; warnings go to standard
-    error.
+    Shows bars in a terminal, one display per cell in a notebook, and a line every minute elsewhere.
+    Messages are those of the logger "keras_unet" from the level INFO on; warnings are printed to
+    standard error.
 
     Args:
-        quiet: Whether to show warnings alone.
+        quiet: Whether to show only warnings.
 
     Example:
         >>> from keras_unet import show_progress
@@ -342,10 +345,11 @@ def show_progress(*, quiet: bool = False) -> Iterator[None]:
 
 @contextmanager
 def use_display(display: Display) -> Iterator[None]:
-    """Shows the progress of all that is done in the body, and what is logged, by a display."""
+    """Shows the progress and the messages of all tasks in the body on a display."""
     token, logger = _CHOSEN.set(display), logging.getLogger("keras_unet")
     handlers, level = logger.handlers, logger.level
-    logger.handlers = [*(one for one in handlers if not isinstance(one, Display)), display]
+    kept = (handler for handler in handlers if not isinstance(handler, Display))
+    logger.handlers = [*kept, display]
     logger.setLevel(logging.INFO)
     try:
         yield
@@ -364,12 +368,12 @@ def current_display() -> Display:
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Yields items, and shows how many are done.
+    """Yields items, and shows the progress through them.
 
     Args:
-        items: What is worked on.
-        description: What is done with them.
-        total: Their number; None for `len(items)`.
+        items: The items.
+        description: What is done with them, such as "reading images".
+        total: Number of items; None for `len(items)`.
 
     Example:
         >>> list(track("abc", "reading letters"))
@@ -384,16 +388,16 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
 
 
 def status(description: str) -> Task:
-    """Makes a task without steps, for `with`.
+    """Returns a task without steps, for a `with` statement.
 
     Args:
-        description: What is done.
+        description: What the task does.
     """
     return Task(description)
 
 
 def _is_terminal() -> bool:
-    """Tells whether lines can be written over: not in a file, nor in a terminal that cannot."""
+    """Returns whether the standard output is a terminal that can overwrite lines."""
     if not sys.stdout.isatty():
         return False
     from rich.console import Console
@@ -402,7 +406,7 @@ def _is_terminal() -> bool:
 
 
 def _notebook() -> Any | None:
-    """Returns IPython's shell where this is the main thread of a notebook's kernel."""
+    """Returns IPython's shell in the main thread of a notebook's kernel, None elsewhere."""
     ipython = sys.modules.get("IPython")
     if ipython is None or threading.current_thread() is not threading.main_thread():
         return None
@@ -416,7 +420,7 @@ def _display_of(shell: Any) -> NotebookDisplay:
 
 
 class _Failure(click.ClickException):
-    """An error in one line; click prints it."""
+    """Error of one line, which click prints."""
 
     exit_code = 2
 
@@ -426,7 +430,7 @@ class _Failure(click.ClickException):
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turns what goes wrong into one line and exit code 2, in one place."""
+    """Converts errors of the body to a message of one line and exit code 2."""
     try:
         yield
     except click.UsageError as error:
@@ -439,21 +443,21 @@ def one_line_errors() -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        found = _OUT_OF_MEMORY.search(str(error))
-        reason = f" ({found[0]})" if found else ""
+        match = _OUT_OF_MEMORY.search(str(error))
+        reason = f" ({match[0]})" if match else ""
         raise _Failure(
-            f"not enough memory{reason}; take a smaller --tile, or train with fewer --base-filters "
-            "or a smaller --batch-size"
+            f"not enough memory{reason}; choose a smaller --tile, or train with fewer "
+            "--base-filters or a smaller --batch-size"
         ) from error
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Tells whether memory ran out: in Python, in TensorFlow, or in oneDNN, which says status 1.
+    """Returns whether an error means that memory ran out: in Python, TensorFlow or oneDNN.
 
     >>> is_out_of_memory(MemoryError()), is_out_of_memory(ValueError())
     (True, False)
     """
-    errors = getattr(sys.modules.get("tensorflow"), "errors", None)  # not imported for this
+    errors = getattr(sys.modules.get("tensorflow"), "errors", None)  # without an import
     if errors is None or isinstance(error, MemoryError):
         return isinstance(error, MemoryError)
     in_onednn = isinstance(error, errors.AbortedError) and "Status: 1," in str(error)
@@ -461,13 +465,13 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def prepare_process() -> dict[str, str]:
-    """Makes this process, and those that it starts, independent of a terminal's settings.
+    """Makes this process and its children independent of settings of the terminal.
 
-    Nothing is drawn on a screen, so matplotlib's backend is Agg, whatever a notebook's kernel has
-    handed on; what the encoding of the terminal lacks is written as an escape.
+    matplotlib uses the backend Agg, also under a notebook's kernel, since nothing is drawn on a
+    screen. Characters that the terminal's encoding lacks are printed as escapes.
 
     Returns:
-        The environment as it was before.
+        The environment variables before the change.
     """
     before = dict(os.environ)
     os.environ["MPLBACKEND"] = "Agg"
@@ -479,13 +483,10 @@ def prepare_process() -> dict[str, str]:
 
 @contextmanager
 def quiet_tensorflow() -> Iterator[None]:
-    """Keeps TensorFlow from greeting while the body imports it.
+    """Suppresses TensorFlow's messages while the body imports it.
 
-    The greetings are written to standard error by compiled code, before it knows how much to say.
-    They are shown if the import fails.
-
-    `keras_unet.backend` does it for whoever imports the package; the command line does it around
-    imports of modules that take as long.
+    Compiled code writes them to standard error, before its log level is set. They are shown if the
+    import fails. `keras_unet.backend` uses it, and the command line around slow imports.
 
     Example:
         >>> with quiet_tensorflow():
@@ -505,37 +506,37 @@ def quiet_tensorflow() -> Iterator[None]:
 
 @contextmanager
 def quiet_stderr(*, shown_on_error: bool = True) -> Iterator[None]:
-    """Keeps the body, compiled code included, from writing to standard error.
+    """Suppresses the standard error of the body, also of compiled code.
 
     Args:
-        shown_on_error: Whether what it wrote is shown if it raises an exception. Ctrl-C needs no
-            explanation.
+        shown_on_error: Whether to print the suppressed text if the body raises an exception other
+            than Ctrl-C.
     """
-    with tempfile.TemporaryFile() if shown_on_error else Path(os.devnull).open("wb") as held_back:
+    with tempfile.TemporaryFile() if shown_on_error else Path(os.devnull).open("wb") as captured:
         try:
-            with _stderr_to(held_back.fileno()):
+            with _redirect_stderr(captured.fileno()):
                 yield
         except Exception:
             if shown_on_error:
-                held_back.seek(0)
-                sys.stderr.write(held_back.read().decode(errors="replace"))
+                captured.seek(0)
+                sys.stderr.write(captured.read().decode(errors="replace"))
             raise
 
 
 @contextmanager
-def _stderr_to(descriptor: int) -> Iterator[None]:
+def _redirect_stderr(descriptor: int) -> Iterator[None]:
     sys.stderr.flush()
-    kept = os.dup(_STDERR)
+    original = os.dup(_STDERR)
     os.dup2(descriptor, _STDERR)
     try:
         yield
     finally:
-        os.dup2(kept, _STDERR)
-        os.close(kept)
+        os.dup2(original, _STDERR)
+        os.close(original)
 
 
 def duration(seconds: float) -> str:
-    """Writes a time.
+    """Formats a duration.
 
     >>> duration(3725.2)
     '1:02:05'
@@ -544,7 +545,7 @@ def duration(seconds: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Writes how many there are of something.
+    """Formats a number with its noun.
 
     >>> counted(1, "plane"), counted(1200, "plane")
     ('1 plane', '1,200 planes')
@@ -553,7 +554,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def some(names: Sequence[str], most: int = 3) -> str:
-    """Lists the first of many names, and how many more there are.
+    """Formats a list of names, cut after the first few.
 
     >>> some(["a", "b", "c", "d"])
     'a, b, c and 1 more'
@@ -563,7 +564,7 @@ def some(names: Sequence[str], most: int = 3) -> str:
 
 
 def shortened(name: str, room: int) -> str:
-    """Leaves out the middle of a name that is too long: names differ at either end.
+    """Cuts a long name in the middle, since names differ at either end.
 
     >>> shortened("abcdefgh", 5), shortened("abc", 5)
     ('ab…gh', 'abc')

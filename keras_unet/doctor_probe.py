@@ -1,4 +1,4 @@
-"""Subprocess of the environment report: TensorFlow's devices, and the speed of a small training."""
+"""Probe of the environment report: TensorFlow's devices, and the speed of a small network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ NETWORK = Architecture(depth=3, base_filters=16)
 TILE = 348
 """Height and width of the input tile in pixels, of which 260 are useful."""
 
-_SECONDS = 1.0  # for each of the two
+_SECONDS = 1.0  # for training and for prediction
+
+STAGES = "devices", "precision", "benchmark"
 
 
 def benchmark(
@@ -30,23 +32,21 @@ def benchmark(
     tile_size: int = TILE,
     seconds: float = _SECONDS,
 ) -> dict[str, Any]:
-    """Measures one training step after another, then one prediction after another.
-
-    The first of each, which compiles, does not count.
+    """Measures the speed of training steps and of predictions, without the first, which compiles.
 
     Args:
         precision: Precision to compute in.
-        network: The network.
+        network: Architecture of the network.
         tile_size: Height and width of the input tile in pixels.
-        seconds: How long each of the two is measured, at least.
+        seconds: Shortest duration of each measurement.
 
     Returns:
-        The network in words, the useful pixels a second of both, and whether losses and
-        probabilities were finite.
+        Description of the network, useful pixels per second of training and prediction, and whether
+        all losses and probabilities were finite.
     """
     with precision_policy(precision):
         model = unet_of(network)
-    model.jit_compile = False  # as `predict` does
+    model.jit_compile = False  # as in a prediction
     useful = network.output_size(tile_size)
     random = np.random.default_rng(0)
     image = random.standard_normal((1, tile_size, tile_size, 1)).astype(np.float32)
@@ -54,22 +54,23 @@ def benchmark(
     y_true = np.stack([classes, np.ones_like(classes)], axis=-1).astype(np.float32)
     step, tensors = training_step(model, Schedule()), (tf.constant(image), tf.constant(y_true))
     whole = image[0, :useful, :useful]
-    seen: list[float] = []
-    training = _calls_a_second(lambda: seen.append(step(*tensors, 1e-3)[0]), seconds)
-    predicting = _calls_a_second(
-        lambda: seen.append(float(predict_image(model, whole, tile_size=tile_size).sum())), seconds
+    values: list[float] = []
+    training = _calls_per_second(lambda: values.append(step(*tensors, 1e-3)[0]), seconds)
+    predicting = _calls_per_second(
+        lambda: values.append(float(predict_image(model, whole, tile_size=tile_size).sum())),
+        seconds,
     )
     return {
         "network": f"depth {network.depth}, {network.base_filters} base features, tiles of "
         f"{tile_size} x {tile_size} pixels, {useful} out, {precision}",
         "training": useful**2 * training,
         "prediction": useful**2 * predicting,
-        "finite": bool(np.isfinite(seen).all()),
+        "finite": bool(np.isfinite(values).all()),
     }
 
 
-def _calls_a_second(call: Callable[[], Any], seconds: float) -> float:
-    """Calls for so many seconds, after a call that does not count; by the median call."""
+def _calls_per_second(call: Callable[[], Any], seconds: float) -> float:
+    """Returns the rate of calls by the median duration, after a first call that does not count."""
     call()
     durations: list[float] = []
     while sum(durations) < seconds:
@@ -79,11 +80,8 @@ def _calls_a_second(call: Callable[[], Any], seconds: float) -> float:
     return 1 / float(np.median(durations))
 
 
-STAGES = "devices", "precision", "benchmark"
-
-
 def probe() -> Iterator[dict[str, Any]]:
-    """Yields what was found, one of `STAGES` after the other."""
+    """Yields the result of each of `STAGES`."""
     gpus = tf.config.list_physical_devices("GPU")
     build = tf.sysconfig.get_build_info()
     yield {
@@ -94,8 +92,8 @@ def probe() -> Iterator[dict[str, Any]]:
         "cuda": build.get("cuda_version"),
         "cudnn": build.get("cudnn_version"),
     }
-    precision, why = fast_precision()
-    yield {"auto": precision, "why": why}
+    precision, reason = fast_precision()
+    yield {"auto": precision, "why": reason}
     yield benchmark(precision)
 
 
@@ -104,5 +102,5 @@ def _name(gpu: Any) -> str:
 
 
 if __name__ == "__main__":
-    for stage, found in zip(STAGES, probe(), strict=True):
-        print(json.dumps({stage: found}), flush=True)  # noqa: T201 - it is a program
+    for stage, result in zip(STAGES, probe(), strict=True):
+        print(json.dumps({stage: result}), flush=True)  # noqa: T201 - a program

@@ -1,4 +1,4 @@
-"""Files and folders written whole or not at all, checked, locked, and marked by who wrote them."""
+"""Atomic writes, checks before writing, locks, and recognition of files of this program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PathLike = str | os.PathLike[str]
 SOFTWARE = "keras_unet"
 """Name of this program in the files that it writes."""
 
-_START = 4096  # bytes of a file, among which it says so
+_START = 4096  # bytes at the start of a file that hold the name
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MARKS = {
     kind: re.compile(before + SOFTWARE.encode(), re.DOTALL)
@@ -30,17 +30,29 @@ _MARKS = {
     )
 }
 
-_LEFTOVER = re.compile(r"\.[0-9a-f]{8}-.+")  # as `atomic` names its temporary files
+_LEFTOVER = re.compile(r"\.[0-9a-f]{8}-.+")  # temporary files of `atomic`
+
+LOCK = ".lock"
+"""Empty file in a locked folder, which stays there."""
+
+_LISTED = 3
+_NAMES = {
+    "json": "a JSON file",
+    "html": "a report",
+    "png": "a picture",
+    "tiff": "a TIFF image",
+    "ome-zarr": "an OME-Zarr image",
+}
 
 
 def paths_of(files: PathLike | Iterable[PathLike]) -> list[Path]:
-    """Lists one path, or several, as `pathlib.Path`.
+    """Returns one path or several as a list of `pathlib.Path`.
 
     Example:
         >>> paths_of("images") == paths_of(["images"]) == [Path("images")]
         True
     """
-    return [Path(files)] if isinstance(files, str | os.PathLike) else [Path(one) for one in files]
+    return [Path(files)] if isinstance(files, str | os.PathLike) else list(map(Path, files))
 
 
 def printable(name: PathLike) -> str:
@@ -50,20 +62,20 @@ def printable(name: PathLike) -> str:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` and moves the file written there onto `path`.
+    """Yields a temporary path beside `path`, and moves the file written there to `path`.
 
-    The temporary file is hidden and keeps the ending of the name. Where the body raises, it is
-    removed and whatever stood at `path` before stays as it was. Where the process is killed, it
-    stays: see `remove_leftovers`. No folder is created.
+    The temporary file is hidden and keeps the suffix of the name. If the body raises, it is removed
+    and a previous file at `path` is unchanged. If the process is killed, it remains, see
+    `remove_leftovers`.
 
     Args:
-        path: Final path of the file.
+        path: Final path of the file; its folder exists.
 
     Yields:
         The path to write to.
 
     Raises:
-        OSError: The disk is full, say, or the folder is not to be written to.
+        OSError: If the file cannot be written, such as on a full disk.
     """
     temporary = path.with_name(f".{os.urandom(4).hex()}-{path.name}")
     try:
@@ -71,75 +83,73 @@ def atomic(path: Path) -> Iterator[Path]:
         _flush_to_disk(temporary)
         temporary.replace(path)
     except OSError as error:
-        if _is_of_writing(error, temporary):
-            raise type(error)(_not_written(path, error)) from error
+        if _is_write_error(error, temporary):
+            raise type(error)(_write_message(path, error)) from error
         raise
     finally:
-        with suppress(OSError):  # on a disk that is out of order it stays
+        with suppress(OSError):  # a broken disk
             temporary.unlink()
 
 
 def leftovers(folder: Path) -> Iterator[Path]:
-    """Yields the temporary files of `atomic` in a folder and below it.
-
-    They are being written, or were when the process was killed.
+    """Yields the temporary files of `atomic` in a folder and its subfolders.
 
     Args:
-        folder: The folder, which may be missing.
+        folder: The folder; it may be missing.
     """
     hidden = folder.rglob(".*")
     return (path for path in hidden if _LEFTOVER.fullmatch(path.name) and path.is_file())
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files of `atomic` from a folder to which nobody writes any more."""
+    """Removes the temporary files of `atomic` from a folder, which no process is writing to."""
     for path in list(leftovers(folder)):
         path.unlink()
 
 
 @contextmanager
 def atomic_folder(path: Path, *, replaces: bool = True) -> Iterator[Path]:
-    """Yields a temporary path beside `path` and moves the folder written there onto `path`.
+    """Yields a temporary path beside `path`, and moves the folder written there to `path`.
 
-    What stood at `path` before, file or folder, is removed when the new one is complete; where the
-    body raises, it stays as it was.
+    A previous file or folder at `path` is removed when the new one is complete; if the body raises,
+    it is unchanged.
 
     Args:
-        path: Final path of the folder; the one above exists.
-        replaces: Whether whatever stands there is removed, rather than an empty folder alone.
+        path: Final path of the folder; its parent exists.
+        replaces: Whether to replace any file or folder, rather than only an empty folder.
 
     Yields:
         The path to write to.
 
     Raises:
-        OSError: Something stands there that is not to be removed.
+        OSError: If `path` exists and must not be replaced.
     """
     token = os.urandom(4).hex()
-    temporary, before = (path.with_name(f".{token}-{part}{path.name}") for part in ("", "old-"))
+    temporary, previous = (path.with_name(f".{token}-{part}{path.name}") for part in ("", "old-"))
     try:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 _flush_to_disk(file)
         if path.exists() and replaces:
-            path.replace(before)
+            path.replace(previous)
         elif path.exists():
             _remove_empty(path)
         temporary.replace(path)
-        _remove(before)
+        _remove(previous)
     finally:
         _remove(temporary)
 
 
 @contextmanager
 def write_then_move(path: Path) -> Iterator[Path]:
-    """Yields a path of the same name in a temporary folder, and copies what was written there.
+    """Yields a path of the same name in a temporary folder, and copies the file written there.
 
-    For a file that takes minutes and is looked at before it gets its name. Where the body raises,
-    nothing is left, nor is a folder made for it.
+    For files that are checked before they get their name. If the body raises, neither the file nor
+    a folder for it is created.
 
     Args:
-        path: Final path of the file; its folder is created where missing.
+        path: Final path of the file; its folder is created if missing.
 
     Yields:
         The path to write to.
@@ -155,36 +165,36 @@ def write_then_move(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as JSON, whole or not at all.
 
-    NumPy values become plain ones. NaN and infinities, which JSON lacks, become `null`. Bytes of a
-    file's name that are no text become JSON's escapes, and are read as they were.
+    NumPy values are converted to plain ones, NaN and infinities to `null`. Bytes of a file name
+    that are not UTF-8 are written as escapes, and restored when read.
 
     Args:
         path: Path of the file; its folder exists.
         value: Nested dictionaries, lists, tuples, strings and numbers.
     """
-    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(_to_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def is_own(path: Path) -> bool:
-    """Tells whether a result, a file or the folder of an OME-Zarr image, is of this program.
+    """Returns whether this program has written a result, a file or the folder of an OME-Zarr image.
 
-    TIFF and PNG files say so in their Software tag, OME-Zarr images in their attributes, scores
-    and reports at their beginning. What is missing, damaged or unreadable is not; nor are images
-    and labels to learn from, which say nothing of who has written them.
+    TIFF and PNG files are recognized by their Software tag, OME-Zarr images by their attributes,
+    JSON files and reports by their first lines. False for missing and damaged files, and for images
+    and labels of training data, which have no such mark.
 
     Args:
-        path: The file or folder.
+        path: Path of the file or folder.
     """
     return own_kind(path) is not None
 
 
 def own_kind(path: Path) -> str | None:
-    """Returns the kind of a result of this program, see `is_own`; None for all else.
+    """Returns the kind of a result of this program, see `is_own`; None for other files.
 
     Args:
-        path: The file or folder.
+        path: Path of the file or folder.
 
     Returns:
         "tiff", "ome-zarr", "png", "json" or "html".
@@ -199,21 +209,21 @@ def own_kind(path: Path) -> str | None:
         if start.startswith(_TIFF_SIGNATURES):
             return "tiff" if _software_of_tiff(path).startswith(SOFTWARE) else None
         return next((kind for kind, mark in _MARKS.items() if mark.match(start)), None)
-    except Exception:  # noqa: BLE001 - of a damaged file, readers raise whatever they like
+    except Exception:  # noqa: BLE001 - readers raise any error on damaged files
         return None
 
 
 def make_folder(path: Path) -> Path:
-    """Makes sure that `path` is a folder to which files can be written.
+    """Creates a folder if it is missing, and checks that files can be written to it.
 
     Args:
-        path: Folder; it and its parents are created where missing.
+        path: The folder; its parents are created too.
 
     Returns:
         The same path.
 
     Raises:
-        OSError: The folder cannot be created or is not writable.
+        OSError: If the folder cannot be created or is not writable.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -229,13 +239,13 @@ def make_folder(path: Path) -> Path:
 
 @contextmanager
 def created_folder(path: Path) -> Iterator[Path]:
-    """Makes a folder; if the body fails before it has put anything there, takes it away again.
+    """Creates a folder, and removes it if the body fails before it has written anything there.
 
     Args:
-        path: The folder; it may exist, and then stays.
+        path: The folder; an existing one is not removed.
 
     Raises:
-        OSError: As `make_folder`.
+        OSError: See `make_folder`.
     """
     is_new = not path.exists()
     make_folder(path)
@@ -243,46 +253,46 @@ def created_folder(path: Path) -> Iterator[Path]:
         yield path
     except BaseException:
         if is_new:
-            with suppress(OSError):  # it is not empty
+            with suppress(OSError):  # the folder is not empty
                 path.rmdir()
         raise
 
 
 def check_name(path: Path, advice: str = "rename it") -> None:
-    """Refuses a file whose name cannot be written into a record.
+    """Checks that a path is UTF-8, so that it can be written to a record.
 
     Args:
-        path: The file, which need not exist.
-        advice: The way out, for the message.
+        path: Path of a file or folder, which need not exist.
+        advice: Way out, for the message.
 
     Raises:
-        ValueError: A byte of its name, or of a folder's above, is not UTF-8.
+        ValueError: If the path is not UTF-8.
     """
     name = os.fsencode(path)
     try:
         name.decode("utf-8")
     except UnicodeDecodeError:
-        shown = name.decode("utf-8", "backslashreplace")
-        raise ValueError(f"{shown}: the file's name is not UTF-8; {advice}") from None
+        escaped = name.decode("utf-8", "backslashreplace")
+        raise ValueError(f"{escaped}: the file's name is not UTF-8; {advice}") from None
 
 
 def _software_of_tiff(path: Path) -> str:
-    import tifffile  # here, as --help reads no TIFF
+    import tifffile  # slow, and not needed for --help
 
     with tifffile.TiffFile(path) as file:
         return file.pages.first.software
 
 
-def _is_of_writing(error: OSError, temporary: Path) -> bool:
-    """Tells what the system has said of a file from what names another, or says all in words."""
-    named = error.filename
-    return error.errno is not None and (named is None or str(named) == str(temporary))
+def _is_write_error(error: OSError, temporary: Path) -> bool:
+    """Returns whether the system raised an error on the temporary file, or without a name."""
+    name = error.filename
+    return error.errno is not None and (name is None or str(name) == str(temporary))
 
 
-def _not_written(path: Path, error: OSError) -> str:
+def _write_message(path: Path, error: OSError) -> str:
     return (
         f"{path}: expected a place that can be written to, with room for the file. The system "
-        f"said: {error.strerror}. What stood there before is as it was; see to that, and go on."
+        f"said: {error.strerror}. A previous file is unchanged; solve this, and try again."
     )
 
 
@@ -301,52 +311,39 @@ def _remove(path: Path) -> None:
 def _remove_empty(folder: Path) -> None:
     try:
         folder.rmdir()
-    except OSError as error:  # with which the system refuses what is not empty
+    except OSError as error:  # the folder is not empty
         raise FileExistsError(
-            f"{folder}: expected a new or empty folder. Received one to which files have come "
-            "meanwhile, and left it as it is; choose another"
+            f"{folder}: expected a new or empty folder. Received one to which files were written "
+            "meanwhile; it is unchanged; choose another"
         ) from error
 
 
-def _plain(value: Any) -> Any:
-    """Replaces NumPy values by Python's and numbers that JSON lacks by None."""
+def _to_plain(value: Any) -> Any:
+    """Converts NumPy values to Python's, and NaN and infinities to None."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):  # NumPy's, which is not imported for it: --help writes no JSON
-        return _plain(value.tolist())
+        return [_to_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # a NumPy value, recognized without importing NumPy
+        return _to_plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
 
-LOCK = ".lock"
-"""File in a folder that is locked; it stays there, and says nothing of itself."""
-
-_LISTED = 3
-_NAMES = {
-    "json": "a JSON file",
-    "html": "a report",
-    "png": "a picture",
-    "tiff": "a TIFF image",
-    "ome-zarr": "an OME-Zarr image",
-}
-
-
 @contextmanager
 def locked(folder: Path, work: str = "training") -> Iterator[None]:
-    """Keeps a folder for one piece of work while the body runs.
+    """Locks a folder for this process while the body runs.
 
-    The system holds the lock for the process and drops it with the process, however that ends, so
-    none is ever stale. Where a file system has no locks, filelock puts a file in their place.
+    The system releases the lock when the process ends in any way, so that no lock is stale. On a
+    file system without locks, filelock uses a file instead.
 
     Args:
         folder: The folder, which exists.
-        work: What is done there, for the message.
+        work: Name of the work, for the message.
 
     Raises:
-        BlockingIOError: Another process has locked it.
+        BlockingIOError: If another process has locked it.
     """
     from filelock import FileLock, Timeout
 
@@ -355,8 +352,8 @@ def locked(folder: Path, work: str = "training") -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise BlockingIOError(
-            f"{folder}: expected a folder for this {work} alone. Received one that another "
-            f"{work} is writing to at this moment; choose another folder, or wait for its end"
+            f"{folder}: expected a folder for this {work} only. Received one that another "
+            f"{work} is writing to; choose another folder, or wait until it has ended"
         ) from error
     try:
         yield
@@ -365,26 +362,26 @@ def locked(folder: Path, work: str = "training") -> Iterator[None]:
 
 
 def check_writable(folder: Path) -> None:
-    """Makes sure that files can be written to a folder, or that it can be created.
+    """Checks that files can be written to a folder, or that it can be created.
 
     Raises:
-        OSError: The folder, or the nearest one above that exists, cannot be written to.
+        OSError: If the folder, or its nearest existing parent, is not writable.
     """
-    places = (folder, *folder.absolute().parents)
-    make_folder(next(path for path in places if path.exists() or path.is_symlink()))
+    folders = (folder, *folder.absolute().parents)
+    make_folder(next(path for path in folders if path.exists() or path.is_symlink()))
 
 
 def check_new(folder: Path, purpose: str, *, is_removed: bool = False) -> None:
-    """Makes sure that a folder is empty or missing, and can be written to.
+    """Checks that a folder is empty or missing, and can be written to.
 
     Args:
-        folder: The folder; hidden files in it do not count.
-        purpose: What it is for, for the message.
-        is_removed: Whether it is taken away later, so that hidden files count as well.
+        folder: The folder; hidden files in it are ignored.
+        purpose: Purpose of the folder, for the message.
+        is_removed: Whether it is removed later, so that hidden files count as well.
 
     Raises:
-        ValueError: Its name is not UTF-8, which TensorFlow cannot write to.
-        OSError: The folder holds files, or cannot be written to.
+        ValueError: If its path is not UTF-8, which TensorFlow cannot write to.
+        OSError: If the folder holds files, or cannot be written to.
     """
     check_name(folder, "choose another folder")
     check_writable(folder)
@@ -400,50 +397,50 @@ def check_new(folder: Path, purpose: str, *, is_removed: bool = False) -> None:
 
 
 def visible(folder: Path) -> list[str]:
-    """Lists the names in a folder by the alphabet, hidden ones apart; none where it is missing."""
+    """Returns the sorted names of the visible files in a folder; none if it is missing."""
     if not folder.is_dir():
         return []
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def check_new_file(path: Path, ending: str) -> None:
-    """Makes sure that a file can be written that is not there yet.
+    """Checks that a new file can be written.
 
     Args:
-        path: The file.
-        ending: What its name must end in, such as `.zip`.
+        path: Path of the file.
+        ending: Required suffix of its name, such as `.zip`.
 
     Raises:
-        ValueError: The name ends in something else, or is not UTF-8.
-        OSError: The file is there, or its folder cannot be written to.
+        ValueError: If the name has another suffix, or is not UTF-8.
+        OSError: If the file exists, or its folder cannot be written to.
     """
     check_name(path, "choose another name")
     if path.suffix != ending:
         raise ValueError(f"{path}: expected the name of a file to write that ends in {ending}")
     if path.exists():
         raise FileExistsError(
-            f"{path}: expected a file that is not there yet. Received one that is; choose another "
-            "name, or remove it first"
+            f"{path}: expected a file that does not exist yet. Received one that does; choose "
+            "another name, or remove it first"
         )
     check_writable(path.parent)
 
 
 def check_replaceable(path: Path | None, kind: str, *, overwrite: bool) -> None:
-    """Makes sure that a file to write is missing, or such a file that this program has written.
+    """Checks that a file to write is missing, or of the same kind and written by this program.
 
     Args:
-        path: The file; None for none.
+        path: Path of the file; None for no file.
         kind: Kind of the file, see `own_kind`.
-        overwrite: Whether a person has asked to replace it whatever it is.
+        overwrite: Whether any file may be replaced.
 
     Raises:
-        ValueError: It is another's, or a file of another kind.
+        ValueError: If it must not be replaced.
     """
     if path is None or overwrite or not path.exists():
         return
-    found = own_kind(path)
-    if found != kind:
-        received = f"{_NAMES[found]} that it has written" if found else "another"
+    actual = own_kind(path)
+    if actual != kind:
+        received = f"{_NAMES[actual]} that it has written" if actual else "another"
         raise ValueError(
             f"{path}: expected no file, or {_NAMES[kind]} that keras-unet has written. Received "
             f"{received}; choose another name, or replace it by --overwrite"

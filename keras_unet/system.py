@@ -1,6 +1,6 @@
-"""System that the package runs on: cores, memory and disk, installed packages. No TensorFlow.
+"""Properties of the machine and the environment: cores, memory, disk, installed packages.
 
-Nothing here names a user, a host or a path.
+Does not import TensorFlow, and does not name a user, a host or a path.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _PROCESSORS = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Machine that a training runs on.
+    """Properties of a machine.
 
     Attributes:
-        python: Version and kind of Python.
-        platform: The operating system.
-        processor: The processor's name.
-        cores: Cores that this process may use.
-        memory: Bytes of memory, no more than a container allows.
-        free_memory: Bytes that are still to be had.
-        free_disk: Bytes that are free where files would be written.
+        python: Version and implementation of Python.
+        platform: Operating system.
+        processor: Name of the CPU.
+        cores: Number of cores that this process may use.
+        memory: Memory in bytes, limited by a container.
+        free_memory: Available memory in bytes.
+        free_disk: Free space in bytes on the disk of a folder.
     """
 
     python: str
@@ -48,7 +48,7 @@ class Machine:
 
     @classmethod
     def here(cls, folder: Path) -> Self:
-        """Looks at this machine, and at the disk that a folder lies on."""
+        """Returns the properties of this machine, and of the disk of a folder."""
         memory, free = _memory()
         return cls(
             python=f"{platform.python_version()} ({platform.python_implementation()})",
@@ -62,7 +62,7 @@ class Machine:
 
 
 def in_gigabytes(size: int) -> str:
-    """Writes bytes in units of 2**30.
+    """Formats a number of bytes in units of 2**30.
 
     >>> in_gigabytes(3 * 2**29)
     '1.5 GiB'
@@ -71,17 +71,17 @@ def in_gigabytes(size: int) -> str:
 
 
 def total_memory() -> int:
-    """Returns the bytes of memory, no more than a container allows."""
+    """Returns the memory in bytes, limited by a container."""
     return _memory()[0]
 
 
 def free_memory() -> int:
-    """Returns the bytes of memory that are still to be had."""
+    """Returns the available memory in bytes, limited by a container."""
     return _memory()[1]
 
 
 def _memory() -> tuple[int, int]:
-    """Reads total and available memory; a container (cgroup 2) may allow less than there is."""
+    """Returns total and available memory, limited by a container (cgroup 2)."""
     memory = psutil.virtual_memory()
     limit = _LIMIT.read_text().strip() if _LIMIT.is_file() else "max"
     if limit == "max":
@@ -92,7 +92,7 @@ def _memory() -> tuple[int, int]:
 
 def _cores() -> int:
     process = psutil.Process()
-    if hasattr(process, "cpu_affinity"):  # not on macOS
+    if hasattr(process, "cpu_affinity"):  # missing on macOS
         return len(process.cpu_affinity())
     return psutil.cpu_count() or 1
 
@@ -105,40 +105,40 @@ def _processor() -> str:
 
 @dataclass(frozen=True)
 class Package:
-    """A package that a distribution asks for.
+    """Required package of a distribution.
 
     Attributes:
-        name: Its name.
-        version: The version that is installed; None where none is.
-        asked: The versions asked for, such as ">=2.18"; empty for any.
-        extra: The extra that asks for it; None where it is always needed.
-        suits: Whether the installed version is one of those asked for.
+        name: Name of the package.
+        version: Installed version; None if it is not installed.
+        required: Required versions, such as ">=2.18"; empty for any.
+        extra: Extra that requires it; None if it is always required.
+        is_valid: Whether the installed version is one of the required ones.
     """
 
     name: str
     version: str | None
-    asked: str
+    required: str
     extra: str | None
-    suits: bool
+    is_valid: bool
 
 
 def packages_of(distribution: str = DISTRIBUTION) -> list[Package]:
-    """Lists the packages that an installed distribution asks for on this system.
+    """Returns the packages that an installed distribution requires on this system.
 
     Args:
-        distribution: Its name on PyPI.
+        distribution: Name of the distribution on PyPI.
 
     Raises:
         importlib.metadata.PackageNotFoundError: If it is not installed.
     """
-    found = metadata.distribution(distribution)
-    extras = found.metadata.get_all("Provides-Extra") or []
-    texts = found.requires or []
-    return [one for text in texts for one in _packages_of(Requirement(text), extras)]
+    installed = metadata.distribution(distribution)
+    extras = installed.metadata.get_all("Provides-Extra") or []
+    texts = installed.requires or []
+    return [package for text in texts for package in _packages_of(Requirement(text), extras)]
 
 
 def installed_version(name: str) -> str | None:
-    """Returns the version of a distribution; None where it is not installed."""
+    """Returns the version of a distribution; None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -146,36 +146,36 @@ def installed_version(name: str) -> str | None:
 
 
 def _packages_of(requirement: Requirement, extras: list[str]) -> Iterator[Package]:
+    """Yields the package of a requirement, unless it is for other systems."""
     version = installed_version(requirement.name)
-    suits = version is not None and requirement.specifier.contains(version, prereleases=True)
+    is_valid = version is not None and requirement.specifier.contains(version, prereleases=True)
     extra = _extra_of(requirement, extras)
-    if extra is not None or _is_for_all(requirement):
-        yield Package(requirement.name, version, str(requirement.specifier), extra, suits)
+    if extra is not None or _is_always_required(requirement):
+        yield Package(requirement.name, version, str(requirement.specifier), extra, is_valid)
 
 
-def _is_for_all(requirement: Requirement) -> bool:
+def _is_always_required(requirement: Requirement) -> bool:
     return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
 
 
 def _extra_of(requirement: Requirement, extras: list[str]) -> str | None:
-    """Returns the first extra that brings a package which is not needed without one."""
-    if _is_for_all(requirement) or requirement.marker is None:
+    """Returns the first extra that requires a package; None if it is always required."""
+    if _is_always_required(requirement) or requirement.marker is None:
         return None
     marker = requirement.marker
     return next((extra for extra in extras if marker.evaluate({"extra": extra})), None)
 
 
 def require(extra: str, *packages: str) -> None:
-    """Makes sure that packages are installed and can be imported.
+    """Checks that optional packages are installed and can be imported.
 
     Args:
-        extra: The extra of this distribution that brings them.
-        packages: What the job is about to import, such as `bioimageio.core`.
+        extra: Extra of this distribution that requires them.
+        packages: Packages to import, such as `bioimageio.core`.
 
     Raises:
-        ModuleNotFoundError: If one is missing; the message names all that are.
-        ImportError: If one is there but fails while it is imported, as where it does not suit
-            another.
+        ModuleNotFoundError: If packages are missing; the message names all of them.
+        ImportError: If the import of a package fails, as with versions that do not match.
 
     >>> require("onnx", "json")
     """

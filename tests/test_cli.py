@@ -496,8 +496,10 @@ def test_predicting_says_by_what_rule_and_takes_another(trained, cells, tmp_path
     rule = Run.load(trained).instances
     result = run("predict", trained, image, "--out", tmp_path / "out")
     assert rule.describe() in result.stdout
-    options = "--threshold .3 --markers probability --merge-threshold .7 --minimum-size 7 --gap 1"
-    options = f"{options} --keep-holes"
+    options = (
+        "--threshold .3 --markers probability --merge-threshold .7 --minimum-size 7 --gap 1 "
+        "--keep-holes"
+    )
     result = run("predict", trained, image, "--out", tmp_path / "out", *options.split(), "--tta")
     assert result.exit_code == 0, result.output
     assert (
@@ -640,7 +642,7 @@ def test_exporting_prints_the_difference_and_refuses_a_version_that_is_there(tra
     assert (result.exit_code, result.stderr) == (0, ""), result.output
     assert re.search(r"largest difference .* c0\.tif, 66 x 66 pixels: \S+ \(allowed", result.stdout)
     assert result.stdout.endswith(f"written: {tmp_path / 'out' / '2'}\n")
-    assert "2: expected a version that is not there yet" in one_line(run(*words, "--version", "2"))
+    assert "2: expected a version that does not exist" in one_line(run(*words, "--version", "2"))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["2"]
 
 

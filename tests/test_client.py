@@ -246,7 +246,7 @@ def test_what_may_pass_is_tried_again(transport, pauses, code):
         ("UNAVAILABLE", ConnectionError, 3, "is it running"),
         ("RESOURCE_EXHAUSTED", ConnectionError, 3, "send less at a time"),
         ("INVALID_ARGUMENT", ValueError, 1, ""),
-        ("NOT_FOUND", OSError, 1, "look at the name and the version"),
+        ("NOT_FOUND", OSError, 1, "check the name and the version"),
         ("INTERNAL", OSError, 1, ""),
     ],
 )
@@ -318,7 +318,7 @@ def test_requests_are_logged_when_asked_to(caplog):
     with Script("UNAVAILABLE").served("http") as address:
         Client(address).about()
     assert "attempt 1: UNAVAILABLE" in caplog.text
-    assert "answered after" in caplog.text
+    assert "response after" in caplog.text
 
 
 @pytest.fixture
@@ -344,7 +344,7 @@ def test_rest_needs_the_standard_library_alone(alone):
 def test_grpc_without_its_package_says_what_to_install(alone):
     result = run(sys.executable, "-S", "-I", alone, "grpc://127.0.0.1:1/m")
     assert result.returncode == 2
-    assert result.stderr == "Error: grpc:// needs grpcio: pip install grpcio, or ask http://\n"
+    assert result.stderr == "Error: grpc:// needs grpcio: pip install grpcio, or use http://\n"
 
 
 def test_grpc_needs_no_other_package(alone):
@@ -422,5 +422,5 @@ def test_an_image_is_not_replaced_by_way_of_a_link(classified, capsys):
     Path("out").mkdir()
     Path("out/a_classes.png").symlink_to(Path("a.png").absolute())
     assert classified("--overwrite") == 2
-    assert "be no results" in capsys.readouterr().err
+    assert "must not be results" in capsys.readouterr().err
     assert Path("a.png").read_bytes() == b"an image"

@@ -310,8 +310,8 @@ class TestNotebook:
         cell.shell.execution_count = 2
         self.carry_out(cell, "drawing <images>", 2)
         assert cell.texts[1:] == ["100% drawing <images>: 4 of 4, 0:00:02"]
-        assert "drawing &lt;images&gt;: 4 of 4" in cell.shown.shown.html
-        assert cell.shown.shown.html.startswith("<pre ")
+        assert "drawing &lt;images&gt;: 4 of 4" in cell.shown.handle.html
+        assert cell.shown.handle.html.startswith("<pre ")
 
     def test_it_keeps_the_latest_lines(self, cell):
         for number in range(20):
@@ -554,8 +554,8 @@ def test_memory_that_runs_out_names_a_way_out(kind, text, found):
         raise error
     assert caught.value.exit_code == 2
     assert caught.value.format_message() == (
-        f"not enough memory{found}; take a smaller --tile, or train with fewer --base-filters or a "
-        "smaller --batch-size"
+        f"not enough memory{found}; choose a smaller --tile, or train with fewer --base-filters "
+        "or a smaller --batch-size"
     )
 
 
@@ -582,7 +582,7 @@ def test_memory_that_runs_out_does_not_import_tensorflow():
     out = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout
-    assert out.startswith("not enough memory; take a smaller --tile")
+    assert out.startswith("not enough memory; choose a smaller --tile")
     assert out.endswith("False\n")
 
 

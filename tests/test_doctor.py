@@ -64,7 +64,7 @@ def test_nothing_amiss(environment):
     }
     assert found.facts["TensorFlow"]["--precision auto"].startswith("float32: the processor has")
     assert found.figures["training"] == 1e5
-    assert found.to_markdown().endswith("```\n- nothing amiss")
+    assert found.to_markdown().endswith("```\n- no problems")
 
 
 def test_packages_are_named_extras_with_the_name_of_theirs(environment):
@@ -84,8 +84,8 @@ def test_packages_are_named_extras_with_the_name_of_theirs(environment):
 
 
 SCARCE = {
-    "memory": ({"free_memory": 2**31}, "only 2.0 GiB of memory are available"),
-    "disk": ({"free_disk": 2**29}, "only 0.5 GiB of disk are free"),
+    "memory": ({"free_memory": 2**31}, "only 2.0 GiB of memory is available"),
+    "disk": ({"free_disk": 2**29}, "only 0.5 GiB of disk space is free"),
 }
 
 
@@ -140,9 +140,9 @@ def without(*stages):
 FAILURES = {
     "no import": (
         {"found": {}, "said": "File '/home/ann/x.py'\nImportError: no /opt/ann/tf.so\n", "code": 1},
-        "TensorFlow does not start: ImportError: no tf.so; if that does not tell the way out",
+        "TensorFlow does not start: ImportError: no tf.so; if that is not enough to solve it",
     ),
-    "silent": ({"found": {}, "code": 1}, "TensorFlow does not start: it says nothing"),
+    "silent": ({"found": {}, "code": 1}, "TensorFlow does not start: without a message"),
     "no AVX": (
         {"found": {}, "code": -signal.SIGILL},
         "TensorFlow does not start: the processor lacks instructions (AVX)",
@@ -157,7 +157,7 @@ FAILURES = {
     ),
     "driver": (
         {"found": without("precision", "benchmark"), "said": "bad driver", "code": 1},
-        "TensorFlow does not tell its devices: bad driver",
+        "TensorFlow cannot list its devices: bad driver",
     ),
     "NaN": (
         {"found": FOUND | {"benchmark": FOUND["benchmark"] | {"finite": False}}},
@@ -184,7 +184,7 @@ def test_a_real_failure_is_told_in_its_last_words(monkeypatch):
 def test_a_tensorflow_that_hangs_is_a_finding(monkeypatch):
     monkeypatch.setattr(doctor, "_PROBE_SECONDS", 0.01)
     probed = doctor._probe()
-    assert "no answer within 0.01 seconds" in doctor._cause(probed)
+    assert "no result within 0.01 seconds" in doctor._cause(probed)
 
 
 OTHER_CAUSES = {

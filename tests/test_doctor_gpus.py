@@ -3,7 +3,7 @@ import stat
 import pytest
 
 from keras_unet import doctor as gpus
-from keras_unet.doctor import GpuFacts, listed_gpus, missing_libraries, verdict
+from keras_unet.doctor import GpuFacts, gpu_status, listed_gpus, missing_libraries
 
 CARD = "NVIDIA L4, 550.54, 23034 MiB"
 
@@ -14,13 +14,13 @@ def facts(**given):
 
 
 def test_a_gpu_in_use_is_named():
-    assert verdict(facts(used=["NVIDIA L4"])) == ("used: NVIDIA L4", None)
+    assert gpu_status(facts(used=["NVIDIA L4"])) == ("used: NVIDIA L4", None)
 
 
 def test_without_a_driver_nothing_is_amiss():
-    said = verdict(facts(listed=None, with_cuda=False, visible="-1"))
-    assert said.words.startswith("not used: there is no driver of NVIDIA here (no nvidia-smi)")
-    assert said.problem is None
+    status = gpu_status(facts(listed=None, with_cuda=False, visible="-1"))
+    assert status.summary.startswith("not used: no driver of NVIDIA is installed (no nvidia-smi)")
+    assert status.problem is None
 
 
 @pytest.mark.parametrize(
@@ -33,19 +33,19 @@ def test_without_a_driver_nothing_is_amiss():
         ({"missing": ["a-cu12", "b"]}, "libraries are missing (a-cu12, b)", 'pip install ".[gpu]"'),
         ({}, "TensorFlow cannot use it", "compare the driver's version"),
         (
-            {"said": "I00 gpu.cc:3] tiles\nE00 a.cc:7] failed call to CUDA: 303\nnothing else"},
+            {"stderr": "I00 gpu.cc:3] tiles\nE00 a.cc:7] failed call to CUDA: 303\nnothing else"},
             "TensorFlow cannot use it (failed call to CUDA: 303)",
             "compare the driver's version",
         ),
     ],
 )
 def test_what_stands_in_the_way_is_told_with_the_way_out(given, why, way_out):
-    said = verdict(facts(**given))
-    assert said.words.startswith("not used: ")
-    assert why in said.words
-    assert said.problem.startswith("no GPU is used: ")
-    assert why in said.problem
-    assert way_out in said.problem
+    status = gpu_status(facts(**given))
+    assert status.summary.startswith("not used: ")
+    assert why in status.summary
+    assert status.problem.startswith("no GPU is used: ")
+    assert why in status.problem
+    assert way_out in status.problem
 
 
 @pytest.fixture

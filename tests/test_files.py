@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from keras_unet.data.images import write_tiff
-from keras_unet.data.tiled import Parts, write_ome_zarr, write_tiled_tiff
+from keras_unet.data.tiled import LazyImage, write_ome_zarr, write_tiled_tiff
 from keras_unet.evaluation.comparison import Scores
 from keras_unet.evaluation.evaluate import Evaluation
 from keras_unet.files import (
@@ -91,7 +91,7 @@ def test_what_the_system_says_of_a_file_names_it(tmp_path: Path, code: int) -> N
         raise error
     assert str(raised.value) == (
         f"{path}: expected a place that can be written to, with room for the file. The system "
-        f"said: {os.strerror(code)}. What stood there before is as it was; see to that, and go on."
+        f"said: {os.strerror(code)}. A previous file is unchanged; solve this, and try again."
     )
     assert path.read_text() == "old"
     assert names_in(tmp_path) == ["a.txt"]
@@ -320,11 +320,11 @@ def tiled(path: Path) -> None:
     write_tiled_tiff(path, parts())
 
 
-def parts() -> Parts:
+def parts() -> LazyImage:
     def read(place: tuple[int, ...], window: tuple[slice, slice]) -> np.ndarray:
         return PIXELS[(*place, *window)]
 
-    return Parts(PIXELS.shape, PIXELS.dtype, "ZYX", read)
+    return LazyImage(PIXELS.shape, PIXELS.dtype, "ZYX", read)
 
 
 def zarr_image(path: Path) -> None:

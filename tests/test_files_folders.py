@@ -56,7 +56,7 @@ def test_a_new_file_of_the_right_ending(tmp_path):
     with pytest.raises(ValueError, match=r"a\.tif: expected .* that ends in \.zip$"):
         check_new_file(tmp_path / "a.tif", ".zip")
     (tmp_path / "a.zip").touch()
-    with pytest.raises(FileExistsError, match=r"a\.zip: expected a file that is not there yet"):
+    with pytest.raises(FileExistsError, match=r"a\.zip: expected a file that does not exist yet"):
         check_new_file(tmp_path / "a.zip", ".zip")
     with pytest.raises(OSError, match=r"a\.zip: expected a writable folder"):
         check_new_file(tmp_path / "a.zip" / "b.zip", ".zip")

@@ -112,7 +112,7 @@ def test_what_is_needed_is_listed_with_its_version(asking):
 
 def test_another_version_does_not_suit(asking):
     (numpy,) = asking("numpy<1")
-    assert (numpy.suits, numpy.version) == (False, metadata.version("numpy"))
+    assert (numpy.is_valid, numpy.version) == (False, metadata.version("numpy"))
 
 
 def test_what_is_missing_is_listed_without_a_version(asking):
@@ -131,7 +131,7 @@ def test_what_other_systems_need_is_left_out(asking):
 def test_this_distribution_needs_tensorflow_and_all_that_it_needs_is_here():
     needed = {one.name: one for one in packages_of() if one.extra is None}
     assert {"tensorflow", "keras", "numpy", "scipy"} <= needed.keys()
-    assert all(one.suits for one in needed.values())
+    assert all(one.is_valid for one in needed.values())
 
 
 def test_no_version_of_what_is_not_there():

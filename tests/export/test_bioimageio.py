@@ -102,7 +102,7 @@ def test_what_cannot_be_exported(trained, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"license must be an SPDX identifier.*Received: 'mine'"):
         export_model(trained, tmp_path / "b.zip", license="mine", format="bioimageio")
     (tmp_path / "a.zip").touch()
-    with pytest.raises(FileExistsError, match="expected a file that is not there yet"):
+    with pytest.raises(FileExistsError, match="expected a file that does not exist yet"):
         export_model(trained, tmp_path / "a.zip", format="bioimageio")
     with pytest.raises(ValueError, match='expected a model without norm_layer="group"'):
         export_model(

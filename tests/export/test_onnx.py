@@ -81,7 +81,7 @@ def test_what_cannot_be_exported(trained, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"a\.tflite: expected .* that ends in \.onnx"):
         export_model(trained, tmp_path / "a.tflite", format="onnx")
     (tmp_path / "a.onnx").touch()
-    with pytest.raises(FileExistsError, match="expected a file that is not there yet"):
+    with pytest.raises(FileExistsError, match="expected a file that does not exist yet"):
         export_model(trained, tmp_path / "a.onnx", format="onnx")
     with pytest.raises(ValueError, match=r"tile_size must be 2k and at least 18.*Received: 27"):
         export_model(trained, tmp_path / "b.onnx", tile_size=27, format="onnx")

@@ -128,7 +128,7 @@ REFUSED = {
         r"no: no such folder\. .* by data \(--data\)",
     ),
     "tile": ({"tile_size": 47}, "a.tflite", "tile_size must be 2k.*Received: 47"),
-    "there": ({}, "there.tflite", r"there\.tflite: expected a file that is not there yet"),
+    "there": ({}, "there.tflite", r"there\.tflite: expected a file that does not exist yet"),
 }
 
 

@@ -357,7 +357,7 @@ def test_two_runs_into_one_folder_at_the_same_time(cells, tmp_path):
     done = train_folder(
         cells, tmp_path / "run", options, callbacks=[LambdaCallback(on_train_begin=intrude)]
     )
-    assert "run: expected a folder for this training alone" in lines[0]
+    assert "run: expected a folder for this training only" in lines[0]
     assert done.record["outcome"]["complete"]
     assert "holds a run; choose another" in one_line(run("train", cells, "--run", done.folder))
 
@@ -375,7 +375,7 @@ def test_two_ensembles_into_one_folder_at_the_same_time(cells, tmp_path, monkeyp
 
     monkeypatch.setattr(folds, "_train_missing", train_missing)
     run(*command)
-    assert "run: expected a folder for this training alone" in lines[0]
+    assert "run: expected a folder for this training only" in lines[0]
 
 
 def test_a_folder_of_10000_files(tmp_path):

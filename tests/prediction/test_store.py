@@ -267,7 +267,7 @@ def test_two_predictions_of_one_image_do_not_meet(basis, tmp_path):
     with Store.opened(tmp_path, "a", BASIS) as store:
         predict(store, SINGLE, [0])
         with (
-            pytest.raises(BlockingIOError, match="for this prediction alone") as caught,
+            pytest.raises(BlockingIOError, match="for this prediction only") as caught,
             Store.opened(tmp_path, "a", basis),
         ):
             pass

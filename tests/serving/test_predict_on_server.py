@@ -147,7 +147,7 @@ REFUSED = {
         "--as, --stream or --in-memory: of no effect with --server; leave out",
     ),
     "late": ("--server {s} {i} --timeout 1e-9", "DEADLINE_EXCEEDED, .*allow more time"),
-    "version": ("--server {s}@7 {i}", "cells@7: NOT_FOUND, .*look at the name and the version"),
+    "version": ("--server {s}@7 {i}", "cells@7: NOT_FOUND, .*check the name and the version"),
     "file": ("--server {s} {i} nowhere.png", "nowhere.png: no such file"),
     "outputs": ("--server {s} {i} --save masks", "save must be of .*Received: masks"),
     "onto itself": ("--server {s} {i} --out {i}", "does not replace an image"),
