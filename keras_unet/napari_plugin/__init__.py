@@ -1,6 +1,5 @@
-"""The napari plugin: train, predict and weigh on the layers that are open.
+"""napari plugin: trains, predicts and computes weight maps on open layers.
 
-The work is done in a process of its own (`child`), so that the window stays
-awake, can stop the work at any moment, and lives on where memory does not hold it. Nothing else in
-the package imports this one.
+Each job runs in a process of its own (`child`), so that the window stays responsive, can stop the
+job at any time, and survives if memory runs out.
 """

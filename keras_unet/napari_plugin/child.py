@@ -1,9 +1,9 @@
-"""The process that does one job for a window: a request comes in, a line of JSON a piece of news.
+"""Child process that runs one job for a window.
 
-The request is the first line of the standard input. When that input is closed, be it because a
-person presses Stop or because the window is gone, the job ends as by Ctrl-C: a training keeps its
-best model. The news is one object a line: `line` is for a person to read, `done` a share with its
-`text`, null where nobody knows it, `result` or `error` the last.
+The request is the first line of the standard input. When that input is closed, since the user
+pressed Stop or the window has gone, the job ends as by Ctrl-C: a training keeps its best model.
+Events are written to the standard output, one JSON object per line: `line` is a message, `done` the
+completed share, null if unknown, with a `text`, and `result` or `error` the last event.
 """
 
 from __future__ import annotations
@@ -33,42 +33,42 @@ from keras_unet.console import (
     use_display,
 )
 
-Tell = Callable[..., None]
-"""Called with what is new, by name."""
+Send = Callable[..., None]
+"""Sends an event, whose entries are keyword arguments."""
 
 _STDOUT, _STDERR = 1, 2
-_PAUSE = 0.1  # seconds between two moves of a bar
+_PAUSE = 0.1  # seconds between two updates of the progress
 
 
 def main() -> None:
-    """Does the job that the standard input asks for."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
-    tell = _teller()
+    """Runs the job of the request in the standard input."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
+    send = _event_writer()
     request = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_interrupt_at_end_of_input, daemon=True).start()
     try:
-        with one_line_errors(), use_display(News(tell)):
+        with one_line_errors(), use_display(EventDisplay(send)):
             result = JOBS[request.pop("job")](**request)
     except click.ClickException as error:
-        tell(error=error.format_message())
+        send(error=error.format_message())
     else:
-        tell(result=result)
+        send(result=result)
 
 
-class News(Display):
-    """Progress and messages as news for a window."""
+class EventDisplay(Display):
+    """Sends progress and messages to a window."""
 
     lowest = logging.INFO
 
-    def __init__(self, tell: Tell) -> None:
-        """Takes who is told."""
+    def __init__(self, send: Send) -> None:
+        """Sends events by a function."""
         super().__init__()
-        self.tell = tell
-        self.moved = -_PAUSE
+        self.send = send
+        self.sent = -_PAUSE
         self.tasks: list[Task] = []
 
     def update(self, task: Task) -> None:
-        """Moves the bar, which stays where the outermost task is while others are done for it."""
+        """Sends the share of the outermost task with the text of this one."""
         if task.ended is not None:
             self.tasks.remove(task)
             return
@@ -77,28 +77,28 @@ class News(Display):
         if task.total is None or task.seconds >= LATE:
             shares = (outer.share for outer in self.tasks)
             share = next((share for share in shares if share is not None), None)
-            self.move(share, task.describe(), now=task.total is None)
+            self.send_progress(share, task.describe(), now=task.total is None)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Passes a message on."""
-        self.tell(line=message_of(record))
+        """Sends a message."""
+        self.send(line=message_of(record))
 
-    def move(self, done: float | None, text: str, *, now: bool = False) -> None:
-        """Moves the bar, not more often than an eye can follow; None: nobody knows how far."""
-        clock = time.monotonic()
-        if now or done == 1 or clock - self.moved >= _PAUSE:
-            self.moved = clock
-            self.tell(done=done, text=text)
+    def send_progress(self, done: float | None, text: str, *, now: bool = False) -> None:
+        """Sends the completed share, None if unknown, unless the last one was sent just before."""
+        time_now = time.monotonic()
+        if now or done == 1 or time_now - self.sent >= _PAUSE:
+            self.sent = time_now
+            self.send(done=done, text=text)
 
 
 def train(*, data: str, run: str, options: Mapping[str, Any], resume: bool) -> dict[str, Any]:
-    """Trains on a folder; the result is the run's outcome."""
+    """Trains on a data folder, and returns the outcome of the run."""
     with quiet_tensorflow():
         from keras_unet.training.options import TrainingOptions
         from keras_unet.training.train import train_folder
 
-    asked = None if resume else TrainingOptions(**options)
-    finished = train_folder(Path(data), Path(run), asked, resume=resume)
+    training = None if resume else TrainingOptions(**options)
+    finished = train_folder(Path(data), Path(run), training, resume=resume)
     return dict(finished.record["outcome"])
 
 
@@ -111,7 +111,7 @@ def predict(
     tta: bool,
     instances: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Predicts a file; the result names the files written and says what is in them."""
+    """Predicts a file, and returns the files written and their label encoding."""
     with quiet_tensorflow():
         from keras_unet.prediction.folder import predict_files
         from keras_unet.prediction.load import load
@@ -134,16 +134,16 @@ def predict(
 JOBS: Mapping[str, Callable[..., dict[str, Any]]] = {"train": train, "predict": predict}
 
 
-def _teller() -> Tell:
-    """Keeps the standard output for the news; what else is printed goes to standard error."""
-    news = os.fdopen(os.dup(_STDOUT), "w", encoding="utf-8", buffering=1)
+def _event_writer() -> Send:
+    """Reserves the standard output for events; other output is redirected to standard error."""
+    output = os.fdopen(os.dup(_STDOUT), "w", encoding="utf-8", buffering=1)
     os.dup2(_STDERR, _STDOUT)
 
-    def tell(**new: Any) -> None:
-        with suppress(BrokenPipeError):  # the window is gone, and the job ends by itself
-            news.write(json.dumps(new) + "\n")
+    def send(**event: Any) -> None:
+        with suppress(BrokenPipeError):  # the window has gone, and the job ends by its input
+            output.write(json.dumps(event) + "\n")
 
-    return tell
+    return send
 
 
 def _interrupt_at_end_of_input() -> None:

@@ -1,4 +1,4 @@
-"""Fields of the widgets: layers, paths, and numbers that may be left out."""
+"""Input fields of the widgets: layers, paths and optional values."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ _NO_MARGINS = 0, 0, 0, 0
 
 
 def image_choice(viewer: Any, label: str = "image") -> ComboBox:
-    """Makes a choice of the image layers that are open."""
+    """Returns a combo box of the open image layers."""
     return _layer_choice(viewer, Image, label, "The image layer: 2D, or a stack of 2D planes.")
 
 
 def labels_choice(viewer: Any, label: str = "labels") -> ComboBox:
-    """Makes a choice of the labels layers that are open."""
-    return _layer_choice(viewer, Labels, label, "The labels layer: one number a cell, or a class.")
+    """Returns a combo box of the open labels layers."""
+    return _layer_choice(
+        viewer, Labels, label, "The labels layer: one number per cell, or per class."
+    )
 
 
 def snapshot(choice: ComboBox) -> Snapshot:
-    """Takes the numbers of the layer that is chosen.
+    """Returns a snapshot of the chosen layer.
 
     Raises:
-        ValueError: None is.
+        ValueError: If none is chosen.
     """
     if choice.value is None:
         raise ValueError(
@@ -39,27 +41,27 @@ def snapshot(choice: ComboBox) -> Snapshot:
 
 
 class Pairs:
-    """Pairs of an image and its labels, one a row.
+    """Rows of an image and its labels.
 
     Attributes:
-        widget: What a person sees.
+        widget: Widget of the rows and their buttons.
     """
 
     def __init__(self, viewer: Any) -> None:
-        """Begins with one pair."""
+        """Adds one pair."""
         self.viewer = viewer
-        more, less = PushButton(text="Add a pair"), PushButton(text="Remove the last")
-        more.changed.connect(self.add)
-        less.changed.connect(self.remove)
+        add, remove = PushButton(text="Add a pair"), PushButton(text="Remove the last")
+        add.changed.connect(self.add)
+        remove.changed.connect(self.remove)
         self.rows: Container[Any] = Container(labels=False)
-        buttons = _in_a_row(more, less)
-        title = Label(value="images, and the labels of each")
+        buttons = _in_a_row(add, remove)
+        title = Label(value="images and their labels")
         self.widget = Container(widgets=[title, self.rows, buttons], labels=False)
         self.rows.margins = self.widget.margins = _NO_MARGINS
         self.add()
 
     def add(self) -> None:
-        """Adds a row, with the next layers in it."""
+        """Adds a row with the next layers."""
         row = _in_a_row(image_choice(self.viewer), labels_choice(self.viewer))
         number = len(self.rows)
         for choice in row:
@@ -74,23 +76,29 @@ class Pairs:
             self.rows.pop()
 
     def snapshots(self) -> list[tuple[Snapshot, Snapshot]]:
-        """Takes the numbers of all layers that are chosen.
+        """Returns snapshots of the chosen layers.
 
         Raises:
-            ValueError: A choice is left open.
+            ValueError: If a layer is not chosen.
         """
         return [(snapshot(row[0]), snapshot(row[1])) for row in self.rows]
 
 
 class PathField:
-    """A path to be typed or chosen.
+    """Path that is typed or chosen in a dialog.
 
     Attributes:
-        widget: What a person sees.
+        widget: Widget of the field and its buttons.
     """
 
     def __init__(self, label: str, hint: str, *, file: str | None = None) -> None:
-        """Takes the label, what is to be typed, and which files may be chosen, if any may."""
+        """Builds the field.
+
+        Args:
+            label: Label of the field.
+            hint: Description of the expected path.
+            file: Qt's filter of files; None for folders only.
+        """
         self.line = LineEdit(name="path", tooltip=hint)
         self.line.native.setPlaceholderText(hint)
         folder = PushButton(text="Folder…")
@@ -107,7 +115,7 @@ class PathField:
 
     @property
     def value(self) -> Path:
-        """The path; `Path()` where nothing is typed."""
+        """The path; `Path()` if the field is empty."""
         return Path(self.line.value.strip()).expanduser()
 
     def _set(self, path: str) -> None:
@@ -115,15 +123,20 @@ class PathField:
             self.line.value = path
 
 
-class Numbers:
-    """Numbers and words that may be left out, behind a box to tick.
+class OptionalValues:
+    """Optional values, shown by a check box.
 
     Attributes:
-        widget: What a person sees.
+        widget: Widget of the check box and the fields.
     """
 
     def __init__(self, title: str, kinds: Mapping[str, tuple[Callable[[str], Any], str]]) -> None:
-        """Takes for each name how its text is read, and what holds where nothing is typed."""
+        """Builds the fields.
+
+        Args:
+            title: Text of the check box.
+            kinds: Parser, and description of the default, by the name of each value.
+        """
         self.kinds = kinds
         self.lines = {name: _line(name, default) for name, (_, default) in kinds.items()}
         self.inner = Container(widgets=list(self.lines.values()), visible=False)
@@ -132,15 +145,15 @@ class Numbers:
         self.widget = Container(widgets=[box, self.inner], labels=False)
         self.inner.margins = self.widget.margins = _NO_MARGINS
 
-    def given(self) -> dict[str, Any]:
-        """Returns what was typed.
+    def values(self) -> dict[str, Any]:
+        """Returns the values that were typed.
 
         Raises:
-            ValueError: A text cannot be read.
+            ValueError: If a text cannot be parsed.
         """
         texts = {name: line.value.strip() for name, line in self.lines.items()}
         return {
-            name: _read(name, self.kinds[name][0], text) for name, text in texts.items() if text
+            name: _parse(name, self.kinds[name][0], text) for name, text in texts.items() if text
         }
 
     def _show(self, shown: bool) -> None:
@@ -166,7 +179,7 @@ def _line(name: str, default: str) -> LineEdit:
     return line
 
 
-def _read(name: str, kind: Callable[[str], Any], text: str) -> Any:
+def _parse(name: str, kind: Callable[[str], Any], text: str) -> Any:
     try:
         return kind(text)
     except ValueError as error:

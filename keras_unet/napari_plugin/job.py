@@ -1,4 +1,4 @@
-"""A job as the window holds it: it goes on in the background, and can be stopped."""
+"""Background job of a window, which can be stopped."""
 
 from __future__ import annotations
 
@@ -12,110 +12,104 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-News = dict[str, Any]
-"""A `line` to read, or the share that is `done` and a `text`; see `napari_plugin.child`."""
+Event = dict[str, Any]
+"""Message (`line`) or progress (`done` and `text`) of a job, see `napari_plugin.child`."""
 
-Work = Generator[News, None, Any]
-"""Yields news and returns what has come of the job."""
+Events = Generator[Event, None, Any]
+"""Yields the events of a job, and returns its result."""
 
 _COMMAND = [sys.executable, "-P", "-m", "keras_unet.napari_plugin.child"]
-_WITHOUT_WINDOW = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # of a console, on Windows
+_NO_CONSOLE = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # on Windows
 
 
-class Stopped(Exception):  # noqa: N818 - it is none
-    """A person has stopped the job, and nothing has come of it."""
+class JobStopped(Exception):  # noqa: N818 - not an error
+    """Raised if the user has stopped a job before it had a result."""
 
 
 class Job:
-    """Something to be done, once.
+    """Background job, which runs once.
 
     Attributes:
-        stopped: Whether a person has asked for its end.
+        stopped: Whether the user has stopped it.
     """
 
     def __init__(self) -> None:
-        """Begins nothing yet."""
+        """Prepares the job."""
         self.stopped = False
         self._input: IO[str] | None = None
 
     def stop(self) -> None:
-        """Asks for the end; may be called from any thread, at any time."""
+        """Stops the job; may be called from any thread at any time."""
         self.stopped = True
         if self._input is not None:
             with suppress(OSError):  # the process has ended
                 self._input.close()
 
     def check(self) -> None:
-        """Ends the job if that has been asked for.
-
-        Raises:
-            Stopped: It has.
-        """
+        """Raises JobStopped if the job was stopped."""
         if self.stopped:
-            raise Stopped
+            raise JobStopped
 
-    def ask_child(self, request: News, folder: Path) -> Work:
-        """Does a job of `keras_unet.napari_plugin.child` in a process of its own.
+    def run_in_child(self, request: Event, folder: Path) -> Events:
+        """Runs a job of `keras_unet.napari_plugin.child` in a process of its own.
 
         Args:
             request: Name of the job and its arguments.
-            folder: Where the process is at home; its paths may be relative to it.
+            folder: Working directory of the process.
 
         Yields:
-            The news.
+            Events of the job.
 
         Returns:
             The result.
 
         Raises:
-            Stopped: The job was stopped before it had a result.
-            ValueError: The job has failed; the message is one line.
-            OSError: The process has died.
+            JobStopped: If the job was stopped before it had a result.
+            ValueError: If the job has failed; the message is one line.
+            OSError: If the process has died.
         """
         with (
             tempfile.TemporaryFile() as errors,
             subprocess.Popen(  # noqa: S603 - this Python, with a module of this package
                 _COMMAND,
                 cwd=folder,
-                env=os.environ | {"MPLBACKEND": "Agg"},  # it shows nothing on a screen
+                env=os.environ | {"MPLBACKEND": "Agg"},  # draws nothing on a screen
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 encoding="utf-8",
-                creationflags=_WITHOUT_WINDOW,
+                creationflags=_NO_CONSOLE,
             ) as process,
         ):
-            self._begin(process, request)
+            self._send(process, request)
             for line in process.stdout or ():
-                news = json.loads(line)
-                if "error" in news:
-                    raise ValueError(news["error"])
-                if "result" in news:
-                    return news["result"]
-                yield news
+                event = json.loads(line)
+                if "error" in event:
+                    raise ValueError(event["error"])
+                if "result" in event:
+                    return event["result"]
+                yield event
             process.wait()
             self.check()
             errors.seek(0)
             raise OSError(_exit_message(process.returncode, errors.read().decode(errors="replace")))
 
-    def _begin(self, process: subprocess.Popen[str], request: News) -> None:
+    def _send(self, process: subprocess.Popen[str], request: Event) -> None:
         if process.stdin is None:
             raise OSError("the process must have a standard input. Received none")
         process.stdin.write(json.dumps(request) + "\n")
         process.stdin.flush()
         self._input = process.stdin
-        if self.stopped:  # while the process was started
+        if self.stopped:  # during the start of the process
             self.stop()
 
 
 def _exit_message(code: int, errors: str) -> str:
-    """Says why a process has ended that has not said so itself."""
+    """Returns why a process died, by its exit code and its last message."""
     if code < 0:
         return (
-            f"the work was expected to come to its end. The system ended it (signal {-code}), most "
-            "often for lack of memory; close other programs, or take a smaller tile"
+            f"expected a job that finishes. The system ended it (signal {-code}), probably out of "
+            "memory; close other programs, or choose a smaller tile"
         )
-    lines = errors.strip().splitlines() or ["nothing"]
-    return (
-        f"the work was expected to come to its end. It ended with code {code} and said: {lines[-1]}"
-    )
+    lines = errors.strip().splitlines() or ["no message"]
+    return f"expected a job that finishes. It ended with code {code} and the message: {lines[-1]}"

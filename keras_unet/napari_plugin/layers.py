@@ -1,7 +1,7 @@
-"""Layers to arrays and files, and layers made of the results.
+"""Conversion of napari's layers to arrays and files, and of results to layers.
 
-A layer is a 2D image, or a stack of them along its first axes. Colours are its last axis where
-napari shows them as such.
+A layer is a 2D image, or a stack of them along its first axes; colors of an RGB layer are its last
+axis.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from keras_unet.data.synthetic import draw_cells
 from keras_unet.files import make_folder
 
 LayerData = tuple[NDArray[Any], dict[str, Any], str]
-"""Array, attributes and kind of a layer, as napari takes it."""
+"""Array, attributes and type of a layer, the tuple of napari."""
 
-_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
-_COLOURS = 3
-_LONGEST_NAME = 60
+_TRANSFORM = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+_COLORS = 3
+_MAX_NAME = 60
+_SAMPLES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,34 +36,34 @@ class Snapshot:
 
     Attributes:
         name: Name of the layer.
-        data: Its numbers, or what gives them when they are asked for, as Dask arrays do.
-        rgb: Whether the last axis is colours.
-        place: Where the layer lies in the world, as the attributes of another of its shape.
+        data: Array of the layer, also a lazy one, as of Dask.
+        rgb: Whether the last axis is the colors.
+        transform: Attributes that place a layer of this shape in the world.
     """
 
     name: str
     data: Any
     rgb: bool = False
-    place: Mapping[str, Any] = field(default_factory=dict)
+    transform: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, layer: Any) -> Self:
-        """Takes the numbers of a layer; of several scales, the finest.
+        """Takes the array of a layer, the finest of several scales.
 
-        Those of labels are copied, for a person may go on painting.
+        Arrays of labels are copied, since the user may edit them during the job.
         """
         data = layer.data[0] if layer.multiscale else layer.data
         rgb = getattr(layer, "rgb", None)
-        kept = np.array(data) if rgb is None else data
-        place = {name: getattr(layer, name) for name in _PLACE if hasattr(layer, name)}
-        return cls(layer.name, kept, bool(rgb), place)
+        array = np.array(data) if rgb is None else data
+        transform = {name: getattr(layer, name) for name in _TRANSFORM if hasattr(layer, name)}
+        return cls(layer.name, array, bool(rgb), transform)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Sizes without colours: of the axes of the stack, height, width.
+        """Shape without colors: axes of the stack, height, width.
 
         Raises:
-            ValueError: There is no height or no width.
+            ValueError: If the layer has fewer than two axes, or no pixels.
         """
         sizes = tuple(self.data.shape)
         sizes = sizes[:-1] if self.rgb else sizes
@@ -75,30 +76,30 @@ class Snapshot:
 
     @property
     def planes(self) -> NDArray[Any]:
-        """The numbers as planes, `(planes, height, width, channels)`, without transparency."""
-        pixels = np.asarray(self.data)[..., :_COLOURS] if self.rgb else np.asarray(self.data)
+        """Planes of the array, `(planes, height, width, channels)`, without alpha."""
+        pixels = np.asarray(self.data)[..., :_COLORS] if self.rgb else np.asarray(self.data)
         channels = pixels.shape[-1] if self.rgb else 1
         return pixels.reshape(-1, *self.shape[-2:], channels)
 
     @property
     def file_name(self) -> str:
-        """The name as that of a file, without its ending.
+        """Stem of a file name, made of the name of the layer.
 
         >>> Snapshot("my cells [1]", np.zeros((2, 2))).file_name
         'my_cells_1'
         """
-        return re.sub(r"\W+", "_", self.name).strip("_")[:_LONGEST_NAME] or "layer"
+        return re.sub(r"\W+", "_", self.name).strip("_")[:_MAX_NAME] or "layer"
 
 
 def write_image(image: Snapshot, folder: Path) -> Path:
-    """Writes an image for the prediction.
+    """Writes an image to predict.
 
     Args:
         image: The layer.
-        folder: Where to; it exists.
+        folder: Folder to write to, which exists.
 
     Returns:
-        The file, named after the layer.
+        Path of the file, named after the layer.
     """
     path = folder / f"{image.file_name}.tif"
     pixels = np.moveaxis(image.planes, -1, 1)
@@ -109,19 +110,19 @@ def write_image(image: Snapshot, folder: Path) -> Path:
 def write_pairs(
     pairs: Sequence[tuple[Snapshot, Snapshot]], folder: Path, *, empty: bool = False
 ) -> int:
-    """Writes images and labels for the training, each plane to a file of its own.
+    """Writes images and labels for a training, one file per plane.
 
     Args:
-        pairs: Image and labels.
-        folder: Where to; `images/` and `labels/` are created in it.
-        empty: Whether planes without any label are background throughout; else they are left out,
-            as not annotated yet.
+        pairs: Pairs of image and labels.
+        folder: Folder in which `images/` and `labels/` are created.
+        empty: Whether planes without labels are background; otherwise they are left out, as not
+            annotated yet.
 
     Returns:
         Number of planes written.
 
     Raises:
-        ValueError: There is no pair, a pair is of two shapes, or holds no label at all.
+        ValueError: If there is no pair, or the layers of a pair differ in shape or have no labels.
     """
     if not pairs:
         raise ValueError(
@@ -130,17 +131,19 @@ def write_pairs(
         )
     for image, labels in pairs:
         _check_pair(image, labels)
-    images, truths = make_folder(folder / "images"), make_folder(folder / "labels")
+    image_folder, label_folder = make_folder(folder / "images"), make_folder(folder / "labels")
     written = 0
     for number, (image, labels) in enumerate(pairs, start=1):
         name = image.file_name if len(pairs) == 1 else f"{number}_{image.file_name}"
         planes = zip(image.planes, labels.planes[..., 0], strict=True)
-        for place, (pixels, truth) in enumerate(planes):
-            if not empty and not truth.any():
+        for index, (pixels, plane_labels) in enumerate(planes):
+            if not empty and not plane_labels.any():
                 continue
-            file = f"{plane_name(name, place) if len(image.planes) > 1 else name}.tif"
-            _write_plane(images / file, pixels)
-            write_tiff(truths / file, smallest_unsigned(truth), axes="YX", is_data=True)
+            file = f"{plane_name(name, index) if len(image.planes) > 1 else name}.tif"
+            _write_plane(image_folder / file, pixels)
+            write_tiff(
+                label_folder / file, smallest_unsigned(plane_labels), axes="YX", is_data=True
+            )
             written += 1
     return written
 
@@ -148,25 +151,27 @@ def write_pairs(
 def result_layers(
     image: Snapshot, encoding: LabelEncoding, files: Sequence[Path]
 ) -> list[LayerData]:
-    """Reads what a prediction has written, labels first, and makes layers of it.
+    """Makes layers of the files of a prediction.
 
     Args:
-        image: The layer that was predicted, on which the others are to lie.
-        encoding: What the labels mean.
-        files: Labels and, where they were asked for, probabilities.
+        image: The predicted layer, which the others are aligned to.
+        encoding: Meaning of the labels.
+        files: Label image and, if requested, probabilities.
 
     Returns:
-        Labels, and the probabilities of each class but the background.
+        Labels, and the probabilities of each class except the background.
     """
     labels = read_planes(files[0])[..., 0].reshape(image.shape)
-    layers: list[LayerData] = [(labels, {"name": f"{image.name} labels", **image.place}, "labels")]
+    layers: list[LayerData] = [
+        (labels, {"name": f"{image.name} labels", **image.transform}, "labels")
+    ]
     for path in files[1:]:
         probabilities = read_planes(path)
         for number in range(1, encoding.classes):
-            found = probabilities[..., number].reshape(image.shape)
+            probability = probabilities[..., number].reshape(image.shape)
             name = f"{image.name} probability of {_class_name(encoding, number)}"
-            shown = {"contrast_limits": (0, 1), "colormap": "magma", "visible": False}
-            layers.append((found, {"name": name, **shown, **image.place}, "image"))
+            attributes = {"contrast_limits": (0, 1), "colormap": "magma", "visible": False}
+            layers.append((probability, {"name": name, **attributes, **image.transform}, "image"))
     return layers
 
 
@@ -184,21 +189,18 @@ def _class_name(encoding: LabelEncoding, number: int) -> str:
 def _check_pair(image: Snapshot, labels: Snapshot) -> None:
     if image.shape != labels.shape:
         raise ValueError(
-            f"{labels.name}: expected labels of shape {image.shape}, as {image.name} is. "
+            f"{labels.name}: expected labels of shape {image.shape}, like {image.name}. "
             f"Received {labels.shape}; choose the labels that were painted on this image"
         )
     if not np.any(labels.data):
         raise ValueError(
-            f"{labels.name}: expected labels of at least one cell. Received background alone; "
+            f"{labels.name}: expected labels of at least one cell. Received background only; "
             "paint some first"
         )
 
 
-_PICTURES = 8
-
-
 def drawn_cells() -> list[LayerData]:
-    """Draws a stack of pictures of touching cells, and the labels of all of them."""
-    drawn = [draw_cells(seed) for seed in range(_PICTURES)]
+    """Draws a stack of images of touching cells, with their labels."""
+    drawn = [draw_cells(seed) for seed in range(_SAMPLES)]
     images, labels = (np.stack(part) for part in zip(*drawn, strict=True))
     return [(images, {"name": "cells"}, "image"), (labels, {"name": "cells truth"}, "labels")]

@@ -1,4 +1,4 @@
-"""Background work of a window: each yields news and returns its result."""
+"""Background tasks of the widgets; each yields events and returns its result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from keras_unet.data.labels import check_labels, detect_encoding
 from keras_unet.data.samples import Sample
 from keras_unet.data.weight_maps import class_balance, weight_map
 from keras_unet.files import check_new
-from keras_unet.napari_plugin.job import Job, Work
+from keras_unet.napari_plugin.job import Events, Job
 from keras_unet.napari_plugin.layers import (
     LayerData,
     Snapshot,
@@ -27,7 +27,7 @@ from keras_unet.training.targets import Target
 
 
 def data_folder(run: Path) -> Path:
-    """Returns where the layers are kept that a run is trained on.
+    """Returns the data folder of a run, to which the layers are written.
 
     >>> data_folder(Path("cells")).name
     'cells-data'
@@ -43,38 +43,38 @@ def train(
     *,
     empty: bool = False,
     resume: bool = False,
-) -> Work:
-    """Trains on layers, or goes on with a training that was stopped.
+) -> Events:
+    """Trains on layers, or resumes a training.
 
     Args:
         job: The job.
-        pairs: Images and labels; none are needed to go on.
+        pairs: Images and labels; none to resume.
         run: Folder of the run. The layers are written beside it, to `data_folder`.
-        options: Of `TrainingOptions`, by name; not those left to the data.
-        empty: Whether planes without any label are background, rather than not annotated yet.
-        resume: Whether to go on.
+        options: Fields of `TrainingOptions`, except those chosen from the data.
+        empty: Whether planes without labels are background, rather than not annotated yet.
+        resume: Whether to resume the training of `run`.
 
     Returns:
-        The outcome as the run records it.
+        The outcome that the run records.
 
     Raises:
-        ValueError: The layers cannot be learned from, or an option is out of range.
-        OSError: A folder is taken, missing, or cannot be written to.
+        ValueError: If the layers cannot be trained on, or an option is out of range.
+        OSError: If a folder exists, is missing, or cannot be written to.
     """
-    data = data_folder(_chosen(run, "run", "a new folder for the training to write").absolute())
+    data = data_folder(_check_chosen(run, "run", "a new folder for the run").absolute())
     if not resume:
         check_new(data, "the layers to train on", is_removed=True)
     try:
         if not resume:
             yield {"text": "writing the layers"}
             planes = write_pairs(pairs, data, empty=empty)
-            yield {"line": f"{planes} labelled planes written to {data}"}
+            yield {"line": f"{planes} labeled planes written to {data}"}
         request = {"data": str(data), "run": str(run.absolute()), "options": dict(options)}
         return (
-            yield from job.ask_child({"job": "train", "resume": resume, **request}, data.parent)
+            yield from job.run_in_child({"job": "train", "resume": resume, **request}, data.parent)
         )
     except BaseException:
-        if not resume and not any(run.glob("*.keras")):  # nothing has come of it
+        if not resume and not any(run.glob("*.keras")):  # without a model
             shutil.rmtree(data, ignore_errors=True)
         raise
 
@@ -87,76 +87,76 @@ def predict(
     probabilities: bool = False,
     tta: bool = False,
     instances: Mapping[str, Any] | None = None,
-) -> Work:
+) -> Events:
     """Predicts a layer.
 
     Args:
         job: The job.
         image: The layer.
         model: A run, an ensemble, or a .tflite file.
-        probabilities: Whether the probabilities are wanted as well.
-        tta: Whether to average over the eight symmetries of the square.
-        instances: Numbers of the `InstanceOptions` to take instead of the run's.
+        probabilities: Whether to add layers of the probabilities.
+        tta: Whether to use test-time augmentation.
+        instances: Fields of `InstanceOptions` that override the model's.
 
     Returns:
-        The layers to show.
+        The layers of the result.
 
     Raises:
-        ValueError: The image does not suit the run, or a number is out of range.
-        OSError: There is no run, or no room to work in.
+        ValueError: If the image has other channels than the model, or an option is out of range.
+        OSError: If the model is missing, or the disk is full.
     """
-    model = _chosen(model, "run", "a run, an ensemble or a .tflite file").absolute()
-    with tempfile.TemporaryDirectory(prefix="keras-unet-") as name:
-        folder = Path(name)
+    model = _check_chosen(model, "run", "a run, an ensemble or a .tflite file").absolute()
+    with tempfile.TemporaryDirectory(prefix="keras-unet-") as temporary:
+        folder = Path(temporary)
         yield {"text": "writing the image"}
         file = write_image(image, folder)
-        choices = {"probabilities": probabilities, "tta": tta, "instances": instances or {}}
-        request = {"model": str(model), "image": file.name, "out": "out", **choices}
-        found = yield from job.ask_child({"job": "predict", **request}, folder)
+        options = {"probabilities": probabilities, "tta": tta, "instances": instances or {}}
+        request = {"model": str(model), "image": file.name, "out": "out", **options}
+        result = yield from job.run_in_child({"job": "predict", **request}, folder)
         yield {"done": 1.0, "text": "reading the result"}
-        files = [folder / one for one in found["files"]]
-        return result_layers(image, LabelEncoding.from_dict(found["encoding"]), files)
+        files = [folder / name for name in result["files"]]
+        return result_layers(image, LabelEncoding.from_dict(result["encoding"]), files)
 
 
-def weigh(
+def compute_weight_map(
     job: Job, labels: Snapshot, *, w0: float = 10.0, sigma: float = 5.0, balanced: bool = True
-) -> Work:
-    """Computes the weight map of equation 2, as a training on these labels takes it.
+) -> Events:
+    """Computes the weight map of equation 2, as in a training on these labels.
 
     Args:
         job: The job.
         labels: The layer.
         w0: Weight of the border term.
-        sigma: Its fall-off in pixels.
-        balanced: Whether the classes are balanced over the layer, by w_c; else all weigh 1.
+        sigma: Width of the border term in pixels.
+        balanced: Whether to balance the classes over the layer by w_c; otherwise w_c is 1.
 
     Returns:
-        The layer to show.
+        The layer of the result.
 
     Raises:
-        ValueError: The labels are none, or a number is out of range.
+        ValueError: If the layer does not hold labels, or a number is out of range.
     """
-    yield {"text": "looking at the labels"}
+    yield {"text": "reading the labels"}
     planes = check_labels(Path(labels.name), labels.planes)
     encoding = detect_encoding([(labels.name, plane) for plane in planes])
     targets = [Target.of(_sample(labels.name, plane, encoding), encoding) for plane in planes]
     balance = np.ones(encoding.classes)
     if balanced:
-        classes = [one.classes for one in targets]
+        classes = [target.classes for target in targets]
         balance = class_balance(classes, encoding.classes)
     maps = []
-    for number, one in enumerate(targets, start=1):
+    for number, target in enumerate(targets, start=1):
         job.check()
-        instances = one.sample.instances
-        maps.append(weight_map(one.classes, instances, balance=balance, w0=w0, sigma=sigma))
+        instances = target.sample.instances
+        maps.append(weight_map(target.classes, instances, balance=balance, w0=w0, sigma=sigma))
         yield {"done": number / len(targets), "text": f"plane {number} of {len(targets)}"}
-    shown = {"name": f"{labels.name} weight map", "colormap": "inferno", **labels.place}
-    layer: LayerData = (np.stack(maps).reshape(labels.shape), shown, "image")
+    attributes = {"name": f"{labels.name} weight map", "colormap": "inferno", **labels.transform}
+    layer: LayerData = (np.stack(maps).reshape(labels.shape), attributes, "image")
     return [layer]
 
 
 def _sample(name: str, plane: Any, encoding: LabelEncoding) -> Sample:
-    """Returns labels as a training takes them; there is no image."""
+    """Returns a sample of labels without an image."""
     return Sample(
         name,
         np.zeros((0, 0, 1), np.float32),
@@ -166,7 +166,7 @@ def _sample(name: str, plane: Any, encoding: LabelEncoding) -> Sample:
     )
 
 
-def _chosen(path: Path, name: str, expected: str) -> Path:
+def _check_chosen(path: Path, name: str, expected: str) -> Path:
     if not path.name:
         raise ValueError(f"{name} must be {expected}. Received: nothing; choose one")
     return path

@@ -1,4 +1,4 @@
-"""The widgets that the manifest names: train, predict, weight map."""
+"""Widgets of the manifest: train, predict, weight map."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari.utils.notifications import show_info
 from keras_unet.cli_options import fraction_or_names, parse_bytes
 from keras_unet.napari_plugin import tasks
 from keras_unet.napari_plugin.fields import (
-    Numbers,
+    OptionalValues,
     Pairs,
     PathField,
     image_choice,
@@ -30,7 +30,7 @@ _Kinds = Mapping[str, tuple[Callable[[str], Any], str]]
 
 _FROM_DATA = "from the data"
 _AS_TRAINED = "as chosen in training"
-_OPTIONS: _Kinds = {
+_TRAINING_OPTIONS: _Kinds = {
     "tile": (int, _FROM_DATA),
     "depth": (int, _FROM_DATA),
     "base_filters": (int, "32"),
@@ -38,11 +38,11 @@ _OPTIONS: _Kinds = {
     "border_weight": (float, "10"),
     "sigma": (float, _FROM_DATA),
     "learning_rate": (float, "0.01"),
-    "patience": (int, "never ends early"),
-    "memory_limit": (parse_bytes, "none; such as 8GB"),
+    "patience": (int, "no early stopping"),
+    "memory_limit": (bytes_of, "none; such as 8GB"),
     "seed": (int, "0"),
 }
-_RULE: _Kinds = {
+_INSTANCE_OPTIONS: _Kinds = {
     "threshold": (float, _AS_TRAINED),
     "minimum_size": (int, _AS_TRAINED),
     "merge_threshold": (float, _AS_TRAINED),
@@ -50,19 +50,19 @@ _RULE: _Kinds = {
 
 
 class TrainWidget(Container[Any]):
-    """Trains on the layers that are open."""
+    """Trains on open layers."""
 
     def __init__(self, napari_viewer: Any) -> None:
-        """Takes the window it stands in."""
+        """Builds the widget for a viewer."""
         self.viewer = napari_viewer
         self.pairs = Pairs(napari_viewer)
-        self.run = PathField("run", "A new folder for the training to write")
+        self.run = PathField("run", "A new folder for the run")
         self.minutes = FloatSpinBox(label="minutes", value=15, min=0, max=1e5, step=5)
         self.steps = SpinBox(label="steps", value=0, min=0, max=10**9)
         self.kind = ComboBox(label="labels hold", choices=["auto", "instances", "classes"])
         self.empty = CheckBox(text="Planes without labels are background")
-        self.resume = CheckBox(text="Go on with a training that was stopped")
-        self.numbers = Numbers("More options", _OPTIONS)
+        self.resume = CheckBox(text="Resume a stopped training")
+        self.numbers = OptionalValues("More options", _TRAINING_OPTIONS)
         self.panel = Panel("Train", self._start)
         self.trained = Path()
         self.offer = PushButton(text="Predict with this run", visible=False)
@@ -79,23 +79,23 @@ class TrainWidget(Container[Any]):
             labels=False,
         )
         self[1].margins = (0, 0, 0, 0)
-        self.panel.live_with(self)
+        self.panel.stop_with(self)
         self.offer.changed.connect(self._open_prediction)
-        self._explain()
+        self._set_tooltips()
 
-    def _explain(self) -> None:
+    def _set_tooltips(self) -> None:
         self.minutes.native.setSpecialValueText("no limit")
-        self.steps.native.setSpecialValueText("by the minutes, or from the data")
-        self.empty.tooltip = "Otherwise they are left out, as not annotated yet."
-        self.resume.tooltip = "The layers and options of its beginning hold."
+        self.steps.native.setSpecialValueText("from the minutes or the data")
+        self.empty.tooltip = "Otherwise they are skipped, as not annotated yet."
+        self.resume.tooltip = "It continues with its own layers and options."
 
     def _start(self) -> None:
         resume = bool(self.resume.value)
         pairs = [] if resume else self.pairs.snapshots()
-        options = self.numbers.given() | {"kind": self.kind.value}
+        options = self.numbers.values() | {"kind": self.kind.value}
         options |= {"max_minutes": self.minutes.value or None, "steps": self.steps.value or None}
         run = self.run.value
-        work = partial(
+        task = partial(
             tasks.train,
             pairs=pairs,
             run=run,
@@ -104,13 +104,13 @@ class TrainWidget(Container[Any]):
             resume=resume,
         )
         self.offer.visible = False
-        self.panel.run(work, partial(self._finish, run))
+        self.panel.run(task, partial(self._finish, run))
 
     def _finish(self, run: Path, outcome: dict[str, Any]) -> None:
         score = outcome["best_score"]
         best = "" if score is None else f", {outcome['score_name']} {score:.3f} on held-out images"
         ended = "Trained" if outcome["complete"] else "Stopped; the best model is kept"
-        self.panel.say(f"report: {run / 'report.html'}")
+        self.panel.add_line(f"report: {run / 'report.html'}")
         self.panel.text.value = f"{outcome['steps']} steps{best}"
         self.trained, self.offer.visible = run, True
         show_info(f"{ended}: {outcome['steps']} steps{best}.")
@@ -121,17 +121,19 @@ class TrainWidget(Container[Any]):
 
 
 class PredictWidget(Container[Any]):
-    """Predicts the layer that is chosen."""
+    """Predicts the chosen layer."""
 
     def __init__(self, napari_viewer: Any) -> None:
-        """Takes the window it stands in."""
+        """Builds the widget for a viewer."""
         self.viewer = napari_viewer
         self.image = image_choice(napari_viewer)
         self.model = PathField("run", "A run, ensemble or .tflite file", file="TFLite (*.tflite)")
         self.probabilities = CheckBox(text="Probabilities as image layers")
-        self.tta = CheckBox(text="Average over 8 rotated and mirrored versions (tta)")
-        self.tta.tooltip = "A little better, in eight times the time."
-        self.instances = Numbers("How cells are made", _RULE)
+        self.tta = CheckBox(text="Test-time augmentation (tta)")
+        self.tta.tooltip = (
+            "Average over 8 rotations and reflections: a little better, 8 times slower."
+        )
+        self.instances = OptionalValues("Instance options", _INSTANCE_OPTIONS)
         self.panel = Panel("Predict", self._start)
         super().__init__(
             widgets=[
@@ -144,25 +146,25 @@ class PredictWidget(Container[Any]):
             labels=False,
         )
         self[0].margins = (0, 0, 0, 0)
-        self.panel.live_with(self)
+        self.panel.stop_with(self)
 
     def _start(self) -> None:
-        work = partial(
+        task = partial(
             tasks.predict,
             image=snapshot(self.image),
             model=self.model.value,
             probabilities=bool(self.probabilities.value),
             tta=bool(self.tta.value),
-            instances=self.instances.given(),
+            instances=self.instances.values(),
         )
-        self.panel.run(work, partial(_show, self.viewer))
+        self.panel.run(task, partial(_add_layers, self.viewer))
 
 
 class WeightMapWidget(Container[Any]):
-    """Shows the weight map of labels."""
+    """Computes the weight map of labels."""
 
     def __init__(self, napari_viewer: Any) -> None:
-        """Takes the window it stands in."""
+        """Builds the widget for a viewer."""
         self.viewer = napari_viewer
         self.labels_layer = labels_choice(napari_viewer)
         self.w0 = FloatSpinBox(label="w0", value=10, min=0, max=1e4)
@@ -178,19 +180,19 @@ class WeightMapWidget(Container[Any]):
             labels=False,
         )
         self[0].margins = (0, 0, 0, 0)
-        self.panel.live_with(self)
+        self.panel.stop_with(self)
 
     def _start(self) -> None:
-        work = partial(
-            tasks.weigh,
+        task = partial(
+            tasks.compute_weight_map,
             labels=snapshot(self.labels_layer),
             w0=self.w0.value,
             sigma=self.sigma.value,
             balanced=bool(self.balanced.value),
         )
-        self.panel.run(work, partial(_show, self.viewer))
+        self.panel.run(task, partial(_add_layers, self.viewer))
 
 
-def _show(viewer: Any, layers: list[LayerData]) -> None:
+def _add_layers(viewer: Any, layers: list[LayerData]) -> None:
     for data, attributes, kind in layers:
         viewer.add_layer(Layer.create(data, attributes, kind))

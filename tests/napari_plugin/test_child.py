@@ -21,7 +21,7 @@ def told():
 
 @pytest.fixture
 def news(told):
-    return child.News(lambda **new: told.append(new))
+    return child.EventDisplay(lambda **new: told.append(new))
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def test_a_message_is_a_line(told):
 
 def test_the_bar_is_moved_as_often_as_an_eye_can_follow(news, told):
     for done in range(1000):
-        news.move(done / 1000, "")
-    news.move(1.0, "")
+        news.send_progress(done / 1000, "")
+    news.send_progress(1.0, "")
     assert 2 <= len(told) < 500
     assert told[-1]["done"] == 1
 
@@ -87,7 +87,7 @@ def ask(monkeypatch, told):
     def answer(request, **jobs):
         text = io.BytesIO(json.dumps(request).encode() + b"\n")
         monkeypatch.setattr(child, "JOBS", jobs)
-        monkeypatch.setattr(child, "_teller", lambda: lambda **new: told.append(new))
+        monkeypatch.setattr(child, "_event_writer", lambda: lambda **new: told.append(new))
         monkeypatch.setattr(child, "_interrupt_at_end_of_input", lambda: None)
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=text))
         child.main()

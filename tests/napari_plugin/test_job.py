@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from keras_unet.napari_plugin import job as module
-from keras_unet.napari_plugin.job import Job, Stopped
+from keras_unet.napari_plugin.job import Job, JobStopped
 
 HEAD = "import json, os, signal, sys\nasked = json.loads(sys.stdin.readline())\n"
 
@@ -16,13 +16,13 @@ HEAD = "import json, os, signal, sys\nasked = json.loads(sys.stdin.readline())\n
 def ask(monkeypatch, tmp_path):
     """Asks a program, and returns its news and its result."""
 
-    def answer(program, job=None, on_news=lambda _: None):
+    def answer(program, job=None, on_event=lambda _: None):
         monkeypatch.setattr(module, "_COMMAND", [sys.executable, "-u", "-c", HEAD + program])
-        work, seen = (job or Job()).ask_child({"job": "x", "size": 3}, tmp_path), []
+        work, seen = (job or Job()).run_in_child({"job": "x", "size": 3}, tmp_path), []
         try:
             while True:
                 seen.append(next(work))
-                on_news(seen[-1])
+                on_event(seen[-1])
         except StopIteration as end:
             return seen, end.value
 
@@ -57,19 +57,21 @@ def test_an_error_is_raised(ask):
 
 
 def test_a_process_that_fails_is_missed_with_its_last_words(ask):
-    with pytest.raises(OSError, match=r"ended with code 1 and said: ZeroDivisionError: division"):
+    with pytest.raises(
+        OSError, match=r"with code 1 and the message: ZeroDivisionError: division"
+    ):
         ask("1 / 0")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no signals")
 def test_a_process_that_is_killed_is_missed(ask):
-    with pytest.raises(OSError, match=r"The system ended it \(signal 9\).* for lack of memory"):
+    with pytest.raises(OSError, match=r"The system ended it \(signal 9\).* out of memory"):
         ask("os.kill(os.getpid(), signal.SIGKILL)")
 
 
 def test_stop_reaches_the_process(ask):
     job = Job()
-    with pytest.raises(Stopped):
+    with pytest.raises(JobStopped):
         ask("print('{}')\nsys.stdin.read()", job, lambda _: job.stop())
 
 
@@ -83,9 +85,9 @@ def test_stop_before_the_process_starts_ends_it(ask):
     job = Job()
     job.stop()
     start = time.monotonic()
-    with pytest.raises(Stopped):
+    with pytest.raises(JobStopped):
         ask("sys.stdin.read()", job)
-    with pytest.raises(Stopped):
+    with pytest.raises(JobStopped):
         job.check()
     assert time.monotonic() - start < 60
 
@@ -93,7 +95,7 @@ def test_stop_before_the_process_starts_ends_it(ask):
 def test_a_window_that_goes_away_ends_the_process(monkeypatch, tmp_path):
     program = HEAD + "print('{}')\nsys.stdin.read()\nopen('ended', 'w')"
     monkeypatch.setattr(module, "_COMMAND", [sys.executable, "-u", "-c", program])
-    work = Job().ask_child({}, tmp_path)
+    work = Job().run_in_child({}, tmp_path)
     next(work)
     with suppress(StopIteration):
         work.close()

@@ -91,7 +91,7 @@ def test_pairs_that_cannot_be_learned_from_are_refused(tmp_path):
     image = Snapshot("a", numbers(4, 5))
     with pytest.raises(ValueError, match=r"image and labels must be chosen.* Received none"):
         write_pairs([], tmp_path)
-    with pytest.raises(ValueError, match=r"b: expected labels of shape \(4, 5\), as a is. Rec"):
+    with pytest.raises(ValueError, match=r"b: expected labels of shape \(4, 5\), like a\. Rec"):
         write_pairs([(image, Snapshot("b", np.ones((5, 4), np.uint8)))], tmp_path)
     with pytest.raises(ValueError, match=r"b: expected labels of at least one cell. Received back"):
         write_pairs([(image, Snapshot("b", np.zeros((4, 5), np.uint8)))], tmp_path)
@@ -99,7 +99,7 @@ def test_pairs_that_cannot_be_learned_from_are_refused(tmp_path):
 
 
 def test_results_lie_where_the_image_does(tmp_path):
-    image = Snapshot("a", numbers(2, 3, 4, 5), place={"scale": (1, 1, 2, 2)})
+    image = Snapshot("a", numbers(2, 3, 4, 5), transform={"scale": (1, 1, 2, 2)})
     classes = LabelEncoding("classes", (0, 7, 9))
     tifffile.imwrite(tmp_path / "a.tif", numbers(6, 4, 5), metadata={"axes": "ZYX"})
     scores = numbers(6, 3, 4, 5).astype(np.float32)

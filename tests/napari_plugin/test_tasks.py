@@ -8,9 +8,9 @@ from keras_unet.data.distances import separate_touching
 from keras_unet.data.pairs import find_pairs
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.data.weight_maps import border_weight_map, class_balance, weight_map
-from keras_unet.napari_plugin.job import Job, Stopped
+from keras_unet.napari_plugin.job import Job, JobStopped
 from keras_unet.napari_plugin.layers import Snapshot
-from keras_unet.napari_plugin.tasks import predict, train, weigh
+from keras_unet.napari_plugin.tasks import compute_weight_map, predict, train
 
 
 def finish(work):
@@ -32,11 +32,11 @@ def fake_job(monkeypatch, answer):
     """A job whose child is asked nothing; `answer(request)` is what comes of it."""
     job = Job()
 
-    def ask_child(request, folder):
+    def run_in_child(request, folder):
         yield {"text": "at work"}
         return answer(request, folder)
 
-    monkeypatch.setattr(job, "ask_child", ask_child)
+    monkeypatch.setattr(job, "run_in_child", run_in_child)
     return job
 
 
@@ -63,9 +63,9 @@ def test_to_go_on_needs_no_layers(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("error", [fail, lambda *_: (_ for _ in ()).throw(Stopped)])
+@pytest.mark.parametrize("error", [fail, lambda *_: (_ for _ in ()).throw(JobStopped)])
 def test_a_training_of_which_nothing_comes_leaves_no_layers(monkeypatch, tmp_path, pair, error):
-    with pytest.raises((ValueError, Stopped)):
+    with pytest.raises((ValueError, JobStopped)):
         finish(train(fake_job(monkeypatch, error), [pair], tmp_path / "run", {}))
     assert not list(tmp_path.iterdir())
 
@@ -111,8 +111,8 @@ def test_nothing_stays_of_a_prediction_that_fails(monkeypatch, tmp_path, pair):
 
 def test_the_weight_map_is_equation_2_balanced_over_the_layer():
     planes = np.stack([draw_cells(seed, size=(64, 64), cells=4)[1] for seed in range(2)])
-    labels = Snapshot("truth", planes, place={"scale": (1, 2, 2)})
-    ((found, shown, kind),) = finish(weigh(Job(), labels, w0=7, sigma=3))
+    labels = Snapshot("truth", planes, transform={"scale": (1, 2, 2)})
+    ((found, shown, kind),) = finish(compute_weight_map(Job(), labels, w0=7, sigma=3))
     classes = [(separate_touching(plane) > 0).astype(np.uint8) for plane in planes]
     balance = class_balance(classes, 2)
     for number, plane in enumerate(planes):
@@ -122,7 +122,7 @@ def test_the_weight_map_is_equation_2_balanced_over_the_layer():
 
 
 def test_without_balance_every_class_weighs_1(pair):
-    ((found, _, _),) = finish(weigh(Job(), pair[1], balanced=False))
+    ((found, _, _),) = finish(compute_weight_map(Job(), pair[1], balanced=False))
     border = border_weight_map(pair[1].data)
     np.testing.assert_allclose(found, 1 + border, rtol=1e-6)
     assert found.shape == (64, 64)
@@ -130,14 +130,14 @@ def test_without_balance_every_class_weighs_1(pair):
 
 def test_labels_that_are_none_are_refused_by_the_name_of_the_layer():
     with pytest.raises(ValueError, match=r"truth: expected at least two values in the label files"):
-        finish(weigh(Job(), Snapshot("truth", np.zeros((8, 8), np.uint8))))
+        finish(compute_weight_map(Job(), Snapshot("truth", np.zeros((8, 8), np.uint8))))
 
 
 def test_a_weight_map_is_stopped(pair):
     job = Job()
     job.stop()
-    with pytest.raises(Stopped):
-        finish(weigh(job, pair[1]))
+    with pytest.raises(JobStopped):
+        finish(compute_weight_map(job, pair[1]))
 
 
 def test_drawn_cells_are_an_image_and_its_labels():

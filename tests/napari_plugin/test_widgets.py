@@ -12,7 +12,7 @@ import pytest
 
 from keras_unet.napari_plugin import job as job_module
 from keras_unet.napari_plugin.layers import Snapshot
-from keras_unet.napari_plugin.tasks import weigh
+from keras_unet.napari_plugin.tasks import compute_weight_map
 
 pytestmark = [
     pytest.mark.usefixtures("qt"),
@@ -123,7 +123,7 @@ def test_the_weight_map_of_a_layer(viewer, until):
     widget.w0.value, widget.sigma.value, widget.balanced.value = 7, 3, False
     widget.panel.start.native.click()
     until(lambda: widget.panel.job is None)
-    *_, expected = list_of(weigh, Snapshot.of(viewer.layers["truth"]), w0=7, sigma=3)
+    *_, expected = list_of(compute_weight_map, Snapshot.of(viewer.layers["truth"]), w0=7, sigma=3)
     np.testing.assert_array_equal(viewer.layers["truth weight map"].data, expected)
 
 
