@@ -40,7 +40,7 @@ def test_blocks_that_give_the_whole_are_passed():
 
 @pytest.mark.parametrize(("added", "number"), [(0.25, "2.5e-01"), (float("nan"), "nan")])
 def test_blocks_that_give_something_else_end_the_program(added, number):
-    with pytest.raises(SystemExit, match=f"differs from that of the whole by {number}"):
+    with pytest.raises(SystemExit, match=f"differs from that of the whole image by {number}"):
         asking._check_blocks(Pipeline(added), SIZES, np.zeros((15, 11, 1), np.float32))
 
 
@@ -55,12 +55,12 @@ def test_a_failed_test_ends_the_program_with_all_reasons(monkeypatch, tmp_path):
     details = [SimpleNamespace(name="weights", errors=errors), SimpleNamespace(name="", errors=[])]
     monkeypatch.setattr(asking, "run_test", lambda _: summary("failed", details))
     with pytest.raises(SystemExit, match=r"^weights: one reason; weights: another$"):
-        asking._check(tmp_path)
+        asking._check_package(tmp_path)
     monkeypatch.setattr(asking, "run_test", lambda _: summary("valid-format", []))
     with pytest.raises(SystemExit, match=r"^valid-format$"):
-        asking._check(tmp_path)
+        asking._check_package(tmp_path)
     monkeypatch.setattr(asking, "run_test", lambda _: summary("passed", []))
-    asking._check(tmp_path)
+    asking._check_package(tmp_path)
 
 
 def summary(status, details):

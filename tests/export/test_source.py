@@ -190,7 +190,7 @@ def test_a_smaller_tflite_file_predicts_nearly_the_same(ensemble, predicted, cel
     assert "difference from the ensemble on c0.tif" in lines[0]
     measure, tolerance = TOLERANCES[mode]
     answer, expected = probabilities(predict(path, cells, tmp_path)), probabilities(predicted)
-    assert measure.of(answer, expected) < tolerance
+    assert measure.compute(answer, expected) < tolerance
     (graph,) = schema.ModelT.InitFromPackedBuf(path.read_bytes()).subgraphs
     types = {tensor.type for tensor in graph.tensors}
     assert mode != "int8" or types == {schema.TensorType.INT8, schema.TensorType.INT32}

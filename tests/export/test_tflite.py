@@ -65,7 +65,7 @@ def test_a_file_of_each_kind_answers_as_the_run_does(trained, cells, tmp_path, o
     answer = predict_image(network, image, architecture=network.architecture)
     expected = predict_image(load_network(run), image, tile_size=60)
     measure, tolerance = job.TOLERANCES[options.get("quantize", "none")]
-    assert measure.of(answer, expected) < tolerance
+    assert measure.compute(answer, expected) < tolerance
 
 
 def spoiled(spoil):
@@ -105,8 +105,8 @@ def test_few_cells_are_not_lost_among_background():
     expected = answered.copy()
     expected[0, :2] = [0.0, 1.0]
     assert np.abs(answered - expected).mean() == pytest.approx(0.02)
-    assert MEAN.of(answered, expected) == 0.5
-    assert MEAN.of(expected, expected) == 0
+    assert MEAN.compute(answered, expected) == 0.5
+    assert MEAN.compute(expected, expected) == 0
 
 
 def moved(data):
@@ -119,7 +119,7 @@ def of_others(data):
 
 REFUSED = {
     "ending": ({}, "cells.onnx", r"cells\.onnx: expected the name of a file .* in \.tflite"),
-    "mode": ({"quantize": "int4"}, "a.tflite", "quantize must be of none, .*Received: 'int4'"),
+    "mode": ({"quantize": "int4"}, "a.tflite", "quantize must be one of none, .*Received: 'int4'"),
     "io": ({"int8_io": True}, "a.tflite", 'int8_io needs quantize="int8"'),
     "data": ({"data": "here"}, "a.tflite", 'data is for quantize="int8" only.*"none"; leave'),
     "no data": (

@@ -57,9 +57,7 @@ def test_an_error_is_raised(ask):
 
 
 def test_a_process_that_fails_is_missed_with_its_last_words(ask):
-    with pytest.raises(
-        OSError, match=r"with code 1 and the message: ZeroDivisionError: division"
-    ):
+    with pytest.raises(OSError, match=r"with code 1 and the message: ZeroDivisionError: division"):
         ask("1 / 0")
 
 

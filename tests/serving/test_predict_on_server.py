@@ -113,7 +113,7 @@ def test_images_are_whole_for_a_server(served, cells, tmp_path, storage):
 
 def test_a_model_that_does_not_say_what_it_is(served, images, tmp_path, monkeypatch):
     monkeypatch.setattr(Client, "about", lambda _: {"run": "other"})
-    with pytest.raises(ValueError, match=r"does not say what it is \('format'\); export it again"):
+    with pytest.raises(ValueError, match=r"without valid metadata \('format'\); export it again"):
         quiet(predict_files, served.address("grpc"), [images], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
