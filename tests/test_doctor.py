@@ -145,11 +145,11 @@ FAILURES = {
     "silent": ({"found": {}, "code": 1}, "TensorFlow does not start: without a message"),
     "no AVX": (
         {"found": {}, "code": -signal.SIGILL},
-        "TensorFlow does not start: the processor lacks instructions (AVX)",
+        "TensorFlow does not start: the CPU lacks instructions (AVX)",
     ),
     "no memory": (
         {"found": without("benchmark"), "code": -signal.SIGKILL},
-        "a small network does not train and predict: the system ended it, most likely for lack of",
+        "a small network does not train and predict: the system ended it, probably out of",
     ),
     "crash": (
         {"found": without("benchmark"), "code": -signal.SIGSEGV},
@@ -177,7 +177,7 @@ def test_a_tensorflow_that_fails_is_a_finding(environment, given, words):
 def test_a_real_failure_is_told_in_its_last_words(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     probed = doctor._probe()
-    assert probed.found == {}
+    assert probed.results == {}
     assert "TensorFlow backend" in doctor._cause(probed)
 
 
@@ -219,7 +219,7 @@ def test_settings_that_matter_are_named_with_what_comes_of_them(environment, mon
         "floatx in keras.json": "float16",
         "image_data_format in keras.json": "channels_first",
     }
-    assert found["floatx in keras.json"].endswith("(of no effect; types are chosen by --precision)")
+    assert found["floatx in keras.json"].endswith("(no effect; --precision chooses the types)")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"floatx": "float32"}'])
@@ -233,7 +233,7 @@ def test_the_command_names_settings_as_a_person_made_them(environment, monkeypat
     environment()
     monkeypatch.setattr(doctor, "listed_gpus", lambda: None)
     result = CliRunner().invoke(main, ["doctor", "--issue"], env={"MPLBACKEND": "nonsense"})
-    assert "nonsense (of no effect" in result.output
+    assert "nonsense (no effect" in result.output
 
 
 def test_paths_lose_their_folders():

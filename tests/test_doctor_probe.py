@@ -22,7 +22,7 @@ def test_the_stages_tell_devices_precision_and_speed(monkeypatch):
 
 
 def test_the_benchmark_counts_useful_pixels(monkeypatch):
-    monkeypatch.setattr(module, "_calls_a_second", lambda call, _: (call(), 2.0)[1])
+    monkeypatch.setattr(module, "_calls_per_second", lambda call, _: (call(), 2.0)[1])
     figures = benchmark("float32", **TINY)
     assert figures["training"] == figures["prediction"] == 2.0 * 44**2
     assert figures["network"] == (
@@ -40,7 +40,7 @@ def test_the_median_call_counts_and_the_first_does_not(monkeypatch):
     clock = iter(np.cumsum([0, 1, 1, 1, 1, 4]).tolist())  # two readings a call
     monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))
     called = []
-    assert module._calls_a_second(lambda: called.append(1), 5) == pytest.approx(1)
+    assert module._calls_per_second(lambda: called.append(1), 5) == pytest.approx(1)
     assert len(called) == 4
 
 
