@@ -11,7 +11,7 @@ from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, PushBu
 from napari.layers import Layer
 from napari.utils.notifications import show_info
 
-from keras_unet.cli_options import fraction_or_names, parse_bytes
+from keras_unet.cli_options import fraction_or_names
 from keras_unet.napari_plugin import tasks
 from keras_unet.napari_plugin.fields import (
     OptionalValues,
@@ -39,7 +39,7 @@ _TRAINING_OPTIONS: _Kinds = {
     "sigma": (float, _FROM_DATA),
     "learning_rate": (float, "0.01"),
     "patience": (int, "no early stopping"),
-    "memory_limit": (bytes_of, "none; such as 8GB"),
+    "memory_limit": (parse_bytes, "none; such as 8GB"),
     "seed": (int, "0"),
 }
 _INSTANCE_OPTIONS: _Kinds = {
