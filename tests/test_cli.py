@@ -203,7 +203,7 @@ def _has_gpu():
 @pytest.mark.parametrize("names", ["nobody", "c1,nobody", "12,"])
 def test_names_to_hold_out_must_exist(cells, tmp_path, names):
     result = run("train", cells, "--run", tmp_path / "run", "--validation", names)
-    assert "there are c0, c1, c2, c3" in one_line(result)
+    assert "the samples are c0, c1, c2, c3" in one_line(result)
     assert contents(tmp_path) == {tmp_path: None}
 
 
@@ -287,7 +287,10 @@ PREDICTIONS = {
     "nowhere": ("{tmp}/nowhere {i}/c0.tif", "nowhere: expected a run"),
     "file in the way": ("{run} {i}/c0.tif --out {i}/c1.tif", "c1.tif: expected a writable folder"),
     "unwritable": ("{run} {i}/c0.tif --out /proc/x", "/proc: expected a writable folder"),
-    "onto itself": ("{run} {i}/c0.tif --out {i}", "c0.tif: expected an output that replaces none"),
+    "onto itself": (
+        "{run} {i}/c0.tif --out {i}",
+        "c0.tif: expected an output that does not replace an image",
+    ),
     "labels": ("{run} {i}/c0.tif --out {c}/labels", "labels/c0.tif: expected no file, or one"),
     "beside": ("{run} {c}/images/c3.tif --save classes --out {i}", "images: .*with c0.tif, which"),
     "same stem": ("{run} {i}/c0.tif {c}/images/c0.tif", "Received c0 more than once"),
@@ -655,7 +658,7 @@ def test_a_tflite_file_takes_the_place_of_the_run(trained, cells, tmp_path):
     result = run("predict", file, cells / "images" / "c3.tif", "--out", tmp_path / "out")
     assert (result.exit_code, result.stderr) == (0, ""), result.output
     assert tifffile.imread(tmp_path / "out" / "c3.tif").shape == (96, 96)
-    assert "cells.tflite: expected a file that is not" in one_line(
+    assert "cells.tflite: expected a file that does not exist yet" in one_line(
         run("export", trained, file, "--format", "tflite", "--tile", "60")
     )
 

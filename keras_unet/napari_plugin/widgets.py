@@ -11,7 +11,7 @@ from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, PushBu
 from napari.layers import Layer
 from napari.utils.notifications import show_info
 
-from keras_unet.cli_options import fraction_or_names
+from keras_unet.cli_options import fraction_or_names, parse_bytes
 from keras_unet.napari_plugin import tasks
 from keras_unet.napari_plugin.fields import (
     OptionalValues,

@@ -127,8 +127,8 @@ def connect(server: str, timeout: float = TIMEOUT) -> ServedSegmenter:
     client = Client(server, timeout=timeout)
     try:
         metadata = client.about()
-        most_pixels = int(metadata["most_pixels"])
-        return ServedSegmenter(ModelInfo.from_dict(metadata), (), client, most_pixels)
+        info = ModelInfo.from_dict(metadata)
+        return ServedSegmenter(info, (), client, int(metadata["most_pixels"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{client.address}: expected a model that this version of keras-unet has exported. "

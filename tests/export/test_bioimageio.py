@@ -91,7 +91,7 @@ def test_a_description_that_is_not_valid_is_not_kept(trained, tmp_path, monkeypa
 def test_an_image_smaller_than_a_block_is_mirrored(trained):
     run = Run.load(trained)
     deep = replace(run, architecture=replace(run.architecture, depth=4))
-    image = job._example(deep)
+    image = job._example_image(deep)
     assert image.shape == (208, 208, 1)
     np.testing.assert_array_equal(image[96:191], image[94::-1][:95])
 

@@ -169,7 +169,7 @@ def test_the_card(package):
     assert "| 1 | 1 | cell |" in card
     assert "# Validation" in card
     assert "Sizes are 18 + 2 k pixels" in card
-    assert "normalizes every image by itself" in card
+    assert "normalizes each whole image" in card
     assert "2 images, unknown steps" in card
 
 

@@ -354,22 +354,22 @@ BAD = {
     "tile": (
         "tile",
         {"tile": drawn(1, 25, 26, 1)},
-        r"width of 18 pixels .* of 2 more.*\[1 25 26 1\]",
+        r"width of 18 pixels .* of 2.*\[1 25 26 1\]",
     ),
     "small tile": ("tile", {"tile": drawn(1, 26, 8, 1)}, r"width of 18 pixels.*\[1 26 8 1\]"),
     "no file": ("classify_bytes", {"image_bytes": strings()}, "at least one file"),
-    "empty": ("classify_bytes", {"image_bytes": strings(b"")}, "PNG or JPEG files, neither"),
+    "empty": ("classify_bytes", {"image_bytes": strings(b"")}, "PNG or JPEG files only"),
     "text": (
         "classify_bytes",
         {"image_bytes": strings(WHOLE, b"hello")},
-        "PNG or JPEG files, neither",
+        "PNG or JPEG files only",
     ),
     "GIF": ("classify_bytes", {"image_bytes": strings(GIF)}, "PNG or JPEG"),
     "cut": ("classify_bytes", {"image_bytes": strings(WHOLE[:-20])}, "PNG"),
     "colours": (
         "classify_bytes",
         {"image_bytes": strings(png(drawn(9, 9, 3).astype(np.uint8)))},
-        r"channels=1 or 3 equal ones.*\[9 9 3\]",
+        r"channels=1.*\[9 9 3\]",
     ),
 }
 

@@ -204,7 +204,7 @@ def test_a_bioimageio_package_predicts_the_mean(ensemble, predicted, cells, tmp_
         rdf, card = (package.read(name).decode() for name in ("rdf.yaml", "README.md"))
     (answer,) = session.run(["probabilities"], {"image": c3(cells)})
     np.testing.assert_allclose(answer[0], probabilities(predicted), atol=1e-5)
-    assert "description: Ensemble of 2 U-Nets that gives each pixel its prob" in rdf
+    assert "description: Ensemble of 2 U-Nets that predict" in rdf
     assert "name: fold-2\n" in rdf
     assert "\nAn ensemble of 2 U-Nets (" in card
 
@@ -237,5 +237,7 @@ def test_folds_that_do_not_go_together_are_refused(ensemble, tmp_path):
     values = json.loads(path.read_text())
     values["normalization"] = Normalization("image").to_dict()
     path.write_text(json.dumps(values))
-    with pytest.raises(ValueError, match=r"copy: expected .* Received 2 kinds; train it anew"):
+    with pytest.raises(
+        ValueError, match=r"copy: expected .* Received 2 different ones; train it again"
+    ):
         export_model(record.folder, tmp_path / "out")

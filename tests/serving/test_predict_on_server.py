@@ -139,8 +139,8 @@ def test_the_command(served, transport, cells, tmp_path):
 REFUSED = {
     "address": ("--server cells {i}", "server must be grpc://"),
     "nobody there": ("--server http://127.0.0.1:1/v1/models/cells {i}", "UNAVAILABLE, .*is it run"),
-    "tile": ("--server {s} {i} --tile 60", "--tile: chosen when the model was exported"),
-    "precision": ("--server {s} {i} --precision float32", "--precision: chosen when the model"),
+    "tile": ("--server {s} {i} --tile 60", "--tile: fixed when the model was exported"),
+    "precision": ("--server {s} {i} --precision float32", "--precision: fixed when the model"),
     "timeout": ("{r} {i} --timeout 5", "--timeout: of no effect without --server"),
     "parts": (
         "--server {s} {i} --stream --as tiff",

@@ -138,7 +138,7 @@ def test_warnings_are_logged_and_recorded(data, tmp_path):
         f"Warning: {line}" for line in found.warnings
     ]
     assert "images/lonely.tif" in found.warnings[0]
-    assert "c0 = c3); one is trained on and another held out" in found.warnings[1]
+    assert "c0 = c3); copies in both training and validation data" in found.warnings[1]
     run = train_folder(data, tmp_path / "run", OPTIONS)
     assert run.record["data"]["warnings"] == found.warnings
 
