@@ -1,6 +1,6 @@
 """One experiment on real images: train, predict held-out images, score, each in its own process.
 
-The data (ISBI 2012, Usiigaci, DSB 2018) lies in `../shared/data`, or in the folder that
+The data lies in `../shared/data`, or in the folder that
 KERAS_UNET_DATA names. Training sees a folder that holds the training images alone, and the commands
 are those that a user types.
 """
@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,14 @@ SHOWN = 5  # held-out images in a figure
 
 @dataclass(frozen=True)
 class Task:
-    """A data set and its split into training and held-out images, by name.
+    """Images of a data set, split into training and held-out images by name.
 
     Attributes:
-        folder: Folder in DATA.
-        held_out: Number of held-out images, the last ones.
+        folder: Folder in DATA, with `images/` and `labels/`.
+        held_out: Number of held-out images, the last by name.
         save: Outputs of `keras-unet predict`.
         metrics: Metrics of `keras-unet evaluate`.
-        unused: Number of images after the held-out ones that are not used at all.
+        unused: Number of images after the held-out ones, by name, that are not used at all.
     """
 
     folder: str
@@ -47,11 +47,89 @@ class Task:
     metrics: str = "pixels,ctc,matching"
     unused: int = 0
 
+    def copy(self, training: Path, held_out: Path) -> tuple[list[str], list[str]]:
+        """Copies the images and labels of both parts, and returns the names of the images."""
+        source = DATA / self.folder
+        images = sorted((source / "images").iterdir())
+        images = images[: len(images) - self.unused]
+        parts = images[: -self.held_out], images[-self.held_out :]
+        for part, folder in zip(parts, (training, held_out), strict=True):
+            for image in part:
+                label = _of_stem(source / "labels", image.stem)
+                shutil.copy(image, make_folder(folder / "images"))
+                shutil.copy(label, make_folder(folder / "labels"))
+        return [path.stem for path in parts[0]], [path.stem for path in parts[1]]
 
-TASKS = {
+
+@dataclass(frozen=True)
+class Frames:
+    """Annotated frames of a sequence of the Cell Tracking Challenge.
+
+    Attributes:
+        sequence: Name of the sequence, such as "01".
+        truth: Folder of the label files, such as "01_GT/SEG".
+        numbers: Numbers of the frames; those without a label file are left out.
+    """
+
+    sequence: str
+    truth: str
+    numbers: range = range(10_000)
+
+    def files(self, folder: Path) -> Iterator[tuple[int, Path, Path]]:
+        """Yields number, image and label file of each frame."""
+        for label in sorted((folder / self.truth).glob("man_seg*.tif")):
+            number = int(label.stem.removeprefix("man_seg"))
+            if number in self.numbers:
+                yield number, folder / self.sequence / f"t{number:03}.tif", label
+
+
+@dataclass(frozen=True)
+class FilmTask:
+    """Frames of a film for training, and frames of the same or another film held out.
+
+    Attributes:
+        folder: Folder in DATA, in the layout of the Cell Tracking Challenge.
+        training: Frames for training.
+        scored: Held-out frames.
+        save: Outputs of `keras-unet predict`.
+        metrics: Metrics of `keras-unet evaluate`.
+    """
+
+    folder: str
+    training: Frames
+    scored: Frames
+    save: str = "instances,probabilities"
+    metrics: str = "pixels,ctc,matching"
+
+    def copy(self, training: Path, held_out: Path) -> tuple[list[str], list[str]]:
+        """Copies the frames of both parts, and returns the names of the images."""
+        source = DATA / self.folder
+        names: tuple[list[str], list[str]] = ([], [])
+        for number, image, label in self.training.files(source):
+            sequence = self.training.sequence
+            shutil.copy(image, make_folder(training / sequence))
+            truth = make_folder(training / f"{sequence}_GT" / "SEG")
+            shutil.copy(label, truth / f"man_seg{number:03}.tif")
+            names[0].append(f"{sequence}_{image.stem}")
+        for _, image, label in self.scored.files(source):
+            shutil.copy(image, make_folder(held_out / "images"))
+            shutil.copy(label, make_folder(held_out / "labels") / image.name)
+            names[1].append(f"{self.scored.sequence}_{image.stem}")
+        return names
+
+
+TASKS: dict[str, Task | FilmTask] = {
     "isbi2012": Task("isbi2012", 5, "classes,probabilities", "pixels,isbi2012"),
     "usiigaci": Task("usiigaci", 2),
     "dsb2018": Task("dsb2018", 20),
+    "axons": Task("axons", 2, "classes,probabilities", "pixels"),
+    "hela": FilmTask(
+        "tracking/Fluo-N2DL-HeLa",
+        Frames("01", "01_ST/SEG", range(20)),
+        Frames("01", "01_GT/SEG", range(20, 30)),
+        metrics="pixels,ctc",  # the gold truth does not annotate every cell
+    ),
+    "psc": FilmTask("films/PhC-C2DL-PSC", Frames("01", "01_GT/SEG"), Frames("02", "02_GT/SEG")),
 }
 
 
@@ -67,7 +145,7 @@ class Experiment:
         program: Module to run, `keras_unet` or a variation of it.
     """
 
-    task: Task
+    task: Task | FilmTask
     work: Path
     train: tuple[str, ...]
     predict: tuple[tuple[str, ...], ...] = ((), ("--tta",))
@@ -76,7 +154,7 @@ class Experiment:
     def result(self) -> dict[str, Any]:
         """Runs all commands; returns commands, origin and scores."""
         shutil.rmtree(self.work, ignore_errors=True)
-        training, held_out = self._split()
+        training, held_out = self.task.copy(self.work / "train", self.work / "held_out")
         commands = [["train", "train", "--run", "run", *self.train]]
         for options in self.predict:
             out = _name("predictions", options)
@@ -109,19 +187,6 @@ class Experiment:
             pictures.append(difference_picture(truth > 0, found > 0))
             rows.append([grey_picture(read_planes(path)[0]), *pictures])
         return montage(rows, ["held-out image", "truth", "prediction", "difference"])
-
-    def _split(self) -> tuple[list[str], list[str]]:
-        """Copies the training and the held-out images into two folders."""
-        source = DATA / self.task.folder
-        images = sorted((source / "images").iterdir())
-        images = images[: len(images) - self.task.unused]
-        parts = images[: -self.task.held_out], images[-self.task.held_out :]
-        for part, folder in zip(parts, ("train", "held_out"), strict=True):
-            for image in part:
-                label = _of_stem(source / "labels", image.stem)
-                shutil.copy(image, make_folder(self.work / folder / "images"))
-                shutil.copy(label, make_folder(self.work / folder / "labels"))
-        return [path.stem for path in parts[0]], [path.stem for path in parts[1]]
 
     def run(self, arguments: Sequence[str]) -> None:
         """Runs a command in the folder of the experiment."""
