@@ -86,7 +86,7 @@ class GpuFacts:
 
 
 class GpuStatus(NamedTuple):
-    """Whether a GPU is used, and why.
+    """Use of the GPU, with the reason.
 
     Attributes:
         summary: Used GPUs, or the reason why none is used.
@@ -204,7 +204,7 @@ class Diagnosis:
 
     @property
     def is_broken(self) -> bool:
-        """Whether a problem breaks the package."""
+        """True if a problem breaks the package."""
         return any(problem.breaks for problem in self.problems)
 
     def to_dict(self) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Spacing:
 
     @property
     def is_placed(self) -> bool:
-        """Whether the file states the position of the image."""
+        """True if the file states the position of the image."""
         return bool(self.places) or any(self.starts.values())
 
     def not_in_zarr(self, axes: str) -> list[str]:

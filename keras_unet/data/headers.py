@@ -45,7 +45,7 @@ class Header:
 
     @property
     def is_large(self) -> bool:
-        """Whether the image should be read window by window, see `LARGE`."""
+        """True if the image should be read window by window, see `LARGE`."""
         return self.numbers > lazy.LARGE
 
 

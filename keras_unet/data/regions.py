@@ -54,12 +54,12 @@ class Regions:
 
     @property
     def whole(self) -> NDArray[np.bool_]:
-        """Whether each region of a value other than 0 is whole."""
+        """True for each region of a value other than 0 that is whole."""
         return np.compress(self.values != 0, self.largest >= _WHOLE * self.pixels)
 
     @property
     def smeared(self) -> bool:
-        """Whether the values are smeared, see `data.labels`."""
+        """True if the values are smeared, see `data.labels`."""
         order = np.argsort(self.pixels, kind="stable")
         levels, others = self.values[order[-2:]], order[:-2]
         if not others.size or mostly(self.whole):
@@ -72,7 +72,7 @@ class Regions:
 
     @property
     def is_jpeg(self) -> bool:
-        """Whether the file is a JPEG by name with more than two values, which are not exact."""
+        """True for a JPEG, by its name, with more than two values, which are not exact."""
         return PurePath(self.name).suffix.lower() in (".jpg", ".jpeg") and self.values.size > 2
 
 

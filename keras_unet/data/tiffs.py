@@ -117,7 +117,7 @@ class TiffImage:
 
     @property
     def has_false_colors(self) -> bool:
-        """Whether the palette shows intensities in other colors than increasing greys."""
+        """True if the palette shows intensities in other colors than increasing greys."""
         colors = self.colors
         if colors is None or self.table is not None:
             return False

@@ -56,7 +56,7 @@ class Cluster:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process decides and writes files."""
+        """True if this process decides and writes files."""
         return self.worker == 0
 
     def to_dict(self) -> dict[str, int]:

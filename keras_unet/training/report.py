@@ -85,11 +85,11 @@ def report_run(
         missing = f"the images are missing: {folder} does not exist"
         return write_page(path, replace(page, warnings=[*page.warnings, missing]))
     with tempfile.TemporaryDirectory() as folder:
-        runs_images = [
+        images_of_runs = [
             _predict_images(run, training_data, make_folder(Path(folder) / f"{number}"))
             for number, run in enumerate(runs)
         ]
-        return write_page(path, _with_images(page, runs_images))
+        return write_page(path, _with_images(page, images_of_runs))
 
 
 def page_of_run(
@@ -295,11 +295,11 @@ def _next_steps(trained: Path) -> dict[str, str]:
     }
 
 
-def _with_images(page: Page, runs_images: Sequence[_RunImages]) -> Page:
-    validator = runs_images[0].validator
+def _with_images(page: Page, images_of_runs: Sequence[_RunImages]) -> Page:
+    validator = images_of_runs[0].validator
     images = [
         _image_pair(run_images, prediction)
-        for run_images in runs_images
+        for run_images in images_of_runs
         for prediction in run_images.predictions
     ]
     kind = validator.run.encoding.kind
@@ -309,7 +309,7 @@ def _with_images(page: Page, runs_images: Sequence[_RunImages]) -> Page:
     return replace(
         page,
         images=drawn,
-        images_text=f"{counted(len(drawn), 'image')} of {len(images)}{_held_out(runs_images)}."
+        images_text=f"{counted(len(drawn), 'image')} of {len(images)}{_held_out(images_of_runs)}."
         f"{' The image with the lowest score comes first.' if len(drawn) > 1 else ''}",
         worst=worst,
         best=best,
@@ -331,10 +331,10 @@ def _image_pair(run_images: _RunImages, prediction: ImagePrediction) -> ImagePai
     return ImagePair(labels, sample.image, partial(run_images.weights.of, prediction.target))
 
 
-def _held_out(runs_images: Sequence[_RunImages]) -> str:
-    if len(runs_images) > 1:
+def _held_out(images_of_runs: Sequence[_RunImages]) -> str:
+    if len(images_of_runs) > 1:
         return ", each predicted by the network that was trained without it"
-    if runs_images[0].validator.held_out:
+    if images_of_runs[0].validator.held_out:
         return " held out from the training"
     return " of the training itself, as none was held out: new images may score lower"
 

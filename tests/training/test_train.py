@@ -121,17 +121,17 @@ class EnoughError(Exception):
     """Ends the job when the schedule is known."""
 
 
-class Look(Callback):
+class StopAtStart(Callback):
     def on_train_begin(self, *_):
         raise EnoughError
 
 
 def planned(data, folder, **options):
     """Trains up to the first callback; returns the schedule, the run and the messages logged."""
-    run_images = Look()
+    callback = StopAtStart()
     with logged() as messages, pytest.raises(EnoughError):
-        train_folder(data, folder, TrainingOptions(**options), callbacks=[run_images])
-    return run_images.params["schedule"], Run.load(folder), messages
+        train_folder(data, folder, TrainingOptions(**options), callbacks=[callback])
+    return callback.params["schedule"], Run.load(folder), messages
 
 
 def test_what_a_person_does_not_choose_is_set_by_the_data_said_and_recorded(cells, tmp_path):
