@@ -44,6 +44,8 @@ _BYTES = {
     "bfloat16": _Bytes(167e6, 24, 122, 2.0, 8.9, 6.0, 4.7),
 }
 
+_ADAM_BYTES = 8  # per weight, besides those of SGD: the second moment, and its copy for the files
+
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
@@ -195,7 +197,12 @@ class Architecture:
         return total
 
     def training_memory(
-        self, tile_size: int, *, batch_size: int = 1, precision: str = "float32"
+        self,
+        tile_size: int,
+        *,
+        batch_size: int = 1,
+        precision: str = "float32",
+        optimizer: str = "sgd",
     ) -> int:
         """Estimates the peak memory of a training, without the program and the images.
 
@@ -207,6 +214,7 @@ class Architecture:
             tile_size: Height and width of the input tile in pixels.
             batch_size: Tiles per batch.
             precision: "float32", "bfloat16" or "float16", which is estimated as "bfloat16".
+            optimizer: "sgd", which keeps one value per weight, or "adam", which keeps two.
 
         Returns:
             The estimate in bytes.
@@ -219,29 +227,23 @@ class Architecture:
         activations = self._activations(tile_size)
         kept = bytes_per.kept + (getattr(bytes_per, self.norm_layer) if self.norm_layer else 0)
         tile = kept * sum(activations) + bytes_per.widest * max(activations)
-        weights, pixels = bytes_per.weight * self.parameters, bytes_per.pixel * tile_size**2
+        weight = bytes_per.weight + (_ADAM_BYTES if optimizer == "adam" else 0)
+        weights, pixels = weight * self.parameters, bytes_per.pixel * tile_size**2
         return round(bytes_per.constant + weights + pixels + batch_size * tile)
 
-    def largest_tile(
-        self, memory: float, at_most: int, *, batch_size: int = 1, precision: str = "float32"
-    ) -> int | None:
+    def largest_tile(self, memory: float, at_most: int, **training: Any) -> int | None:
         """Returns the largest tile whose training fits into memory.
 
         Args:
             memory: Memory in bytes, see `training_memory`.
             at_most: Upper limit of height and width in pixels.
-            batch_size: Tiles per batch.
-            precision: As `training_memory`.
+            training: Batch size, precision and optimizer, as `training_memory`.
 
         Returns:
             Height and width in pixels; None if the smallest tile needs more memory.
         """
         sizes = range(self.minimum_size, at_most + 1, self.step)
-        fitting = [
-            size
-            for size in sizes
-            if self.training_memory(size, batch_size=batch_size, precision=precision) <= memory
-        ]
+        fitting = [size for size in sizes if self.training_memory(size, **training) <= memory]
         return max(fitting, default=None)
 
     def _activations(self, size: int) -> list[int]:

@@ -45,7 +45,16 @@ _TRAINING_LENGTH = (
     click.option(
         "--folds", type=int, help="Cross-validation: number of networks to train, an ensemble."
     ),
-    click.option("--learning-rate", type=float, help="Peak learning rate [default: 0.01]"),
+    click.option(
+        "--optimizer",
+        type=click.Choice(["sgd", "adam"]),
+        help="SGD with Nesterov momentum, as in the paper, or Adam [default: sgd]",
+    ),
+    click.option(
+        "--learning-rate",
+        type=float,
+        help="Peak learning rate [default: 0.01 for sgd, 0.001 for adam]",
+    ),
     click.option(
         "--momentum",
         type=float,

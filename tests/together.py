@@ -34,19 +34,21 @@ def devices():
         "cluster": cluster.to_dict(),
         "alone": trained(SINGLE),
         "together": trained(cluster),
+        "alone, adam": trained(SINGLE, optimizer="adam"),
+        "together, adam": trained(cluster, optimizer="adam"),
         "begun together": trained(cluster, SINGLE),
         "dropouts": dropouts(cluster),
         "statistics": statistics(cluster),
     }
 
 
-def trained(first, second=None):
+def trained(first, second=None, **options):
     """Trains on a cluster, or until half-way and then on another: losses and weights."""
     from keras_unet.backend import keras
     from keras_unet.training.loop import fit
     from keras_unet.training.schedule import Schedule
 
-    schedule = Schedule(steps=STEPS, validations=STEPS, learning_rate=0.1, momentum=0.9)
+    schedule = Schedule(steps=STEPS, validations=STEPS, learning_rate=0.1, momentum=0.9, **options)
 
     def interrupt(batch, **_):
         if batch + 1 == STEPS // 2:

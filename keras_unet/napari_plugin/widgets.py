@@ -37,7 +37,7 @@ _TRAINING_OPTIONS: _Kinds = {
     "validation": (fraction_or_names, "0.2 of the images"),
     "border_weight": (float, "10"),
     "sigma": (float, _FROM_DATA),
-    "learning_rate": (float, "0.01"),
+    "learning_rate": (float, "by optimizer"),
     "patience": (int, "no early stopping"),
     "memory_limit": (parse_bytes, "none; such as 8GB"),
     "seed": (int, "0"),

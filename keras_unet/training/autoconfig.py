@@ -1,6 +1,6 @@
 """Auto-configuration: options of a training set from the data set and the memory limit.
 
-Five options that are None in `TrainingOptions` are set by fixed rules from the `Fingerprint` of the
+Six options that are None in `TrainingOptions` are set by fixed rules from the `Fingerprint` of the
 training images. That rules can replace tuning by hand was shown by nnU-Net: F. Isensee et al.,
 "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation", Nature
 Methods 18, 203-211 (2021). The rules here are this package's own.
@@ -12,6 +12,7 @@ Methods 18, 203-211 (2021). The rules here are this package's own.
     amplitude  10 pixels of elastic deformation per tile of 572, in proportion  the same
     sigma      1/8 of the median cell, from 2 to 5 pixels                       5
     steps      100 passes over the training pixels, from 2,500 to 10,000        the same
+    rate       0.01 for SGD, 0.001 for Adam                                     the same
 
 A large cell is the 90th percentile of the cells' diameters. An option that is given is kept, and
 the rules below it in the table use its value; the depth is at most one that a given tile fits.
@@ -31,6 +32,7 @@ from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.system import free_memory
 from keras_unet.training.options import (
     DEPTHS,
+    LEARNING_RATES,
     PAPER_AMPLITUDE,
     PAPER_DEPTH,
     PAPER_SIGMA,
@@ -39,6 +41,7 @@ from keras_unet.training.options import (
     TrainingOptions,
     deepest_for,
 )
+from keras_unet.training.schedule import Optimizer
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +90,7 @@ def autoconfigure(options: TrainingOptions, fingerprint: Fingerprint) -> Resolve
         fingerprint,
         padding=options.padding,
         batch_size=options.batch_size,
+        optimizer=options.optimizer,
         largest_tile=memory.largest_tile,
         **options.given,
     )
@@ -111,6 +115,7 @@ class AutoConfiguration:
         amplitude: Standard deviation of the elastic deformation in pixels.
         sigma: sigma of equation 2 in pixels.
         steps: Number of updates; None if the length is given in epochs or minutes.
+        learning_rate: The highest learning rate.
         reasons: Reason for each number that a rule has set, by name.
     """
 
@@ -119,6 +124,7 @@ class AutoConfiguration:
     amplitude: float
     sigma: float
     steps: int | None
+    learning_rate: float
     reasons: Mapping[str, str]
 
     @classmethod
@@ -128,6 +134,7 @@ class AutoConfiguration:
         *,
         padding: Padding = "valid",
         batch_size: int = 1,
+        optimizer: Optimizer = "sgd",
         largest_tile: Callable[[int], int | None] = lambda _: None,
         **given: Any,
     ) -> AutoConfiguration:
@@ -137,6 +144,7 @@ class AutoConfiguration:
             fingerprint: Statistics of the training images.
             padding: Padding of the network.
             batch_size: Tiles per batch.
+            optimizer: Optimizer of the training.
             largest_tile: Returns the largest tile that memory allows at a depth; None for any.
             given: Numbers that are kept, by name.
         """
@@ -158,12 +166,15 @@ class AutoConfiguration:
             amplitude=choose("amplitude", _amplitude, tile),
             sigma=choose("sigma", _sigma, fingerprint),
             steps=choose("steps", _steps, fingerprint, network.output_size(tile), batch_size),
+            learning_rate=choose("learning_rate", _learning_rate, optimizer),
             reasons=reasons,
         )
 
     def describe(self) -> str:
         """Lists the numbers set by rules, one line each: the command-line option and the reason."""
-        options = {name: f"--{name} {getattr(self, name):g}" for name in self.reasons}
+        options = {
+            name: f"--{name.replace('_', '-')} {getattr(self, name):g}" for name in self.reasons
+        }
         width = max(map(len, options.values()), default=0)
         return "\n".join(
             f"  {option:{width}}  {self.reasons[name]}" for name, option in options.items()
@@ -238,6 +249,10 @@ def _steps(fingerprint: Fingerprint, output: int, batch_size: int) -> tuple[int,
     )
 
 
+def _learning_rate(optimizer: Optimizer) -> tuple[float, str]:
+    return LEARNING_RATES[optimizer], f"the highest learning rate, for --optimizer {optimizer}"
+
+
 @dataclass(frozen=True)
 class MemoryEstimate:
     """Estimate of the memory of a training, and its limit.
@@ -257,9 +272,7 @@ class MemoryEstimate:
             depth: Number of poolings.
             tile: Height and width of the input tile in pixels.
         """
-        return self._fixed + self._network(depth).training_memory(
-            tile, batch_size=self.options.batch_size, precision=self._precision
-        )
+        return self._fixed + self._network(depth).training_memory(tile, **self._training)
 
     def largest_tile(self, depth: int) -> int | None:
         """Returns the largest tile in pixels that the limit allows; None without a limit.
@@ -274,8 +287,7 @@ class MemoryEstimate:
         largest = network.largest_tile(
             limit - self._fixed,
             _LARGEST_NAMED,
-            batch_size=self.options.batch_size,
-            precision=self._precision,
+            **self._training,
         )
         if largest is None:
             smallest = network.minimum_size
@@ -323,8 +335,13 @@ class MemoryEstimate:
         return PROGRAM_BYTES + BYTES_PER_PIXEL * self.fingerprint.pixels
 
     @property
-    def _precision(self) -> str:
-        return choose_precision(self.options.precision)
+    def _training(self) -> dict[str, Any]:
+        """Arguments of `Architecture.training_memory`."""
+        return {
+            "batch_size": self.options.batch_size,
+            "precision": choose_precision(self.options.precision),
+            "optimizer": self.options.optimizer,
+        }
 
     def _network(self, depth: int) -> Architecture:
         return self.options.network(depth, classes=max(2, len(self.fingerprint.shares)))

@@ -45,7 +45,7 @@ def with_fast_gradients(model: Model) -> Model:
 
 
 class FusedSGD(keras.optimizers.SGD):  # type: ignore[misc]  # Keras is untyped
-    """SGD with Nesterov momentum, in a single operation per variable."""
+    """SGD with Nesterov momentum, in a single pass over each variable."""
 
     def __init__(self, momentum: float) -> None:
         """Creates the optimizer with a learning rate of 0."""
@@ -61,6 +61,31 @@ class FusedSGD(keras.optimizers.SGD):  # type: ignore[misc]  # Keras is untyped
             grad=gradient,
             momentum=self.momentum,
             use_nesterov=self.nesterov,
+        )
+
+
+class FusedAdam(keras.optimizers.Adam):  # type: ignore[misc]  # Keras is untyped
+    """Adam (D. Kingma, J. Ba, ICLR 2015), in a single pass over each variable."""
+
+    def __init__(self) -> None:
+        """Creates the optimizer with a learning rate of 0."""
+        super().__init__(0.0)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates a TensorFlow variable, and its moments."""
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations.value + 1, tf.float32)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=self.beta_1**step,
+            beta2_power=self.beta_2**step,
+            lr=learning_rate,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
         )
 
 

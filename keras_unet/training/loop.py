@@ -1,4 +1,4 @@
-"""Training loop: SGD with momentum 0.99 and one large tile per batch, as in the paper.
+"""Training loop: SGD with momentum 0.99, as in the paper, or Adam; one large tile per batch.
 
 Additions to the paper, without which training sometimes collapses: warm-up, a bound on the norm of
 the gradient, Nesterov momentum, and a cosine decay that ends with the training, whether its length
@@ -33,7 +33,7 @@ from keras_unet.files import PathLike, make_folder
 from keras_unet.losses import WeightedCrossEntropy
 from keras_unet.training.checkpoint import PLAIN, Logged, RunFiles
 from keras_unet.training.distribute import SINGLE, Cluster, copy_weights, reseed_dropout
-from keras_unet.training.gradients import FusedSGD, with_fast_gradients
+from keras_unet.training.gradients import FusedAdam, FusedSGD, with_fast_gradients
 from keras_unet.training.schedule import (
     Progress,
     Schedule,
@@ -188,7 +188,7 @@ def training_step(
 
     Args:
         model: A network of `build_unet`.
-        schedule: Schedule, of which momentum and bound of the gradient are used.
+        schedule: Schedule, of which optimizer, momentum and bound of the gradient are used.
 
     Returns:
         Function from image, `y_true` and learning rate to the loss and whether the update was
@@ -329,7 +329,8 @@ def _blocked_sigint() -> Iterator[None]:
 
 
 def _optimizer(model: Any, schedule: Schedule) -> Any:
-    optimizer = FusedSGD(schedule.momentum)
+    is_adam = schedule.optimizer == "adam"
+    optimizer = FusedAdam() if is_adam else FusedSGD(schedule.momentum)
     if any(layer.dtype_policy.name == "mixed_float16" for layer in model.layers):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(model.trainable_variables)
@@ -341,7 +342,7 @@ def _update_function(
 ) -> Callable[[Any, Any, float], tuple[float, bool]]:
     """Returns the function that applies one batch and returns its loss and whether it was applied.
 
-    If the gradient is not finite, weights, momentum and the statistics of batch normalization keep
+    If the gradient is not finite, weights, moments and the statistics of batch normalization keep
     their values; only the loss scale of float16 is halved.
     """
     loss, logits_of = WeightedCrossEntropy(), with_fast_gradients(model)

@@ -15,7 +15,7 @@ from keras_unet.data.encoding import Kind
 from keras_unet.data.normalization import Mode
 from keras_unet.data.pipeline import Engine
 from keras_unet.data.samples import check_fraction
-from keras_unet.training.schedule import Schedule
+from keras_unet.training.schedule import Optimizer, Schedule
 
 PAPER_DEPTH = 4
 """Number of poolings in figure 1 of the paper."""
@@ -29,10 +29,13 @@ PAPER_AMPLITUDE = 10.0
 PAPER_SIGMA = 5.0
 """sigma of equation 2 in section 3, in pixels."""
 
+LEARNING_RATES: Mapping[Optimizer, float] = {"sgd": 1e-2, "adam": 1e-3}
+"""Highest learning rate of each optimizer."""
+
 DEPTHS = 3, 4, 5
 """Depths that auto-configuration chooses from. A tile that fits one fits the smaller ones too."""
 
-AUTOCONFIGURED = "depth", "tile", "amplitude", "sigma", "steps"
+AUTOCONFIGURED = "depth", "tile", "amplitude", "sigma", "steps", "learning_rate"
 """Options that `keras_unet.training.autoconfig` sets from the data if they are None."""
 
 SEEDS = 2**32
@@ -42,7 +45,9 @@ _CHOICES = {
     "kind": ("auto", *get_args(Kind)),
     "normalization": get_args(Mode),
     "engine": get_args(Engine),
+    "optimizer": get_args(Optimizer),
 }
+_ABSENT = {"optimizer": "sgd"}  # values of options that older runs do not record
 _SMALLEST = {"batch_size": 1, "seed": 0, "ignore": 0, "memory_limit": 1}
 
 
@@ -50,7 +55,7 @@ _SMALLEST = {"batch_size": 1, "seed": 0, "ignore": 0, "memory_limit": 1}
 class TrainingOptions:
     """Options of a training.
 
-    Steps, depth, tile, sigma and amplitude that are None are set from the data, see
+    Steps, depth, tile, sigma, amplitude and learning rate that are None are set by rules, see
     `keras_unet.training.autoconfig`.
 
     Attributes:
@@ -85,7 +90,8 @@ class TrainingOptions:
             takes 10.
         zoom: Standard deviation of the logarithm of the random scaling factor. The paper has none.
         engine: Backend of the elastic deformation, "graph" or "elasticdeform".
-        learning_rate: The highest learning rate, after the warm-up.
+        optimizer: "sgd" as in the paper, with Nesterov momentum, or "adam".
+        learning_rate: The highest learning rate, after the warm-up, or None.
         momentum: Momentum of SGD. The paper takes 0.99.
         histograms: Whether to log histograms of all weights for TensorBoard.
 
@@ -120,7 +126,8 @@ class TrainingOptions:
     amplitude: float | None = None
     zoom: float = 0.25
     engine: Engine = "graph"
-    learning_rate: float = 1e-2
+    optimizer: Optimizer = "sgd"
+    learning_rate: float | None = None
     momentum: float = 0.99
     histograms: bool = False
 
@@ -166,11 +173,13 @@ class TrainingOptions:
         return self._schedule(self.steps)
 
     def _schedule(self, steps: int | None) -> Schedule:
+        rate = self.learning_rate
         return Schedule(
             steps=steps,
             max_minutes=self.max_minutes,
             patience=self.patience,
-            learning_rate=self.learning_rate,
+            optimizer=self.optimizer,
+            learning_rate=LEARNING_RATES[self.optimizer] if rate is None else rate,
             momentum=self.momentum,
         )
 
@@ -248,6 +257,7 @@ class ResolvedOptions(TrainingOptions):
     tile: int = PAPER_TILE
     sigma: float = PAPER_SIGMA
     amplitude: float = PAPER_AMPLITUDE
+    learning_rate: float = LEARNING_RATES["sgd"]
 
     def __post_init__(self) -> None:
         """Validates the options, and that all numbers are set."""
@@ -264,10 +274,11 @@ class ResolvedOptions(TrainingOptions):
             KeyError: If one of them is missing.
             TypeError: If one of them is not set.
         """
-        held_out = values["validation"]
+        recorded = {**_ABSENT, **values}
+        held_out = recorded["validation"]
         names = tuple(held_out) if isinstance(held_out, list) else held_out
         return cls(
-            **{field.name: values[field.name] for field in fields(cls)} | {"validation": names}
+            **{field.name: recorded[field.name] for field in fields(cls)} | {"validation": names}
         )
 
     def architecture(self, *, channels: int, classes: int) -> Architecture:

@@ -1,4 +1,4 @@
-"""Schedule of a training (length, learning rate) and its progress, without TensorFlow.
+"""Schedule of a training (length, optimizer, learning rate) and its progress, without TensorFlow.
 
 A `Progress` is an immutable value; every batch and every validation returns the next one. Training
 depends on the progress and the schedule alone, so a run whose progress is saved with its weights
@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from math import cos, inf, isfinite, pi
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+Optimizer = Literal["sgd", "adam"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Length and learning rate of a training.
+    """Length, optimizer and learning rate of a training.
 
     Example:
         >>> schedule = Schedule(steps=1000, learning_rate=0.01, warmup=0.1)
@@ -29,6 +31,7 @@ class Schedule:
         steps: Number of updates; None if only the time is limited.
         max_minutes: Time limit in minutes. The limit reached first ends the training, and the
             learning rate has decayed by then.
+        optimizer: "sgd" with Nesterov momentum, or "adam".
         learning_rate: The highest learning rate, reached after the warm-up.
         momentum: Momentum of SGD. The paper takes 0.99.
         warmup: Share of the training in which the learning rate rises from 0.
@@ -40,6 +43,7 @@ class Schedule:
 
     steps: int | None = 2500
     max_minutes: float | None = None
+    optimizer: Optimizer = "sgd"
     learning_rate: float = 1e-2
     momentum: float = 0.99
     warmup: float = 0.05
@@ -55,6 +59,10 @@ class Schedule:
         """
         if self.steps is None and self.max_minutes is None:
             raise ValueError("steps or max_minutes must be given. Received: neither")
+        if self.optimizer not in get_args(Optimizer):
+            raise ValueError(
+                f'optimizer must be "sgd" or "adam". Received: optimizer={self.optimizer!r}'
+            )
         for name in ("steps", "max_minutes", "learning_rate", "clip_norm", "validations"):
             value = getattr(self, name)
             if value is not None and not 0 < value < inf:

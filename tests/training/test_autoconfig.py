@@ -13,7 +13,7 @@ from keras_unet.training.autoconfig import (
     STEPS_RANGE,
     AutoConfiguration,
 )
-from keras_unet.training.options import AUTOCONFIGURED, DEPTHS, deepest_for
+from keras_unet.training.options import AUTOCONFIGURED, DEPTHS, TrainingOptions, deepest_for
 
 NO_CELLS = {"cells": 0, "diameters": None}
 
@@ -129,6 +129,7 @@ GIVEN = {
     "amplitude": 0.0,
     "sigma": 7.0,
     "steps": None,
+    "learning_rate": 0.5,
 }
 
 
@@ -146,7 +147,16 @@ def test_each_number_that_is_not_given_has_its_reason_and_its_option(name):
     )
     assert configuration.reasons.keys() == {name}
     (line,) = configuration.describe().splitlines()
-    assert line == f"  --{name} {getattr(configuration, name):g}  {configuration.reasons[name]}"
+    option = f"--{name.replace('_', '-')} {getattr(configuration, name):g}"
+    assert line == f"  {option}  {configuration.reasons[name]}"
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.01), ("adam", 0.001)])
+def test_the_learning_rate_goes_with_the_optimizer(optimizer, rate):
+    assert AutoConfiguration.of(a_fingerprint(), optimizer=optimizer).learning_rate == rate
+    options = TrainingOptions(optimizer=optimizer, steps=1)
+    assert options.schedule_of_steps().learning_rate == rate
+    assert options.schedule_of_steps().optimizer == optimizer
 
 
 def test_later_rules_use_given_numbers():

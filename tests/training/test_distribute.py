@@ -71,10 +71,13 @@ class TestTwoDevices:
         assert on_two_devices["said"] == ["training on 2 devices of this machine"]
         assert on_two_devices["cluster"] == {"workers": 1, "replicas": 2}
 
-    @pytest.mark.parametrize("how", ["together", "begun together"])
-    def test_give_the_numbers_of_one_with_the_doubled_batch(self, on_two_devices, how):
+    @pytest.mark.parametrize(
+        ("how", "one"),
+        [("together", "alone"), ("begun together", "alone"), ("together, adam", "alone, adam")],
+    )
+    def test_give_the_numbers_of_one_with_the_doubled_batch(self, on_two_devices, how, one):
         """Also where an interrupted run goes on with one."""
-        alone, found = on_two_devices["alone"], on_two_devices[how]
+        alone, found = on_two_devices[one], on_two_devices[how]
         finite = [one for one in alone["losses"] if one is not None]
         np.testing.assert_allclose(
             [one for one in found["losses"] if one is not None], finite, rtol=1e-4

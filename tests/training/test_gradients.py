@@ -11,7 +11,7 @@ import pytest
 from keras_unet.architecture import Architecture
 from keras_unet.backend import Precision, keras, precision_policy, tf
 from keras_unet.model import unet_of
-from keras_unet.training.gradients import FusedSGD, with_fast_gradients
+from keras_unet.training.gradients import FusedAdam, FusedSGD, with_fast_gradients
 
 NETWORK = Architecture(depth=2, base_filters=4, dropout=0)
 SIZE = 60
@@ -54,7 +54,7 @@ class TestShortcuts:
         model, image = network(precision, **given), image_of(SIZE)
         quick, plain = gradients(with_fast_gradients(model), image), gradients(model, image)
         np.testing.assert_array_equal(quick[0], plain[0])
-        rounding = 2e-6 if precision == "float32" else 2e-2
+        rounding = 2e-6 if precision == "float32" else 4e-2  # more without instructions for it
         for one, other in zip(quick[1:], plain[1:], strict=True):
             np.testing.assert_allclose(one, other, rtol=0, atol=rounding * np.abs(other).max())
 
@@ -90,15 +90,25 @@ class TestShortcuts:
         assert [id(one) for one in quick.variables] == [id(one) for one in model.variables]
 
 
-class TestMomentum:
+class TestOptimizers:
     @pytest.mark.parametrize("wrapped", [lambda one: one, keras.optimizers.LossScaleOptimizer])
-    def test_updates_as_that_of_keras_does(self, wrapped: Callable[[Any], Any]) -> None:
+    @pytest.mark.parametrize(
+        ("fused", "of_keras"),
+        [
+            (lambda: FusedSGD(0.9), lambda: keras.optimizers.SGD(0.0, 0.9, nesterov=True)),
+            (FusedAdam, lambda: keras.optimizers.Adam(0.0)),
+        ],
+        ids=["sgd", "adam"],
+    )
+    def test_update_as_those_of_keras_do(
+        self,
+        fused: Callable[[], Any],
+        of_keras: Callable[[], Any],
+        wrapped: Callable[[Any], Any],
+    ) -> None:
         random = np.random.default_rng(0)
         start = random.standard_normal((5, 7), np.float32)
-        optimizers = [
-            wrapped(one)
-            for one in (FusedSGD(0.9), keras.optimizers.SGD(0.0, momentum=0.9, nesterov=True))
-        ]
+        optimizers = [wrapped(fused()), wrapped(of_keras())]
         variables = [keras.Variable(start) for _ in optimizers]
         for optimizer, variable in zip(optimizers, variables, strict=True):
             optimizer.build([variable])
@@ -112,5 +122,5 @@ class TestMomentum:
             for optimizer, variable in zip(optimizers, variables, strict=True)
         )
         for one, other in zip(quick, plain, strict=True):
-            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
         assert np.abs(quick[-1] - start).max() > 0.1

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 from math import isfinite
 from pathlib import Path
@@ -571,6 +572,21 @@ class TestInterruption:
         assert_equal(resumed.get_weights(), expected.get_weights())
         assert without_seconds(progress.rows) == without_seconds(whole.rows)
         assert [int(row["step"]) for row in history(tmp_path)] == [2, 4, 6, 8]
+
+    def test_a_run_with_adam_goes_on_with_its_moments(self, tmp_path: Path) -> None:
+        schedule = replace(PLAN, optimizer="adam", learning_rate=0.01)
+        expected, _, _ = run(tmp_path / "whole", schedule)
+
+        def interrupted(first: int) -> Iterator[Any]:
+            yield from (batch(number) for number in range(first, 5))
+            press_ctrl_c()
+            yield batch(5)
+
+        parts = tmp_path / "parts"
+        _, progress, _ = run(parts, schedule, batches=interrupted)
+        assert 0 < progress.step < 8
+        resumed, _, _ = run(parts, schedule, model=tiny_unet(seed=9), resume=True)
+        assert_equal(resumed.get_weights(), expected.get_weights())
 
     def test_before_the_first_step_leaves_models_and_a_checkpoint(self, tmp_path: Path) -> None:
         def none(first: int) -> Iterator[Any]:

@@ -58,7 +58,10 @@ def test_a_limit_chooses_the_largest_tile_that_fits_and_says_so():
     assert configured.memory_limit == 1_600_000_000
 
 
-@pytest.mark.parametrize("more", [{"base_filters": 64}, {"batch_size": 4}, {"norm_layer": "batch"}])
+@pytest.mark.parametrize(
+    "more",
+    [{"base_filters": 64}, {"batch_size": 4}, {"norm_layer": "batch"}, {"optimizer": "adam"}],
+)
 def test_what_takes_more_memory_leaves_a_smaller_tile(more):
     limit = {"memory_limit": 2_000_000_000, "depth": 3}
     largest = [

@@ -77,6 +77,12 @@ def test_options_come_back_from_json_as_they_were(validation):
     assert ResolvedOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
 
 
+def test_a_record_without_an_optimizer_is_of_sgd():
+    values = ResolvedOptions(steps=7, learning_rate=0.5).to_dict()
+    del values["optimizer"]
+    assert ResolvedOptions.from_dict(values) == ResolvedOptions(steps=7, learning_rate=0.5)
+
+
 def test_an_option_that_the_record_lacks_is_missed():
     values = ResolvedOptions(steps=7).to_dict()
     del values["sigma"]
@@ -89,7 +95,7 @@ def test_a_limit_of_memory_comes_back_from_json():
     assert ResolvedOptions.from_dict(json.loads(json.dumps(limited.to_dict()))) == limited
 
 
-@pytest.mark.parametrize("name", ["depth", "tile", "sigma", "amplitude", "steps"])
+@pytest.mark.parametrize("name", ["depth", "tile", "sigma", "amplitude", "steps", "learning_rate"])
 def test_nothing_is_left_to_the_data_in_resolved_options(name):
     with pytest.raises(TypeError, match=f"{name} must be given; it is None"):
         ResolvedOptions(**{"steps": 7, name: None})
