@@ -39,6 +39,8 @@ class Task:
         save: Outputs of `keras-unet predict`.
         metrics: Metrics of `keras-unet evaluate`.
         unused: Number of images after the held-out ones, by name, that are not used at all.
+        mixed: Whether the held-out images are spread evenly over the names, for a data set whose
+            names begin with the source of the image.
     """
 
     folder: str
@@ -46,13 +48,16 @@ class Task:
     save: str = "instances,probabilities"
     metrics: str = "pixels,ctc,matching"
     unused: int = 0
+    mixed: bool = False
 
     def copy(self, training: Path, held_out: Path) -> tuple[list[str], list[str]]:
         """Copies the images and labels of both parts, and returns the names of the images."""
         source = DATA / self.folder
         images = sorted((source / "images").iterdir())
         images = images[: len(images) - self.unused]
-        parts = images[: -self.held_out], images[-self.held_out :]
+        step = len(images) // self.held_out
+        last = images[step - 1 :: step] if self.mixed else images[-self.held_out :]
+        parts = [path for path in images if path not in last], last
         for part, folder in zip(parts, (training, held_out), strict=True):
             for image in part:
                 label = _of_stem(source / "labels", image.stem)
@@ -122,6 +127,7 @@ TASKS: dict[str, Task | FilmTask] = {
     "isbi2012": Task("isbi2012", 5, "classes,probabilities", "pixels,isbi2012"),
     "usiigaci": Task("usiigaci", 2),
     "dsb2018": Task("dsb2018", 20),
+    "nuclei": Task("nuclei", 40, mixed=True),
     "axons": Task("axons", 2, "classes,probabilities", "pixels"),
     "hela": FilmTask(
         "tracking/Fluo-N2DL-HeLa",

@@ -75,7 +75,7 @@ def main(
                 **{name: result[name] for name in ("date", "commit", "processor", "cores")},
                 **{name: training[name] for name in ("steps", "seconds", "best_score")},
                 **{
-                    kind: _numbers(scores["overall"])
+                    kind: numbers(scores["overall"])
                     for kind, scores in result.items()
                     if kind.startswith("scores")
                 },
@@ -95,7 +95,7 @@ def _parse(variants: Iterable[str]) -> list[tuple[str, list[str]]]:
     return parsed
 
 
-def _numbers(overall: Mapping[str, Any]) -> dict[str, float]:
+def numbers(overall: Mapping[str, Any]) -> dict[str, float]:
     """Returns the scores, with AP at an IoU of 0.5 and the mean over the thresholds."""
     numbers = {name: value for name, value in overall.items() if isinstance(value, float)}
     matching = overall.get("matching")
@@ -121,7 +121,7 @@ def _lines(group: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     first = group[0]
     main_scores = MAIN_SCORES.get(first["set"], CELL_SCORES)
     scores = ", ".join(
-        f"{name} {_spread([row['scores'][name] for row in group])}" for name in main_scores
+        f"{name} {spread([row['scores'][name] for row in group])}" for name in main_scores
     )
     steps = round(mean(row["steps"] for row in group))
     minutes = mean(row["seconds"] for row in group) / 60
@@ -131,7 +131,8 @@ def _lines(group: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     )
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
+    """Returns the mean, and the standard deviation of more than one value, as text."""
     deviation = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
     return f"{mean(values):.4f}{deviation}"
 
