@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -16,6 +17,7 @@ Row = Mapping[str, Any]
 
 SCORES = ("scores", "scores_tta")
 SUFFIX = {"scores": "", "scores_tta": " --tta"}
+COLUMNS = 3  # panels in a line of the figure
 SHOWN = {"isbi2012": "v_rand", "axons": "iou"}  # in the curves; AP at an IoU of 0.5 for cells
 
 
@@ -35,19 +37,23 @@ def table(rows: Sequence[Row]) -> list[str]:
 def draw_curves(rows: Sequence[Row], path: Path) -> None:
     """Draws a panel for each data set, with a curve for each contender, as PNG."""
     sets = sorted({row["set"] for row in rows})
-    figure = Figure(figsize=(4 * len(sets), 3.6), layout="constrained")
+    lines = math.ceil(len(sets) / COLUMNS)
+    figure = Figure(figsize=(4 * COLUMNS, 3.2 * lines + 0.6), layout="constrained")
     names = sorted({row["contender"] for row in rows})
     colors = {name: f"C{index}" for index, name in enumerate(names)}
-    for axes, name in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
+    panels = [figure.add_subplot(lines, COLUMNS, 1 + index) for index in range(len(sets))]
+    for axes, name in zip(panels, sets, strict=True):
         _draw(axes, [row for row in rows if row["set"] == name], colors)
         axes.set_title(name)
     handles = {
         label: handle
-        for axes in figure.axes
+        for axes in panels
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6)
-    figure.savefig(path, dpi=120)
+    labels = sorted(handles)
+    legend = [handles[label] for label in labels]
+    figure.legend(legend, labels, loc="outside lower center", ncols=4)
+    figure.savefig(path, dpi=100)
 
 
 def _draw(axes: Axes, rows: Sequence[Row], colors: Mapping[str, str]) -> None:
@@ -66,6 +72,9 @@ def _draw(axes: Axes, rows: Sequence[Row], colors: Mapping[str, str]) -> None:
                     marker="o",
                     label=contender + SUFFIX[scores],
                 )
+    lengths = sorted({row["minutes"] for row in rows})
+    axes.set_xticks(lengths, [f"{minutes:g}" for minutes in lengths])
+    axes.set_xticks([], minor=True)
 
 
 def _groups(rows: Sequence[Row], names: Sequence[str]) -> Iterator[list[Row]]:
