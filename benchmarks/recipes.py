@@ -27,10 +27,10 @@ DEFAULT = "default"
 SETS = ("isbi2012", "usiigaci", "dsb2018", "axons", "psc")
 MAIN_SCORES: Mapping[str, Sequence[str]] = {
     "isbi2012": ("pixel_error", "v_rand", "v_info", "rand_error"),
-    "axons": ("iou", "dice"),
+    "axons": ("mean_iou", "iou"),
     "hela": ("seg", "iou"),
 }
-CELL_SCORES = ("seg", "ap_50", "iou")
+CELL_SCORES = ("seg", "ap_50", "ap_mean")
 
 
 @click.command()
@@ -96,12 +96,11 @@ def _parse(variants: Iterable[str]) -> list[tuple[str, list[str]]]:
 
 
 def numbers(overall: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the scores, with AP at an IoU of 0.5 and the mean over the thresholds."""
+    """Returns the scores, with AP at an IoU of 0.5."""
     numbers = {name: value for name, value in overall.items() if isinstance(value, float)}
     matching = overall.get("matching")
     if matching:
         numbers["ap_50"] = matching[0]["ap"]
-        numbers["ap_mean"] = mean(row["ap"] for row in matching)
     return numbers
 
 

@@ -448,10 +448,10 @@ def evaluate_command(
     """Score PREDICTIONS against LABELS, two folders of files paired by name.
 
     \b
-    pixels    IoU, Dice, pixel error
+    pixels    IoU, Dice, pixel error; for several classes also by class
     isbi2012  ISBI 2012 membrane challenge: V_Rand, V_Info, warping, Rand and pixel error
     ctc       SEG of the Cell Tracking Challenge
-    matching  AP, F1, PQ and counts of cells at an IoU of 0.5 ... 0.9
+    matching  AP, F1, PQ and counts of cells at an IoU of 0.5 ... 0.9, mean AP
     """  # noqa: D301 - click takes this backspace for lines to be left as they are
     from keras_unet.evaluation.evaluate import evaluate_folders
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from math import isnan, nan
+from math import nan
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,10 +24,19 @@ from keras_unet.metrics.objects import (
     Matching,
     Overlaps,
     matching_of_overlaps,
+    mean_ap_of_overlaps,
     overlaps_of_images,
     seg_of_overlaps,
 )
-from keras_unet.metrics.pixels import dice, iou, pixel_error
+from keras_unet.metrics.pixels import (
+    ClassScore,
+    class_scores,
+    confusion_matrix,
+    dice,
+    iou,
+    mean_of_defined,
+    pixel_error,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +52,10 @@ class LabelPair:
         scores: Predicted cell probability; without probabilities, 1 at predicted cells and 0
             elsewhere.
         counted: Pixels that are not ignored.
+        classes: Label values of the classes, if labels and prediction hold more than two; else
+            empty.
+        confusion: Counted pixels of each true class by predicted class,
+            `(planes, classes, classes)`; None without classes.
     """
 
     name: str
@@ -50,6 +63,8 @@ class LabelPair:
     result: NDArray[np.int32]
     scores: NDArray[np.float32]
     counted: NDArray[np.bool_]
+    classes: Sequence[int] = ()
+    confusion: NDArray[np.int64] | None = None
 
     @cached_property
     def overlaps(self) -> list[Overlaps]:
@@ -85,7 +100,7 @@ def compare(
     ]
     result_encoding = _detect_result_encoding(results, encoding)
     return [
-        _label_pair(pair, truth, _instances(result, result_encoding), encoding, with_probabilities)
+        _label_pair(pair, truth, result, (encoding, result_encoding), with_probabilities)
         for pair, truth, result in zip(pairs, truths, results, strict=True)
     ]
 
@@ -93,16 +108,46 @@ def compare(
 def _label_pair(
     pair: FilePair,
     truth: LabelFile,
-    result: NDArray[np.int32],
-    encoding: LabelEncoding,
+    result_labels: NDArray[np.int32],
+    encodings: tuple[LabelEncoding, LabelEncoding],
     with_probabilities: bool,
 ) -> LabelPair:
+    encoding, result_encoding = encodings
     counted = ~encoding.ignored(truth.labels)
+    result = _instances(result_labels, result_encoding)
     scores = (result > 0).astype(np.float32)
     if with_probabilities and pair.probabilities is not None:
         scores = _read_foreground(pair, pair.probabilities, truth)
+    values = encoding.values if _have_same_classes(*encodings) else ()
     return LabelPair(
-        pair.reference.name, _instances(truth.labels, encoding), result * counted, scores, counted
+        pair.reference.name,
+        _instances(truth.labels, encoding),
+        result * counted,
+        scores,
+        counted,
+        values,
+        _confusion(encoding, truth.labels, result_labels, counted) if values else None,
+    )
+
+
+def _have_same_classes(encoding: LabelEncoding, result_encoding: LabelEncoding) -> bool:
+    """Tells whether both hold the same classes, more than two; two are scored as masks."""
+    return (
+        encoding.kind == result_encoding.kind == "classes"
+        and encoding.values == result_encoding.values
+        and encoding.classes > 2
+    )
+
+
+def _confusion(
+    encoding: LabelEncoding,
+    truth: NDArray[np.int32],
+    result: NDArray[np.int32],
+    counted: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    pairs = zip(encoding.to_classes(truth), encoding.to_classes(result), counted, strict=True)
+    return np.stack(
+        [confusion_matrix(left[mask], right[mask], encoding.classes) for left, right, mask in pairs]
     )
 
 
@@ -171,15 +216,18 @@ class Scores:
         values: Scores by name; nan if undefined. `<score>_threshold` is the threshold of the
             probabilities of a score.
         matching: Counts and scores of matched cells, for each threshold of the IoU.
+        classes: Scores of each class, if there are more than two.
     """
 
     values: Mapping[str, float]
     matching: Sequence[Matching] = ()
+    classes: Sequence[ClassScore] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON."""
         rows = {"matching": [row.to_dict() for row in self.matching]} if self.matching else {}
-        return {**self.values, **rows}
+        classes = {"classes": [asdict(score) for score in self.classes]} if self.classes else {}
+        return {**self.values, **rows, **classes}
 
 
 def parse_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
@@ -211,6 +259,7 @@ def score(images: Sequence[LabelPair], metrics: Sequence[Metric]) -> Scores:
     return Scores(
         {name: value for values in results for name, value in values.items()},
         _matching(images) if "matching" in metrics else (),
+        _class_scores(images) if "pixels" in metrics else (),
     )
 
 
@@ -219,9 +268,24 @@ def _pixels(images: Sequence[LabelPair]) -> dict[str, float]:
         (image.reference[image.counted] > 0, image.result[image.counted] > 0) for image in images
     ]
     return {
-        "iou": _mean([iou(truth, result) for truth, result in masks]),
-        "dice": _mean([dice(truth, result) for truth, result in masks]),
+        "iou": mean_of_defined([iou(truth, result) for truth, result in masks]),
+        "dice": mean_of_defined([dice(truth, result) for truth, result in masks]),
         **_pixel_error(images),
+        **_class_means(_class_scores(images)),
+    }
+
+
+def _class_scores(images: Sequence[LabelPair]) -> list[ClassScore]:
+    """Scores each class over the pixels of all images; empty if there are no more than two."""
+    counts = [image.confusion for image in images if image.confusion is not None]
+    return class_scores(np.concatenate(counts).sum(axis=0), images[0].classes) if counts else []
+
+
+def _class_means(scores: Sequence[ClassScore]) -> dict[str, float]:
+    return {
+        f"mean_{name}": mean_of_defined([getattr(score, name) for score in scores])
+        for name in ("iou", "dice")
+        if scores
     }
 
 
@@ -244,24 +308,27 @@ def _isbi2012(images: Sequence[LabelPair]) -> dict[str, float]:
 
 
 def _ctc(images: Sequence[LabelPair]) -> dict[str, float]:
-    return {"seg": seg_of_overlaps([plane for image in images for plane in image.overlaps])}
+    return {"seg": seg_of_overlaps(_overlaps(images))}
 
 
 def _matching(images: Sequence[LabelPair]) -> list[Matching]:
-    planes = [plane for image in images for plane in image.overlaps]
-    return [matching_of_overlaps(planes, threshold) for threshold in THRESHOLDS]
+    return [matching_of_overlaps(_overlaps(images), threshold) for threshold in THRESHOLDS]
+
+
+def _mean_ap(images: Sequence[LabelPair]) -> dict[str, float]:
+    return {"ap_mean": mean_ap_of_overlaps(_overlaps(images))}
+
+
+def _overlaps(images: Sequence[LabelPair]) -> list[Overlaps]:
+    return [plane for image in images for plane in image.overlaps]
 
 
 _FUNCTIONS: Mapping[Metric, Callable[[Sequence[LabelPair]], dict[str, float]]] = {
     "pixels": _pixels,
     "isbi2012": _isbi2012,
     "ctc": _ctc,
+    "matching": _mean_ap,
 }
-
-
-def _mean(values: Sequence[float]) -> float:
-    defined = [value for value in values if not isnan(value)]
-    return float(np.mean(defined)) if defined else nan
 
 
 def _check_equal_sizes(images: Sequence[LabelPair]) -> None:

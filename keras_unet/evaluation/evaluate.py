@@ -107,7 +107,8 @@ def evaluate_folders(
 ) -> Evaluation:
     """Scores the predictions in a folder against the labels in another, paired by name.
 
-    All classes except the background count as cell. If label files or predictions hold classes, the
+    All classes except the background count as cell; with more than two classes, each is also scored
+    alone. If label files or predictions hold classes, the
     cells are their 4-connected components. The pixel error is computed from
     `<stem>_probabilities.tif` if every prediction has one, otherwise from label images; `isbi2012`
     requires these files.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 from typing import Any, NamedTuple
 
@@ -186,10 +186,13 @@ def _draw_cell(cell: _Cell) -> ShownImage:
 def _planes(stack: LabelPair) -> list[LabelPair]:
     if len(stack.reference) == 1:
         return [stack]
-    arrays = "reference", "result", "scores", "counted"
+    names = ["reference", "result", "scores", "counted"]
+    names += [] if stack.confusion is None else ["confusion"]
     return [
-        LabelPair(
-            plane_name(stack.name, plane), *(getattr(stack, name)[plane, None] for name in arrays)
+        replace(
+            stack,
+            name=plane_name(stack.name, plane),
+            **{name: getattr(stack, name)[plane, None] for name in names},
         )
         for plane in range(len(stack.reference))
     ]

@@ -1,14 +1,20 @@
-"""Tables of scores: per image, of matched cells per IoU threshold, and of ISBI 2012."""
+"""Tables of scores: per image, per class, of matched cells per IoU threshold, of ISBI 2012."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import isnan
+from math import isnan, nan
 
 from keras_unet.evaluation.comparison import Scores
 from keras_unet.report.tables import Table
 
-_IMAGE_TITLES = {"iou": "IoU", "dice": "Dice", "pixel_error": "pixel error", "seg": "SEG"}
+_IMAGE_TITLES = {
+    "iou": "IoU",
+    "dice": "Dice",
+    "pixel_error": "pixel error",
+    "mean_iou": "mean IoU",
+    "seg": "SEG",
+}
 _MATCHING_TITLES = {"ap": "AP", "f1": "F1", "pq": "PQ"}
 _ISBI2012_TITLES = {  # title, best value
     "pixel_error": ("pixel error: 1 - F of cell pixels", 0),
@@ -34,6 +40,7 @@ def score_tables(
     """
     tables = (
         _image_table(rows, overall, from_probabilities),
+        _class_table(overall),
         _matching_table(overall),
         _isbi2012_table(overall),
     )
@@ -83,6 +90,14 @@ def _pixel_error_note(overall: Scores, from_probabilities: bool) -> str:
     return f"pixel error from probabilities above {threshold}"
 
 
+def _class_table(overall: Scores) -> Table:
+    rows = [
+        [f"label {score.label}", *_numbers((score.iou, score.dice))] for score in overall.classes
+    ]
+    means = _numbers(overall.values.get(name, nan) for name in ("mean_iou", "mean_dice"))
+    return Table("By class, all images together", ["class", "IoU", "Dice"], rows, ["mean", *means])
+
+
 def _matching_table(overall: Scores) -> Table:
     rows = [
         [
@@ -93,7 +108,11 @@ def _matching_table(overall: Scores) -> Table:
         for matching in overall.matching
     ]
     head = ["IoU threshold", "TP", "FP", "FN", *_MATCHING_TITLES.values()]
-    return Table("Cells matched at an IoU threshold, all images together", head, rows)
+    title = "Cells matched at an IoU threshold, all images together"
+    note = ""
+    if "ap_mean" in overall.values:
+        note = f"mean AP at 0.5, 0.55, ... 0.95: {_number(overall.values['ap_mean'])}"
+    return Table(title, head, rows, note=note)
 
 
 def _isbi2012_table(overall: Scores) -> Table:

@@ -115,6 +115,8 @@ def _check_images(reference: LabelImage, result: LabelImage) -> None:
 
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+MEAN_AP_THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
+"""Thresholds of the mean AP: 0.5, 0.55, ... 0.95, those of the Data Science Bowl 2018."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,37 @@ def matching_of_overlaps(images: Sequence[Overlaps], threshold: float) -> Matchi
         fn=sum(len(image.reference_sizes) for image in images) - len(matched),
         matched_iou=math.fsum(matched),
     )
+
+
+def mean_ap(references: Sequence[LabelImage], results: Sequence[LabelImage]) -> float:
+    """Computes the mean AP over the IoU thresholds 0.5, 0.55, ... 0.95.
+
+    The thresholds are those of the Data Science Bowl 2018. As in StarDist, counts are summed over
+    the images before AP is computed; the Bowl averages the score of each image.
+
+    Args:
+        references: Reference label images of integers; 0 is background.
+        results: Integer label images to score, of the same shapes.
+
+    Returns:
+        The score, 0 to 1 (best); nan, undefined, without objects.
+
+    Raises:
+        ValueError: As `matching`.
+
+    Example:
+        An object with an IoU of 2/3 is matched at 0.5, 0.55, 0.6 and 0.65:
+
+        >>> mean_ap([np.array([1, 1, 1, 0])], [np.array([1, 1, 0, 0])])
+        0.4
+    """
+    return mean_ap_of_overlaps(overlaps_of_images(references, results))
+
+
+def mean_ap_of_overlaps(images: Sequence[Overlaps]) -> float:
+    """Computes the mean AP by the overlaps of each image, see `mean_ap`."""
+    scores = [matching_of_overlaps(images, threshold).ap for threshold in MEAN_AP_THRESHOLDS]
+    return math.fsum(scores) / len(scores)
 
 
 def _matched_iou(overlaps: Overlaps, threshold: float) -> NDArray[np.float64]:

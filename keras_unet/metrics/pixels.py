@@ -1,8 +1,9 @@
-"""Scores that count pixels: intersection over union, Dice, and the pixel error of ISBI 2012."""
+"""Scores that count pixels: IoU and Dice of masks and of classes, pixel error of ISBI 2012."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -140,6 +141,104 @@ def dice(reference: NDArray[np.bool_], result: NDArray[np.bool_]) -> float:
     _check_masks(reference, result)
     common = np.count_nonzero(reference & result)
     return _ratio(2 * common, np.count_nonzero(reference) + np.count_nonzero(result))
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Scores of one class, over all pixels of all images together.
+
+    Attributes:
+        label: Label value of the class.
+        iou: Intersection over union; nan, undefined, if the class is in neither labels nor result.
+        dice: Dice coefficient; nan as `iou`.
+    """
+
+    label: int
+    iou: float
+    dice: float
+
+
+def confusion_matrix(
+    reference: NDArray[np.integer], result: NDArray[np.integer], classes: int
+) -> NDArray[np.int64]:
+    """Counts the pixels of each pair of classes.
+
+    Args:
+        reference: True classes, 0 to `classes` - 1, of any shape.
+        result: Predicted classes, of the same shape.
+        classes: Number of classes.
+
+    Returns:
+        Array of shape `(classes, classes)`: pixels of each true class by predicted class.
+
+    Raises:
+        ValueError: If the shapes differ or a class is out of range.
+
+    Example:
+        >>> confusion_matrix(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2]), 3).tolist()
+        [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
+    """
+    check_shapes("reference", reference, "result", result)
+    for name, values in (("reference", reference), ("result", result)):
+        if values.size and not 0 <= values.min() <= values.max() < classes:
+            raise ValueError(
+                f"{name} must hold classes from 0 to {classes - 1}. "
+                f"Received {values.min()} to {values.max()}"
+            )
+    pairs = reference.ravel().astype(np.int64) * classes + result.ravel()
+    counts = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    return counts.astype(np.int64)
+
+
+def class_scores(confusion: NDArray[np.integer], labels: Sequence[int]) -> list[ClassScore]:
+    """Computes IoU and Dice of each class from a confusion matrix.
+
+    Args:
+        confusion: Pixels of each true class by predicted class, `(classes, classes)`.
+        labels: Label value of each class.
+
+    Example:
+        >>> class_scores(np.array([[6, 2], [0, 2]]), [0, 255])[1]
+        ClassScore(label=255, iou=0.5, dice=0.6666666666666666)
+    """
+    common, sizes = confusion.diagonal(), confusion.sum(axis=0) + confusion.sum(axis=1)
+    return [
+        ClassScore(label, _ratio(both, size - both), _ratio(2 * both, size))
+        for label, both, size in zip(labels, common, sizes, strict=True)
+    ]
+
+
+def mean_iou(reference: NDArray[np.integer], result: NDArray[np.integer], classes: int) -> float:
+    """Computes the mean IoU over the classes, background included.
+
+    Pixels of several images are scored together: concatenate them. A class that is in neither
+    array is left out of the mean.
+
+    Args:
+        reference: True classes, 0 to `classes` - 1, of any shape.
+        result: Predicted classes, of the same shape.
+        classes: Number of classes.
+
+    Returns:
+        The score, 0 to 1 (best); nan, undefined, without pixels.
+
+    Raises:
+        ValueError: If the shapes differ or a class is out of range.
+
+    Example:
+        IoU 1 of class 0, and 1/2 of the classes 1 and 2:
+
+        >>> mean_iou(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2]), 3).__round__(4)
+        0.6667
+    """
+    confusion = confusion_matrix(reference, result, classes)
+    return mean_of_defined([score.iou for score in class_scores(confusion, range(classes))])
+
+
+def mean_of_defined(values: Sequence[float]) -> float:
+    """Computes the mean of the values that are not nan; nan if there are none."""
+    defined = [value for value in values if not math.isnan(value)]
+    return float(np.mean(defined)) if defined else math.nan
 
 
 def pixel_error(labels: NDArray[Any], scores: NDArray[np.floating]) -> Best:

@@ -12,7 +12,8 @@ from keras_unet.metrics.isbi2012 import isbi2012
 
 TWO_CELLS = np.array([[1, 1, 0, 2, 2], [1, 1, 0, 2, 2]])
 ONE_AND_A_HALF = np.array([[1, 1, 0, 0, 2], [1, 1, 0, 0, 2]])
-PERFECT = {"iou": 1, "dice": 1, "pixel_error": 0, "pixel_error_threshold": 0, "seg": 1}
+PIXELS = {"iou": 1, "dice": 1, "pixel_error": 0, "pixel_error_threshold": 0, "seg": 1}
+PERFECT = PIXELS | {"ap_mean": 1}
 
 
 def write(folder, **arrays):
@@ -39,10 +40,14 @@ def test_scores_of_two_images_by_hand(tmp_path):
     assert found.rows["a"].values == PERFECT
     # b: 6 of 8 pixels; the first cell whole, the second half, which does not count for SEG
     assert found.rows["b"].values == pytest.approx(
-        PERFECT | {"iou": 6 / 8, "dice": 12 / 14, "pixel_error": 1 - 12 / 14, "seg": 1 / 2}
+        PERFECT
+        | {"iou": 6 / 8, "dice": 12 / 14, "pixel_error": 1 - 12 / 14, "seg": 1 / 2}
+        | {"ap_mean": (1 + 9 / 3) / 10}  # both are matched at 0.5, one of them above
     )
     assert found.overall.values == pytest.approx(
-        PERFECT | {"iou": 7 / 8, "dice": 13 / 14, "pixel_error": 1 - 28 / 30, "seg": 3 / 4}
+        PERFECT
+        | {"iou": 7 / 8, "dice": 13 / 14, "pixel_error": 1 - 28 / 30, "seg": 3 / 4}
+        | {"ap_mean": (1 + 9 * 3 / 5) / 10}
     )
     # but an IoU of 0.5 is a match at 0.5
     half, more, *_ = found.overall.matching
@@ -106,13 +111,78 @@ def test_predictions_are_read_as_what_they_hold(tmp_path, labels, prediction):
         write(tmp_path / "labels", a=labels),
         metrics=("pixels", "ctc"),
     )
-    assert found.overall.values == PERFECT
+    assert found.overall.values == PIXELS
 
 
 def test_background_need_not_be_zero(tmp_path):
     labels = write(tmp_path / "labels", a=np.where(TWO_CELLS > 0, 9, 5))
     found = evaluate_folders(labels, labels, metrics=("pixels", "ctc"))
-    assert found.overall.values == PERFECT
+    assert found.overall.values == PIXELS
+
+
+THREE = np.array([[0, 0, 0, 0, 127, 127, 127, 255, 9]] * 2)
+FOUND_THREE = np.array([[0, 0, 0, 127, 127, 127, 255, 255, 255]] * 2)
+
+
+def test_classes_by_hand_over_the_pixels_of_all_images(tmp_path):
+    """Class 255 is rare in `a` and missing in `b`, and a pixel of `a` is ignored."""
+    labels = write(tmp_path / "labels", a=THREE, b=[[0, 127]])
+    found = evaluate_folders(
+        write(tmp_path / "predictions", a=FOUND_THREE, b=[[0, 0]]),
+        labels,
+        kind="classes",
+        ignore=9,
+    )
+    overall = {row.label: (row.iou, row.dice) for row in found.overall.classes}
+    assert overall == {
+        0: (7 / 10, 14 / 17), 127: (4 / 9, 8 / 13), 255: (2 / 4, 4 / 6)
+    }  # fmt: skip
+    assert found.overall.values["mean_iou"] == pytest.approx((7 / 10 + 4 / 9 + 2 / 4) / 3)
+    assert found.overall.values["mean_dice"] == pytest.approx((14 / 17 + 8 / 13 + 4 / 6) / 3)
+    assert found.rows["b"].values["mean_iou"] == pytest.approx((1 / 2 + 0) / 2)
+    assert [row.label for row in found.rows["b"].classes] == [0, 127, 255]
+    assert np.isnan(found.rows["b"].classes[2].iou)
+    assert found.to_dict()["overall"]["classes"][2] == {"label": 255, "iou": 2 / 4, "dice": 4 / 6}
+    table = found.tables[1]
+    assert (table.rows[0], table.total) == (
+        ["label 0", "0.7000", "0.8235"], ["mean", "0.5481", "0.7019"]
+    )  # fmt: skip
+    assert found.tables[0].head[-1] == "mean IoU"
+
+
+def test_mean_iou_equals_brute_force(tmp_path):
+    rng = np.random.default_rng(3)
+    pairs = [rng.choice([0, 40, 80, 120], (2, 3, 17, 19), p=[0.6, 0.3, 0.08, 0.02])] * 2
+    pairs[1] = np.where(rng.random(pairs[1].shape) < 0.3, rng.permutation(pairs[1].T).T, pairs[1])
+    truth, result = (pair.transpose(1, 0, 2, 3) for pair in pairs)
+    found = evaluate_folders(
+        write(tmp_path / "predictions", a=result[:, 0], b=result[:, 1]),
+        write(tmp_path / "labels", a=truth[:, 0], b=truth[:, 1]),
+        report=tmp_path / "report.html",
+    )
+    pixels = list(zip(truth.ravel().tolist(), result.ravel().tolist(), strict=True))
+    expected = [
+        sum(left == right == value for left, right in pixels)
+        / sum(value in pair for pair in pixels)
+        for value in (0, 40, 80, 120)
+    ]
+    assert [row.iou for row in found.overall.classes] == pytest.approx(expected)
+    assert found.overall.values["mean_iou"] == pytest.approx(sum(expected) / 4)
+    assert "mean IoU" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("labels", "prediction"),
+    [(TWO_CELLS, TWO_CELLS), (255 * (TWO_CELLS > 0), 255 * (TWO_CELLS > 0)), (THREE, THREE > 0)],
+    ids=["instances", "two classes", "a mask for classes"],
+)
+def test_without_several_classes_there_is_no_score_by_class(tmp_path, labels, prediction):
+    found = evaluate_folders(
+        write(tmp_path / "predictions", a=7 * (prediction > 0)),
+        write(tmp_path / "labels", a=labels),
+    )
+    assert "mean_iou" not in found.overall.values
+    assert "classes" not in found.overall.to_dict()
 
 
 def test_ignored_pixels_do_not_count(tmp_path):
@@ -172,6 +242,7 @@ def test_json_holds_all_of_it(tmp_path):
                 "iou": None,
                 "dice": None,
                 "seg": None,
+                "ap_mean": None,
                 "matching": [row | none for row in found_two],
             },
         },
@@ -202,7 +273,7 @@ def test_one_metric_alone(tmp_path, metric):
     assert alone.metrics == (metric,)
     assert alone.overall.values.items() <= among.overall.values.items()
     assert alone.overall.matching == (among.overall.matching if metric == "matching" else ())
-    assert len(alone.overall.to_dict()) == {"pixels": 4, "ctc": 1, "matching": 1}[metric]
+    assert len(alone.overall.to_dict()) == {"pixels": 4, "ctc": 1, "matching": 2}[metric]
 
 
 def test_metrics_are_taken_once_and_in_one_order(tmp_path):

@@ -45,6 +45,13 @@ def test_images_show_the_matching_at_its_first_threshold():
     ]
 
 
+def test_the_mean_ap_is_below_the_matching():
+    assert tables(Scores({"ap_mean": 0.625}, CELLS))[1].note == (
+        "mean AP at 0.5, 0.55, ... 0.95: 0.6250"
+    )
+    assert tables(Scores({}, CELLS))[1].note == ""
+
+
 def test_the_matching_is_that_of_the_metrics():
     truth = np.array([[1, 1, 0, 2, 2, 2]])
     found = matching([truth], [truth * (truth > 1)])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from stardist.matching import matching_dataset
 
-from keras_unet.metrics import matching
+from keras_unet.metrics import matching, mean_ap
 from keras_unet.metrics.objects import THRESHOLDS, Matching
 
 LABELS = hnp.arrays(np.int64, (4, 5), elements=st.sampled_from([0, 1, 2, 5, 9]))
@@ -139,6 +139,25 @@ def test_equals_stardist(images) -> None:
         else:  # see above: here the choice can differ
             assert ours.pq >= theirs.panoptic_quality - 1e-6
         assert 0 < ours.tp < min(ours.tp + ours.fp, ours.tp + ours.fn)
+
+
+def test_the_mean_ap_equals_that_of_stardist_at_the_thresholds_of_the_bowl(images) -> None:
+    thresholds = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
+    stardist = matching_dataset(*images, thresh=tuple(thresholds), show_progress=False)
+    expected = sum(row.accuracy for row in stardist) / 10
+    assert mean_ap(*images) == pytest.approx(expected)
+    assert 0.05 < expected < 0.95
+
+
+@given(st.lists(st.tuples(LABELS, LABELS), min_size=1, max_size=3))
+@settings(deadline=None, max_examples=20)
+def test_the_mean_ap_equals_brute_force(pairs) -> None:
+    scores = []
+    for hundredths in range(50, 100, 5):
+        counts = (brute_force(*pair, hundredths / 100)[:3] for pair in pairs)
+        tp, fp, fn = map(sum, zip(*counts, strict=True))
+        scores.append(tp / (tp + fp + fn) if tp + fp + fn else math.nan)
+    assert mean_ap(*zip(*pairs, strict=True)) == pytest.approx(np.mean(scores), nan_ok=True)
 
 
 def test_counts_are_summed_over_images(images) -> None:

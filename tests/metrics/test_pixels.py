@@ -11,8 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from keras_unet.metrics import dice, iou, pixel_error
-from keras_unet.metrics.pixels import THRESHOLDS, Best, above, highest, lowest
+from keras_unet.metrics import dice, iou, mean_iou, pixel_error
+from keras_unet.metrics.pixels import (
+    THRESHOLDS,
+    Best,
+    above,
+    class_scores,
+    confusion_matrix,
+    highest,
+    lowest,
+)
 
 
 def test_there_are_eleven_a_tenth_apart() -> None:
@@ -109,6 +117,38 @@ def test_iou_and_dice_equal_set_arithmetic(
     assert dice(reference, result) == pytest.approx(
         2 * len(left & right) / (len(left) + len(right))
     )
+
+
+CLASSES = hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 3))
+
+
+@given(CLASSES, CLASSES)
+@settings(deadline=None, max_examples=50)
+def test_scores_of_classes_are_those_of_their_masks(
+    reference: NDArray[np.uint8], result: NDArray[np.uint8]
+) -> None:
+    found = class_scores(confusion_matrix(reference, result, 4), (2, 5, 7, 9))
+    masks = [(reference == number, result == number) for number in range(4)]
+    assert [score.label for score in found] == [2, 5, 7, 9]
+    np.testing.assert_allclose([score.iou for score in found], [iou(*pair) for pair in masks])
+    np.testing.assert_allclose([score.dice for score in found], [dice(*pair) for pair in masks])
+    assert mean_iou(reference, result, 4) == pytest.approx(np.nanmean([iou(*p) for p in masks]))
+
+
+def test_a_confusion_matrix_has_the_truth_in_its_rows() -> None:
+    found = confusion_matrix(np.array([0, 0, 1]), np.array([1, 1, 0]), 3)
+    assert found.tolist() == [[0, 2, 0], [1, 0, 0], [0, 0, 0]]
+
+
+def test_classes_out_of_range_are_refused() -> None:
+    right = np.array([0, 1])
+    assert math.isnan(mean_iou(right[:0], right[:0], 2))
+    with pytest.raises(ValueError, match=r"result must hold classes from 0 to 1\. Received 0 to 2"):
+        mean_iou(right, np.array([0, 2]), 2)
+    with pytest.raises(ValueError, match=r"reference must hold classes .* Received -1 to 1"):
+        mean_iou(np.array([-1, 1]), right, 2)
+    with pytest.raises(ValueError, match=r"one shape. Received \(2,\) and \(1,\);"):
+        mean_iou(right, right[:1], 2)
 
 
 @pytest.mark.parametrize("score", [iou, dice])
