@@ -161,6 +161,34 @@ _TRAINING_DATA = (
         help="Random scaling, standard deviation of the log factor (paper: 0) [default: 0.25]",
     ),
     click.option(
+        "--contrast",
+        type=float,
+        help="Random contrast, standard deviation of the log factor [default: 0.15]",
+    ),
+    click.option(
+        "--brightness",
+        type=float,
+        help="Random brightness, in standard deviations of the image [default: 0.15]",
+    ),
+    click.option(
+        "--gamma",
+        type=float,
+        help="Random gamma, standard deviation of the log exponent [default: 0]",
+    ),
+    click.option(
+        "--noise",
+        type=float,
+        help="Random noise, at most this many standard deviations of the image [default: 0]",
+    ),
+    click.option(
+        "--blur", type=float, help="Random blur, sigma of at most this many pixels [default: 0]"
+    ),
+    click.option(
+        "--illumination",
+        type=float,
+        help="Random uneven illumination, in standard deviations of the image [default: 0]",
+    ),
+    click.option(
         "--engine",
         type=click.Choice(["graph", "elasticdeform"]),
         help="Backend of the elastic deformation [default: graph]",

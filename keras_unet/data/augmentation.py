@@ -10,7 +10,7 @@ does not repeat.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from math import inf
 from typing import Any, NamedTuple
@@ -21,6 +21,9 @@ from scipy import ndimage
 
 from keras_unet.backend import tf
 from keras_unet.tiling import mirror
+
+MOST_BLUR = 10.0
+"""Highest sigma of the random blur in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,15 @@ class Augmentation:
             that are smaller or larger than those of the training.
         contrast: Standard deviation of the logarithm of the factor on the normalized grey values.
         brightness: Standard deviation of the offset, in units of the image's standard deviation.
+        gamma: Standard deviation of the logarithm of the exponent of the grey values, which is
+            truncated at two standard deviations. It changes the histogram, and neither mean nor
+            standard deviation.
+        noise: Highest standard deviation of Gaussian noise, in units of the image's. That of a tile
+            is uniform between 0 and this.
+        blur: Highest sigma of a Gaussian blur in pixels, at most 10. Half of the tiles are blurred,
+            with a sigma that is uniform between 0 and this.
+        illumination: Standard deviation of a smooth field that is added to the grey values, in
+            units of the image's. It is drawn at 3 x 3 nodes, as the deformation.
     """
 
     nodes: int = 3
@@ -46,6 +58,10 @@ class Augmentation:
     zoom: float = 0.25
     contrast: float = 0.15
     brightness: float = 0.15
+    gamma: float = 0.0
+    noise: float = 0.0
+    blur: float = 0.0
+    illumination: float = 0.0
 
     def __post_init__(self) -> None:
         """Checks the ranges.
@@ -55,11 +71,19 @@ class Augmentation:
         """
         if self.nodes < 2:
             raise ValueError(f"nodes must be at least 2. Received: nodes={self.nodes}")
-        for name in ("amplitude", "zoom", "contrast", "brightness"):
+        numbers = [field.name for field in fields(self) if isinstance(field.default, float)]
+        for name in numbers:
             if not 0 <= getattr(self, name) < inf:
                 raise ValueError(
                     f"{name} must be at least 0 and finite. Received: {name}={getattr(self, name)}"
                 )
+        if self.blur > MOST_BLUR:
+            raise ValueError(f"blur must be at most {MOST_BLUR} pixels. Received: blur={self.blur}")
+
+    @property
+    def changes_intensity(self) -> bool:
+        """Whether grey values change by more than contrast and brightness."""
+        return any((self.gamma, self.noise, self.blur, self.illumination))
 
 
 NO_AUGMENTATION = Augmentation(
@@ -143,11 +167,12 @@ def displacement_field(grid: Any, size: tuple[int, int]) -> Any:
     """Interpolates a coarse grid of displacement vectors to every pixel (bicubic, section 3.1).
 
     Args:
-        grid: Displacements in pixels along rows and columns, shape `(2, nodes, nodes)`.
+        grid: Displacements in pixels along rows and columns, shape `(2, nodes, nodes)`; or another
+            number of components.
         size: Height and width of the field in pixels.
 
     Returns:
-        float32 tensor of shape `(2, height, width)`.
+        float32 tensor of shape `(2, height, width)`, or of as many components.
     """
     nodes_down, nodes_across = grid.shape[1:]
     down = tf.constant(spline_matrix(size[0], nodes_down))

@@ -1,7 +1,8 @@
 """Input pipeline (`tf.data`) from training images to batches of tiles.
 
 Tiles are numbered. The number and the seed determine the random numbers of a tile
-(`data.augmentation`); an engine cuts it out of the images (`data.tiles`).
+(`data.augmentation`); an engine cuts it out of the images (`data.tiles`); at last its grey
+values are changed (`data.intensity`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from keras_unet.architecture import Architecture
 from keras_unet.backend import tf
 from keras_unet.data.augmentation import NO_AUGMENTATION, Augmentation, draw_tile
+from keras_unet.data.intensity import draw_intensity, intensity_in_graph
 from keras_unet.data.tiles import (
     PixelBuffer,
     TrainingImage,
@@ -99,10 +101,17 @@ def build_dataset(  # noqa: PLR0913 - all but two by name
     tile_device = device or _fastest_device()
     ranges = NO_AUGMENTATION if augmentation is None else augmentation
 
+    change_intensity = intensity_in_graph(ranges) if ranges.changes_intensity else None
+
     def tile(number: Any) -> Any:
         parameters = draw_tile(number, pixels.sizes, ranges, seed)
+        if change_intensity is None:
+            with tf.device(tile_device):
+                return _arrange(*cut(parameters), weights)
+        intensity = draw_intensity(number, ranges, seed)
         with tf.device(tile_device):
-            return _arrange(*cut(parameters), weights)
+            image, targets = cut(parameters)
+            return _arrange(change_intensity(image, intensity), targets, weights)
 
     numbers = _TileNumbers(batch_size, shard, first)
     if engine == "elasticdeform":

@@ -38,6 +38,9 @@ DEPTHS = 3, 4, 5
 AUTOCONFIGURED = "depth", "tile", "amplitude", "sigma", "steps", "learning_rate"
 """Options that `keras_unet.training.autoconfig` sets from the data if they are None."""
 
+INTENSITY = "contrast", "brightness", "gamma", "noise", "blur", "illumination"
+"""Options of the augmentation of grey values."""
+
 SEEDS = 2**32
 """Number of seeds that Keras and NumPy accept, from 0."""
 
@@ -47,7 +50,12 @@ _CHOICES = {
     "engine": get_args(Engine),
     "optimizer": get_args(Optimizer),
 }
-_ABSENT = {"optimizer": "sgd"}  # values of options that older runs do not record
+_ABSENT = {  # values of options that older runs do not record
+    "optimizer": "sgd",
+    "contrast": 0.15,
+    "brightness": 0.15,
+    **dict.fromkeys(("gamma", "noise", "blur", "illumination"), 0.0),
+}
 _SMALLEST = {"batch_size": 1, "seed": 0, "ignore": 0, "memory_limit": 1}
 
 
@@ -89,6 +97,12 @@ class TrainingOptions:
         amplitude: Standard deviation of the elastic deformation in pixels, or None. The paper
             takes 10.
         zoom: Standard deviation of the logarithm of the random scaling factor. The paper has none.
+        contrast: Random contrast, as the following five in the units of `Augmentation`.
+        brightness: Random brightness.
+        gamma: Random gamma.
+        noise: Random noise.
+        blur: Random blur.
+        illumination: Random uneven illumination.
         engine: Backend of the elastic deformation, "graph" or "elasticdeform".
         optimizer: "sgd" as in the paper, with Nesterov momentum, or "adam".
         learning_rate: The highest learning rate, after the warm-up, or None.
@@ -125,6 +139,12 @@ class TrainingOptions:
     class_balance: bool = True
     amplitude: float | None = None
     zoom: float = 0.25
+    contrast: float = 0.15
+    brightness: float = 0.15
+    gamma: float = 0.0
+    noise: float = 0.0
+    blur: float = 0.0
+    illumination: float = 0.0
     engine: Engine = "graph"
     optimizer: Optimizer = "sgd"
     learning_rate: float | None = None
@@ -138,7 +158,7 @@ class TrainingOptions:
         self._check_length()
         self._check_validation()
         self._check_network()
-        Augmentation(amplitude=self.amplitude or 0.0, zoom=self.zoom)
+        self._augmentation(self.amplitude or 0.0)
         choose_precision(self.precision)
 
     @property
@@ -167,6 +187,10 @@ class TrainingOptions:
             padding=self.padding,
             norm_layer=self.norm_layer,
         )
+
+    def _augmentation(self, amplitude: float) -> Augmentation:
+        ranges = {name: getattr(self, name) for name in ("zoom", *INTENSITY)}
+        return Augmentation(amplitude=amplitude, **ranges)
 
     def schedule_of_steps(self) -> Schedule:
         """Returns length and learning rate of a training given in steps or minutes."""
@@ -271,7 +295,7 @@ class ResolvedOptions(TrainingOptions):
         """Rebuilds the options from the result of `to_dict`, also after a round trip through JSON.
 
         Raises:
-            KeyError: If one of them is missing.
+            KeyError: If one of them is missing, except those that older runs lack.
             TypeError: If one of them is not set.
         """
         recorded = {**_ABSENT, **values}
@@ -301,7 +325,7 @@ class ResolvedOptions(TrainingOptions):
 
     def augmentation(self) -> Augmentation:
         """Returns the augmentation of the training tiles."""
-        return Augmentation(amplitude=self.amplitude, zoom=self.zoom)
+        return self._augmentation(self.amplitude)
 
     def schedule(self, tiles_per_epoch: float) -> Schedule:
         """Returns the length and learning rate of the training.

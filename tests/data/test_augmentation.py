@@ -70,6 +70,26 @@ class TestDraw:
         np.testing.assert_array_equal(drawn.brightness, 0)
 
 
+def test_tile_7_is_as_it_has_always_been() -> None:
+    """A run that is resumed or repeated by another version uses the same tiles."""
+    sizes = tf.constant([[0, 12, 9], [108, 5, 7]])
+    drawn = draw_tile(tf.constant(7, tf.int64), sizes, Augmentation(), 5)
+    assert (np.array(drawn.size).tolist(), np.array(drawn.center).tolist()) == ([0, 12, 9], [9, 6])
+    expected = {
+        "grid": [
+            [[7.964973, -8.984364, 3.335080], [-17.816711, -1.207790, 4.371689],
+             [-8.112445, -7.146406, 6.277297]],
+            [[-2.833419, 12.796806, 2.646875], [17.472248, -14.145048, 3.757704],
+             [10.286283, 2.709872, -12.407599]],
+        ],
+        "matrix": [[-0.7275480, -1.0806763], [1.0806763, -0.7275480]],
+        "contrast": 1.1507645,
+        "brightness": 0.0326287,
+    }  # fmt: skip
+    for name, values in expected.items():
+        np.testing.assert_allclose(getattr(drawn, name), values, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
@@ -81,6 +101,11 @@ class TestDraw:
         ({"zoom": -0.1}, "zoom must be at least 0 and finite. Received: zoom=-0.1"),
         ({"contrast": -0.1}, "contrast must be at least 0 and finite. Received: contrast=-0.1"),
         ({"brightness": float("nan")}, "brightness must be .*brightness=nan"),
+        ({"gamma": -0.1}, "gamma must be at least 0 and finite. Received: gamma=-0.1"),
+        ({"noise": float("inf")}, "noise must be .*noise=inf"),
+        ({"illumination": -1.0}, "illumination must be .*illumination=-1.0"),
+        ({"blur": -1.0}, "blur must be at least 0 and finite. Received: blur=-1.0"),
+        ({"blur": 10.5}, "blur must be at most 10.0 pixels. Received: blur=10.5"),
     ],
 )
 def test_refuses(numbers: dict[str, Any], message: str) -> None:

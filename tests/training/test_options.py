@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from keras_unet.training.options import ResolvedOptions, TrainingOptions
+from keras_unet.training.options import INTENSITY, ResolvedOptions, TrainingOptions
 
 REFUSED = {
     "steps": ({"steps": 0}, "steps must be greater than 0.*steps=0"),
@@ -37,6 +37,9 @@ REFUSED = {
     "no sigma": ({"sigma": float("nan")}, "sigma must be more than 0 pixels.*sigma=nan"),
     "amplitude": ({"amplitude": -1.0}, "amplitude must be .*at least 0.*-1"),
     "zoom": ({"zoom": -1.0}, "zoom must be .*at least 0.*-1"),
+    "contrast": ({"contrast": -1.0}, "contrast must be .*at least 0.*-1"),
+    "gamma": ({"gamma": float("nan")}, "gamma must be .*at least 0.*nan"),
+    "blur": ({"blur": 11.0}, "blur must be at most 10.0 pixels.*blur=11"),
     "memory_limit": ({"memory_limit": 0}, "memory_limit must be a whole number.*least 1.*=0"),
     "learning_rate": ({"learning_rate": 0.0}, "learning_rate must be greater than 0.*0.0"),
 }
@@ -88,6 +91,16 @@ def test_an_option_that_the_record_lacks_is_missed():
     del values["sigma"]
     with pytest.raises(KeyError, match="sigma"):
         ResolvedOptions.from_dict(values)
+
+
+@pytest.mark.parametrize("name", INTENSITY)
+def test_a_record_of_an_older_run_has_no_options_of_grey_values(name):
+    given = ResolvedOptions(steps=7, **{name: 0.5})
+    assert getattr(given.augmentation(), name) == 0.5
+    values = given.to_dict()
+    assert ResolvedOptions.from_dict(values) == given
+    del values[name]
+    assert ResolvedOptions.from_dict(values) == ResolvedOptions(steps=7)
 
 
 def test_a_limit_of_memory_comes_back_from_json():
