@@ -189,6 +189,12 @@ _TRAINING_DATA = (
         help="Random uneven illumination, in standard deviations of the image [default: 0]",
     ),
     click.option(
+        "--sampling",
+        type=click.Choice(["uniform", "classes"]),
+        help="Centers of tiles: any pixel, or for half of them a class at random "
+        "[default: uniform]",
+    ),
+    click.option(
         "--engine",
         type=click.Choice(["graph", "elasticdeform"]),
         help="Backend of the elastic deformation [default: graph]",

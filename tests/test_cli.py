@@ -174,6 +174,7 @@ OPTIONS = {
     "--sigma -5": "sigma must be more than 0 pixels",
     "--amplitude -1": "amplitude must be",
     "--zoom -1": "zoom must be",
+    "--sampling cells": "'--sampling': 'cells' is not one of",
     "--noise -1": "noise must be at least 0 and finite",
     "--blur 20": "blur must be at most 10.0 pixels",
     "--engine hand": "'--engine': 'hand' is not one of",

@@ -2,7 +2,8 @@
 
 Tile number n depends on (seed, n) alone: two runs with one seed use the same tiles, and a resumed
 run continues with the next tile. The center is a pixel drawn uniformly from all training images, so
-large images are used more often than small ones. Since tiles continue beyond the border by
+large images are used more often than small ones, unless centers are balanced over the classes
+(`keras_unet.data.sampling`). Since tiles continue beyond the border by
 mirroring, all pixels of an image are covered equally often, except the outermost, which mirroring
 does not repeat.
 """
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from keras_unet.backend import tf
+from keras_unet.data.sampling import ClassPixels
 from keras_unet.tiling import mirror
 
 MOST_BLUR = 10.0
@@ -111,7 +113,27 @@ class TileParameters(NamedTuple):
     brightness: Any
 
 
-def draw_tile(number: Any, sizes: Any, augmentation: Augmentation, seed: int) -> TileParameters:
+def tile_keys(number: Any, seed: int, stream: int, count: int) -> list[Any]:
+    """Returns seeds of random numbers of a tile, besides those that `draw_tile` has always used.
+
+    Args:
+        number: Number of the tile, an integer tensor.
+        seed: Seed of the run.
+        stream: Number of the purpose: 1 for intensity, 2 for the center by class.
+        count: Number of seeds, each of shape `(2,)`.
+    """
+    tile = tf.stack([tf.cast(seed, tf.int64), tf.cast(number, tf.int64)])
+    key = tf.random.fold_in(tile, tf.constant(stream, tf.int64))
+    return tf.unstack(tf.random.split(key, count))  # type: ignore[no-any-return]
+
+
+def draw_tile(
+    number: Any,
+    sizes: Any,
+    augmentation: Augmentation,
+    seed: int,
+    centers: ClassPixels | None = None,
+) -> TileParameters:
     """Draws the image, the position and the augmentation of a tile.
 
     Args:
@@ -119,10 +141,13 @@ def draw_tile(number: Any, sizes: Any, augmentation: Augmentation, seed: int) ->
         sizes: `(first, height, width)` of each image, int32 tensor of shape `(images, 3)`.
         augmentation: Ranges of the random numbers.
         seed: Seed of the run.
+        centers: Pixels of each class, to balance the centers; None for uniform centers.
     """
     keys = tf.unstack(tf.random.split(tf.stack([tf.cast(seed, tf.int64), number]), 7))
     total = tf.reduce_sum(sizes[-1, :1]) + sizes[-1, 1] * sizes[-1, 2]
     pixel = tf.random.stateless_uniform([], keys[0], 0, total, tf.int32)
+    if centers is not None:
+        pixel = centers.draw(pixel, tile_keys(number, seed, 2, 3))
     size = sizes[tf.searchsorted(sizes[:, 0], pixel[None], side="right")[0] - 1]
     within = pixel - size[0]
     nodes = augmentation.nodes

@@ -12,12 +12,11 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from keras_unet.backend import tf
-from keras_unet.data.augmentation import Augmentation, displacement_field
+from keras_unet.data.augmentation import Augmentation, displacement_field, tile_keys
 
 _NODES = 3  # of the illumination along each side of a tile, as the paper's deformation
 _BLURRED = 0.5  # share of tiles
 _SHARPEST = 1e-3  # pixels; a Gaussian this narrow is a single pixel
-_STREAM = 1  # of the random numbers of a tile: 0 are those of `draw_tile`
 
 
 class IntensityParameters(NamedTuple):
@@ -46,9 +45,7 @@ def draw_intensity(number: Any, augmentation: Augmentation, seed: int) -> Intens
         augmentation: Ranges of the random numbers.
         seed: Seed of the run.
     """
-    tile = tf.stack([tf.cast(seed, tf.int64), tf.cast(number, tf.int64)])
-    stream = tf.random.fold_in(tile, tf.constant(_STREAM, tf.int64))
-    keys = tf.unstack(tf.random.split(stream, 6))
+    keys = tile_keys(number, seed, 1, 6)
     gamma = tf.exp(augmentation.gamma * tf.random.stateless_truncated_normal([], keys[0]))
     grid = augmentation.illumination * tf.random.stateless_normal([1, _NODES, _NODES], keys[1])
     is_blurred = tf.random.stateless_uniform([], keys[2]) < _BLURRED

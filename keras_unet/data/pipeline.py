@@ -18,6 +18,7 @@ from keras_unet.architecture import Architecture
 from keras_unet.backend import tf
 from keras_unet.data.augmentation import NO_AUGMENTATION, Augmentation, draw_tile
 from keras_unet.data.intensity import draw_intensity, intensity_in_graph
+from keras_unet.data.sampling import ClassPixels
 from keras_unet.data.tiles import (
     PixelBuffer,
     TrainingImage,
@@ -61,6 +62,7 @@ def build_dataset(  # noqa: PLR0913 - all but two by name
     engine: Engine = "graph",
     device: str | None = None,
     weights: Weights = "channel",
+    centers: ClassPixels | None = None,
 ) -> tf.data.Dataset:
     """Builds an endless data set of training batches.
 
@@ -79,6 +81,7 @@ def build_dataset(  # noqa: PLR0913 - all but two by name
         device: Device for the deformation and prefetched batches; None for the first GPU, or the
             CPU if there is none.
         weights: Position of the weights in a batch.
+        centers: Pixels of each class, to balance the centers of tiles; None for uniform centers.
 
     Returns:
         A `tf.data.Dataset` of `(image, y_true)`: float32 `(batch, tile, tile, channels)` and
@@ -104,7 +107,7 @@ def build_dataset(  # noqa: PLR0913 - all but two by name
     change_intensity = intensity_in_graph(ranges) if ranges.changes_intensity else None
 
     def tile(number: Any) -> Any:
-        parameters = draw_tile(number, pixels.sizes, ranges, seed)
+        parameters = draw_tile(number, pixels.sizes, ranges, seed, centers)
         if change_intensity is None:
             with tf.device(tile_device):
                 return _arrange(*cut(parameters), weights)
@@ -123,7 +126,7 @@ def build_dataset(  # noqa: PLR0913 - all but two by name
     return batches.apply(tf.data.experimental.prefetch_to_device(tile_device, _PREFETCHED))
 
 
-def build_dataset_by_function(
+def build_dataset_by_function(  # noqa: PLR0913 - all but two by name
     images: Sequence[tuple[NDArray[np.float32], NDArray[np.int32]]],
     architecture: Architecture,
     *,
@@ -135,6 +138,7 @@ def build_dataset_by_function(
     shard: tuple[int, int] = (0, 1),
     first: int = 0,
     weights: Weights = "channel",
+    centers: ClassPixels | None = None,
 ) -> tf.data.Dataset:
     """Builds a data set like `build_dataset`, augmented by a Python function.
 
@@ -152,6 +156,7 @@ def build_dataset_by_function(
         shard: As `build_dataset`.
         first: As `build_dataset`.
         weights: As `build_dataset`.
+        centers: As `build_dataset`.
 
     Raises:
         ValueError: If a number is out of range, or the function returns other shapes than it
@@ -177,7 +182,7 @@ def build_dataset_by_function(
     table = tf.constant(np.column_stack([first_pixel, sizes]), tf.int32)
 
     def tile(number: Any) -> Any:
-        parameters = draw_tile(number, table, NO_AUGMENTATION, seed)
+        parameters = draw_tile(number, table, NO_AUGMENTATION, seed, centers)
         image = tf.searchsorted(table[:, 0], parameters.size[:1], side="right")[0] - 1
         pixels, targets = tf.numpy_function(
             cut, [image, *tf.unstack(parameters.center)], [tf.float32] * 2

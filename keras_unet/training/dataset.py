@@ -25,6 +25,7 @@ from keras_unet.data.pipeline import (
     build_dataset_by_function,
 )
 from keras_unet.data.samples import Sample, Samples, read_samples, samples_of_arrays, split
+from keras_unet.data.sampling import ClassPixels, Sampling
 from keras_unet.data.tiles import TrainingImage
 from keras_unet.files import PathLike
 from keras_unet.runs import ARRAYS, ModelInfo
@@ -170,11 +171,13 @@ class TrainingData:
             augmentation: Augmentation of the tiles; "options" for that of the options.
         """
         network = info.architecture
+        centers = _centers(targets, info.encoding, options.sampling, options.seed)
         tiles: dict[str, Any] = {
             "tile_size": options.tile,
             "seed": options.seed,
             "batch_size": options.batch_size,
             "shard": part,
+            "centers": centers,
         }
         if callable(augmentation):
             arrays = [
@@ -198,6 +201,20 @@ class TrainingData:
         return lambda first: build_dataset(
             images, network, augmentation=of_tiles, engine=options.engine, first=first, **tiles
         )
+
+
+def _centers(
+    targets: Sequence[Target], encoding: LabelEncoding, sampling: Sampling, seed: int
+) -> ClassPixels | None:
+    """Returns the pixels to center tiles at; None for uniform centers."""
+    if sampling == "uniform":
+        return None
+    return ClassPixels.of(
+        [target.classes for target in targets],
+        [target.counted for target in targets],
+        foreground_only=encoding.kind == "instances",
+        seed=seed,
+    )
 
 
 def _label_values(sample: Sample, encoding: LabelEncoding) -> NDArray[np.int32]:
@@ -242,6 +259,7 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
     kind: Kind | Literal["auto"] = "auto",
     ignore: int | None = None,
     augmentation: Augmentation | AugmentationFunction | None = Augmentation(),
+    sampling: Sampling = "uniform",
     batch_size: int = 1,
     seed: int = 0,
     first: int = 0,
@@ -279,6 +297,9 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
         augmentation: Augmentation of the tiles: an `Augmentation`; None for none; or a function
             that maps a normalized tile `(tile, tile, channels)` and its labels `(tile, tile)` to
             both, in the same shapes. Weights are computed from the labels it returns.
+        sampling: Centers of the tiles: "uniform" over all pixels; or "classes", which centers half
+            of the tiles at a pixel of a class drawn uniformly from those present, or of a cell if
+            the labels hold instances.
         batch_size: Tiles per batch. The paper takes 1, and large tiles.
         seed: Seed of all random choices, except those of an augmentation function.
         first: Number of the first batch, to resume a training.
@@ -297,6 +318,8 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
     """
     if weights not in get_args(Weights):
         raise ValueError(f'weights must be "channel" or "sample_weight". Received: {weights!r}')
+    if sampling not in get_args(Sampling):
+        raise ValueError(f'sampling must be "uniform" or "classes". Received: {sampling!r}')
     if callable(augmentation) and weight_maps is not None:
         raise ValueError(
             "weight_maps must be None where augmentation is a function, which transforms the "
@@ -311,6 +334,7 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
     pixels = _normalized([sample.image for sample in samples.samples], normalization)
     tiles: dict[str, Any] = {"tile_size": tile_size, "seed": seed, "batch_size": batch_size}
     tiles |= {"first": first, "weights": weights}
+    tiles["centers"] = _centers(targets, samples.encoding, sampling, seed)
     if callable(augmentation):
         return build_dataset_by_function(
             list(zip(pixels, map(_label_image, labels), strict=True)),

@@ -15,6 +15,7 @@ from keras_unet.data.encoding import Kind
 from keras_unet.data.normalization import Mode
 from keras_unet.data.pipeline import Engine
 from keras_unet.data.samples import check_fraction
+from keras_unet.data.sampling import Sampling
 from keras_unet.training.schedule import Optimizer, Schedule
 
 PAPER_DEPTH = 4
@@ -48,6 +49,7 @@ _CHOICES = {
     "kind": ("auto", *get_args(Kind)),
     "normalization": get_args(Mode),
     "engine": get_args(Engine),
+    "sampling": get_args(Sampling),
     "optimizer": get_args(Optimizer),
 }
 _ABSENT = {  # values of options that older runs do not record
@@ -55,6 +57,7 @@ _ABSENT = {  # values of options that older runs do not record
     "contrast": 0.15,
     "brightness": 0.15,
     **dict.fromkeys(("gamma", "noise", "blur", "illumination"), 0.0),
+    "sampling": "uniform",
 }
 _SMALLEST = {"batch_size": 1, "seed": 0, "ignore": 0, "memory_limit": 1}
 
@@ -103,6 +106,7 @@ class TrainingOptions:
         noise: Random noise.
         blur: Random blur.
         illumination: Random uneven illumination.
+        sampling: Centers of tiles: "uniform", or "classes" for half of them by class.
         engine: Backend of the elastic deformation, "graph" or "elasticdeform".
         optimizer: "sgd" as in the paper, with Nesterov momentum, or "adam".
         learning_rate: The highest learning rate, after the warm-up, or None.
@@ -145,6 +149,7 @@ class TrainingOptions:
     noise: float = 0.0
     blur: float = 0.0
     illumination: float = 0.0
+    sampling: Sampling = "uniform"
     engine: Engine = "graph"
     optimizer: Optimizer = "sgd"
     learning_rate: float | None = None

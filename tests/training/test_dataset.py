@@ -57,7 +57,7 @@ def test_weights_follow_the_options(data, tmp_path, balance):
     assert (len(np.unique(weights)) == 2) == balance
 
 
-def batches(data, folder, **options):
+def batches(data, folder, training=OPTIONS, **options):
     targets = data.targets(data.samples.samples)
     weights = weight_maps(folder, targets, 2, OPTIONS)
     info = ModelInfo(
@@ -65,7 +65,7 @@ def batches(data, folder, **options):
         encoding=LabelEncoding("instances", (0, 1)),
         normalization=Normalization("image"),
     )
-    return data.batches(info, targets, weights, OPTIONS, **options)
+    return data.batches(info, targets, weights, training, **options)
 
 
 def test_batches_go_on_where_they_are_asked_to(data, tmp_path):
@@ -74,6 +74,16 @@ def test_batches_go_on_where_they_are_asked_to(data, tmp_path):
     (later,) = tiles(2).take(1)
     np.testing.assert_array_equal(third[0], later[0])
     assert third[1].shape == (1, 44, 44, 2)
+
+
+def test_tiles_are_centered_at_cells_where_the_options_say_so(data, tmp_path):
+    shares = []
+    for sampling in ("uniform", "classes"):
+        training = replace(OPTIONS, batch_size=200, sampling=sampling)
+        ((_, y_true),) = batches(data, tmp_path, training, augmentation=None)(0).take(1)
+        shares.append(np.mean(y_true[:, 22, 22, 0]))
+    assert shares[1] == pytest.approx(0.5 + 0.5 * shares[0], abs=0.1)
+    assert shares[1] > shares[0] + 0.15
 
 
 def test_a_function_that_changes_nothing_gives_plain_tiles(data, tmp_path):

@@ -4,6 +4,7 @@ import pytest
 
 from keras_unet.training.options import INTENSITY, ResolvedOptions, TrainingOptions
 
+SAMPLING = ("sampling", "classes")
 REFUSED = {
     "steps": ({"steps": 0}, "steps must be greater than 0.*steps=0"),
     "epochs": ({"epochs": 0.0}, "epochs must be greater than 0.*epochs=0.0"),
@@ -32,6 +33,7 @@ REFUSED = {
         'normalization must be one of "image", "dataset".*no',
     ),
     "engine": ({"engine": "hand"}, 'engine must be one of "graph", "elasticdeform".*hand'),
+    "sampling": ({"sampling": "cells"}, 'sampling must be one of "uniform", "classes".*cells'),
     "border_weight": ({"border_weight": -1.0}, "border_weight must be at least 0.*-1.0"),
     "sigma": ({"sigma": -5.0}, "sigma must be more than 0 pixels.*sigma=-5.0"),
     "no sigma": ({"sigma": float("nan")}, "sigma must be more than 0 pixels.*sigma=nan"),
@@ -93,14 +95,18 @@ def test_an_option_that_the_record_lacks_is_missed():
         ResolvedOptions.from_dict(values)
 
 
-@pytest.mark.parametrize("name", INTENSITY)
-def test_a_record_of_an_older_run_has_no_options_of_grey_values(name):
-    given = ResolvedOptions(steps=7, **{name: 0.5})
-    assert getattr(given.augmentation(), name) == 0.5
+@pytest.mark.parametrize(("name", "value"), [*((name, 0.5) for name in INTENSITY), SAMPLING])
+def test_a_record_of_an_older_run_lacks_options_of_tiles(name, value):
+    given = ResolvedOptions(steps=7, **{name: value})
     values = given.to_dict()
     assert ResolvedOptions.from_dict(values) == given
     del values[name]
     assert ResolvedOptions.from_dict(values) == ResolvedOptions(steps=7)
+
+
+@pytest.mark.parametrize("name", INTENSITY)
+def test_changes_of_grey_values_are_as_chosen(name):
+    assert getattr(ResolvedOptions(steps=7, **{name: 0.5}).augmentation(), name) == 0.5
 
 
 def test_a_limit_of_memory_comes_back_from_json():
