@@ -181,14 +181,14 @@ def _train(
 
 
 def _print_outcome(run: Run) -> None:
-    from keras_unet.runs import REPORT
+    from keras_unet.runs import REPORT, describe_score
 
     outcome = run.record["outcome"]
-    score, skipped = outcome["best_score"], outcome["skipped_updates"]
-    best = "none" if score is None else f"{outcome['score_name']} {score:.4f}"
+    skipped = outcome["skipped_updates"]
     click.echo(
         f"{outcome['steps']} steps in {outcome['seconds'] / 60:.1f} minutes; "
-        f"best validation score: {best}; report: {run.folder / REPORT}"
+        f"report: {run.folder / REPORT}\n"
+        f"best validation score: {describe_score(outcome) or 'none'}"
     )
     if skipped:
         click.echo(f"{skipped} updates with a non-finite gradient were not applied")

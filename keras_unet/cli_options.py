@@ -113,6 +113,11 @@ _TRAINING_DATA = (
     click.option(
         "--validation", help="Validation images: a fraction, or names such as a,b,c [default: 0.2]"
     ),
+    click.option(
+        "--groups",
+        help="Images that belong together, as those of a film or slide: auto, none, or a regular "
+        "expression of the group in a name, such as '(slide\\d+)' [default: auto]",
+    ),
     click.option("--seed", type=int, help="Seed of the random numbers [default: 0]"),
     click.option(
         "--labels",

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
 from keras_unet.data.encoding import LabelEncoding
+from keras_unet.data.groups import HeldOut
 from keras_unet.data.images import as_channels, pixels_of
 from keras_unet.data.normalization import Normalization
 from keras_unet.files import PathLike, write_json
@@ -220,6 +221,29 @@ class Ensemble:
     def folds(self) -> tuple[Path, ...]:
         """Folders of the runs, one per fold."""
         return tuple(self.folder / f"fold-{fold}" for fold in range(1, len(self.held_out) + 1))
+
+
+def describe_score(outcome: Mapping[str, Any]) -> str | None:
+    """Returns the best validation score and the images it is of; None if there is none.
+
+    Args:
+        outcome: The entry `outcome` of a run's record.
+
+    Example:
+        >>> held_out = {"kind": "groups", "groups": ["02"], "images": 9}
+        >>> describe_score({"score_name": "SEG", "best_score": 0.75, "validation": held_out})
+        'SEG 0.7500 on 9 images of 1 group that was not trained on (02)'
+    """
+    if outcome.get("best_score") is None:
+        return None
+    held_out = held_out_of(outcome)
+    images = held_out.describe() if held_out else "images held out"
+    return f"{outcome['score_name']} {outcome['best_score']:.4f} on {images}"
+
+
+def held_out_of(outcome: Mapping[str, Any]) -> HeldOut | None:
+    """Returns the relation of the validation images to the training; None in an older record."""
+    return HeldOut.from_dict(outcome["validation"]) if "validation" in outcome else None
 
 
 def weights_of(run: Run) -> Path:

@@ -8,7 +8,7 @@ from keras_unet.architecture import Architecture
 from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.normalization import Normalization
 from keras_unet.instances.label import InstanceOptions
-from keras_unet.runs import RECORD, Ensemble, Run, is_ensemble
+from keras_unet.runs import RECORD, Ensemble, Run, describe_score, held_out_of, is_ensemble
 
 
 @pytest.fixture
@@ -54,6 +54,18 @@ def test_an_image_of_other_channels_is_refused_by_name(run):
 def test_an_image_with_nan_is_refused_by_name(run):
     with pytest.raises(ValueError, match=r"a\.tif: 1 of 8 pixels are NaN"):
         run.normalize(np.array([[[np.nan, 0]] + [[0, 0]] * 3]), Path("a.tif"))
+
+
+def test_a_score_is_named_by_the_images_it_is_of():
+    outcome = {"score_name": "SEG", "best_score": 0.86}
+    assert describe_score(outcome) == "SEG 0.8600 on images held out"  # of an older run
+    assert held_out_of(outcome) is None
+    outcome["validation"] = {"kind": "part of a group", "groups": ["01"], "images": 5}
+    assert describe_score(outcome) == (
+        "SEG 0.8600 on 5 images of the same film, stack or slide as the training (01); another may "
+        "score lower"
+    )
+    assert describe_score({"best_score": None}) is None
 
 
 def test_what_is_no_run_is_refused(tmp_path):

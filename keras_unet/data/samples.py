@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from keras_unet.console import counted, some, track
 from keras_unet.data.encoding import Kind, LabelEncoding
+from keras_unet.data.groups import Group, Grouping, draw_held_out, group_images
 from keras_unet.data.images import as_channels, is_grey, pixels_of, read_image
 from keras_unet.data.label_consistency import check_same_conventions, differing_conventions
 from keras_unet.data.labels import (
@@ -35,7 +36,6 @@ from keras_unet.files import PathLike
 _SIZES_LISTED = 3
 _UNUSED_LISTED = 20
 _NAMES_LISTED = 20
-_MANY_STACKS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,8 @@ class Sample:
         classes: Class of each pixel, `(height, width)`.
         instances: Label image `(height, width)`, 0 is background.
         ignored: Mask of ignored pixels, `(height, width)`.
-        stack: Name of the stack or sequence that the image is a plane or frame of, or None.
+        group: Name of the film, stack or slide that the image is a part of, see `data.groups`; None
+            for an image by itself.
     """
 
     name: str
@@ -56,7 +57,7 @@ class Sample:
     classes: NDArray[np.uint8]
     instances: NDArray[np.int32]
     ignored: NDArray[np.bool_]
-    stack: str | None = None
+    group: Group = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ def read_samples(
     ignore: int | None = None,
     allow_empty: bool = False,
     axes: str | None = None,
+    groups: Grouping = "auto",
 ) -> Samples:
     """Reads the images of a folder with their labels, without scaling or resizing.
 
@@ -145,6 +147,7 @@ def read_samples(
         ignore: Label value of ignored pixels, or None.
         allow_empty: Whether images without cells are allowed.
         axes: Axes of image files, if they state none or wrong ones, such as "YXC".
+        groups: Groups of images that belong together, see `data.groups.group_images`.
 
     Returns:
         The data set, sorted by name.
@@ -164,7 +167,8 @@ def read_samples(
         check_same_conventions(files)
     _refuse_same_names([plane.name for plane in raw], folder)
     notes = (*_notes(raw), *differing_conventions(files))
-    return _create_samples(raw, labels, ignore, allow_empty, found.unused, notes)
+    samples = _create_samples(raw, labels, ignore, allow_empty, found.unused, notes)
+    return _with_groups(samples, groups)
 
 
 def samples_of_arrays(
@@ -174,6 +178,7 @@ def samples_of_arrays(
     kind: Kind | Literal["auto"] = "auto",
     ignore: int | None = None,
     allow_empty: bool = False,
+    groups: Grouping = "auto",
 ) -> Samples:
     """Creates a data set from arrays, with the same checks as for files.
 
@@ -183,6 +188,7 @@ def samples_of_arrays(
         kind: Kind of the labels: `"classes"`, `"instances"`, or `"auto"` to detect it.
         ignore: Label value of ignored pixels, or None.
         allow_empty: Whether images without cells are allowed.
+        groups: Groups of images that belong together, see `data.groups.group_images`.
 
     Returns:
         The data set; the names of samples are their positions, "0", "1" and so on.
@@ -199,7 +205,7 @@ def samples_of_arrays(
         _plane_of_arrays(image, label_image, number)
         for number, (image, label_image) in enumerate(zip(images, labels, strict=True))
     ]
-    return _create_samples(raw, kind, ignore, allow_empty, (), ())
+    return _with_groups(_create_samples(raw, kind, ignore, allow_empty, (), ()), groups)
 
 
 def _plane_of_arrays(image: NDArray[Any], labels: NDArray[Any], number: int) -> _Plane:
@@ -245,6 +251,17 @@ def _create_samples(
     return Samples(samples, encoding, channels, dtype, unused, notes)
 
 
+def _with_groups(samples: Samples, groups: Grouping) -> Samples:
+    names, known, images = zip(
+        *((sample.name, sample.group, sample.image) for sample in samples.samples), strict=True
+    )
+    found, notes = group_images(names, known, images, groups)
+    grouped = tuple(
+        replace(sample, group=group) for sample, group in zip(samples.samples, found, strict=True)
+    )
+    return replace(samples, samples=grouped, notes=samples.notes + notes)
+
+
 def split(
     samples: Sequence[Sample], validation: float | Sequence[str], seed: int
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
@@ -253,10 +270,9 @@ def split(
     Args:
         samples: The samples.
         validation: Fraction of the samples for validation, at least 0 and less than 1, drawn at
-            random: at least one sample unless the fraction is 0, and never all. Neighboring planes
-            of a stack and frames of a sequence are similar, so whole stacks are drawn if there are
-            three or more, and the last planes of one otherwise. Or the names of the samples for
-            validation.
+            random: at least one sample unless the fraction is 0, and never all. Samples of one
+            group are similar, so whole groups are drawn where there are several, see
+            `data.groups.draw_held_out`. Or the names of the samples for validation.
         seed: Random seed. The same seed and samples give the same split.
 
     Returns:
@@ -268,7 +284,8 @@ def split(
     """
     if isinstance(validation, int | float):
         check_fraction(validation)
-        held_out = _draw([sample.stack for sample in samples], validation, seed)
+        names, groups = zip(*((sample.name, sample.group) for sample in samples), strict=True)
+        held_out = draw_held_out(names, groups, validation, seed)
     else:
         held_out = _find_names([sample.name for sample in samples], validation)
     training = tuple(sample for i, sample in enumerate(samples) if i not in held_out)
@@ -298,7 +315,7 @@ class _Plane:
     labels: NDArray[np.int32]
     file: LabelFile
     notes: tuple[str, ...]
-    stack: str | None
+    group: Group
 
 
 def _without_repeated_images(found: Pairs) -> Pairs:
@@ -326,7 +343,7 @@ def _read_pair(pair: Pair, axes: str | None) -> Iterable[_Plane]:
         labels = in_order_of((pair.image, image_file.stack), stored, labels, "labels")
     _refuse_different_sizes(pair, image, labels)
     is_single = len(image) == 1
-    stack = pair.sequence or (None if is_single else pair.name)
+    group = pair.sequence or (None if is_single else pair.name)
     axes_note = () if is_single else (f"read as planes along {describe_axes(image_file.stack)}",)
     notes = (*axes_note, *image_file.notes)
     return [
@@ -337,7 +354,7 @@ def _read_pair(pair: Pair, axes: str | None) -> Iterable[_Plane]:
             labels[number],
             label_file,
             notes,
-            stack,
+            group,
         )
         for number in range(len(image))
     ]
@@ -415,30 +432,8 @@ def _create_sample(plane: _Plane, encoding: LabelEncoding, channels: int) -> Sam
         classes=encoding.to_classes(plane.labels),
         instances=encoding.to_instances(plane.labels),
         ignored=encoding.ignored(plane.labels),
-        stack=plane.stack,
+        group=plane.group,
     )
-
-
-def _draw(stacks: Sequence[str | None], fraction: float, seed: int) -> set[int]:
-    """Draws indices of images and whole stacks; of one or two stacks, the last planes."""
-    total = len(stacks)
-    if fraction == 0 or total < 2:
-        return set()
-    count = min(max(1, round(fraction * total)), total - 1)
-    groups: dict[object, list[int]] = defaultdict(list)
-    for index, stack in enumerate(stacks):
-        groups[index if stack is None else stack].append(index)
-    if len(groups) == 1:
-        return set(range(total - count, total))
-    order = np.random.default_rng(seed).permutation(len(groups))
-    drawn = [list(groups.values())[number] for number in order]
-    held_out: list[int] = []
-    for group in drawn:
-        if len(held_out) + len(group) <= count:
-            held_out += group
-    if not held_out and len(groups) < _MANY_STACKS:  # a stack would be half of the images
-        held_out = drawn[0][-count:]
-    return set(held_out or min(drawn, key=len))
 
 
 def _find_names(names: Sequence[str], selected: Sequence[str]) -> set[int]:

@@ -90,8 +90,8 @@ _CARD = """# {name}
 
 ## Validation
 
-Best score on images held out in the training: {score}. Before use, predict images that were not
-in the training and whose labels are known, and compare: IoU, or SEG and AP to count cells.
+Best validation score: {score}. Before use, predict images that were not in the training and whose
+labels are known, and compare: IoU, or SEG and AP to count cells.
 
 ## Training
 

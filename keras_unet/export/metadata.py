@@ -9,7 +9,7 @@ assets.extra/
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,7 @@ from keras_unet.export.serving_inputs import MOST_PIXELS
 from keras_unet.files import atomic, write_json
 from keras_unet.prediction.segmenter import Member, Segmenter
 from keras_unet.prediction.tflite import METADATA
-from keras_unet.runs import ModelInfo
+from keras_unet.runs import ModelInfo, describe_score
 
 EXTRA = "assets.extra"
 
@@ -152,7 +152,7 @@ class ExportMetadata:
             "training": self._training(
                 [str(outcome.get("steps", "unknown")) for outcome in outcomes]
             ),
-            "score": ", ".join(map(_score, outcomes)),
+            "score": "; ".join(describe_score(outcome) or "none" for outcome in outcomes),
         }
 
     @property
@@ -201,8 +201,3 @@ def _record(info: ModelInfo) -> dict[str, Any]:
     if "folder" in record.get("data", {}):
         record["data"] = record["data"] | {"folder": Path(record["data"]["folder"]).name}
     return record
-
-
-def _score(outcome: Mapping[str, Any]) -> str:
-    score = outcome.get("best_score")
-    return "none" if score is None else f"{outcome['score_name']} {score:.4f}"

@@ -284,6 +284,7 @@ def _training_images(info: ModelInfo, data: Path | None) -> list[NDArray[np.floa
         ignore=info.encoding.ignore,
         allow_empty=True,
         axes=recorded.get("axes"),
+        groups="none",
     ).samples
     names = (
         info.record["data"]["training"] if info.data_folder else [sample.name for sample in samples]

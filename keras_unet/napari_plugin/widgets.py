@@ -23,6 +23,7 @@ from keras_unet.napari_plugin.fields import (
 )
 from keras_unet.napari_plugin.layers import LayerData
 from keras_unet.napari_plugin.panel import Panel
+from keras_unet.runs import describe_score
 
 PLUGIN, PREDICT = "keras-unet-biomedical", "U-Net: predict"
 
@@ -107,8 +108,8 @@ class TrainWidget(Container[Any]):
         self.panel.run(task, partial(self._finish, run))
 
     def _finish(self, run: Path, outcome: dict[str, Any]) -> None:
-        score = outcome["best_score"]
-        best = "" if score is None else f", {outcome['score_name']} {score:.3f} on held-out images"
+        score = describe_score(outcome)
+        best = "" if score is None else f", {score}"
         ended = "Trained" if outcome["complete"] else "Stopped; the best model is kept"
         self.panel.add_line(f"report: {run / 'report.html'}")
         self.panel.text.value = f"{outcome['steps']} steps{best}"

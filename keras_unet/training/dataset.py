@@ -16,6 +16,7 @@ from keras_unet.architecture import Architecture
 from keras_unet.console import track
 from keras_unet.data.augmentation import Augmentation
 from keras_unet.data.encoding import Kind, LabelEncoding
+from keras_unet.data.groups import HeldOut
 from keras_unet.data.normalization import Mode, Normalization
 from keras_unet.data.pipeline import (
     AugmentationFunction,
@@ -60,6 +61,14 @@ class Split:
         }
 
     @property
+    def held_out(self) -> HeldOut:
+        """Relation of the samples held out to those to train on."""
+        training, validation = (
+            [sample.group for sample in subset] for subset in (self.training, self.validation)
+        )
+        return HeldOut.of(training, validation)
+
+    @property
     def pixels(self) -> int:
         """Number of pixels of all images to train on."""
         return sum(sample.classes.size for sample in self.training)
@@ -85,7 +94,8 @@ class TrainingData:
             images: Folder with `images/` and `labels/`, or in the Cell Tracking Challenge's layout;
                 or arrays, each `(height, width)` or `(height, width, channels)`.
             labels: Label images of arrays, each `(height, width)`; None for a folder.
-            options: Options, of which `kind`, `ignore`, `allow_empty` and `axes` are used.
+            options: Options, of which `kind`, `ignore`, `allow_empty`, `axes` and `groups` are
+                used.
 
         Raises:
             ValueError: If images and labels are not suitable for training.
@@ -97,12 +107,19 @@ class TrainingData:
                     "labels must be None where images is a folder, which holds them. "
                     f"Received: images={str(images)!r} and labels"
                 )
+            is_pattern = isinstance(options.groups, str)
+            if not is_pattern:
+                raise ValueError(
+                    'groups must be "auto", "none" or a regular expression of the names of images '
+                    f"in a folder. Received: {options.groups}"
+                )
             samples = read_samples(
                 images,
                 labels=options.kind,
                 ignore=options.ignore,
                 allow_empty=options.allow_empty,
                 axes=options.axes,
+                groups=options.groups,
             )
             return cls(samples, str(images))
         if labels is None:
@@ -116,6 +133,7 @@ class TrainingData:
             kind=options.kind,
             ignore=options.ignore,
             allow_empty=options.allow_empty,
+            groups=options.groups,
         )
         return cls(samples, ARRAYS)
 
@@ -149,6 +167,10 @@ class TrainingData:
                 f"Received: {len(divided.training)} image in all, none of them held out"
             )
         return divided
+
+    def split_of(self, run: ModelInfo) -> Split:
+        """Returns the split that a run records."""
+        return Split(*split(self.samples.samples, run.record["data"]["validation"], 0))
 
     def batches(
         self,
@@ -325,7 +347,9 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
             "weight_maps must be None where augmentation is a function, which transforms the "
             "labels and not the weights. Received: both"
         )
-    samples = samples_of_arrays(images, labels, kind=kind, ignore=ignore, allow_empty=True)
+    samples = samples_of_arrays(
+        images, labels, kind=kind, ignore=ignore, allow_empty=True, groups="none"
+    )
     network = architecture or Architecture(
         channels=samples.channels, classes=samples.encoding.classes
     )

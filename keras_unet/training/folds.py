@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from keras_unet.backend import keras
 from keras_unet.data.fingerprint import Fingerprint
+from keras_unet.data.groups import Group, members_of
 from keras_unet.files import PathLike, check_new, locked, make_folder, remove_leftovers
 from keras_unet.instances.selection import Selection, default_options, select_options, subsample
 from keras_unet.prediction.load import load
@@ -122,8 +124,8 @@ def train_folds(
     options = options if initial_model is None else initial_model.options(options)
     data = data if isinstance(data, TrainingData) else TrainingData.of(data, None, options)
     samples = data.samples.samples
-    names, stacks = [sample.name for sample in samples], [sample.stack for sample in samples]
-    held_out = draw_folds(names, folds, options.seed, stacks)
+    names, groups = [sample.name for sample in samples], [sample.group for sample in samples]
+    held_out = draw_folds(names, folds, options.seed, groups)
     resolved = autoconfigure(options, Fingerprint.of(samples))
     if resolved.max_minutes is not None:
         resolved = replace(resolved, max_minutes=resolved.max_minutes / folds)
@@ -274,18 +276,18 @@ def _check_unused(folder: Path) -> None:
 
 
 def draw_folds(
-    names: Sequence[str], folds: int, seed: int, stacks: Sequence[str | None] = ()
+    names: Sequence[str], folds: int, seed: int, groups: Sequence[Group] = ()
 ) -> tuple[tuple[str, ...], ...]:
-    """Divides images into folds of about equal size, keeping stacks together.
+    """Divides images into folds of about equal size, keeping groups together.
 
-    Neighboring planes of a stack look alike, so a stack is in one fold if there are at least as
-    many stacks and single images as folds. Otherwise the images are divided in their order.
+    Images of a group look alike, so a group is in one fold if there are at least as many groups and
+    images by themselves as folds. Otherwise the images are divided in the order of their groups.
 
     Args:
         names: Names of the images.
         folds: Number of folds.
         seed: Seed of the draw.
-        stacks: Name of the stack that each image is a plane of, or None; empty for single images.
+        groups: Group of each image, or None; empty if each image is by itself.
 
     Returns:
         The names of each fold, in their order; every name is in one fold.
@@ -302,15 +304,12 @@ def draw_folds(
             "folds must be at least 2, and at most the number of images. "
             f"Received: folds={folds} for {len(names)}"
         )
-    groups: dict[object, list[int]] = {}
-    for index, stack in enumerate(stacks or [None] * len(names)):
-        groups.setdefault(index if stack is None else stack, []).append(index)
-    if len(groups) < folds:
-        blocks = np.array_split(np.arange(len(names)), folds)
+    members = members_of(names, groups or [None] * len(names))
+    if len(members) < folds:
+        blocks = np.array_split(list(chain(*members)), folds)
         return tuple(tuple(names[i] for i in block) for block in blocks)
     drawn: list[list[int]] = [[] for _ in range(folds)]
-    members = list(groups.values())
-    order = np.random.default_rng(seed).permutation(len(groups))
+    order = np.random.default_rng(seed).permutation(len(members))
     for group in sorted(order, key=lambda group: -len(members[group])):  # largest first; stable
         min(drawn, key=len).extend(members[group])
     return tuple(tuple(names[i] for i in sorted(fold)) for fold in drawn)

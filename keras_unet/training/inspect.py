@@ -84,8 +84,10 @@ def inspect_folder(
     samples = training_data.samples
     _log.info(samples.describe())
     split = training_data.split(requested)
+    scored = f": {split.held_out.describe()}" if split.held_out.groups else ""
     _log.info(
         f"training on {len(split.training)}, held out for validation: {len(split.validation)}"
+        f"{scored}"
     )
     fingerprint = Fingerprint.of(split.training)
     resolved = autoconfigure(requested, fingerprint)

@@ -12,6 +12,7 @@ from keras_unet.architecture import Architecture, NormLayer, Padding
 from keras_unet.backend import choose_precision
 from keras_unet.data.augmentation import Augmentation
 from keras_unet.data.encoding import Kind
+from keras_unet.data.groups import Grouping, check_grouping
 from keras_unet.data.normalization import Mode
 from keras_unet.data.pipeline import Engine
 from keras_unet.data.samples import check_fraction
@@ -58,6 +59,7 @@ _ABSENT = {  # values of options that older runs do not record
     "brightness": 0.15,
     **dict.fromkeys(("gamma", "noise", "blur", "illumination"), 0.0),
     "sampling": "uniform",
+    "groups": "auto",
 }
 _SMALLEST = {"batch_size": 1, "seed": 0, "ignore": 0, "memory_limit": 1}
 
@@ -87,6 +89,9 @@ class TrainingOptions:
         memory_limit: Limit of the memory in bytes, kept by a smaller tile if necessary; None for no
             limit.
         validation: Share of the images held out, or their names.
+        groups: Images that belong together, such as frames of a film: "auto" to find them; "none";
+            a regular expression whose first group is the name of the group, such as
+            "(slide[0-9]+)"; or, for arrays, the name of each image's group.
         seed: Seed of all that is random, from 0 to 2**32 - 1.
         precision: "auto", "float32", "bfloat16" or "float16".
         kind: Kind of the labels: "classes", "instances", or "auto" to detect it.
@@ -131,6 +136,7 @@ class TrainingOptions:
     batch_size: int = 1
     memory_limit: int | None = None
     validation: float | Sequence[str] = 0.2
+    groups: Grouping = "auto"
     seed: int = 0
     precision: str = "auto"
     kind: Kind | Literal["auto"] = "auto"
@@ -163,6 +169,7 @@ class TrainingOptions:
         self._check_length()
         self._check_validation()
         self._check_network()
+        check_grouping(self.groups)
         self._augmentation(self.amplitude or 0.0)
         choose_precision(self.precision)
 
@@ -304,11 +311,9 @@ class ResolvedOptions(TrainingOptions):
             TypeError: If one of them is not set.
         """
         recorded = {**_ABSENT, **values}
-        held_out = recorded["validation"]
-        names = tuple(held_out) if isinstance(held_out, list) else held_out
-        return cls(
-            **{field.name: recorded[field.name] for field in fields(cls)} | {"validation": names}
-        )
+        given = {field.name: recorded[field.name] for field in fields(cls)}
+        lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+        return cls(**given | lists)
 
     def architecture(self, *, channels: int, classes: int) -> Architecture:
         """Returns the architecture for a number of channels and of classes."""
@@ -322,9 +327,10 @@ class ResolvedOptions(TrainingOptions):
     @property
     def hyperparameters(self) -> dict[str, bool | float | str]:
         """Hyperparameters by which TensorBoard compares runs, as single values."""
-        held_out = self.validation
-        names = held_out if isinstance(held_out, int | float) else ",".join(held_out)
-        values = {**self.to_dict(), "validation": names}
+        values = {
+            name: ",".join(value) if isinstance(value, list | tuple) else value
+            for name, value in self.to_dict().items()
+        }
         del values["histograms"]
         return {name: value for name, value in values.items() if value is not None}
 

@@ -26,7 +26,16 @@ from keras_unet.files import check_replaceable, check_writable, make_folder
 from keras_unet.prediction.networks import load_network
 from keras_unet.report.charts import Curve, curves_svg, network_svg
 from keras_unet.report.page import Page, write_page
-from keras_unet.runs import ARRAYS, REPORT, Ensemble, Run, is_ensemble, runs_of
+from keras_unet.runs import (
+    ARRAYS,
+    REPORT,
+    Ensemble,
+    Run,
+    describe_score,
+    held_out_of,
+    is_ensemble,
+    runs_of,
+)
 from keras_unet.training.checkpoint import HISTORY
 from keras_unet.training.dataset import TrainingData, weight_maps
 from keras_unet.training.options import ResolvedOptions, TrainingOptions
@@ -165,8 +174,8 @@ def _summary(runs: Sequence[Run]) -> str:
             f"An ensemble of {len(runs)} U-Nets trained on {images} in {minutes:.1f} minutes, each "
             "without a part of the images."
         )
-    score, name = outcomes[0]["best_score"], outcomes[0]["score_name"]
-    best = "" if score is None else f" Its best {name} on images held out: {score:.4f}."
+    score = describe_score(outcomes[0])
+    best = "" if score is None else f" Its best validation score: {score}."
     state = "" if outcomes[0]["complete"] else " It was interrupted and can be resumed."
     return f"A U-Net trained on {images} in {minutes:.1f} minutes.{best}{state}"
 
@@ -192,10 +201,17 @@ def _curves(runs: Sequence[Run]) -> list[str]:
         {name: curve for name, rows in histories.items() if (curve := _curve(rows, column))}
         for column in ("loss", "score")
     )
-    score_name = runs[0].record.get("outcome", {}).get("score_name", "score")
+    outcome = runs[0].record.get("outcome", {})
+    held_out, score_name = held_out_of(outcome), outcome.get("score_name", "score")
     drawn = [curves_svg("loss", loss)] if loss else []
     if score:
-        drawn.append(curves_svg(f"{score_name}, images held out", score, highest=True))
+        drawn.append(
+            curves_svg(
+                f"{score_name}, {held_out.title if held_out else 'images held out'}",
+                score,
+                highest=True,
+            )
+        )
     return drawn
 
 
@@ -253,16 +269,14 @@ def _option(name: str, value: Any) -> list[str]:
 def _provenance(runs: Sequence[Run]) -> dict[str, str]:
     record = runs[0].record
     outcomes: list[Mapping[str, Any]] = [run.record.get("outcome", {}) for run in runs]
-    scores = [outcome.get("best_score") for outcome in outcomes]
+    scores = [describe_score(outcome) for outcome in outcomes]
     listed: dict[str, list[Any]] = {
         "seeds" if len(runs) > 1 else "seed": [options_of(run).seed for run in runs],
         "steps": [f"{outcome['steps']:,}" for outcome in outcomes if outcome],
         "updates not applied (non-finite gradient)": [
             skipped for outcome in outcomes if (skipped := outcome.get("skipped_updates"))
         ],
-        f"best {outcomes[0].get('score_name')}": [
-            f"{score:.4f}" for score in scores if score is not None
-        ],
+        "best validation score": [score for score in scores if score is not None],
     }
     versions = record.get("versions", {})
     return {name: ", ".join(map(str, values)) for name, values in listed.items() if values} | {
@@ -332,10 +346,19 @@ def _image_pair(run_images: _RunImages, prediction: ImagePrediction) -> ImagePai
 
 
 def _held_out(images_of_runs: Sequence[_RunImages]) -> str:
+    relations = [
+        held_out_of(images.validator.run.record.get("outcome", {})) for images in images_of_runs
+    ]
     if len(images_of_runs) > 1:
-        return ", each predicted by the network that was trained without it"
+        is_part = any(held_out and held_out.kind == "part of a group" for held_out in relations)
+        caveat = ", and with others of the same film, stack or slide; another may score lower"
+        return (
+            ", each predicted by the network that was trained without it"
+            f"{caveat if is_part else ''}"
+        )
     if images_of_runs[0].validator.held_out:
-        return " held out from the training"
+        groups = relations[0] if relations[0] and relations[0].groups else None
+        return f": {groups.describe()}" if groups else " held out from the training"
     return " of the training itself, as none was held out: new images may score lower"
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from keras_unet.backend import choose_precision, keras, tf
 from keras_unet.data.findings import check_dataset
 from keras_unet.data.fingerprint import Fingerprint
+from keras_unet.data.groups import HeldOut
 from keras_unet.data.normalization import Normalization
 from keras_unet.files import PathLike, locked, make_folder, remove_leftovers
 from keras_unet.instances.selection import default_options
@@ -221,7 +222,7 @@ def train_folder(
         check_same_data(earlier, data.digests, data.source)
     if interrupted is not None:
         resolved = options_of(interrupted)
-        training = Training(data, data.split(resolved), resolved, augmentation, None)
+        training = Training(data, data.split_of(interrupted), resolved, augmentation, None)
         return _train(interrupted, training, True, cluster, callbacks)
     if template is not None:
         warn_of_differences(template)
@@ -337,7 +338,7 @@ def _train_locked(
     model = load_network(run)
     selection = validator.select_options(model)
     _log.info(selection.describe() if selection else defaults.describe())
-    outcome = _outcome(schedule, history.progress, validator.score_name)
+    outcome = _outcome(schedule, history.progress, validator.score_name, split.held_out)
     finished = replace(
         run,
         instances=selection.options if selection else defaults,
@@ -399,7 +400,7 @@ def train_on_dataset(
         initial_model.copy_weights(model)
         batches = dataset.repeat().map(_with_weight_channel)
         history = fit(model, batches.skip, schedule, folder=folder, callbacks=callbacks)
-        outcome = _outcome(schedule, history.progress, "none")
+        outcome = _outcome(schedule, history.progress, "none", HeldOut.of((), ()))
         finished = replace(run, record={**run.record, "outcome": outcome})
         finished.save()
         return finished
@@ -445,7 +446,8 @@ def _description(run: Run, split: Split, tile_size: int, score_name: str) -> str
     network = run.architecture
     names = split.names["validation"]
     held_out = ", ".join(names[:_MAX_NAMES]) + ", ..." * (len(names) > _MAX_NAMES)
-    validation = f"{held_out}; their score is {score_name}" if held_out else "none"
+    relation = f", on {split.held_out.describe()}" if split.held_out.groups else ""
+    validation = f"{held_out}; their score is {score_name}{relation}" if held_out else "none"
     return (
         f"training on {len(split.training)}, held out for validation: {validation}\n"
         f"network: depth {network.depth}, {network.base_filters} base features, "
@@ -458,7 +460,9 @@ def _device() -> str:
     return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
 
 
-def _outcome(schedule: Schedule, progress: Progress, score_name: str) -> dict[str, Any]:
+def _outcome(
+    schedule: Schedule, progress: Progress, score_name: str, held_out: HeldOut
+) -> dict[str, Any]:
     return {
         "complete": schedule.is_over(progress),
         "steps": progress.step,
@@ -466,6 +470,7 @@ def _outcome(schedule: Schedule, progress: Progress, score_name: str) -> dict[st
         "skipped_updates": progress.skipped,
         "score_name": score_name,
         "best_score": progress.best_score,
+        "validation": held_out.to_dict(),
         "finished": _now(),
     }
 

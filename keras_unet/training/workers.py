@@ -63,7 +63,7 @@ def _train(
     options, network = options_of(run), run.architecture
     data = data if isinstance(data, TrainingData) else TrainingData.of(data, None, options)
     check_same_data(replace(run, folder=run_folder), data.digests, data.source)
-    split = data.split(options)
+    split = data.split_of(run)
     targets = data.targets(split.training)
     folder = make_folder(run.folder / "weight_maps")
     weights = weight_maps(folder, targets, network.classes, options)

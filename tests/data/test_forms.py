@@ -370,7 +370,7 @@ def test_whole_stacks_are_held_out_where_there_are_several(tmp_path):
     samples = read_samples(tmp_path, labels="instances").samples
     for seed in range(4):
         _, held_out = split(samples, 0.25, seed=seed)
-        assert len({one.stack for one in held_out}) == 1
+        assert len({one.group for one in held_out}) == 1
         assert len(held_out) == 3
 
 
@@ -380,5 +380,5 @@ def test_of_two_stacks_planes_at_the_end_of_one_are_held_out(tmp_path):
     samples = read_samples(tmp_path, labels="instances").samples
     training, held_out = split(samples, 0.2, seed=0)
     assert [one.name[-3:] for one in held_out] == ["004", "005"]
-    assert len({one.stack for one in held_out}) == 1
+    assert len({one.group for one in held_out}) == 1
     assert len(training) == 10

@@ -328,8 +328,8 @@ def test_of_two_sequences_one_end_is_held_out_and_of_three_a_whole_sequence(tmp_
         write_sequence(tmp_path, sequence, 4)
     _, held_out = split(read_samples(tmp_path).samples, 0.25, seed=0)
     assert {sample.name[-2:] for sample in held_out} == {"t2", "t3"}
-    assert len({sample.stack for sample in held_out}) == 1
+    assert len({sample.group for sample in held_out}) == 1
     write_sequence(tmp_path, "03", 4)
     training, held_out = split(read_samples(tmp_path).samples, 0.25, seed=0)
-    assert {sample.stack for sample in training}.isdisjoint(sample.stack for sample in held_out)
+    assert {sample.group for sample in training}.isdisjoint(sample.group for sample in held_out)
     assert len(held_out) == 4

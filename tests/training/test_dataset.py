@@ -25,6 +25,47 @@ def test_the_split_is_that_which_the_options_say(data):
     assert parts.pixels == 3 * 96**2
 
 
+def test_a_recorded_split_is_kept_whatever_is_drawn_now(data):
+    trained = new_run(data, validation=["c0", "c2"])
+    assert data.split_of(trained).names == {
+        "training": ["c1", "c3"],
+        "validation": ["c0", "c2"],
+    }
+    assert not data.split_of(new_run(data, validation=[])).validation
+
+
+def new_run(data, validation):
+    return ModelInfo(
+        architecture=Architecture(depth=1),
+        encoding=data.samples.encoding,
+        normalization=Normalization("image"),
+        record={"data": {"validation": validation}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("groups", "kind", "names"),
+    [
+        ("none", "images", ()),
+        ("(c)", "part of a group", ("c",)),
+        ("c0|c[1-3]", "groups", ("c2",)),
+        (["x", "y", "y", "y"], "groups", ("x",)),
+    ],
+)
+def test_the_split_is_named_by_its_groups(cells, groups, kind, names):
+    samples = read_samples(cells).samples
+    arrays = [sample.image for sample in samples], [sample.instances for sample in samples]
+    options = replace(OPTIONS, groups=groups, validation=0.25)
+    given = (cells, None) if isinstance(groups, str) else arrays
+    held_out = TrainingData.of(*given, options).split(options).held_out
+    assert (held_out.kind, held_out.groups) == (kind, names)
+
+
+def test_names_of_groups_do_not_suit_a_folder(cells):
+    with pytest.raises(ValueError, match=r"groups must be \"auto\".*folder. Received: \['x'\]"):
+        TrainingData.of(cells, None, replace(OPTIONS, groups=["x"]))
+
+
 def test_patience_needs_images_held_out(data):
     alone = replace(data, samples=replace(data.samples, samples=data.samples.samples[:1]))
     with pytest.raises(ValueError, match=r"Received: 1 image in all, none of them held out"):

@@ -173,17 +173,17 @@ def test_a_number_of_folds_that_does_not_suit_is_refused(folds):
         draw_folds(["a", "b", "c"], folds, 0)
 
 
-def test_stacks_are_kept_together() -> None:
-    names = [f"{stack}_{plane}" for stack in "abcd" for plane in range(3)] + ["e"]
-    stacks = [*(stack for stack in "abcd" for _ in range(3)), None]
+def test_groups_are_kept_together() -> None:
+    names = [f"{group}_{plane}" for group in "abcd" for plane in range(3)] + ["e"]
+    groups = [*(group for group in "abcd" for _ in range(3)), None]
     for seed in range(5):
-        drawn = draw_folds(names, 2, seed, stacks)
+        drawn = draw_folds(names, 2, seed, groups)
         assert sorted(len(fold) for fold in drawn) == [6, 7]
         assert sorted(sum(drawn, ())) == sorted(names)
         for fold in drawn:
-            assert all(sum(name[0] == stack for name in fold) in (0, 3) for stack in "abcd")
+            assert all(sum(name[0] == group for name in fold) in (0, 3) for group in "abcd")
 
 
-def test_a_single_stack_is_cut_in_its_order() -> None:
-    names = [f"a_{plane}" for plane in range(5)]
-    assert draw_folds(names, 2, 0, ["a"] * 5) == (("a_0", "a_1", "a_2"), ("a_3", "a_4"))
+def test_a_single_group_is_cut_in_the_order_of_its_numbers() -> None:
+    names = ["a_10", "a_11", "a_7", "a_8", "a_9"]
+    assert draw_folds(names, 2, 0, ["a"] * 5) == (("a_7", "a_8", "a_9"), ("a_10", "a_11"))

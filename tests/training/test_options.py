@@ -26,6 +26,7 @@ REFUSED = {
     "fractional seed": ({"seed": 0.5}, "seed must be a whole number.*seed=0.5"),
     "ignore": ({"ignore": -1}, "ignore must be a whole number of at least 0.*ignore=-1"),
     "validation": ({"validation": 1.5}, "validation must be a fraction.*less than 1.*1.5"),
+    "groups": ({"groups": "(a"}, r"groups must be \"auto\".*regular expression.*'\(a'"),
     "precision": ({"precision": "float8"}, 'precision must be "auto".*float8'),
     "kind": ({"kind": "cells"}, 'kind must be one of "auto", "classes".*cells'),
     "normalization": (
