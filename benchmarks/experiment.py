@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,21 @@ from keras_unet.report.pictures import difference_picture, grey_picture, label_p
 
 DATA = Path(os.environ.get("KERAS_UNET_DATA", ROOT.parent / "shared" / "data"))
 SHOWN = 5  # held-out images in a figure
+
+
+class ImageSet(Protocol):
+    """Images for training, images held out, and what is predicted and scored of them."""
+
+    @property
+    def save(self) -> str:
+        """Outputs of `keras-unet predict`."""
+
+    @property
+    def metrics(self) -> str:
+        """Metrics of `keras-unet evaluate`."""
+
+    def copy(self, training: Path, held_out: Path) -> tuple[list[str], list[str]]:
+        """Writes the images and labels of both parts, and returns the names of the images."""
 
 
 @dataclass(frozen=True)
@@ -144,14 +159,14 @@ class Experiment:
     """Training, prediction and scoring of a task.
 
     Attributes:
-        task: The data set.
+        task: The images, see `Task`.
         work: Working folder; emptied first.
         train: Options of `keras-unet train`.
         predict: Options of `keras-unet predict`, one tuple for each prediction.
         program: Module to run, `keras_unet` or a variation of it.
     """
 
-    task: Task | FilmTask
+    task: ImageSet
     work: Path
     train: tuple[str, ...]
     predict: tuple[tuple[str, ...], ...] = ((), ("--tta",))

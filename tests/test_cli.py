@@ -165,7 +165,6 @@ OPTIONS = {
     "--validation 1": "validation must be a fraction.*Received: validation=1.0",
     "--validation -.1": "validation must be a fraction.*Received: validation=-0.1",
     "--groups (": "groups must be .*a regular expression",
-    "--groups (x)": "groups must match the name of every image.*does not match c0",
     "--seed -1": "seed must be a whole number",
     "--precision float8": "precision must be.*'float8'",
     "--precision float16": 'precision="float16" needs a GPU',
@@ -432,6 +431,14 @@ def test_share_names_and_numbers_as_names(cells, tmp_path):
     )
     assert result.exit_code == 0, result.output
     assert "held out for validation: 07;" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["inspect", "train"])
+def test_a_name_that_the_pattern_of_the_groups_does_not_match_is_named(command, cells, tmp_path):
+    out = ("--out" if command == "inspect" else "--run", tmp_path / "new")
+    result = run(command, cells, *out, "--groups", "c([0-2])")
+    assert result.exit_code == 2
+    assert one_line(result).endswith("Received: 'c([0-2])', which does not match c3")
 
 
 def test_what_the_data_decide_is_printed_with_its_option(cells, tmp_path):
