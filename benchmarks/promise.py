@@ -124,9 +124,10 @@ def _source(path: Path) -> str:
 
 FILMS = Frames("01", "01_GT/SEG"), Frames("02", "02_GT/SEG")
 SOURCES = "bbbc039", "dsb256x256", "dsb360x360", "dsb520x696"
+BY_SOURCE = "--groups", r"(\S+)_\d+", "--allow-empty"
 CASES: Mapping[str, tuple[ImageSet, tuple[str, ...]]] = {  # images, options of keras-unet train
     "psc-blocks": (Blocks("films/PhC-C2DL-PSC", FILMS, 2, 3, scored=(1, 5)), ()),
-    **{f"nuclei-{source}": (Sources(source), ("--groups", r"(\S+)_\d+")) for source in SOURCES},
+    **{f"nuclei-{source}": (Sources(source), BY_SOURCE) for source in SOURCES},
     "phase": (Task("phase", 6), ()),
     "psc-films": (TASKS["psc"], ()),
 }
