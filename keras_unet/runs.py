@@ -23,7 +23,7 @@ ensemble/              folds of a cross-validation, each trained without its ima
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
 from keras_unet.data.encoding import LabelEncoding
+from keras_unet.data.fingerprint import Percentiles
 from keras_unet.data.groups import HeldOut
 from keras_unet.data.images import as_channels, pixels_of
 from keras_unet.data.normalization import Normalization
@@ -57,6 +58,10 @@ class ModelInfo:
         normalization: Normalization of grey values in training and prediction.
         precision: Precision of the training.
         instances: Instance options, selected at the end of the training.
+        pixel_size: Height and width in micrometers of a pixel of the training images; None if
+            their files do not state it, or it differs between them.
+        diameters: 10th, 50th and 90th percentile of the diameters of the training cells in pixels,
+            see `Fingerprint`; None for labels that hold classes, and without cells.
         record: Options, data, outcome and provenance of the training, as plain values.
         name: Name of the model, for messages and model cards.
     """
@@ -66,6 +71,8 @@ class ModelInfo:
     normalization: Normalization
     precision: str = "float32"
     instances: InstanceOptions = field(default_factory=InstanceOptions)
+    pixel_size: tuple[float, float] | None = None
+    diameters: Percentiles | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     name: str = field(default="model", compare=False)
 
@@ -79,6 +86,8 @@ class ModelInfo:
             "normalization": self.normalization.to_dict(),
             "precision": self.precision,
             "instances": self.instances.to_dict(),
+            "pixel_size": self.pixel_size,
+            "diameters": self.diameters,
             "record": dict(self.record),
         }
 
@@ -87,7 +96,8 @@ class ModelInfo:
         """Rebuilds the information from the result of `to_dict`.
 
         Args:
-            values: Result of `to_dict`; `record` may be missing.
+            values: Result of `to_dict`; `record`, `pixel_size` and `diameters` may be missing, as
+                in older ones, whose records may hold the diameters.
             more: Further fields.
 
         Raises:
@@ -99,12 +109,16 @@ class ModelInfo:
             raise ValueError(f"format {values['format']}")
         if not isinstance(values.get("record", {}), dict):
             raise TypeError("record is not a dictionary")
+        pixel_size = values.get("pixel_size")
+        diameters = values["diameters"] if "diameters" in values else _measured_diameters(values)
         info = {
             "architecture": Architecture.from_dict(values["architecture"]),
             "encoding": LabelEncoding.from_dict(values["labels"]),
             "normalization": Normalization.from_dict(values["normalization"]),
             "precision": values["precision"],
             "instances": InstanceOptions.from_dict(values["instances"]),
+            "pixel_size": pixel_size and _two_sizes(*pixel_size),
+            "diameters": diameters and Percentiles(*map(float, diameters)),
             "record": values.get("record", {}),
             "name": str(values["name"]),
         }
@@ -280,6 +294,16 @@ def runs_of(ensemble: Ensemble) -> tuple[Run, ...]:
 def is_ensemble(folder: Path) -> bool:
     """Returns whether a folder is an ensemble."""
     return (folder / ENSEMBLE).is_file()
+
+
+def _measured_diameters(values: Mapping[str, Any]) -> Sequence[float] | None:
+    """Returns the diameters in the record of the training, if its labels hold instances."""
+    measured = values.get("record", {}).get("data", {}).get("fingerprint") or {}
+    return measured.get("diameters") if values["labels"]["kind"] == "instances" else None
+
+
+def _two_sizes(height: float, width: float) -> tuple[float, float]:
+    return float(height), float(width)
 
 
 def _unreadable(path: Path, kind: str, error: Exception) -> str:

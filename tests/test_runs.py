@@ -6,9 +6,18 @@ import pytest
 
 from keras_unet.architecture import Architecture
 from keras_unet.data.encoding import LabelEncoding
+from keras_unet.data.fingerprint import Percentiles
 from keras_unet.data.normalization import Normalization
 from keras_unet.instances.label import InstanceOptions
-from keras_unet.runs import RECORD, Ensemble, Run, describe_score, held_out_of, is_ensemble
+from keras_unet.runs import (
+    RECORD,
+    Ensemble,
+    ModelInfo,
+    Run,
+    describe_score,
+    held_out_of,
+    is_ensemble,
+)
 
 
 @pytest.fixture
@@ -19,6 +28,8 @@ def run(tmp_path):
         encoding=LabelEncoding("classes", (0, 7, 255), ignore=9),
         normalization=Normalization("dataset", mean=(10.0, 20.0), std=(2.0, 4.0)),
         precision="bfloat16",
+        pixel_size=(0.5, 0.25),
+        diameters=Percentiles(10.0, 20.5, 31.0),
         record={"options": {"steps": 5, "validation": ["a", "b"]}, "outcome": {"best_score": None}},
         instances=InstanceOptions(
             threshold=0.7, markers="distance", merge_threshold=0.5, minimum_size=12
@@ -29,6 +40,26 @@ def run(tmp_path):
 def test_a_run_comes_back_as_it_was_saved(run):
     run.save()
     assert Run.load(run.folder) == run
+
+
+@pytest.mark.parametrize(
+    ("kind", "measured", "expected"),
+    [
+        ("instances", [4.0, 5.0, 6.0], Percentiles(4.0, 5.0, 6.0)),
+        ("instances", None, None),
+        ("classes", [4.0, 5.0, 6.0], None),
+    ],
+)
+def test_older_records_state_diameters_in_the_data_and_no_pixel_size(kind, measured, expected):
+    values = ModelInfo(
+        architecture=Architecture(),
+        encoding=LabelEncoding(kind, (0, 1)),
+        normalization=Normalization("image"),
+        record={"data": {"fingerprint": {"diameters": measured}}},
+    ).to_dict()
+    del values["pixel_size"], values["diameters"]
+    info = ModelInfo.from_dict(values)
+    assert (info.pixel_size, info.diameters) == (None, expected)
 
 
 def test_a_run_may_be_given_as_text(run):
@@ -91,6 +122,7 @@ def test_what_is_no_run_is_refused(tmp_path):
         ),
         (lambda text: text.replace('"threshold": 0.7', '"threshold": 7'), "threshold must be"),
         (lambda text: text.replace('"threshold": 0.7', '"level": 0.7'), "TypeError.*level"),
+        (lambda text: text.replace("0.25\n", "0.25, 0.25\n"), "TypeError.*arguments"),
     ],
     ids=[
         "cut",
@@ -103,6 +135,7 @@ def test_what_is_no_run_is_refused(tmp_path):
         "record",
         "options",
         "number",
+        "pixel size",
     ],
 )
 def test_a_damaged_record_is_refused_in_one_line(run, change, reason):

@@ -15,6 +15,7 @@ from tifffile import RESUNIT
 _MICROMETERS = {RESUNIT.CENTIMETER: 1e4, RESUNIT.INCH: 2.54e4}
 _MOST_AXES = 5
 _UNCALIBRATED = ("", "pixel", "pixels")
+_LARGEST_PIXEL = 20.0  # micrometers; programs write 72 to 1200 dpi, for printing, into any TIFF
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,24 @@ class Spacing:
             starts={axis: start for axis, start in self.starts.items() if axis in axes},
             units={axis: unit for axis, unit in self.units.items() if axis in axes},
         )
+
+    @property
+    def pixel_size(self) -> tuple[float, float] | None:
+        """Height and width of a pixel in micrometers; None if the file does not state them.
+
+        Sizes above 20 micrometers are those of prints, 72 to 1200 dpi, and count as not stated.
+
+        >>> Spacing({"Y": 500, "X": 500}, {}, {"Y": "nanometer", "X": "nanometer"}).pixel_size
+        (0.5, 0.5)
+        """
+        sizes = [self._micrometers(axis) for axis in "YX"]
+        if not all(0 < size <= _LARGEST_PIXEL for size in sizes):
+            return None
+        return sizes[0], sizes[1]
+
+    def _micrometers(self, axis: str) -> float:
+        factor = conversion_factor(self.units.get(axis), "micrometer")
+        return 0.0 if factor is None else factor * self.steps.get(axis, 0.0)
 
     @property
     def is_placed(self) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tifffile
 from PIL import Image
 
 from keras_unet.data import lazy, pngs
+from keras_unet.data.calibration import Spacing
 from keras_unet.data.images import (
     PILLOW_FORMATS,
     check_some_pixels,
@@ -32,11 +33,13 @@ class Header:
         shape: Planes, height, width and channels, before an EXIF orientation is applied.
         stack: Letter and size of each plane axis.
         notes: Notes on content that is not read, as far as the header states it.
+        spacing: Calibration of the file.
     """
 
     shape: tuple[int, int, int, int]
     stack: Stack = ()
     notes: tuple[str, ...] = ()
+    spacing: Spacing = field(default_factory=Spacing)
 
     @property
     def numbers(self) -> int:
@@ -73,7 +76,7 @@ def read_header(path: Path, *, axes: str | None = None) -> Header:
 
 
 def _header_of_open_image(image: OpenImage) -> Header:
-    return Header(image.shape, image.stack, image.notes)
+    return Header(image.shape, image.stack, image.notes, image.spacing)
 
 
 def _header_of_picture(path: Path) -> Header:

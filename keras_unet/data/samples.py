@@ -36,6 +36,7 @@ from keras_unet.files import PathLike
 _SIZES_LISTED = 3
 _UNUSED_LISTED = 20
 _NAMES_LISTED = 20
+_SAME_PIXEL_SIZE = 0.01  # relative difference of rounded numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +51,7 @@ class Sample:
         ignored: Mask of ignored pixels, `(height, width)`.
         group: Name of the film, stack or slide that the image is a part of, see `data.groups`; None
             for an image by itself.
+        pixel_size: Height and width of a pixel in micrometers, or None.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Sample:
     instances: NDArray[np.int32]
     ignored: NDArray[np.bool_]
     group: Group = None
+    pixel_size: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -292,6 +295,21 @@ def split(
     return training, tuple(sample for i, sample in enumerate(samples) if i in held_out)
 
 
+def common_pixel_size(samples: Sequence[Sample]) -> tuple[float, float] | None:
+    """Returns height and width of a pixel in micrometers, the mean over the samples.
+
+    Returns:
+        The size; None if a sample has none, or two differ by more than 1 %.
+    """
+    sizes = [sample.pixel_size for sample in samples if sample.pixel_size is not None]
+    if len(sizes) < len(samples) or not sizes:
+        return None
+    if np.ptp(sizes, axis=0).max() > _SAME_PIXEL_SIZE * np.min(sizes):
+        return None
+    height, width = np.mean(sizes, axis=0).tolist()
+    return height, width
+
+
 def check_fraction(validation: float) -> None:
     """Checks the fraction of samples for validation.
 
@@ -316,6 +334,7 @@ class _Plane:
     file: LabelFile
     notes: tuple[str, ...]
     group: Group
+    pixel_size: tuple[float, float] | None = None
 
 
 def _without_repeated_images(found: Pairs) -> Pairs:
@@ -355,6 +374,7 @@ def _read_pair(pair: Pair, axes: str | None) -> Iterable[_Plane]:
             label_file,
             notes,
             group,
+            image_file.spacing.pixel_size,
         )
         for number in range(len(image))
     ]
@@ -433,6 +453,7 @@ def _create_sample(plane: _Plane, encoding: LabelEncoding, channels: int) -> Sam
         instances=encoding.to_instances(plane.labels),
         ignored=encoding.ignored(plane.labels),
         group=plane.group,
+        pixel_size=plane.pixel_size,
     )
 
 

@@ -16,6 +16,7 @@ from keras_unet.data.findings import check_dataset
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.groups import HeldOut
 from keras_unet.data.normalization import Normalization
+from keras_unet.data.samples import common_pixel_size
 from keras_unet.files import PathLike, locked, make_folder, remove_leftovers
 from keras_unet.instances.selection import default_options
 from keras_unet.prediction.load import load
@@ -235,12 +236,8 @@ def train_folder(
     for warning in warnings:
         _log.warning(warning)
     training = Training(data, split, resolved, augmentation, initial_model)
-    findings = {
-        "fingerprint": asdict(fingerprint),
-        "warnings": warnings,
-        "notes": data.samples.notes,
-    }
-    run = _new_run(run_folder, training, findings, repeat)
+    findings = {"warnings": warnings, "notes": data.samples.notes}
+    run = _new_run(run_folder, training, fingerprint, findings, repeat)
     return _train(run, training, False, cluster, callbacks)
 
 
@@ -385,7 +382,8 @@ def train_on_dataset(
     options = initial_model.options(options)
     schedule = options.schedule_of_steps()
     precision = choose_precision(options.precision)
-    info = replace(initial_model.segmenter.info, precision=precision, record={})
+    unknown: dict[str, Any] = {"pixel_size": None, "diameters": None, "record": {}}
+    info = replace(initial_model.segmenter.info, precision=precision, **unknown)
     check_unused(folder)
     with locked(make_folder(folder)):
         values = {field.name: getattr(info, field.name) for field in fields(ModelInfo)}
@@ -415,14 +413,23 @@ def _with_weight_channel(image: Any, y_true: Any, weights: Any = None) -> tuple[
 
 
 def _new_run(
-    folder: Path, training: Training, findings: Mapping[str, Any], repeat: PathLike | None
+    folder: Path,
+    training: Training,
+    fingerprint: Fingerprint,
+    findings: Mapping[str, Any],
+    repeat: PathLike | None,
 ) -> Run:
     data, options, initial = training.data, training.options, training.initial
     samples = data.samples
     origin = {"folder": data.source, "dtype": samples.dtype, **training.split.names}
     record = {
         "options": options.to_dict(),
-        "data": {**origin, "digests": data.digests, **findings},
+        "data": {
+            **origin,
+            "digests": data.digests,
+            "fingerprint": asdict(fingerprint),
+            **findings,
+        },
         **provenance(),
         "repeat": None if repeat is None else str(repeat),
         "initial": initial and initial.to_dict(),
@@ -438,6 +445,8 @@ def _new_run(
         encoding=samples.encoding,
         normalization=Normalization.of(images, options.normalization),
         precision=choose_precision(options.precision),
+        pixel_size=common_pixel_size(training.split.training),
+        diameters=fingerprint.diameters if samples.encoding.kind == "instances" else None,
         record=record,
     )
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from keras_unet.data.encoding import LabelEncoding
-from keras_unet.data.samples import Sample, read_samples, split
+from keras_unet.data.samples import Sample, common_pixel_size, read_samples, split
 
 
 def write(path: Path, array: NDArray[Any]) -> Path:
@@ -276,6 +276,20 @@ def test_split_depends_on_the_seed() -> None:
     everything = samples(20)
     drawn = {split(everything, 0.2, seed)[1] for seed in range(5)}
     assert len(drawn) > 1
+
+
+def test_the_pixel_size_is_that_of_the_files_if_they_agree(tmp_path: Path) -> None:
+    for name, size in {"a": 0.5, "b": 0.502, "c": 0.6}.items():
+        write_pair(tmp_path, name, grey(20, 24), mask())
+        metadata = {"unit": "um", "axes": "YX"}
+        path, resolution = tmp_path / "images" / f"{name}.tif", (1 / size, 1 / size)
+        tifffile.imwrite(path, grey(20, 24), imagej=True, resolution=resolution, metadata=metadata)
+    write_pair(tmp_path, "d", grey(20, 24), mask())
+    a, b, c, d = read_samples(tmp_path).samples
+    assert common_pixel_size([a, b]) == pytest.approx((0.501, 0.501), rel=1e-6)
+    assert common_pixel_size([a, b, c]) is None
+    assert common_pixel_size([a, d]) is None
+    assert common_pixel_size([]) is None
 
 
 def test_split_by_name() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from keras_unet.data.calibration import (
+    Spacing,
     conversion_factor,
     of_imagej,
     of_ome,
@@ -98,3 +99,19 @@ RATIOS = {
 @pytest.mark.parametrize(("units", "ratio"), RATIOS.items())
 def test_conversion_factors(units, ratio):
     assert conversion_factor(*units) == ratio
+
+
+@pytest.mark.parametrize(
+    ("steps", "units", "size"),
+    [
+        ({"Y": 0.65, "X": 0.6}, {"Y": "micrometer", "X": "micrometer"}, (0.65, 0.6)),
+        ({"Y": 5e-4, "X": 5e-4}, {"Y": "millimeter", "X": "millimeter"}, (0.5, 0.5)),
+        ({"Y": 25_400 / 72, "X": 25_400 / 72}, {"Y": "micrometer", "X": "micrometer"}, None),
+        ({"X": 0.6}, {"X": "micrometer"}, None),
+        ({"Y": 1.0, "X": 1.0}, {}, None),
+        ({"Y": 0.0, "X": 0.6}, {"Y": "micrometer", "X": "micrometer"}, None),
+        ({"Y": 1.0, "X": 1.0}, {"Y": "second", "X": "second"}, None),
+    ],
+)
+def test_pixel_sizes_are_micrometers_of_a_microscope(steps, units, size):
+    assert Spacing(steps, {}, units).pixel_size == (size and pytest.approx(size))

@@ -146,6 +146,7 @@ def test_what_a_person_does_not_choose_is_set_by_the_data_said_and_recorded(cell
     assert run.architecture.depth == configuration.depth == 3
     assert schedule.steps == configuration.steps == 2500
     assert run.record["data"]["fingerprint"]["cells"] == seen.cells
+    assert (run.diameters, run.pixel_size) == (seen.diameters, None)
     assert messages[1].startswith(seen.describe())
     assert messages[1].endswith(configuration.describe())
     assert len(list((run.folder / "weight_maps").iterdir())) == len(run.record["data"]["training"])
