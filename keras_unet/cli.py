@@ -323,6 +323,13 @@ def report_command(
 )
 @instance_options
 @click.option(
+    "--scale",
+    metavar="auto|off|FACTOR",
+    default="off",
+    help="Resample images before the prediction, and the result back: by FACTOR, 2 if objects are "
+    "half as wide as in training, or auto, by pixel sizes or by the objects found [default: off]",
+)
+@click.option(
     "--as",
     "form",
     type=click.Choice(["tiff", "ome-zarr"]),
@@ -402,11 +409,11 @@ def predict_command(
 
 def _prediction(choices: dict[str, Any]) -> dict[str, Any]:
     """Separates the options of the outputs from those of the instances."""
-    names = ("out", "save", "tta", "axes", "overwrite")
-    out, save, tta, axes, overwrite = (choices.pop(name) for name in names)
+    names = ("out", "save", "tta", "scale", "axes", "overwrite")
+    out, save, tta, scale, axes, overwrite = (choices.pop(name) for name in names)
     instances = {name: value for name, value in choices.items() if value is not None}
     given = {"out": out, "save": split_names(save), "tta": tta, "instances": instances}
-    return given | {"axes": axes, "overwrite": overwrite}
+    return given | {"scale": scale, "axes": axes, "overwrite": overwrite}
 
 
 def _refuse(options: dict[str, Any], reason: str) -> None:

@@ -49,7 +49,11 @@ class Header:
     @property
     def is_large(self) -> bool:
         """True if the image should be read window by window, see `LARGE`."""
-        return self.numbers > lazy.LARGE
+        return self.is_large_at(1.0)
+
+    def is_large_at(self, factor: float) -> bool:
+        """Returns whether the image is large, or is so once it is enlarged by a factor."""
+        return self.numbers * max(1.0, factor) ** 2 > lazy.LARGE
 
 
 def read_header(path: Path, *, axes: str | None = None) -> Header:

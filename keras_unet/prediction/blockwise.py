@@ -35,6 +35,7 @@ from keras_unet.instances.blockwise import LARGEST_PIECE, BlockwiseLabeler
 from keras_unet.instances.label import cell_probability
 from keras_unet.prediction.outputs import OutputPlan, Prediction, Result
 from keras_unet.prediction.predict import SYMMETRIES, as_network_input
+from keras_unet.prediction.resampling import ResampledLabels, resample, scaled_size
 from keras_unet.prediction.store import (
     Probabilities,
     Stage,
@@ -155,8 +156,13 @@ class Plan:
             stages.append(Stage.of(member, tiles, members, views))
         return tuple(stages)
 
-    def provenance(self, image: Measured) -> dict[str, Any]:
-        """Returns everything that the probabilities of an image depend on, for JSON."""
+    def provenance(self, image: Measured, size: tuple[int, int]) -> dict[str, Any]:
+        """Returns everything that the probabilities of an image depend on, for JSON.
+
+        Args:
+            image: Measurements of the image.
+            size: Height and width that it is resampled to.
+        """
         runs = [
             info.architecture.to_dict()
             | {"normalization": info.normalization.to_dict(), "precision": info.precision}
@@ -164,6 +170,7 @@ class Plan:
         ]
         return {
             "image": {"axes": self.axes, "shape": image.shape, "sha256": image.checksum},
+            "size": size,
             "networks": {"sha256": self.checksums or uuid4().hex, "runs": runs},
             "precision": self.precision,
             "tile_sizes": self.tile_sizes,
@@ -236,7 +243,8 @@ def predict_locally(models: Sequence[Any], batches: Iterable[Sequence[Task]]) ->
                 for task in tasks_of_plane:
                     network = task.stage.tiles.architecture
                     pixels = Normalized(network, task.normalization, plane)
-                    for _ in task.predict(models[task.stage.member], pixels):
+                    resampled = resample(pixels, task.stage.tiles.size)
+                    for _ in task.predict(models[task.stage.member], resampled):
                         yield 1
 
 
@@ -266,12 +274,14 @@ class Blockwise:
     tiles_per_task: int | None = None
     planes_together: bool = False
 
-    def predict_image(self, path: Path, image: Measured) -> Result:
+    def predict_image(self, path: Path, image: Measured, scale: float = 1.0) -> Result:
         """Predicts an image and writes its outputs.
 
         Args:
             path: Path of the image.
             image: Measurements of the image.
+            scale: Factor by which the image is resampled before the prediction, and probabilities
+                and labels back after it.
 
         Raises:
             ValueError: If memory is too small to split a connected component into cells.
@@ -281,15 +291,21 @@ class Blockwise:
         with open_large(path, self.plan.axes) as opened:
             outputs = _Outputs(self.output_plan, path, opened.spacing, opened.stack)
         outputs.log_lost_positions()
-        provenance, is_kept = self.plan.provenance(image), self.plan.checksums is not None
+        size = scaled_size(image.shape[1:3], scale)
+        provenance, is_kept = self.plan.provenance(image, size), self.plan.checksums is not None
         out, stem = self.output_plan.out, stem_of(path)
         with Store.opened(out, stem, provenance, is_kept=is_kept) as store:
-            job = _Job(self, path, image, store)
+            job = _Job(self, path, image, size, store)
             store.check_room(job.room)
             job.predict()
             planes = [job.probabilities(plane) for plane in range(image.shape[0])]
+            found, cells = job.label(planes)
+            own = image.shape[1:3]
+            planes = [resample(plane, own) for plane in planes]
+            labels = [plane if size == own else ResampledLabels(plane, own) for plane in found]
             classes = {number for plane in planes for number in _classes(plane)}
-            return Result(tuple(outputs.write(planes, *job.label(planes))), frozenset(classes))
+            sizes = self.output_plan.sizes(outputs.spacing.pixel_size, labels)
+            return Result(tuple(outputs.write(planes, labels, cells)), frozenset(classes), sizes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,21 +315,22 @@ class _Job:
     blockwise: Blockwise
     path: Path
     image: Measured
+    size: tuple[int, int]
     store: Store
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
-        return self.blockwise.plan.stages(self.image.shape[1:3])
+        return self.blockwise.plan.stages(self.size)
 
     @property
     def room(self) -> int:
         """Largest size of the store in bytes."""
-        planes, height, width, _ = self.image.shape
+        planes = self.image.shape[0]
         array = max(bytes_of(stage.tiles) for stage in self.stages)
         together = planes if self.blockwise.planes_together else 1
         earlier = max(len(stage.needs) for stage in self.stages)
         labels = planes + 1 if "instances" in self.blockwise.output_plan.outputs else 0
-        return (planes + earlier * together) * array + labels * bytes_of_labels((height, width))
+        return (planes + earlier * together) * array + labels * bytes_of_labels(self.size)
 
     def predict(self) -> None:
         """Predicts all missing tiles."""
@@ -381,9 +398,8 @@ class _Job:
         """Labels the cells if requested; returns the label images and the largest label."""
         if "instances" not in self.blockwise.output_plan.outputs:
             return [], 0
-        size = self.image.shape[1:3]
-        draft = self.store.labels("draft", size)
-        labels = [self.store.labels(f"cells{plane}", size) for plane in range(len(planes))]
+        draft = self.store.labels("draft", self.size)
+        labels = [self.store.labels(f"cells{plane}", self.size) for plane in range(len(planes))]
         labeler = BlockwiseLabeler(
             self.blockwise.output_plan.info.instances, largest_piece=_largest_component()
         )
@@ -414,9 +430,7 @@ class _Outputs:
                 "the unit of its pixel size; TIFF keeps all"
             )
 
-    def write(
-        self, planes: Sequence[Probabilities], labels: Sequence[Any], cells: int
-    ) -> Iterator[Path]:
+    def write(self, planes: Sequence[Any], labels: Sequence[Any], cells: int) -> Iterator[Path]:
         """Writes every output, and yields its path."""
         for output in self.output_plan.outputs:
             target = self.output_plan.target(self.path, output)
@@ -427,7 +441,7 @@ class _Outputs:
             yield target
 
     def _reader(
-        self, output: str, planes: Sequence[Probabilities], labels: Sequence[Any], cells: int
+        self, output: str, planes: Sequence[Any], labels: Sequence[Any], cells: int
     ) -> Callable[[int, Window], NDArray[Any]]:
         """Returns the function that reads a window of a plane of an output."""
         dtype, encoding = smallest_unsigned(np.array([cells])).dtype, self.output_plan.info.encoding
@@ -492,7 +506,7 @@ def _largest_component() -> int:
     return max(LARGEST_PIECE, int(_COMPONENT_SHARE * free_memory()) // _COMPONENT_BYTES)
 
 
-def _classes(probabilities: Probabilities) -> set[int]:
+def _classes(probabilities: Any) -> set[int]:
     rows, columns = (
         [slice(start, min(start + _WINDOW, size)) for start in range(0, size, _WINDOW)]
         for size in probabilities.shape[:2]

@@ -29,9 +29,12 @@ from keras_unet.prediction.blockwise import (
     Plan,
     measure,
 )
+from keras_unet.prediction.folder import choice_for, log_choice
 from keras_unet.prediction.load import TFLITE, load
 from keras_unet.prediction.outputs import Form, OutputPlan, describe_unread
 from keras_unet.prediction.predict import tile_size_of
+from keras_unet.prediction.resampling import resample
+from keras_unet.prediction.scale import Scale
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.prediction.store import Task
 from keras_unet.system import require
@@ -146,6 +149,7 @@ def predict_files_distributed(  # noqa: PLR0913 - as predict_files
     precision: str | None = None,
     tta: bool = False,
     instances: Mapping[str, Any] | None = None,
+    scale: Scale = "off",
     form: Form | None = None,
     axes: str | None = None,
     overwrite: bool = False,
@@ -169,6 +173,7 @@ def predict_files_distributed(  # noqa: PLR0913 - as predict_files
         precision: See `predict_files`; "auto" chooses the fast one of this machine.
         tta: See `predict_files`.
         instances: See `predict_files`.
+        scale: See `predict_files`; objects are looked at in this process.
         form: File format, "tiff" or "ome-zarr"; None for that of each image.
         axes: See `predict_files`.
         overwrite: See `predict_files`.
@@ -185,6 +190,7 @@ def predict_files_distributed(  # noqa: PLR0913 - as predict_files
     require("dask", "distributed")
     require("large", "zarr")
     segmenter = load(run_folder.absolute(), precision=precision)
+    factor = segmenter.check_scale(scale)
     paths = [path.absolute() for path in files]
     output_plan = OutputPlan.of(
         segmenter.info, paths, out.absolute(), save, instances, form, overwrite=overwrite
@@ -192,14 +198,29 @@ def predict_files_distributed(  # noqa: PLR0913 - as predict_files
     for message in describe_unread(paths, output_plan.repeated):
         _log.warning(message)
     plan, networks = _plan(segmenter, run_folder.absolute(), precision, tile_size, tta, axes)
+    info = output_plan.info
     images = track(output_plan.images, "checking images")
     measured = {path: _measure(plan, path) for path in images}
+    choices = {}
+    for path in measured:
+        with open_large(path, axes) as image:
+            choice = choice_for(factor, info, path, image.spacing.pixel_size)
+            choices[path] = choice or segmenter.choose_scale(
+                OpenPlane(image, image.shape[0] // 2),
+                path,
+                instances=info.instances,
+                tile_size=tile_size,
+            )
+        log_choice(path, choices[path])
     with cluster.connected() as client:
         predict = partial(predict_on_workers, client, networks)
         blockwise = Blockwise(
             output_plan, plan, predict, tiles_per_task=TILES, planes_together=True
         )
-        return output_plan.write_all(lambda path: blockwise.predict_image(path, measured[path]))
+        return output_plan.write_all(
+            lambda path: blockwise.predict_image(path, measured[path], choices[path].factor),
+            compared=scale == "off",
+        )
 
 
 def _plan(
@@ -328,7 +349,8 @@ def predict_task(networks: Networks, task: Task) -> int:
         member = _load(networks).members[task.stage.member]
         plane = OpenPlane(image, task.plane)
         network = member.info.architecture
-        pixels = WindowBuffer.of(Normalized(network, task.normalization, plane), task.read_window)
+        normalized = Normalized(network, task.normalization, plane)
+        pixels = WindowBuffer.of(resample(normalized, task.stage.tiles.size), task.read_window)
         return sum(1 for _ in task.predict(member.network, pixels))
 
 

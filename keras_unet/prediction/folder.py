@@ -6,21 +6,23 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from keras_unet.console import track
 from keras_unet.data.headers import Header, read_header
 from keras_unet.data.images import as_channels, read_image
-from keras_unet.data.lazy import is_tiff, is_zarr
+from keras_unet.data.lazy import is_tiff, is_zarr, open_large
 from keras_unet.data.stacks import channels_in_doubt
 from keras_unet.files import PathLike, paths_of, printable
 from keras_unet.prediction.blockwise import Blockwise, Plan, measure, predict_locally
 from keras_unet.prediction.load import load
 from keras_unet.prediction.outputs import OutputOptions, OutputPlan, Result, describe_unread
 from keras_unet.prediction.predict import tile_size_of
+from keras_unet.prediction.scale import Choice, Scale, scale_of_pixels
 from keras_unet.prediction.segmenter import Segmenter
+from keras_unet.runs import ModelInfo
 from keras_unet.system import require
 
 _log = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     precision: str | None = None,
     tta: bool = False,
     instances: Mapping[str, Any] | None = None,
+    scale: Scale = "off",
     storage: OutputOptions | None = None,
     axes: str | None = None,
     overwrite: bool = False,
@@ -63,6 +66,12 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         tta: Whether to use test-time augmentation, the average over the eight rotations and
             reflections of each image; takes eight times as long.
         instances: Fields of `InstanceOptions` that override the model's.
+        scale: Factor by which images are resampled before the prediction, and probabilities and
+            labels back after it: 2 if objects are half as wide as in training. "auto" for the pixel
+            size of each image divided by that of the training images or, if one is unknown, for the
+            factor at which the objects found are as wide as in training, see
+            `Segmenter.choose_scale`. "off" for images as they are; a warning names those whose
+            pixels or objects differ by more than 25 %.
         storage: File format of the outputs, and whether images are streamed; None for the defaults.
         axes: Axes of the images, such as "YXC", if their files do not state them correctly.
         overwrite: Whether outputs may replace files that this program has not written, and be
@@ -80,6 +89,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
             small for the smallest tile, or a server does not respond.
     """
     segmenter = model if isinstance(model, Segmenter) else load(model, precision=precision)
+    factor = segmenter.check_scale(scale)
     if isinstance(model, Segmenter) and precision is not None:
         segmenter = model.with_precision(precision)
     files, out, storage = paths_of(files), Path(out), storage or OutputOptions()
@@ -91,10 +101,14 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     headers = {
         path: read_header(path, axes=axes) for path in track(output_plan.images, "reading headers")
     }
+    choices = {
+        path: choice_for(factor, segmenter.info, path, header.spacing.pixel_size)
+        for path, header in headers.items()
+    }
     streamed = {
         path
         for path, header in headers.items()
-        if _is_streamed(output_plan, path, header, storage.stream, segmenter)
+        if _is_streamed(output_plan, path, header, choices[path], storage.stream, segmenter)
     }
     if streamed:
         require("large", "zarr")
@@ -110,21 +124,71 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         plan = _plan(segmenter, tile_size, tta, axes)
         return Blockwise(output_plan, plan, partial(predict_locally, segmenter.networks))
 
+    def look(path: Path, planes: Any) -> Choice:
+        middle, options = planes[len(planes) // 2], output_plan.info.instances
+        return segmenter.choose_scale(middle, path, instances=options, tile_size=tile_size)
+
     def predict(path: Path) -> Result:
+        choice = choices[path]
         if path in streamed:
-            return blockwise().predict_image(path, measure(segmenter.info, path, axes))
+            measured = measure(segmenter.info, path, axes)
+            if choice is None:
+                with open_large(path, axes) as opened:
+                    choice = look(path, list(opened))
+            log_choice(path, choice)
+            return blockwise().predict_image(path, measured, choice.factor)
         image = read_image(path, palette="colors", axes=axes)
         _log_notes(path, image.notes)
+        choice = choice or look(path, image.planes)
+        log_choice(path, choice)
         planes = segmenter.predict_planes(
-            path, image, tile_size=tile_size, tta=tta, needs_probabilities=needs_probabilities
+            path,
+            image,
+            tile_size=tile_size,
+            tta=tta,
+            scale=choice.factor,
+            needs_probabilities=needs_probabilities,
         )
         return output_plan.write(path, image, planes)
 
-    return output_plan.write_all(predict)
+    return output_plan.write_all(predict, compared=scale == "off")
+
+
+def choice_for(
+    factor: float | Literal["auto"],
+    info: ModelInfo,
+    path: Path,
+    pixel_size: tuple[float, float] | None,
+) -> Choice | None:
+    """Returns the scale of an image as far as its header decides it; None if objects decide.
+
+    Args:
+        factor: Result of `as_scale`.
+        info: Metadata of the model.
+        path: Path of the image, for messages.
+        pixel_size: Height and width of a pixel of the image in micrometers, or None.
+
+    Raises:
+        ValueError: If the pixel sizes are too different.
+    """
+    if factor == "auto":
+        return scale_of_pixels(info, pixel_size, path)
+    return Choice(factor, "as given" if factor != 1 else "")
+
+
+def log_choice(path: Path, choice: Choice) -> None:
+    """Logs the scale of an image, unless it is predicted as it is."""
+    if choice.reason:
+        _log.info(f"{printable(path.name)}: {choice}")
 
 
 def _is_streamed(
-    output_plan: OutputPlan, path: Path, header: Header, stream: bool | None, segmenter: Segmenter
+    output_plan: OutputPlan,
+    path: Path,
+    header: Header,
+    choice: Choice | None,
+    stream: bool | None,
+    segmenter: Segmenter,
 ) -> bool:
     is_always_streamed = is_zarr(path) or output_plan.form_of(path) == "ome-zarr"
     if is_always_streamed and stream is False:
@@ -138,7 +202,8 @@ def _is_streamed(
             "on a server; save the image as TIFF, and leave form and stream out"
         )
     if stream is None and segmenter.predicts_tiles:
-        return is_always_streamed or (is_tiff(path) and header.is_large)
+        factor = choice.factor if choice else 1.0
+        return is_always_streamed or (is_tiff(path) and header.is_large_at(factor))
     return bool(stream)
 
 

@@ -28,6 +28,8 @@ from keras_unet.data.stacks import axes_of_stack
 from keras_unet.data.tiff_planes import repeated_in
 from keras_unet.files import check_writable, created_folder, is_own, own_kind, printable
 from keras_unet.instances.label import InstanceOptions, cell_probability, label_instances
+from keras_unet.prediction.resampling import ResampledLabels, resample
+from keras_unet.prediction.scale import Sizes, advice
 from keras_unet.runs import ModelInfo
 
 _log = logging.getLogger(__name__)
@@ -166,15 +168,41 @@ class Prediction:
     Attributes:
         classes: Most probable class of each pixel, `(height, width)`.
         probabilities: float32 `(height, width, classes)`; of zero classes if not requested.
+        resampled: Probabilities of the resampled plane, if it was predicted at another scale.
     """
 
     classes: NDArray[np.integer]
     probabilities: NDArray[np.float32]
+    resampled: NDArray[np.float32] | None = None
 
     @classmethod
-    def of(cls, probabilities: NDArray[np.float32]) -> Prediction:
-        """Returns the prediction of class probabilities `(height, width, classes)`."""
-        return cls(probabilities.argmax(axis=-1), probabilities)
+    def of(
+        cls, probabilities: NDArray[np.float32], size: tuple[int, int] | None = None
+    ) -> Prediction:
+        """Returns the prediction of class probabilities `(height, width, classes)`.
+
+        Args:
+            probabilities: Class probabilities of a plane, which may be resampled.
+            size: Height and width of the plane; None for those of the probabilities.
+        """
+        if size is None or size == probabilities.shape[:2]:
+            return cls(probabilities.argmax(axis=-1), probabilities)
+        back = resample(probabilities, size)
+        return cls(back.argmax(axis=-1), back, probabilities)
+
+    def instances(self, options: InstanceOptions) -> NDArray[np.int32]:
+        """Returns the label image of the cells, `(height, width)`.
+
+        The cells of a resampled plane are labeled at its scale, in which the lengths of the options
+        are those of the training, and gaps between cells are as wide as the network learned them;
+        each pixel then gets the label at its center. A cell smaller than a pixel may be lost.
+        """
+        if self.resampled is None:
+            return label_instances(cell_probability(self.probabilities), options)
+        labels = label_instances(cell_probability(self.resampled), options)
+        height, width = self.classes.shape
+        found: NDArray[np.int32] = ResampledLabels(labels, (height, width))[:, :]
+        return found
 
     def as_output(self, output: str, encoding: LabelEncoding) -> NDArray[Any]:
         """Returns "probabilities", `(classes, height, width)`, or "classes" as label values."""
@@ -190,10 +218,12 @@ class Result:
     Attributes:
         files: Files written.
         classes: Classes that occur in the image.
+        sizes: Sizes of its pixels and objects.
     """
 
     files: tuple[Path, ...]
     classes: frozenset[int]
+    sizes: Sizes = field(default_factory=Sizes)
 
 
 @dataclass(frozen=True)
@@ -292,11 +322,12 @@ class OutputPlan:
         kind = self.info.encoding.kind
         return output_path(self.out, stem_of(path), output, kind, self.form_of(path))
 
-    def write_all(self, predict: Callable[[Path], Result]) -> list[Path]:
+    def write_all(self, predict: Callable[[Path], Result], *, compared: bool = True) -> list[Path]:
         """Predicts the images one by one.
 
         Args:
             predict: Predicts an image and writes its outputs.
+            compared: Whether to warn of images of another scale than those of the training.
 
         Returns:
             The files written.
@@ -305,14 +336,18 @@ class OutputPlan:
             _log.info(self.info.instances.describe())
         written: list[Path] = []
         classes: set[int] = set()
+        sizes: dict[Path, Sizes] = {}
         with created_folder(self.out):
             for path in track(self.images, "predicting images"):
                 result = predict(path)
                 written += result.files
                 classes |= result.classes
+                sizes[path] = result.sizes
                 _log.info(printable(path))
         if len(classes) == 1:
             _log.warning(_single_class_warning(self.info, classes.pop()))
+        if compared and (text := advice(self.info, sizes)):
+            _log.warning(text)
         return written
 
     def write(self, path: Path, image: ImageFile, planes: Iterable[Prediction]) -> Result:
@@ -324,7 +359,18 @@ class OutputPlan:
             planes: Predictions of its planes, in order.
         """
         outputs, classes = _stack_outputs(self.info, planes, self.outputs)
-        return Result(tuple(self._write_files(path, image, outputs)), frozenset(classes))
+        files = tuple(self._write_files(path, image, outputs))
+        sizes = self.sizes(image.spacing.pixel_size, outputs.get("instances", ()))
+        return Result(files, frozenset(classes), sizes)
+
+    def sizes(self, pixel_size: tuple[float, float] | None, labels: Iterable[Any]) -> Sizes:
+        """Measures an image, to be compared with those of the training.
+
+        Args:
+            pixel_size: Height and width of a pixel in micrometers, or None.
+            labels: Label images of the planes, if the cells were labeled.
+        """
+        return Sizes.of(pixel_size, labels if self.info.diameters else ())
 
     def _write_files(
         self, path: Path, image: ImageFile, outputs: Mapping[str, NDArray[Any]]
@@ -443,9 +489,7 @@ def _stack_outputs(
         classes.update(np.unique(plane.classes).tolist())
         for name, finished in outputs.items():
             if name == "instances":
-                finished.append(
-                    label_instances(cell_probability(plane.probabilities), info.instances)
-                )
+                finished.append(plane.instances(info.instances))
             else:
                 finished.append(plane.as_output(name, info.encoding))
     return {name: np.stack(finished) for name, finished in outputs.items()}, classes

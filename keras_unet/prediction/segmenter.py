@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +27,15 @@ from keras_unet.files import PathLike, atomic_folder, check_new, make_folder
 from keras_unet.instances.label import InstanceOptions, cell_probability, label_instances
 from keras_unet.prediction.outputs import Prediction
 from keras_unet.prediction.predict import TileFallback, predict_image, tile_size_of
+from keras_unet.prediction.resampling import resample, scaled_size
+from keras_unet.prediction.scale import Choice, Scale, as_scale, middle_window, scale_of_objects
 from keras_unet.runs import BEST, Ensemble, ModelInfo, Run
 from keras_unet.tiling import Tiling
 
 if TYPE_CHECKING:
     import keras
+
+_log = logging.getLogger(__name__)
 
 _IMAGE = Path("image")  # stands for the file of an array in messages
 
@@ -185,7 +190,12 @@ class Segmenter:
         return network
 
     def predict(
-        self, image: NDArray[Any], *, tile_size: int | None = None, tta: bool = False
+        self,
+        image: NDArray[Any],
+        *,
+        tile_size: int | None = None,
+        tta: bool = False,
+        scale: Scale = "off",
     ) -> NDArray[np.float32]:
         """Predicts the class probabilities of every pixel of an image.
 
@@ -195,15 +205,29 @@ class Segmenter:
                 `predict_image`.
             tta: Whether to use test-time augmentation, the average over the eight rotations and
                 reflections of the image; takes eight times as long.
+            scale: Factor by which the image is resampled before the prediction, and the
+                probabilities back after it: 2 if objects are half as wide as in training. "auto"
+                for that at which the objects found are as wide as in training, see
+                `choose_scale`; "off" for the image as it is.
 
         Returns:
             float32 probabilities `(height, width, classes)`.
 
         Raises:
             ValueError: If the image has another shape or number of channels than the model takes,
-                or a pixel that is not finite.
+                or a pixel that is not finite; or if the scale is out of range.
             OSError: If memory is too small for the smallest tile.
         """
+        return self._predict_array(image, self.info.instances, tile_size, tta, scale).probabilities
+
+    def _predict_array(
+        self,
+        image: NDArray[Any],
+        options: InstanceOptions,
+        tile_size: int | None,
+        tta: bool,
+        scale: Scale,
+    ) -> Prediction:
         pixels = np.asarray(image)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
         if pixels.ndim != 3 or not pixels.size:
@@ -211,7 +235,12 @@ class Segmenter:
                 "image must be (height, width) or (height, width, channels), at least one pixel. "
                 f"Received: shape={np.shape(image)}"
             )
-        return self.predict_pixels(pixels, _IMAGE, tile_size=tile_size, tta=tta)
+        factor = self.check_scale(scale)
+        if factor == "auto":
+            choice = self.choose_scale(pixels, _IMAGE, instances=options, tile_size=tile_size)
+            _log.info(str(choice))
+            factor = choice.factor
+        return self._predict_plane(pixels, _IMAGE, tile_size, tta, factor)
 
     def segment(
         self,
@@ -219,6 +248,7 @@ class Segmenter:
         *,
         tile_size: int | None = None,
         tta: bool = False,
+        scale: Scale = "off",
         **instances: Any,
     ) -> NDArray[Any]:
         """Segments an image.
@@ -227,6 +257,9 @@ class Segmenter:
             image: See `predict`.
             tile_size: See `predict`.
             tta: See `predict`.
+            scale: See `predict`. Cells are labeled in the resampled image, and each pixel gets the
+                label at its center; sizes in the instance options are in resampled pixels, which
+                are those of the training.
             instances: Fields of `InstanceOptions` that override the model's, such as
                 `threshold=0.6`.
 
@@ -245,10 +278,44 @@ class Segmenter:
                 "classes; leave out"
             )
         options = replace(self.info.instances, **instances)
-        probabilities = self.predict(image, tile_size=tile_size, tta=tta)
+        prediction = self._predict_array(image, options, tile_size, tta, scale)
         if encoding.kind == "instances":
+            return prediction.instances(options)
+        return encoding.from_classes(prediction.classes)
+
+    def choose_scale(
+        self,
+        image: Any,
+        path: Path,
+        *,
+        instances: InstanceOptions | None = None,
+        tile_size: int | None = None,
+    ) -> Choice:
+        """Chooses the scale at which objects are as wide as in training.
+
+        The middle of the image, of 2**20 pixels after resampling, is predicted at the factors 1/2,
+        1 and 2, see `scale_of_objects`.
+
+        Args:
+            image: Raw grey values `(height, width, channels)`: an array, or an object that is
+                indexed by a window of rows and columns like one.
+            path: Its file, for messages.
+            instances: Instance options; None for the model's.
+            tile_size: See `predict`.
+
+        Returns:
+            The factor and its reason. The factor is 1 if few objects are found, or the model has no
+            instances.
+        """
+        options = instances or self.info.instances
+
+        def label(factor: float) -> NDArray[np.int32]:
+            middle = image[middle_window(image.shape, factor)]
+            size = scaled_size(middle.shape, factor)
+            probabilities = self._probabilities(middle, path, tile_size, False, size)
             return label_instances(cell_probability(probabilities), options)
-        return encoding.from_classes(probabilities.argmax(axis=-1))
+
+        return scale_of_objects(label, self.info.diameters)
 
     def predict_pixels(
         self,
@@ -257,6 +324,7 @@ class Segmenter:
         *,
         tile_size: int | None = None,
         tta: bool = False,
+        scale: float = 1.0,
     ) -> NDArray[np.float32]:
         """Predicts the class probabilities of raw pixels.
 
@@ -265,14 +333,36 @@ class Segmenter:
             path: Their file, for messages.
             tile_size: See `predict`.
             tta: See `predict`.
+            scale: Factor, see `predict`.
 
         Returns:
             float32 probabilities `(height, width, classes)`.
         """
+        return self._predict_plane(pixels, path, tile_size, tta, scale).probabilities
+
+    def _predict_plane(
+        self, pixels: NDArray[Any], path: Path, tile_size: int | None, tta: bool, scale: float
+    ) -> Prediction:
+        height, width = pixels.shape[:2]
+        size = scaled_size((height, width), scale)
+        probabilities = self._probabilities(pixels, path, tile_size, tta, size)
+        return Prediction.of(probabilities, (height, width))
+
+    def _probabilities(
+        self,
+        pixels: NDArray[Any],
+        path: Path,
+        tile_size: int | None,
+        tta: bool,
+        size: tuple[int, int],
+    ) -> NDArray[np.float32]:
+        """Predicts the image at another size, without resampling the result back."""
+        # Grey values are normalized first, by mean and deviation of the image itself, as before the
+        # random scaling of a training.
         probabilities = [
             predict_image(
                 network,
-                info.normalize(pixels, path),
+                resample(info.normalize(pixels, path), size),
                 tile_size=tile_size,
                 architecture=info.architecture,
                 tta=tta,
@@ -289,6 +379,7 @@ class Segmenter:
         *,
         tile_size: int | None = None,
         tta: bool = False,
+        scale: float = 1.0,
         needs_probabilities: bool = True,  # noqa: ARG002 - a server may send classes alone
     ) -> Iterator[Prediction]:
         """Predicts the planes of an image file.
@@ -298,13 +389,14 @@ class Segmenter:
             image: Content of the file.
             tile_size: See `predict`.
             tta: See `predict`.
+            scale: Factor, see `predict`.
             needs_probabilities: Whether the caller uses more than the classes.
 
         Yields:
             The prediction of each plane.
         """
         for plane in image.planes:
-            yield Prediction.of(self.predict_pixels(plane, path, tile_size=tile_size, tta=tta))
+            yield self._predict_plane(plane, path, tile_size, tta, scale)
 
     @cached_property
     def networks_with_info(self) -> Sequence[tuple[ModelInfo, Any]]:
@@ -334,6 +426,14 @@ class Segmenter:
         """
         for info, network in self.networks_with_info:
             Tiling.covering((1, 1), info.architecture, tile_size_of(network, tile_size))
+
+    def check_scale(self, scale: Scale | str) -> float | Literal["auto"]:
+        """Returns the factor of a scale, or "auto", see `as_scale`.
+
+        Raises:
+            ValueError: If the scale is out of range.
+        """
+        return as_scale(scale)
 
     def save(self, folder: PathLike) -> Path:
         """Saves the model to a folder, which all commands accept in place of a run.

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import imagecodecs
 import numpy as np
@@ -23,6 +23,7 @@ from keras_unet.client import TIMEOUT, Client, Tensor
 from keras_unet.data.images import ImageFile, as_channels, orientation_of, pixels_of
 from keras_unet.prediction.outputs import Prediction
 from keras_unet.prediction.predict import average_over_views
+from keras_unet.prediction.scale import Scale
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.runs import ModelInfo
 
@@ -61,19 +62,24 @@ class ServedSegmenter(Segmenter):
                 f"Received: {tile_size}; leave it out"
             )
 
-    def predict_pixels(
-        self,
-        pixels: NDArray[Any],
-        path: Path,
-        *,
-        tile_size: int | None = None,
-        tta: bool = False,
-    ) -> NDArray[np.float32]:
-        """Predicts raw pixels, see `Segmenter`; test-time augmentation takes eight requests."""
+    def check_scale(self, scale: Scale | str) -> float | Literal["auto"]:
+        """Raises ValueError for any but "off" and 1: the server labels no cells."""
+        factor = super().check_scale(scale)
+        if factor != 1:
+            raise ValueError(
+                f"scale must be off for {self.client.address}. Received: {scale}; predict with the "
+                "run, or send pixels and scale to the signature scaled"
+            )
+        return factor
+
+    def _predict_plane(
+        self, pixels: NDArray[Any], path: Path, tile_size: int | None, tta: bool, scale: float
+    ) -> Prediction:
+        self.check_scale(scale)
         self.check_tile_size(tile_size)
         image = self._as_input(pixels, path)
-        request = partial(self._request, output="probabilities")
-        return average_over_views(request, image) if tta else request(image)
+        request = partial(self._request, output="probabilities")  # eight times for the average
+        return Prediction.of(average_over_views(request, image) if tta else request(image))
 
     def predict_planes(
         self,
@@ -82,16 +88,18 @@ class ServedSegmenter(Segmenter):
         *,
         tile_size: int | None = None,
         tta: bool = False,
+        scale: float = 1.0,
         needs_probabilities: bool = True,
     ) -> Iterator[Prediction]:
         """Predicts the planes of an image file, see `Segmenter`."""
+        self.check_scale(scale)
         content = path.read_bytes()
         if not tta and _can_send_file(path, content, self.most_pixels):
             yield self._predict_file(content, needs_probabilities)
             return
         for pixels in image.planes:
             if needs_probabilities or tta:
-                yield Prediction.of(self.predict_pixels(pixels, path, tile_size=tile_size, tta=tta))
+                yield self._predict_plane(pixels, path, tile_size, tta, scale)
             else:
                 yield _class_prediction(self._request(self._as_input(pixels, path), "classes"))
 

@@ -97,7 +97,7 @@ def test_numbers_of_the_rule_can_be_replaced(trained, cells, tmp_path, rule):
     asked = replace(Run.load(trained).instances, **rule)
     expected = label_instances(np.clip(1 - tifffile.imread(soft)[0], 0, 1), asked)
     np.testing.assert_array_equal(tifffile.imread(path), expected)
-    assert said == [asked.describe(), str(image)]
+    assert said[:2] == [asked.describe(), str(image)]  # a comparison of sizes may follow
 
 
 def test_the_average_over_the_symmetries_turns_with_the_image(trained, cells, tmp_path):
