@@ -116,8 +116,8 @@ class ResampledLabels:
 def _along_rows(weights: sparse.csr_array, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Multiplies the first axis by a matrix, in the order of its columns."""
     flat = np.ascontiguousarray(pixels).reshape(pixels.shape[0], -1)
-    product = np.asarray(weights @ flat, np.float32)
-    return product.reshape(weights.shape[0], *pixels.shape[1:])
+    product: NDArray[np.float32] = np.asarray(weights @ flat, np.float32)
+    return product.reshape((weights.shape[0], *pixels.shape[1:]))
 
 
 def _weights_of(part: slice, source: int, target: int) -> tuple[slice, sparse.csr_array]:

@@ -25,13 +25,15 @@ Scale = float | Literal["auto", "off"]
 SMALLEST, LARGEST = 1 / 8, 8.0
 """Limits of a factor."""
 
-TRIED = (0.5, 1.0, 2.0)
+TRIED = (2 / 3, 1.0, 3 / 2)
 """Factors at which objects are looked for."""
 
 PIXELS = 2**20
 """Pixels of the part of an image that is looked at, after resampling."""
 
-_TOLERANCE = 1.25  # ratio of widths up to which an image is left as it is
+_NOTED = 1.25  # ratio of widths from which an image is named as different
+_ADJUSTED = 1.15  # ratio of widths from which an image is resampled
+_DISTANCE = 0.25  # preference for the scales near 1, at which networks are more reliable
 _SAME = 1.01  # ratio of pixel sizes that differ by rounding alone
 _REFINED = 2.0  # largest factor between the result and the scale that was looked at
 _FEWEST = 5  # objects whose median width is used
@@ -112,8 +114,10 @@ def scale_of_objects(
     """Returns the factor at which the objects found are as wide as in training.
 
     Of three scales, the one whose median width is closest to that of the training, with the factor
-    that remains between the two widths. An image is left as it is if its objects are less than 25 %
-    wider or narrower than in training, or fewer than five are found.
+    that remains between the two widths, up to 2. Since objects fall apart or merge far from the
+    scale of the training, the logarithm of the ratio of the widths counts with a quarter of that of
+    the scale. An image is left as it is if its objects are less than 15 % wider or narrower than in
+    training, or fewer than five are found.
 
     Args:
         label: Function from a factor to the label image of a part of the image, resampled by it.
@@ -134,14 +138,17 @@ def scale_of_objects(
         factor: float(np.median(found)) for factor, found in widths.items() if len(found) >= _FEWEST
     }
     if not medians:
-        tried = ", ".join(f"{factor:g}" for factor in TRIED)
+        tried = ", ".join(f"{factor:.2g}" for factor in TRIED)
         return Choice(1.0, f"fewer than {_FEWEST} whole objects found at the scales {tried}")
     ratios = {factor: diameters.median / median for factor, median in medians.items()}
-    tried_factor, ratio = min(ratios.items(), key=lambda item: abs(math.log(item[1])))
-    factor = tried_factor * min(max(ratio, 1 / _REFINED), _REFINED)
-    width = medians[tried_factor] / tried_factor
-    reason = _objects_differ(width, diameters.median)
-    return Choice(1.0 if _is_near(factor, _TOLERANCE) else factor, reason)
+    nearest = min(ratios, key=lambda factor: _distance(factor, ratios[factor]))
+    factor = nearest * min(max(ratios[nearest], 1 / _REFINED), _REFINED)
+    reason = _objects_differ(medians[nearest] / nearest, diameters.median)
+    return Choice(1.0 if _is_near(factor, _ADJUSTED) else factor, reason)
+
+
+def _distance(factor: float, ratio: float) -> float:
+    return abs(math.log(ratio)) + _DISTANCE * abs(math.log(factor))
 
 
 def middle_window(size: tuple[int, ...], factor: float) -> tuple[slice, slice]:
@@ -231,12 +238,12 @@ def _difference(info: ModelInfo, sizes: Sizes) -> str:
     both = sizes.pixel_size is not None and info.pixel_size is not None
     if sizes.pixel_size is not None and info.pixel_size is not None:
         factor = _ratio(sizes.pixel_size, info.pixel_size)
-        if not _is_near(factor, _TOLERANCE):
+        if not _is_near(factor, _NOTED):
             return f"{_pixels_differ(sizes.pixel_size, info.pixel_size)}; --scale auto resamples it"
     if sizes.diameter is None or info.diameters is None or sizes.objects < _FEWEST:
         return ""
     factor = info.diameters.median / sizes.diameter
-    if _is_near(factor, _TOLERANCE):
+    if _is_near(factor, _NOTED):
         return ""
     way = f"--scale {factor:.2g}" if both else "--scale auto"
     objects = counted(sizes.objects, "object")

@@ -293,8 +293,8 @@ class Segmenter:
     ) -> Choice:
         """Chooses the scale at which objects are as wide as in training.
 
-        The middle of the image, of 2**20 pixels after resampling, is predicted at the factors 1/2,
-        1 and 2, see `scale_of_objects`.
+        The middle of the image, of 2**20 pixels after resampling, is predicted at the factors 2/3,
+        1 and 3/2, see `scale_of_objects`.
 
         Args:
             image: Raw grey values `(height, width, channels)`: an array, or an object that is

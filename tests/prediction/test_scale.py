@@ -103,26 +103,26 @@ def test_unknown_pixel_sizes_give_no_factor(segmenter):
     assert scale_of_pixels(unknown, (1.0, 1.0), Path("a.tif")) is None
 
 
-@given(half=st.integers(1, 30), training=st.floats(3, 80))
-def test_the_factor_makes_objects_as_wide_as_in_training(half, training):
+@given(third=st.integers(1, 12), training=st.floats(3, 80))
+def test_the_factor_makes_objects_as_wide_as_in_training(third, training):
     def label(factor):
         numbers = np.pad(np.arange(1, 7), 1)
-        side = round(2 * half * factor)
+        side = round(6 * third * factor)
         return np.kron(np.pad(numbers[None], ((1, 1), (0, 0))), np.ones((side, side), int))
 
     factor = scale_of_objects(label, Percentiles(0, training, 100)).factor
-    expected = training / (4 * half / np.sqrt(np.pi))
-    if 0.8 <= expected <= 1.25:
+    expected = training / (12 * third / np.sqrt(np.pi))
+    if 1 / 1.15 <= expected <= 1.15:
         assert factor == 1
     else:
-        assert factor == pytest.approx(min(max(expected, 0.25), 4))
+        assert factor == pytest.approx(min(max(expected, 1 / 3), 3))
 
 
 @pytest.mark.parametrize("number", [0, 4])
 def test_few_objects_leave_the_image_as_it_is(number):
     labels = np.pad(np.arange(1, number + 1)[None], 1)
     choice = scale_of_objects(lambda _: labels, Percentiles(10, 20, 30))
-    assert str(choice) == "scale 1: fewer than 5 whole objects found at the scales 0.5, 1, 2"
+    assert str(choice) == "scale 1: fewer than 5 whole objects found at the scales 0.67, 1, 1.5"
 
 
 def test_without_diameters_nothing_is_looked_at():
