@@ -19,8 +19,8 @@ layers, ops = keras.layers, keras.ops
 Graph = Callable[[Any], Any]
 """Function from a tensor to tensors, in a graph."""
 
-IMAGE, PROBABILITIES = "image", "probabilities"
-"""Names of input and output."""
+IMAGE, SCALE, PROBABILITIES = "image", "scale", "probabilities"
+"""Names of inputs and output."""
 
 USEFUL_PIXELS = 512
 """Smallest output side, in pixels, of a tile of the default size."""
@@ -175,6 +175,65 @@ def normalizer(normalization: Normalization, image: Any) -> Graph:
         return tf.cast((tf.cast(pixels, tf.float64) - mean) / divisor, tf.float32)
 
     return normalize
+
+
+def scaled_prediction(predict: Graph, normalization: Normalization) -> Callable[[Any, Any], Any]:
+    """Returns a function that predicts an image at another scale, as `Segmenter.predict` does.
+
+    Args:
+        predict: Maps a normalized image `(height, width, channels)` to probabilities of its size.
+        normalization: Normalization of the training.
+
+    Returns:
+        A function from an image of at least one pixel, and a float32 scalar by which it is
+        resampled, to float32 probabilities of the image's size.
+    """
+
+    def predict_scaled(image: Any, factor: Any) -> Any:
+        size = tf.shape(image, tf.int64)[:2]
+        scaled = tf.round(tf.cast(size, tf.float64) * tf.cast(factor, tf.float64))
+        normalized = normalizer(normalization, image)(image)
+        pixels = resample(normalized, tf.maximum(tf.cast(scaled, tf.int64), 1))
+        return resample(predict(pixels), size)
+
+    return predict_scaled
+
+
+def resample(image: Any, size: Any) -> Any:
+    """Resamples as `keras_unet.prediction.resampling`, in stock operations.
+
+    Args:
+        image: float32 tensor `(height, width, channels)`.
+        size: int64 tensor, height and width of the result.
+    """
+    for side in tf.unstack(size, num=2):
+        image = tf.transpose(_resample_rows(image, side), (1, 0, 2))
+    return image
+
+
+def _resample_rows(image: Any, target: Any) -> Any:
+    source = tf.shape(image, tf.int64)[0]
+    step = tf.cast(source, tf.float64) / tf.cast(target, tf.float64)
+    reach = tf.maximum(tf.constant(1.0, tf.float64), step)
+    centers = (tf.cast(tf.range(target), tf.float64) + 0.5) * step - 0.5
+    taps = tf.cast(2 * reach, tf.int64) + 2
+    first = tf.cast(tf.math.ceil(centers - reach), tf.int64)
+    places = first[:, None] + tf.range(taps)
+    weights = tf.maximum(
+        tf.constant(0.0, tf.float64),
+        1 - tf.abs(tf.cast(places, tf.float64) - centers[:, None]) / reach,
+    )
+    weights *= tf.cast((places >= 0) & (places < source), tf.float64)
+    weights = tf.cast(weights / tf.reduce_sum(weights, 1, keepdims=True), tf.float32)
+    inside = tf.clip_by_value(places, 0, source - 1)
+
+    def add(tap: Any, total: Any) -> tuple[Any, Any]:
+        pixels = tf.gather(image, inside[:, tap])
+        return tap + 1, total + weights[:, tap, None, None] * pixels
+
+    zero = tf.zeros_like(tf.gather(image, inside[:, 0]))
+    start = tf.constant(0, tf.int64)
+    return tf.while_loop(lambda tap, _: tap < taps, add, (start, zero))[1]
 
 
 def _moments(image: Any) -> tuple[Any, Any]:

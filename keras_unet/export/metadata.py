@@ -37,6 +37,8 @@ It normalizes grey values, mirrors borders, and predicts large images in tiles: 
 | --- | --- | --- |
 | `serving_default` | `image`: float32 (batch, height, width, {count}) | `probabilities`: float32 \
 (batch, height, width, {of_classes}); `classes`: uint8 (batch, height, width) |
+| `scaled` | `image`: as above; `scale`: float32 (1,) or (batch,), default 1, by which images are \
+resampled before the prediction and probabilities back | as above |
 | `classify_bytes` | `image_bytes`: PNG or JPEG files, whose sizes may differ | `classes_bytes`: a \
 PNG of the classes for each file; `probabilities_bytes`: a serialized TensorProto for each file, \
 float32 (height, width, {of_classes}) |

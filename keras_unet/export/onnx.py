@@ -1,6 +1,7 @@
 """Exports a model as an .onnx file, which ONNX Runtime runs in many languages.
 
-In: `image`, float32 (batch, height, width, channels), raw grey values of any size. Out:
+In: `image`, float32 (batch, height, width, channels), raw grey values of any size; `scale`, a
+float32 scalar, 1 if it is missing, by which images are resampled before the prediction. Out:
 `probabilities`, float32 (batch, height, width, classes), and `classes`, uint8 (batch, height,
 width). Normalization, tiles and stitching are inside the graph; the metadata is a property of the
 file, JSON named `keras_unet.json`.
@@ -9,11 +10,21 @@ file, JSON named `keras_unet.json`.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_unet.backend import tf
-from keras_unet.export.graph import IMAGE, PROBABILITIES, Graph, GraphTiling, normalizer
+from keras_unet.export.graph import (
+    IMAGE,
+    PROBABILITIES,
+    SCALE,
+    Graph,
+    GraphTiling,
+    scaled_prediction,
+)
 from keras_unet.export.metadata import ExportMetadata
 from keras_unet.export.parity import TOLERANCES, predict_by_onnx, write_and_compare
 from keras_unet.files import check_new_file, write_then_move
@@ -66,7 +77,11 @@ def write_onnx(path: Path, metadata: ExportMetadata, network: Any) -> None:
     """
     import onnx
 
-    model = to_onnx(_prediction_graph(metadata, network), metadata.info.architecture.channels)
+    channels = metadata.info.architecture.channels
+    scale = tf.TensorSpec((), tf.float32, SCALE)
+    model = to_onnx(_prediction_graph(metadata, network), channels, scale)
+    default = onnx.numpy_helper.from_array(np.ones((), np.float32), SCALE)
+    model.graph.initializer.append(default)  # of an input: its default
     model.doc_string = (
         f"{metadata.card_fields['what']}: raw pixels of any size to the probabilities and the "
         "class of each."
@@ -75,20 +90,21 @@ def write_onnx(path: Path, metadata: ExportMetadata, network: Any) -> None:
     onnx.save(model, path)
 
 
-def to_onnx(graph: Graph, channels: int) -> Any:
+def to_onnx(graph: Callable[..., Any], channels: int, *more: Any) -> Any:
     """Converts a graph of TensorFlow to ONNX.
 
     Args:
         graph: Function from a float32 tensor `(batch, height, width, channels)` to a dictionary of
             outputs.
         channels: Number of channels of an image.
+        more: `tf.TensorSpec` of each further input.
 
     Returns:
-        An `onnx.ModelProto` with the input `image`.
+        An `onnx.ModelProto` with the input `image`, and the further ones.
     """
     import tf2onnx
 
-    inputs = [tf.TensorSpec((None, None, None, channels), tf.float32, IMAGE)]
+    inputs = [tf.TensorSpec((None, None, None, channels), tf.float32, IMAGE), *more]
     function = tf.function(graph, input_signature=inputs, autograph=False)
     model, _ = tf2onnx.convert.from_function(function, input_signature=inputs, opset=OPSET)
     for value in (*model.graph.input, *model.graph.output):
@@ -115,19 +131,20 @@ def with_constant_weights(network: Any) -> Graph:
     return predict
 
 
-def _prediction_graph(metadata: ExportMetadata, network: Any) -> Graph:
+def _prediction_graph(metadata: ExportMetadata, network: Any) -> Callable[..., Any]:
     info, predict_tile = metadata.info, with_constant_weights(network)
     output = tf.TensorSpec((None, None, info.architecture.classes), tf.float32)
 
-    def predict_image(image: Any) -> Any:
-        normalize = normalizer(info.normalization, image)
-        return _predict_tiled(
-            lambda window: predict_tile(normalize(window)), metadata.tiling, image
-        )
+    predict_scaled = scaled_prediction(
+        lambda pixels: _predict_tiled(predict_tile, metadata.tiling, pixels), info.normalization
+    )
 
-    def predict_batch(images: Any) -> dict[str, Any]:
+    def predict_batch(images: Any, scale: Any) -> dict[str, Any]:
         probabilities = tf.map_fn(
-            predict_image, images, parallel_iterations=1, fn_output_signature=output
+            lambda image: predict_scaled(image, scale),
+            images,
+            parallel_iterations=1,
+            fn_output_signature=output,
         )
         classes = tf.argmax(probabilities, -1, output_type=tf.int32)
         return {PROBABILITIES: probabilities, "classes": tf.cast(classes, tf.uint8)}

@@ -6,6 +6,9 @@ tiles and stitching are inside the graph, of stock operations only: no XLA, no P
 serving_default   image: float32 (batch, height, width, channels), raw grey values
                   -> probabilities: float32 (batch, height, width, classes)
                      classes: uint8 (batch, height, width)
+scaled            image: as above; scale: float32 (1,) or (batch,), 1 if it is missing, by which
+                  images are resampled before the prediction, and probabilities back after it
+                  -> probabilities, classes: as above
 classify_bytes    image_bytes: string (batch,), PNG or JPEG files, whose sizes may differ
                   -> classes_bytes: string (batch,), a grey PNG of the classes for each file
                      probabilities_bytes: string (batch,), a serialized TensorProto for each file,
@@ -18,6 +21,8 @@ about             query: string (batch,), of any content
 
 Classes are numbers from 0 in the order of the run's label values. Files are answered with files:
 images of different sizes do not fit one array, and a server that pads them would change their size.
+`scaled` is apart from `serving_default`, since a server that batches requests needs every input to
+have as many rows as the images, which a default value cannot have.
 `about` takes a batch like the others, since request batching needs one, and REST needs an input.
 """
 
@@ -26,7 +31,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,10 +41,16 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_unet.backend import choose_precision, tf
 from keras_unet.client import Tensor, Value, field, model_spec, predict_request
-from keras_unet.export.graph import Graph, GraphTiling, normalizer
+from keras_unet.export.graph import SCALE, Graph, GraphTiling, normalizer, scaled_prediction
 from keras_unet.export.metadata import EXTRA, ExportMetadata
 from keras_unet.export.parity import TOLERANCES, predict_by_saved_model, write_and_compare
-from keras_unet.export.serving_inputs import check_files, check_images, check_tiles, decode_image
+from keras_unet.export.serving_inputs import (
+    check_files,
+    check_images,
+    check_scales,
+    check_tiles,
+    decode_image,
+)
 from keras_unet.files import check_name, check_writable
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.runs import ModelInfo
@@ -175,6 +186,7 @@ def _requests(tiling: GraphTiling) -> dict[str, dict[str, Value]]:
     tile = np.zeros((1, tiling.tile_size, tiling.tile_size, channels), np.float32)
     requests: dict[str, dict[str, Value]] = {
         "serving_default": {"image": Tensor.of(image)},
+        "scaled": {"image": Tensor.of(image), "scale": Tensor.of(np.ones(1, np.float32))},
         "tile": {"tile": Tensor.of(tile)},
         "about": {"query": [b""]},
     }
@@ -193,7 +205,7 @@ def write_graph(
     *,
     frozen: bool = False,
 ) -> None:
-    """Writes the graph with its four signatures.
+    """Writes the graph with its signatures.
 
     Args:
         folder: Folder to write `saved_model.pb` and `variables/` to.
@@ -218,12 +230,20 @@ def _signatures(info: ModelInfo, predict_tile: Graph, tiling: GraphTiling) -> di
         normalize = normalizer(info.normalization, image)
         return tiling.probabilities(lambda window: predict_tile(normalize(window)), image)
 
+    unscaled = tf.ones(1)
+    output = tf.TensorSpec((None, None, info.architecture.classes), tf.float32)
+    predict_scaled = scaled_prediction(
+        lambda pixels: tiling.probabilities(predict_tile, pixels), info.normalization
+    )
+
     def serving_default(image: Any) -> dict[str, Any]:
-        probabilities = _map(
-            predict,
-            check_images(image, channels),
-            tf.TensorSpec((None, None, info.architecture.classes), tf.float32),
-        )
+        probabilities = _map(predict, check_images(image, channels), output)
+        return {"probabilities": probabilities, "classes": _classes(probabilities)}
+
+    def scaled(image: Any, scale: Any = unscaled) -> dict[str, Any]:
+        images = check_images(image, channels)
+        batch = images, check_scales(scale, images)
+        probabilities = _map(lambda pair: predict_scaled(*pair), batch, output)
         return {"probabilities": probabilities, "classes": _classes(probabilities)}
 
     def classify_bytes(image_bytes: Any) -> dict[str, Any]:
@@ -239,6 +259,11 @@ def _signatures(info: ModelInfo, predict_tile: Graph, tiling: GraphTiling) -> di
 
     return {
         "serving_default": _trace(serving_default, tf.TensorSpec(None, tf.float32, "image")),
+        "scaled": _trace(
+            scaled,
+            tf.TensorSpec(None, tf.float32, "image"),
+            tf.TensorSpec(None, tf.float32, "scale"),
+        ),
         "classify_bytes": _trace(classify_bytes, tf.TensorSpec(None, tf.string, "image_bytes")),
         "tile": _trace(tile_logits, tf.TensorSpec(None, tf.float32, "tile")),
     }
@@ -253,17 +278,17 @@ def _about(content: Mapping[str, Any]) -> Any:
     return _trace(about, tf.TensorSpec(None, tf.string, "query"))
 
 
-def _trace(function: Graph, spec: Any) -> Any:
-    return tf.function(function, input_signature=[spec], autograph=False)
+def _trace(function: Callable[..., Any], *specs: Any) -> Any:
+    return tf.function(function, input_signature=specs, autograph=False)
 
 
 def _write_input_shapes(path: Path, channels: int) -> None:
     """Writes the shapes of inputs to the signatures; the graph checks them, so it lacks them."""
     message = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for signature in message.meta_graphs[0].signature_def.values():
-        for tensor in signature.inputs.values():
-            is_text = tensor.dtype == tf.string.as_datatype_enum
-            shape = (None,) if is_text else (None, None, None, channels)
+        for name, tensor in signature.inputs.items():
+            is_list = tensor.dtype == tf.string.as_datatype_enum or name == SCALE
+            shape = (None,) if is_list else (None, None, None, channels)
             tensor.tensor_shape.CopyFrom(tf.TensorShape(shape).as_proto())
     path.write_bytes(message.SerializeToString(deterministic=True))
     path.with_name("fingerprint.pb").unlink()  # of the unchanged message

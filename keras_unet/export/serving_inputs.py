@@ -10,6 +10,7 @@ from typing import Any
 
 from keras_unet.architecture import Architecture
 from keras_unet.backend import tf
+from keras_unet.prediction.scale import LARGEST, SMALLEST
 
 MOST_PIXELS = 2**26
 """Largest number of pixels of a file, 8192 x 8192; a file of a few bytes can claim more."""
@@ -35,6 +36,31 @@ def check_images(images: Any, channels: int) -> Any:
     """
     with _require(_image_rules("image", images, channels), tf.shape(images)):
         return _with_known_channels(images, channels)
+
+
+def check_scales(scales: Any, images: Any) -> Any:
+    """Checks the scales of a batch of images: one for all, or one for each, from 1/8 to 8.
+
+    Args:
+        scales: float32 tensor of a request.
+        images: The images, checked.
+
+    Returns:
+        A scale for each image, `(batch,)`.
+    """
+    number, count = tf.size(scales), tf.shape(images)[0]
+    rules = [
+        (
+            tf.equal(tf.rank(scales), 1) & (tf.equal(number, 1) | tf.equal(number, count)),
+            "scale must be (1,) or (batch,)",
+        ),
+        (
+            tf.reduce_all((scales >= SMALLEST) & (scales <= LARGEST)),
+            f"scale must be from {SMALLEST:g} to {LARGEST:g}",
+        ),
+    ]
+    with _require(rules, tf.strings.format("{}", scales)):
+        return tf.broadcast_to(tf.reshape(scales, (-1,)), count[None])
 
 
 def check_tiles(tiles: Any, network: Architecture) -> Any:

@@ -110,7 +110,8 @@ class ResampledLabels:
             return np.asarray(self.labels[0:0, 0:0])
         top, left = int(rows[0]), int(columns[0])
         read = np.asarray(self.labels[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1])
-        return read[rows[:, np.newaxis] - top, columns - left]
+        found: NDArray[Any] = read[rows[:, np.newaxis] - top, columns - left]
+        return found
 
 
 def _along_rows(weights: sparse.csr_array, pixels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -27,6 +27,7 @@ from keras_unet.export.graph import GraphTiling
 from keras_unet.export.saved_model import write_graph
 from keras_unet.model import unet_of
 from keras_unet.prediction.predict import predict_image
+from keras_unet.prediction.segmenter import Member, Segmenter
 from keras_unet.runs import Run
 
 C_API = Path(__file__).with_name("c_api.py")
@@ -131,6 +132,32 @@ def test_any_size_is_predicted_as_the_package_does(exported, height, width, seed
     decided = near[..., -1] - near[..., -2] > 1e-4
     classes = expected.argmax(-1)
     np.testing.assert_array_equal(answer["classes"][0][decided], classes[decided])
+
+
+@given(height=st.integers(1, 40), width=st.integers(1, 40), scale=st.floats(0.125, 3, width=32))
+@settings(deadline=None, max_examples=5)
+def test_a_scaled_image_is_predicted_as_the_package_does(exported, height, width, scale):
+    image = drawn(height, width, 1, highest=65535)
+    answer = exported("scaled", image=image[None], scale=np.float32([scale]))
+    member = Member(exported.run, lambda _: exported.network)
+    tile = exported.tiling.tile_size
+    expected = Segmenter(exported.run, (member,)).predict(image, tile_size=tile, scale=scale)
+    np.testing.assert_allclose(answer["probabilities"][0], expected, atol=1e-5)
+
+
+def test_each_image_of_a_batch_has_its_scale_which_is_1_by_default(exported):
+    images = drawn(2, 30, 20, 1)
+    both = exported("scaled", image=images, scale=np.float32([1.5, 0.5]))["probabilities"]
+    for image, scale, probabilities in zip(images, (1.5, 0.5), both, strict=True):
+        alone = exported("scaled", image=image[None], scale=np.float32([scale]))
+        np.testing.assert_allclose(probabilities, alone["probabilities"][0], atol=1e-6)
+    plain = exported(image=images)
+    (default,) = exported.by_c_api(("scaled", {"image": images}))
+    np.testing.assert_array_equal(default["probabilities"], plain["probabilities"])
+    message = saved_model_pb2.SavedModel()
+    message.ParseFromString((exported.folder / "saved_model.pb").read_bytes())
+    defaults = message.meta_graphs[0].signature_def["scaled"].defaults
+    assert tf.make_ndarray(defaults["scale"]).tolist() == [1.0]
 
 
 BATTERY = {
@@ -276,7 +303,7 @@ def test_each_signature_is_traced_once_for_images_of_all_sizes(tmp_path):
     for side in (1, 9, 30):
         model(image=drawn(1, side, 2 * side, 1))
         model("classify_bytes", image_bytes=[png(drawn(side, side, 1).astype(np.uint8))])
-    assert len(traces) == 3  # of serving_default, classify_bytes and tile
+    assert len(traces) == 4  # of serving_default, scaled, classify_bytes and tile
 
 
 def test_the_signatures_state_shapes(exported):
@@ -285,11 +312,13 @@ def test_the_signatures_state_shapes(exported):
     signatures = message.meta_graphs[0].signature_def
     shapes = {
         (signature, name): [axis.size for axis in taken.tensor_shape.dim]
-        for signature in ("serving_default", "classify_bytes", "tile", "about")
+        for signature in ("serving_default", "scaled", "classify_bytes", "tile", "about")
         for name, taken in signatures[signature].inputs.items()
     }
     assert shapes == {
         ("serving_default", "image"): [-1, -1, -1, 1],
+        ("scaled", "image"): [-1, -1, -1, 1],
+        ("scaled", "scale"): [-1],
         ("classify_bytes", "image_bytes"): [-1],
         ("tile", "tile"): [-1, -1, -1, 1],
         ("about", "query"): [-1],
@@ -357,6 +386,16 @@ BAD = {
         r"width of 18 pixels .* of 2.*\[1 25 26 1\]",
     ),
     "small tile": ("tile", {"tile": drawn(1, 26, 8, 1)}, r"width of 18 pixels.*\[1 26 8 1\]"),
+    "scale": (
+        "scaled",
+        {"image": drawn(1, 5, 6, 1), "scale": np.float32([9])},
+        "scale must be from 0.125 to 8.*9",
+    ),
+    "scales": (
+        "scaled",
+        {"image": drawn(1, 5, 6, 1), "scale": np.float32([1, 2])},
+        r"scale must be \(1,\) or \(batch,\).*1 2",
+    ),
     "no file": ("classify_bytes", {"image_bytes": strings()}, "at least one file"),
     "empty": ("classify_bytes", {"image_bytes": strings(b"")}, "PNG or JPEG files only"),
     "text": (

@@ -13,6 +13,7 @@ from keras_unet.cli import main
 from keras_unet.data.images import read_planes
 from keras_unet.export import onnx as job
 from keras_unet.export.export import export_model
+from keras_unet.prediction.load import load
 from keras_unet.prediction.networks import load_network
 from keras_unet.prediction.predict import predict_image
 from keras_unet.runs import Run
@@ -43,6 +44,17 @@ def test_it_answers_as_the_run_does(written, trained, cells):
     (answer,) = session.run(["probabilities"], {"image": image[None].astype(np.float32)})
     expected = predict_image(load_network(run), run.normalize(image, file))
     np.testing.assert_allclose(answer[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.7])
+def test_an_image_is_resampled_as_the_run_does(written, trained, cells, scale):
+    image = read_planes(cells / "images" / "c3.tif")[0]
+    session = onnxruntime.InferenceSession(written[0])
+    inputs = {"image": image[None].astype(np.float32), "scale": np.array(scale, np.float32)}
+    (answer,) = session.run(["probabilities"], inputs)
+    np.testing.assert_allclose(answer[0], load(trained).predict(image, scale=scale), atol=1e-5)
+    assert [value.name for value in session.get_inputs()] == ["image"]
+    assert [value.name for value in session.get_overridable_initializers()] == ["scale"]
 
 
 def test_it_says_what_it_is(written, trained):

@@ -37,6 +37,6 @@ def test_every_signature_that_has_images_of_so_many_channels_is_asked(tmp_path, 
     write_warmup(tmp_path / "requests", tiling)
     found = {one.model_spec.signature_name: one for one in requests(str(tmp_path / "requests"))}
     files = set() if channels == 2 else {"classify_bytes"}
-    assert set(found) == {"serving_default", "tile", "about"} | files
+    assert set(found) == {"serving_default", "scaled", "tile", "about"} | files
     tile = tf.make_ndarray(found["tile"].inputs["tile"])
     assert tile.shape == (1, 40, 40, channels)

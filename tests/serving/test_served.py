@@ -83,6 +83,7 @@ def test_what_is_served(client):
     assert client.versions()[1] == "AVAILABLE"
     assert client.signatures() == {
         "serving_default": {"inputs": ["image"], "outputs": ["classes", "probabilities"]},
+        "scaled": {"inputs": ["image", "scale"], "outputs": ["classes", "probabilities"]},
         "classify_bytes": {
             "inputs": ["image_bytes"],
             "outputs": ["classes_bytes", "probabilities_bytes"],
