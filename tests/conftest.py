@@ -22,7 +22,12 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 def pytest_configure() -> None:
-    """Takes Ctrl-C as a terminal sends it: a shell starts what runs in its background without."""
+    """Takes Ctrl-C as a terminal sends it: a shell starts what runs in its background without.
+
+    On processors without AVX512, TensorFlow uses oneDNN only if asked. Its own convolutions depend
+    on the number of threads, in the last bits.
+    """
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -193,12 +193,12 @@ def test_one_process_goes_on_with_what_workers_have_left(cluster, trained, image
     assert contents(written) == contents(in_one_process(trained, [image], tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("changed", ["image", "run", "tta", "axes", "precision", "tile"])
+@pytest.mark.parametrize("changed", ["image", "run", "tta", "axes", "precision", "tile", "size"])
 def test_chunks_of_another_prediction_are_not_taken(changed, trained, image, tmp_path):
-    def described(run, tta=False, axes=None, precision=None, tile=60):
+    def described(run, tta=False, axes=None, precision=None, tile=60, size=(264, 220)):
         checksums = (checksum_of_file(run / "best.keras"),)
         plan = Plan((Run.load(run),), ((tile, tile),), tta, axes, precision, checksums)
-        return plan.provenance(measure(plan.infos[0], image, axes))
+        return plan.provenance(measure(plan.infos[0], image, axes), size)
 
     before = described(trained)
     assert before == described(trained)
@@ -208,7 +208,7 @@ def test_chunks_of_another_prediction_are_not_taken(changed, trained, image, tmp
     if changed == "run":
         with (run / "best.keras").open("ab") as file:
             file.write(b"\0")
-    others = {"tta": True, "axes": "YX", "precision": "bfloat16", "tile": 68}
+    others = {"tta": True, "axes": "YX", "precision": "bfloat16", "tile": 68, "size": (132, 110)}
     assert described(run, **{one: others[one] for one in {changed} & others.keys()}) != before
 
 
