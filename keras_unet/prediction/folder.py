@@ -70,7 +70,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
             labels back after it: 2 if objects are half as wide as in training. "auto" for the pixel
             size of each image divided by that of the training images or, if one is unknown, for the
             factor at which the objects found are as wide as in training, see
-            `Segmenter.choose_scale`. "off" for images as they are; a warning names those whose
+            `Segmenter.choose_scale`. "off" for images as they are; a line names those whose
             pixels or objects differ by more than 25 %.
         storage: File format of the outputs, and whether images are streamed; None for the defaults.
         axes: Axes of the images, such as "YXC", if their files do not state them correctly.

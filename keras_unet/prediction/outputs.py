@@ -347,7 +347,7 @@ class OutputPlan:
         if len(classes) == 1:
             _log.warning(_single_class_warning(self.info, classes.pop()))
         if compared and (text := advice(self.info, sizes)):
-            _log.warning(text)
+            _log.info(text)  # no warning: a network that is hardly trained finds small objects
         return written
 
     def write(self, path: Path, image: ImageFile, planes: Iterable[Prediction]) -> Result:
