@@ -54,7 +54,7 @@ class TestShortcuts:
         model, image = network(precision, **given), image_of(SIZE)
         quick, plain = gradients(with_fast_gradients(model), image), gradients(model, image)
         np.testing.assert_array_equal(quick[0], plain[0])
-        rounding = 2e-6 if precision == "float32" else 4e-2  # more without instructions for it
+        rounding = 1e-5 if precision == "float32" else 4e-2  # of sums in another order
         for one, other in zip(quick[1:], plain[1:], strict=True):
             np.testing.assert_allclose(one, other, rtol=0, atol=rounding * np.abs(other).max())
 
