@@ -86,8 +86,8 @@ class ModelInfo:
             "normalization": self.normalization.to_dict(),
             "precision": self.precision,
             "instances": self.instances.to_dict(),
-            "pixel_size": self.pixel_size,
-            "diameters": self.diameters,
+            "pixel_size": self.pixel_size and list(self.pixel_size),
+            "diameters": self.diameters and list(self.diameters),
             "record": dict(self.record),
         }
 
