@@ -84,7 +84,7 @@ class Augmentation:
 
     @property
     def changes_intensity(self) -> bool:
-        """Whether grey values change by more than contrast and brightness."""
+        """Returns whether grey values change by more than contrast and brightness."""
         return any((self.gamma, self.noise, self.blur, self.illumination))
 
 
