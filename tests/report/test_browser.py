@@ -14,6 +14,9 @@ from keras_unet.report.charts import curves_svg, network_svg
 from keras_unet.report.page import Page, ShownImage, lossless_uri, render
 from keras_unet.report.tables import Table
 
+# On a busy machine Chromium may answer too late, which says nothing about the page.
+pytestmark = pytest.mark.flaky(reruns=3, reruns_delay=5, only_rerun="TimeoutException")
+
 EVIL = "<b>.tif"
 LAYERS = {
     "image": (90, 90, 90),
