@@ -170,7 +170,7 @@ def main(
 def _promise(result: Mapping[str, Any]) -> dict[str, Any]:
     """Compares the score that the training printed with that of the images that it did not see."""
     (training,) = result["trainings"]
-    promised, true = training["best_score"], result["scores"]["overall"]["seg"]
+    promised, true = training["score"], result["scores"]["overall"]["seg"]
     return {
         "promised": promised,
         "called": describe_score(training),

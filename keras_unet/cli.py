@@ -188,7 +188,7 @@ def _print_outcome(run: Run) -> None:
     click.echo(
         f"{outcome['steps']} steps in {outcome['seconds'] / 60:.1f} minutes; "
         f"report: {run.folder / REPORT}\n"
-        f"best validation score: {describe_score(outcome) or 'none'}"
+        f"validation score: {describe_score(outcome) or 'none'}"
     )
     if skipped:
         click.echo(f"{skipped} updates with a non-finite gradient were not applied")

@@ -238,21 +238,25 @@ class Ensemble:
 
 
 def describe_score(outcome: Mapping[str, Any]) -> str | None:
-    """Returns the best validation score and the images it is of; None if there is none.
+    """Returns the validation score and the images it is of; None if there is none.
+
+    It is that of the best weights with the instance options of the run, as `keras-unet predict`
+    takes them; in older runs, with the default instance options.
 
     Args:
         outcome: The entry `outcome` of a run's record.
 
     Example:
         >>> held_out = {"kind": "groups", "groups": ["02"], "images": 9}
-        >>> describe_score({"score_name": "SEG", "best_score": 0.75, "validation": held_out})
+        >>> describe_score({"score_name": "SEG", "score": 0.75, "validation": held_out})
         'SEG 0.7500 on 9 images of 1 group that was not trained on (02)'
     """
-    if outcome.get("best_score") is None:
+    score = outcome.get("score", outcome.get("best_score"))
+    if score is None:
         return None
     held_out = held_out_of(outcome)
     images = held_out.describe() if held_out else "images held out"
-    return f"{outcome['score_name']} {outcome['best_score']:.4f} on {images}"
+    return f"{outcome['score_name']} {score:.4f} on {images}"
 
 
 def held_out_of(outcome: Mapping[str, Any]) -> HeldOut | None:

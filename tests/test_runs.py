@@ -96,6 +96,7 @@ def test_a_score_is_named_by_the_images_it_is_of():
         "SEG 0.8600 on 5 images of the same film, stack or slide as the training (01); another may "
         "score lower"
     )
+    assert describe_score({**outcome, "score": 0.88}).startswith("SEG 0.8800 on 5 images")
     assert describe_score({"best_score": None}) is None
 
 

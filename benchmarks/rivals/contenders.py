@@ -107,7 +107,7 @@ def _ours(experiment: Experiment, minutes: float, seed: int) -> dict[str, Any]:
             "training": training,
             "prediction": prediction,
         },
-        "about": {"best_score": outcome["best_score"]},
+        "about": {"best_score": outcome["score"]},
         "versions": {name: installed_version(name) for name in ("tensorflow", "keras")},
     }
 

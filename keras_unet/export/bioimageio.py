@@ -90,7 +90,7 @@ _CARD = """# {name}
 
 ## Validation
 
-Best validation score: {score}. Before use, predict images that were not in the training and whose
+Validation score: {score}. Before use, predict images that were not in the training and whose
 labels are known, and compare: IoU, or SEG and AP to count cells.
 
 ## Training

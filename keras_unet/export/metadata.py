@@ -52,7 +52,7 @@ Request only the outputs that you need (`output_filter` in gRPC): `classes_bytes
 
 - Files may have {most} pixels at most; send larger images as pixels.
 - Precision: {precision}. Tile: {tile} x {tile} pixels. Weights: {weights}.
-- Training: {training}; best validation score: {score}.
+- Training: {training}; validation score: {score}.
 - Intended for images like those of the training: same microscope, staining and magnification. Do
   not base a diagnosis on it alone.
 - `assets.extra/keras_unet.json` holds classes, normalization, network and provenance for programs.

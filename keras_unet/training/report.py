@@ -175,7 +175,7 @@ def _summary(runs: Sequence[Run]) -> str:
             "without a part of the images."
         )
     score = describe_score(outcomes[0])
-    best = "" if score is None else f" Its best validation score: {score}."
+    best = "" if score is None else f" Its validation score: {score}."
     state = "" if outcomes[0]["complete"] else " It was interrupted and can be resumed."
     return f"A U-Net trained on {images} in {minutes:.1f} minutes.{best}{state}"
 
@@ -276,7 +276,7 @@ def _provenance(runs: Sequence[Run]) -> dict[str, str]:
         "updates not applied (non-finite gradient)": [
             skipped for outcome in outcomes if (skipped := outcome.get("skipped_updates"))
         ],
-        "best validation score": [score for score in scores if score is not None],
+        "validation score": [score for score in scores if score is not None],
     }
     versions = record.get("versions", {})
     return {name: ", ".join(map(str, values)) for name, values in listed.items() if values} | {

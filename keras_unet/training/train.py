@@ -335,14 +335,13 @@ def _train_locked(
     model = load_network(run)
     selection = validator.select_options(model)
     _log.info(selection.describe() if selection else defaults.describe())
-    outcome = _outcome(schedule, history.progress, validator.score_name, split.held_out)
-    finished = replace(
-        run,
-        instances=selection.options if selection else defaults,
-        record={**run.record, "outcome": outcome},
-    )
-    validator = replace(validator, run=finished)
+    selected = replace(run, instances=selection.options if selection else defaults)
+    validator = replace(validator, run=selected)
     predictions = validator.predictions(model)
+    outcome = _outcome(schedule, history.progress, validator.score_name, split.held_out)
+    outcome["score"] = validator.score(predictions)
+    finished = replace(selected, record={**run.record, "outcome": outcome})
+    validator = replace(validator, run=finished)
     picture = validator.pictures(predictions[:_MAX_PICTURES], weights)
     write_png(make_folder(run.folder / "pictures") / "montage.png", picture)
     write_page(run.folder / REPORT, page_of_run(validator, predictions, weights))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isnan, nan
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from keras_unet.console import track
 from keras_unet.evaluation.figures import renumber_matches
 from keras_unet.instances.label import cell_probability, label_instances
 from keras_unet.instances.selection import Selection, select_options, subsample
-from keras_unet.metrics import iou, seg
+from keras_unet.metrics import mean_iou, seg
 from keras_unet.prediction.predict import predict_image
 from keras_unet.report.pictures import (
     Picture,
@@ -71,20 +71,20 @@ class Validator:
     def __call__(self, model: Any) -> Validation:
         """Validates the model."""
         predictions = self.predictions(model)
-        truth = np.concatenate([target.classes[target.counted] for target in self.targets])
-        predicted = np.concatenate(
-            [prediction.classes[prediction.target.counted] for prediction in predictions]
-        )
-        score = nan
-        if self.held_out:
-            score = self._seg(predictions) if self._has_instances else _mean_iou(truth, predicted)
+        truth, predicted = _counted_classes(predictions)
         picture = montage(
             [self._validation_row(prediction) for prediction in predictions[:_MAX_IMAGES]],
             _VALIDATION_TITLES,
         )
-        return Validation(
-            None if isnan(score) else score, single_class_warning(truth, predicted), picture
-        )
+        warning = single_class_warning(truth, predicted)
+        return Validation(self.score(predictions), warning, picture)
+
+    def score(self, predictions: Sequence[ImagePrediction]) -> float | None:
+        """Returns the score of images held out; None without any, or if it is undefined."""
+        if not self.held_out:
+            return None
+        score = self._seg(predictions) if self._has_instances else self._mean_iou(predictions)
+        return None if isnan(score) else score
 
     @property
     def score_name(self) -> str:
@@ -144,6 +144,9 @@ class Validator:
             [self.instances(prediction) * prediction.target.counted for prediction in predictions],
         )
 
+    def _mean_iou(self, predictions: Sequence[ImagePrediction]) -> float:
+        return mean_iou(*_counted_classes(predictions), self.run.encoding.classes)
+
     def _validation_row(self, prediction: ImagePrediction) -> list[Picture]:
         """Draws the pictures for TensorBoard, of the center of a large image."""
         image, truth, predicted, difference = self._row(prediction)
@@ -200,8 +203,11 @@ def single_class_warning(truth: NDArray[np.uint8], result: NDArray[np.uint8]) ->
     )
 
 
-def _mean_iou(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> float:
-    classes = np.union1d(truth, predicted)
-    if not classes.size:
-        return nan
-    return float(np.mean([iou(truth == number, predicted == number) for number in classes]))
+def _counted_classes(
+    predictions: Sequence[ImagePrediction],
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Returns the true and the predicted classes of all pixels that are not ignored."""
+    pairs = [(prediction.target, prediction.classes) for prediction in predictions]
+    truth = np.concatenate([target.classes[target.counted] for target, _ in pairs])
+    predicted = np.concatenate([classes[target.counted] for target, classes in pairs])
+    return truth, predicted

@@ -50,7 +50,7 @@ def assert_equal(run, whole):
     """Compares a run with one that nothing has happened to."""
     assert history(run) == history(whole)
     outcomes = [Run.load(folder).record["outcome"] for folder in (run, whole)]
-    for name in ("complete", "steps", "best_score"):
+    for name in ("complete", "steps", "best_score", "score"):
         assert outcomes[0][name] == outcomes[1][name]
     assert Run.load(run).instances == Run.load(whole).instances
     for name in ("best.keras", "last.keras"):

@@ -17,6 +17,8 @@ from tensorboard.plugins.hparams.metadata import (
 from keras_unet.cli import main
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import read_samples
+from keras_unet.metrics import seg
+from keras_unet.prediction.load import load
 from keras_unet.runs import Run
 from keras_unet.training import targets
 from keras_unet.training.autoconfig import AutoConfiguration
@@ -404,3 +406,10 @@ def test_histograms_are_logged_where_they_are_wanted(cells, tmp_path):
     events.Reload()
     assert any(tag.startswith("weights/level0") for tag in events.Tags()["tensors"])
     assert Run.load(tmp_path / "run").record["options"]["histograms"]
+
+
+def test_the_score_of_a_run_is_that_of_its_predictions(cells, trained):
+    segmenter = load(trained)
+    image, truth = (tifffile.imread(cells / part / "c3.tif") for part in ("images", "labels"))
+    found = segmenter.segment(image)
+    assert segmenter.info.record["outcome"]["score"] == pytest.approx(seg([truth], [found]))
