@@ -13,6 +13,16 @@ from typing import Any, Literal, NamedTuple, Self
 Padding = Literal["valid", "same"]
 NormLayer = Literal["batch", "group"]
 
+OFFSETS = (
+    *((-1, 0), (0, -1)),
+    *((-9, 0), (0, -9), (-9, -9), (9, -9), (-9, -4), (-4, -9), (4, -9), (9, -4)),
+    *((-27, 0), (0, -27)),
+)
+"""Rows and columns from a pixel to the other pixel of each affinity."""
+
+NEIGHBORS = 2
+"""Number of the first offsets, which lead to adjacent pixels."""
+
 
 class _Bytes(NamedTuple):
     """Coefficients of `Architecture.training_memory` in bytes.
@@ -59,6 +69,8 @@ class Architecture:
         dropout: Dropout rate at the end of the contracting path.
         padding: "valid" as in the paper, or "same".
         norm_layer: None as in the paper, "batch" or "group".
+        affinities: Whether the network also predicts, for each of `OFFSETS`, whether two pixels
+            belong to the same object. The paper has none.
 
     Example:
         >>> figure1 = Architecture()
@@ -73,6 +85,7 @@ class Architecture:
     dropout: float = 0.5
     padding: Padding = "valid"
     norm_layer: NormLayer | None = None
+    affinities: bool = False
 
     def __post_init__(self) -> None:
         """Validates the numbers.
@@ -92,6 +105,11 @@ class Architecture:
                 'norm_layer must be None, "batch" or "group". '
                 f"Received: norm_layer={self.norm_layer!r}"
             )
+
+    @property
+    def outputs(self) -> int:
+        """Number of output channels: the classes, and the affinities if there are any."""
+        return self.classes + (len(OFFSETS) if self.affinities else 0)
 
     @property
     def step(self) -> int:
@@ -184,7 +202,7 @@ class Architecture:
             >>> f"{Architecture().parameters:,}"
             '31,030,658'
         """
-        total = self.base_filters * self.classes + self.classes
+        total = self.base_filters * self.outputs + self.outputs
         incoming = self.channels
         for level in range(self.depth + 1):
             features = self.filters(level)
@@ -275,7 +293,8 @@ class Architecture:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Rebuilds an architecture from the result of `to_dict`."""
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
+        recorded = {"affinities": False, **values}  # which older runs do not record
+        return cls(**{field.name: recorded[field.name] for field in fields(cls)})
 
     @classmethod
     def of(cls, model: Any) -> Self:
@@ -302,6 +321,7 @@ class Architecture:
             dropout=float(dropout.rate) if dropout is not None else 0.0,
             padding=first.padding,
             norm_layer=_norm_layer(layers.get("level0_down_norm1")),
+            affinities="affinities" in layers,
         )
 
 

@@ -104,6 +104,12 @@ _TRAINING_DATA = (
         help="Normalization layers after the convolutions [default: none, as in the paper]",
     ),
     click.option(
+        "--affinities/--no-affinities",
+        default=None,
+        help="Also learn which pixels belong to the same object, to separate objects that touch "
+        "[default: no, as in the paper]",
+    ),
+    click.option(
         "--batch-size", type=int, help="Number of tiles in a batch [default: 1, as in the paper]"
     ),
     click.option("--precision", help="auto, float32, bfloat16 or float16 [default: auto]"),

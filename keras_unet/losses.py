@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from keras_unet.architecture import OFFSETS
 from keras_unet.backend import keras
 
 ops = keras.ops
@@ -56,6 +57,55 @@ class WeightedCrossEntropy(keras.losses.Loss):  # type: ignore[misc]  # Keras is
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments for `from_config`."""
         return {"name": self.name, "reduction": self.reduction, "dtype": self.dtype}
+
+
+@keras.saving.register_keras_serializable(package="keras_unet")
+class AffinityCrossEntropy(WeightedCrossEntropy):
+    """Computes `WeightedCrossEntropy`, and the cross-entropy of affinities.
+
+    An affinity is the probability that a pixel and another one, at one of `OFFSETS` from it, belong
+    to the same object. Affinities and their use for the separation of objects: S. Wolf et al., "The
+    mutex watershed and its objective", IEEE TPAMI 43, 3724-3738 (2021).
+
+    `y_true` has shape `(batch, height, width, 3)`: label, weight, and number of the object of each
+    pixel, 0 for none. `y_pred` has shape `(batch, height, width, classes + affinities)`. Each pair
+    of pixels has the same weight; pairs with a pixel of weight 0, or beyond the tile, have none.
+    """
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the loss of each pixel, shape `(batch, height, width)`.
+
+        Raises:
+            ValueError: If `y_true` does not have three channels.
+        """
+        if y_true.shape[-1] != 3:
+            raise ValueError(
+                "y_true must have three channels for a network with affinities, label, weight and "
+                "object of each pixel, as tile_dataset(..., architecture=Architecture.of(model)) "
+                f"returns them. Received: y_true.shape={tuple(y_true.shape)}"
+            )
+        first = y_pred.shape[-1] - len(OFFSETS)
+        objects, counted = y_true[..., 2], y_true[..., 1] != 0
+        same, is_pair = [], []
+        for offset in OFFSETS:
+            other = _shift(objects, offset)
+            same.append((objects == other) & (objects > 0))
+            is_pair.append(counted & _shift(counted, offset))
+        pairs = ops.cast(ops.stack(is_pair, axis=-1), self.dtype)
+        scores = ops.cast(y_pred[..., first:], self.dtype)
+        targets = ops.cast(ops.stack(same, axis=-1), self.dtype)
+        losses = pairs * ops.binary_crossentropy(targets, scores, from_logits=True)
+        share = ops.maximum(ops.mean(pairs), keras.config.epsilon())
+        return super().call(y_true[..., :2], y_pred[..., :first]) + ops.mean(losses, -1) / share
+
+
+def _shift(images: Any, offset: tuple[int, int]) -> Any:
+    """Returns, at each pixel, the value at an offset from it; 0 beyond the border."""
+    height, width = ops.shape(images)[1:3]
+    reach = [abs(distance) for distance in offset]
+    padded = ops.pad(images, [(0, 0), *((distance, distance) for distance in reach)])
+    down, right = (distance + along for distance, along in zip(reach, offset, strict=True))
+    return padded[:, down : down + height, right : right + width]
 
 
 @keras.saving.register_keras_serializable(package="keras_unet")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import gcd, sqrt
 from typing import Any
 
-from keras_unet.architecture import Architecture, NormLayer, Padding
+from keras_unet.architecture import OFFSETS, Architecture, NormLayer, Padding
 from keras_unet.backend import keras
 
 layers = keras.layers
@@ -30,6 +30,7 @@ def build_unet(
     dropout: float = 0.5,
     padding: Padding = "valid",
     norm_layer: NormLayer | None = None,
+    affinities: bool = False,
 ) -> keras.Model:
     """Builds the U-Net of Ronneberger, Fischer and Brox (2015), figure 1.
 
@@ -47,11 +48,14 @@ def build_unet(
         padding: "valid" as in the paper, or "same": output as large as the input.
         norm_layer: None as in the paper, or "batch" or "group" normalization between convolution
             and ReLU. With "group", scores depend on the tile.
+        affinities: Whether 12 further outputs tell, for two pixels at a distance, whether they
+            belong to the same object, see `keras_unet.losses.AffinityCrossEntropy`.
 
     Returns:
         A functional `keras.Model` from `(batch, height, width, channels)` to logits of shape
         `(batch, height - 2 * margin, width - 2 * margin, classes)`, float32 in every precision
-        policy. The margin is 92 pixels at depth 4 with "valid" padding, and 0 with "same".
+        policy. The margin is 92 pixels at depth 4 with "valid" padding, and 0 with "same". Logits
+        of the affinities follow those of the classes.
 
     Raises:
         ValueError: If a number is out of range, or a size does not fit; the message names the
@@ -70,6 +74,7 @@ def build_unet(
         dropout=dropout,
         padding=padding,
         norm_layer=norm_layer,
+        affinities=affinities,
     )
     for size in input_shape[:2]:
         if size is not None:
@@ -84,15 +89,23 @@ def unet_of(network: Architecture, input_size: tuple[int | None, int | None] = (
     features = _convolve_twice(features, network, network.depth, "bottom")
     features = _drop(features, network, "bottom")
     features = _expand(features, skips, network)
-    logits = layers.Conv2D(
-        network.classes,
+    outputs = _score(features, network.classes, "logits")
+    if network.affinities:
+        affinities = _score(features, len(OFFSETS), "affinities")
+        outputs = layers.Concatenate(dtype="float32", name="outputs")([outputs, affinities])
+    return keras.Model(image, outputs, name="unet")
+
+
+def _score(features: Any, channels: int, name: str) -> Any:
+    """Maps the features of each pixel to scores, in float32."""
+    return layers.Conv2D(
+        channels,
         1,
         kernel_initializer=_initializer(features),
         data_format=_FORMAT,
         dtype="float32",
-        name="logits",
+        name=name,
     )(features)
-    return keras.Model(image, logits, name="unet")
 
 
 def _contract(features: Any, network: Architecture) -> tuple[Any, list[Any]]:

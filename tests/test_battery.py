@@ -13,11 +13,12 @@ import pytest
 
 from keras_unet.architecture import Architecture
 from keras_unet.backend import keras, tf
-from keras_unet.losses import WeightedCrossEntropy
+from keras_unet.losses import AffinityCrossEntropy, WeightedCrossEntropy
 from keras_unet.model import build_unet, unet_of
-from keras_unet.prediction.predict import predict_image
+from keras_unet.prediction.predict import predict_outputs
 
 HEAD = ("depth", "channels", "classes", "padding", "norm_layer", "dropout", "base_filters")
+AFFINITIES = Architecture(depth=2, base_filters=3, affinities=True)
 TABLE = {
     "-".join(map(str, row)): Architecture(**dict(zip(HEAD, row, strict=True)))
     for row in [
@@ -34,7 +35,9 @@ TABLE = {
         (4, 3, 2, "same", None, 0.0, 2),
         (4, 1, 2, "valid", None, 0.5, 2),
     ]
-}
+} | {"affinities": AFFINITIES}
+
+LOSSES = {2: WeightedCrossEntropy, 3: AffinityCrossEntropy}  # by the channels of y_true
 
 # What a process runs that has never heard of this package.
 LOADER = """
@@ -79,13 +82,14 @@ def train(architecture):
     image = rng.normal(size=(1, size, size, architecture.channels)).astype(np.float32)
     labels, weights = rng.integers(architecture.classes, size=output), rng.uniform(0, 2, output)
     old_kernels = [kernel.numpy() for kernel in kernels(model)]
-    loss = take_step(model, image, np.stack([labels, weights], axis=-1))
+    y_true = [labels, weights, labels] if architecture.affinities else [labels, weights]
+    loss = take_step(model, image, np.stack(y_true, axis=-1))
     return Trained(architecture, model, image, loss, old_kernels, output)
 
 
 def take_step(model, image, y_true):
     with tf.GradientTape() as tape:
-        loss = WeightedCrossEntropy()(y_true, model(image, training=True))
+        loss = LOSSES[y_true.shape[-1]]()(y_true, model(image, training=True))
     gradients = tape.gradient(loss, model.trainable_variables)
     keras.optimizers.SGD(0.1).apply(gradients, model.trainable_variables)
     return float(loss)
@@ -104,7 +108,9 @@ def one_shot(model, pixels, architecture):
     )
     whole = np.pad(pixels, (*((context, one) for one in after), (0, 0)), mode="reflect")
     logits = np.asarray(model(whole[None]))[0, skip : skip + height, skip : skip + width]
-    return np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    exponentials, affinities = np.split(np.exp(logits), [architecture.classes], axis=-1)
+    classes = exponentials / exponentials.sum(-1, keepdims=True)
+    return np.concatenate([classes, affinities / (1 + affinities)], axis=-1)
 
 
 def test_the_table_has_every_value():
@@ -128,7 +134,7 @@ def test_its_numbers_are_read_back(trained):
 
 def test_its_output_has_the_size_it_says(trained):
     logits = trained.model(trained.image)
-    assert logits.shape == (*trained.output, trained.architecture.classes)
+    assert logits.shape == (*trained.output, trained.architecture.outputs)
 
 
 def test_one_training_step_changes_every_convolution(trained):
@@ -144,7 +150,7 @@ def test_stitched_prediction_is_one_shot(trained):
     tile = architecture.fitting_size(2 * architecture.context + architecture.step)
     if architecture.norm_layer == "group":  # whose statistics are those of the tile: one tile
         tile = None
-    stitched = predict_image(trained.model, pixels, tile_size=tile)
+    stitched = predict_outputs(trained.model, pixels, architecture, tile_size=tile)
     expected = one_shot(trained.model, pixels, architecture)
     np.testing.assert_allclose(stitched, expected, atol=1e-5)
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
+from keras_unet.architecture import OFFSETS
 from keras_unet.backend import keras, tf
-from keras_unet.losses import WeightedCrossEntropy
+from keras_unet.losses import AffinityCrossEntropy, WeightedCrossEntropy
 from keras_unet.model import build_unet
 
 
@@ -44,6 +45,36 @@ def test_each_pixel_is_numpys(seed, classes, scale):
     loss = WeightedCrossEntropy(reduction="none")(y_true, logits)
     assert loss.dtype == "float32"
     np.testing.assert_allclose(loss, reference(y_true, logits), rtol=2e-6, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 999), height=st.integers(1, 30), width=st.integers(1, 30))
+def test_affinities_of_all_pairs_count_equally(seed, height, width):
+    rng = np.random.default_rng(seed)
+    labels, objects = rng.integers(0, 2, (1, height, width)), rng.integers(0, 3, (1, height, width))
+    weights = rng.integers(0, 3, (1, height, width))
+    y_true = np.stack([labels, weights, objects], axis=-1).astype(np.float32)
+    logits = rng.normal(size=(1, height, width, 2 + len(OFFSETS))).astype(np.float32)
+    expected = reference(y_true, logits[..., :2])
+    losses, pairs = np.zeros(expected.shape), 0
+    for (down, right), scores in zip(OFFSETS, np.moveaxis(logits[0, ..., 2:], -1, 0), strict=True):
+        for row, column in np.ndindex(height, width):
+            other = row + down, column + right
+            if not (0 <= other[0] < height and 0 <= other[1] < width):
+                continue
+            if weights[0][row, column] and weights[0][other]:
+                same = objects[0][row, column] == objects[0][other] > 0
+                score = float(scores[row, column])
+                losses[0, row, column] += np.logaddexp(0, -score if same else score)
+                pairs += 1
+    expected = expected.mean() + losses.sum() / max(pairs, 1)
+    np.testing.assert_allclose(AffinityCrossEntropy()(y_true, logits), expected, rtol=1e-5)
+
+
+def test_affinities_need_objects():
+    y_true, logits = draw(0)
+    with pytest.raises(ValueError, match=r"y_true must have three channels.*Received.*2\)"):
+        AffinityCrossEntropy()(y_true, np.zeros((*logits.shape[:-1], 14), np.float32))
 
 
 def test_logits_of_ten_thousand_are_safe_and_so_are_their_gradients():

@@ -39,8 +39,10 @@ The tile has normalized grey values, `(tile, tile, channels)`, the labels are th
 image, `(tile, tile)`.
 """
 
-TargetFunction = Callable[[NDArray[np.int32]], tuple[NDArray[np.uint8], NDArray[np.float32]]]
-"""A function from labels to classes and weights, each `(height, width)`."""
+TargetFunction = Callable[
+    [NDArray[np.int32]], tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int32]]
+]
+"""A function from labels to classes, weights and objects, each `(height, width)`."""
 
 Weights = Literal["channel", "sample_weight"]
 """Position of the weights in a batch: last channel of `y_true`, or third element of the batch."""
@@ -86,8 +88,8 @@ def build_dataset(  # noqa: PLR0913 - all but two by name
     Returns:
         A `tf.data.Dataset` of `(image, y_true)`: float32 `(batch, tile, tile, channels)` and
         `(batch, output, output, 2)` with label and weight of each pixel, for
-        `WeightedCrossEntropy`; or of `(image, y_true, sample_weight)`, the latter two
-        `(batch, output, output)`.
+        `WeightedCrossEntropy`, or with affinities its object as third, for `AffinityCrossEntropy`;
+        or of `(image, y_true, sample_weight)`, the latter two `(batch, output, output)`.
 
     Raises:
         ValueError: If the images do not fit the architecture or each other, the tile size does not
@@ -99,7 +101,8 @@ def build_dataset(  # noqa: PLR0913 - all but two by name
     _check_shard(shard, batch_size)
     check_images(images, architecture)
     make_cutter = cut_in_graph if engine == "graph" else cut_by_elasticdeform
-    pixels = PixelBuffer.of(images)
+    _check_weights(weights, architecture)
+    pixels = PixelBuffer.of(images, affinities=architecture.affinities)
     cut = make_cutter(pixels, tile_size, architecture.output_size(tile_size))
     tile_device = device or _fastest_device()
     ranges = NO_AUGMENTATION if augmentation is None else augmentation
@@ -149,7 +152,7 @@ def build_dataset_by_function(  # noqa: PLR0913 - all but two by name
         images: Normalized grey values `(height, width, channels)` and labels `(height, width)`.
         architecture: Architecture of the network.
         augmentation: Function of a tile and its labels.
-        target: Function from the augmented labels to classes and weights.
+        target: Function from the augmented labels to classes, weights and objects.
         tile_size: As `build_dataset`.
         seed: Random seed of the positions.
         batch_size: As `build_dataset`.
@@ -165,7 +168,9 @@ def build_dataset_by_function(  # noqa: PLR0913 - all but two by name
     architecture.check_size(tile_size, "tile_size")
     _check_numbers(batch_size, first, "graph")
     _check_shard(shard, batch_size)
+    _check_weights(weights, architecture)
     output = architecture.output_size(tile_size)
+    targets_number = 3 if architecture.affinities else 2
     margin = (tile_size - output) // 2
     inner = slice(margin, margin + output)
 
@@ -174,7 +179,7 @@ def build_dataset_by_function(  # noqa: PLR0913 - all but two by name
         window = [slice(start, start + tile_size) for start in starts]
         tile_and_labels = [mirrored_window(array, *window) for array in images[image]]
         pixels, labels = _augment(augmentation, *tile_and_labels)
-        targets = np.stack(target(labels), axis=-1, dtype=np.float32)
+        targets = np.stack(target(labels)[:targets_number], axis=-1, dtype=np.float32)
         return pixels, targets[inner, inner]
 
     sizes = np.array([labels.shape for _, labels in images])
@@ -189,7 +194,7 @@ def build_dataset_by_function(  # noqa: PLR0913 - all but two by name
         )
         return _arrange(
             tf.ensure_shape(pixels, (tile_size, tile_size, architecture.channels)),
-            tf.ensure_shape(targets, (output, output, 2)),
+            tf.ensure_shape(targets, (output, output, targets_number)),
             weights,
         )
 
@@ -270,6 +275,14 @@ def _without_optimizations(data: Any) -> Any:
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
     return data.with_options(options)
+
+
+def _check_weights(weights: Weights, architecture: Architecture) -> None:
+    if weights != "channel" and architecture.affinities:
+        raise ValueError(
+            'weights must be "channel" for a network with affinities, whose loss is '
+            f"AffinityCrossEntropy. Received: {weights!r}"
+        )
 
 
 def _check_shard(shard: tuple[int, int], batch_size: int) -> None:

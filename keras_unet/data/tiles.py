@@ -19,6 +19,8 @@ from keras_unet.data.augmentation import TileParameters, displacement_field, war
 from keras_unet.tiling import mirrored_window
 
 _MOST_PIXELS = 2**31 - 1  # indices are int32
+_NO_OBJECTS = np.zeros((0, 0), np.int32)
+_NEAREST = True, False, True  # whether classes, weights, objects take the nearest pixel's value
 
 
 class TrainingImage(NamedTuple):
@@ -28,11 +30,14 @@ class TrainingImage(NamedTuple):
         image: Normalized grey values, float32, shape `(height, width, channels)`.
         classes: Class of each pixel, shape `(height, width)`.
         weights: Weight map, float32, shape `(height, width)`; 0 at ignored pixels.
+        objects: Number of the object of each pixel, 0 for none, shape `(height, width)`; needed for
+            affinities.
     """
 
     image: NDArray[np.float32]
     classes: NDArray[np.uint8]
     weights: NDArray[np.float32]
+    objects: NDArray[np.int32] = _NO_OBJECTS
 
 
 class PixelBuffer(NamedTuple):
@@ -40,7 +45,8 @@ class PixelBuffer(NamedTuple):
 
     Attributes:
         image: Grey values, float32 tensor of shape `(pixels, channels)`.
-        targets: Classes and weights, float32 tensor of shape `(pixels, 2)`.
+        targets: Classes, weights and, for affinities, objects, float32 tensor of shape
+            `(pixels, 2)` or `(pixels, 3)`.
         sizes: `(first, height, width)` of each image: index of its first pixel, and its size in
             pixels; int32, shape `(images, 3)`.
     """
@@ -50,12 +56,18 @@ class PixelBuffer(NamedTuple):
     sizes: Any
 
     @classmethod
-    def of(cls, images: Sequence[TrainingImage]) -> PixelBuffer:
-        """Creates the buffer."""
+    def of(cls, images: Sequence[TrainingImage], *, affinities: bool = False) -> PixelBuffer:
+        """Creates the buffer.
+
+        Args:
+            images: The training images.
+            affinities: Whether to keep their objects.
+        """
         size = np.array([image.classes.shape for image in images])
         first = np.cumsum(size.prod(axis=1)) - size.prod(axis=1)
         targets = [
-            np.stack([image.classes, image.weights], axis=-1, dtype=np.float32) for image in images
+            np.stack(image[1:] if affinities else image[1:3], axis=-1, dtype=np.float32)
+            for image in images
         ]
         return cls(
             _flatten([image.image for image in images]),
@@ -80,6 +92,11 @@ def check_images(images: Sequence[TrainingImage], architecture: Architecture) ->
     for number, image in enumerate(images):
         _check_shapes(image, f"images[{number}]", architecture.channels)
         _check_classes(image.classes, f"images[{number}]", architecture.classes)
+        if architecture.affinities and image.objects.shape != image.classes.shape:
+            raise ValueError(
+                f"images[{number}] must have objects of shape {image.classes.shape} for a network "
+                f"with affinities. Received: {image.objects.shape}"
+            )
     pixels = sum(image.classes.size for image in images)
     if pixels > _MOST_PIXELS:
         raise ValueError(
@@ -121,10 +138,12 @@ def cut_in_graph(
 
     Returns:
         A function from TileParameters to `(image, y_true)`: float32 tensors of shape
-        `(tile, tile, channels)` and `(output, output, 2)`, label and weight of each pixel.
+        `(tile, tile, channels)` and `(output, output, 2)`, label and weight of each pixel, or
+        `(output, output, 3)` with its object.
     """
     margin = (tile_size - output_size) // 2
     inner = slice(margin, margin + output_size)
+    nearest = _NEAREST[: pixels.targets.shape[-1]]
 
     @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]  # TensorFlow is untyped
     def locate(parameters: TileParameters) -> Any:
@@ -138,7 +157,7 @@ def cut_in_graph(
         tile = warp(image, size, *tf.unstack(coordinates))
         tile = parameters.contrast * tile + parameters.brightness
         within = tf.unstack(coordinates[:, inner, inner])
-        return tile, warp(targets, size, *within, nearest=(True, False))
+        return tile, warp(targets, size, *within, nearest=nearest)
 
     return lambda parameters: read(pixels.image, pixels.targets, parameters, locate(parameters))
 
@@ -174,30 +193,31 @@ def cut_by_elasticdeform(
     margin, last = (tile_size - output_size) // 2, tile_size - 1
     inner, middle = slice(margin, margin + output_size), np.full(2, last / 2)
     image, targets = pixels.image.numpy(), pixels.targets.numpy()
-    flats = image, targets[:, 0], targets[:, 1]
+    flats = image, *targets.T
+    orders = [1, *(0 if nearest else 1 for nearest in _NEAREST[: targets.shape[1]])]
 
     def cut(
         size: Any, center: Any, grid: Any, matrix: Any, contrast: Any, brightness: Any
     ) -> tuple[Any, Any]:
         forward = np.linalg.inv(matrix.astype(float))
         beyond = grid.shape[1] - 1
-        tile, labels, weight = deform_grid(
+        tile, *cut_targets = deform_grid(
             [_window(flat, size, center, tile_size) for flat in flats],
             np.pad(grid.astype(float), [(0, 0), (beyond, beyond), (beyond, beyond)], "reflect"),
-            order=[1, 0, 1],
+            order=orders,
             mode="mirror",
             crop=[slice(last, last + tile_size)] * 2,
-            axis=[(0, 1)] * 3,
+            axis=[(0, 1)] * len(flats),
             affine=np.column_stack([forward, middle - forward @ middle]),
         )
-        y_true = np.stack([labels, weight], axis=-1)[inner, inner]
+        y_true = np.stack(cut_targets, axis=-1)[inner, inner]
         return (contrast * tile + brightness).astype(np.float32), y_true.astype(np.float32)
 
     def cut_tensors(parameters: TileParameters) -> tuple[Any, Any]:
         tile, y_true = tf.numpy_function(cut, list(parameters), [tf.float32, tf.float32])
         return (
             tf.ensure_shape(tile, (tile_size, tile_size, image.shape[1])),
-            tf.ensure_shape(y_true, (output_size, output_size, 2)),
+            tf.ensure_shape(y_true, (output_size, output_size, targets.shape[1])),
         )
 
     return cut_tensors

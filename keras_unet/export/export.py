@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
@@ -14,6 +15,8 @@ from keras_unet.export.tflite import Mode, export_tflite
 from keras_unet.files import PathLike
 from keras_unet.prediction.load import TFLITE, load
 from keras_unet.prediction.segmenter import Segmenter
+
+_log = logging.getLogger(__name__)
 
 Format = Literal["saved_model", "tflite", "bioimageio", "onnx"]
 
@@ -114,6 +117,12 @@ def export_model(  # noqa: PLR0913 - all but two by name
         )
     segmenter = model if isinstance(model, Segmenter) else load(model)
     _check_networks(segmenter)
+    if segmenter.info.architecture.affinities:
+        _log.info(
+            "the affinities are not exported: objects that touch are separated by the shape or the "
+            "probability alone, and not as keras-unet predict separates them"
+        )
+        segmenter = segmenter.without_affinities()
     return _EXPORTS[chosen](segmenter, out, **{name: options[name] for name in known})
 
 

@@ -31,6 +31,7 @@ from keras_unet.data.normalization import ROWS, Moments, Normalization
 from keras_unet.data.stacks import axes_of_stack
 from keras_unet.data.tiled import LazyImage, write_ome_zarr, write_tiled_tiff
 from keras_unet.files import printable
+from keras_unet.instances.affinities import SeparatedProbabilities
 from keras_unet.instances.blockwise import LARGEST_PIECE, BlockwiseLabeler
 from keras_unet.instances.label import cell_probability
 from keras_unet.prediction.outputs import OutputPlan, Prediction, Result
@@ -298,7 +299,9 @@ class Blockwise:
             job = _Job(self, path, image, size, store)
             store.check_room(job.room)
             job.predict()
-            planes = [job.probabilities(plane) for plane in range(image.shape[0])]
+            planes: list[Any] = [job.probabilities(plane) for plane in range(image.shape[0])]
+            if self.output_plan.info.architecture.affinities:
+                planes = [SeparatedProbabilities(plane) for plane in planes]
             found, cells = job.label(planes)
             own = image.shape[1:3]
             planes = [resample(plane, own) for plane in planes]
@@ -394,7 +397,9 @@ class _Job:
         """Opens the mean probabilities of all networks and views."""
         return self.store.probabilities(plane, self.stages[-1])
 
-    def label(self, planes: Sequence[Probabilities]) -> tuple[list[Any], int]:
+    def label(
+        self, planes: Sequence[Probabilities | SeparatedProbabilities]
+    ) -> tuple[list[Any], int]:
         """Labels the cells if requested; returns the label images and the largest label."""
         if "instances" not in self.blockwise.output_plan.outputs:
             return [], 0
@@ -490,7 +495,7 @@ class _Outputs:
 class _CellProbability:
     """Probability of a cell, read by windows."""
 
-    probabilities: Probabilities
+    probabilities: Probabilities | SeparatedProbabilities
 
     @property
     def shape(self) -> tuple[int, int]:

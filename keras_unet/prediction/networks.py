@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -103,6 +103,17 @@ def in_precision(model: Any, info: ModelInfo, precision: str | None) -> Any:
     converted = _network(info.architecture, precision)
     converted.set_weights(model.get_weights())
     return converted
+
+
+def classes_alone(load: Callable[[str | None], Any], precision: str | None) -> Any:
+    """Loads a network of `build_unet` with affinities, and returns its part without them.
+
+    Args:
+        load: Function that loads the network in a precision.
+        precision: Precision to compute in; None for that of the training.
+    """
+    model = load(precision)
+    return keras.Model(model.input, model.get_layer("logits").output, name=model.name)
 
 
 def _network(architecture: Architecture, precision: str) -> Any:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from keras_unet.architecture import Architecture
 from keras_unet.console import is_out_of_memory, track
 from keras_unet.data.normalization import Mode, Normalization
+from keras_unet.instances.affinities import separate_objects
 from keras_unet.tiling import Tile, Tiling, mirrored_window
 
 if TYPE_CHECKING:
@@ -69,10 +70,36 @@ def predict_image(
             model's logits are not finite or not of the architecture's shape.
     """
     network = architecture or Architecture.of(model)
-    pixels = as_network_input(_normalize(np.asarray(image), normalization), network)
+    pixels = _normalize(np.asarray(image), normalization)
+    outputs = predict_outputs(model, pixels, network, tile_size=tile_size, tta=tta)
+    return separate_objects(outputs) if network.affinities else outputs
+
+
+def predict_outputs(
+    model: Any,
+    image: NDArray[Any],
+    network: Architecture,
+    *,
+    tile_size: int | None = None,
+    tta: bool = False,
+) -> NDArray[np.float32]:
+    """Predicts class probabilities and, of a network that has them, affinities.
+
+    Args:
+        model: See `predict_image`.
+        image: Normalized grey values, `(height, width)` or `(height, width, channels)`.
+        network: Architecture of the network.
+        tile_size: See `predict_image`.
+        tta: See `predict_image`. Affinities are those of the image itself, because their offsets
+            would turn with the views.
+
+    Returns:
+        float32 `(height, width, outputs)`.
+    """
+    pixels = as_network_input(image, network)
     tile = tile_size_of(model, tile_size)
     predict = partial(_predict_tiled, model, network=network, tile_size=tile)
-    return average_over_views(predict, pixels) if tta else predict(pixels)
+    return average_over_views(predict, pixels, network.classes) if tta else predict(pixels)
 
 
 def _normalize(image: NDArray[Any], normalization: Normalization | Mode | None) -> NDArray[Any]:
@@ -97,7 +124,7 @@ def _predict_tiled(
     tile_size: tuple[int | None, int | None],
 ) -> NDArray[np.float32]:
     tiling = Tiling.covering(pixels.shape[:2], network, tile_size)
-    result = np.empty((*pixels.shape[:2], network.classes), np.float32)
+    result = np.empty((*pixels.shape[:2], network.outputs), np.float32)
     tiles = predict_tiles(model, pixels, tiling)
     for window, probabilities in track(tiles, "predicting tiles", len(tiling)):
         result[window] = probabilities
@@ -117,7 +144,8 @@ def predict_tiles(
         tiles: Tiles of the tiling to predict, in any order; None for all, row by row.
 
     Yields:
-        Rows and columns of the image, and their probabilities, `(rows, columns, classes)`.
+        Rows and columns of the image, and their probabilities, `(rows, columns, outputs)`: of the
+        classes and, of a network that has them, of the affinities.
 
     Raises:
         ValueError: If the model's logits are not finite or of another shape than expected.
@@ -126,7 +154,7 @@ def predict_tiles(
     for tile in tiling if tiles is None else tiles:
         logits = np.asarray(predict(mirrored_window(pixels, *tile.read)[None]))
         _check_logits(logits, tiling)
-        yield tile.write, _probabilities(logits[0][tile.keep])
+        yield tile.write, _probabilities(logits[0][tile.keep], tiling.architecture.classes)
 
 
 def as_network_input(image: NDArray[Any], network: Architecture) -> NDArray[np.float32]:
@@ -178,17 +206,21 @@ def tile_size_of(model: Any, tile_size: int | None) -> tuple[int | None, int | N
     return tile_size, tile_size
 
 
-def _probabilities(logits: NDArray[Any]) -> NDArray[np.float32]:
+def _probabilities(logits: NDArray[Any], classes: int) -> NDArray[np.float32]:
+    """Applies the softmax to the logits of the classes, and the logistic function to the others."""
     # NumPy is slow along a last axis as short as that of the classes.
-    by_class = np.ascontiguousarray(np.moveaxis(logits, -1, 0), np.float32)
-    probabilities: NDArray[np.float32] = np.moveaxis(softmax(by_class, axis=0), 0, -1)
-    return probabilities
+    by_output = np.ascontiguousarray(np.moveaxis(logits, -1, 0), np.float32)
+    probabilities = softmax(by_output[:classes], axis=0)
+    if len(by_output) > classes:
+        probabilities = np.concatenate([probabilities, expit(by_output[classes:])])
+    moved: NDArray[np.float32] = np.moveaxis(probabilities, 0, -1)
+    return moved
 
 
 def _check_logits(logits: NDArray[Any], tiling: Tiling) -> None:
     network = tiling.architecture
     height, width = (network.output_size(size) for size in tiling.tile_size)
-    expected = (1, height, width, network.classes)
+    expected = (1, height, width, network.outputs)
     if logits.shape != expected:
         raise ValueError(
             f"model must give logits of shape {expected} for a tile of {tiling.tile_size} pixels. "
@@ -203,17 +235,21 @@ def _check_logits(logits: NDArray[Any], tiling: Tiling) -> None:
 
 
 def average_over_views(
-    predict: Callable[[NDArray[Any]], NDArray[np.float32]], image: NDArray[Any]
+    predict: Callable[[NDArray[Any]], NDArray[np.float32]],
+    image: NDArray[Any],
+    classes: int | None = None,
 ) -> NDArray[np.float32]:
     """Averages the predictions of the eight rotations and reflections of an image.
 
     Args:
         predict: Maps an image to probabilities of its height and width,
-            `(height, width, classes)`.
+            `(height, width, outputs)`.
         image: Pixels `(height, width)` or `(height, width, channels)`.
+        classes: Number of the first outputs, which are averaged; the others are those of the image
+            itself. None for all.
 
     Returns:
-        The mean probabilities, in the image's own orientation, `(height, width, classes)`.
+        The mean probabilities, in the image's own orientation, `(height, width, outputs)`.
 
     Example:
         A prediction that is 0 but for the first pixel reaches each corner in two of eight views:
@@ -223,9 +259,29 @@ def average_over_views(
         >>> average_over_views(first_pixel, np.array([[8, 0], [0, 4]])).tolist()
         [[2.0, 0.0], [0.0, 1.0]]
     """
-    views = (undo_view(predict(_view(image, *symmetry)), *symmetry) for symmetry in SYMMETRIES)
-    total = sum(views, start=np.float32(0))
+    total: Any = np.float32(0)
+    for view, symmetry in enumerate(SYMMETRIES):
+        predicted = of_view(predict(_view(image, *symmetry)), view, classes)
+        total = total + undo_view(predicted, *symmetry)
     return np.asarray(total / np.float32(len(SYMMETRIES)))
+
+
+def of_view(
+    predicted: NDArray[np.float32], view: int, classes: int | None, views: int = len(SYMMETRIES)
+) -> NDArray[np.float32]:
+    """Returns what a view adds to the sum of all: affinities of the first view alone.
+
+    Args:
+        predicted: Probabilities of the view, `(height, width, outputs)`; not changed.
+        view: Number of the view in `SYMMETRIES`.
+        classes: Number of the first outputs, which are averaged; None for all.
+        views: Number of views.
+    """
+    if classes is None or predicted.shape[-1] == classes:
+        return predicted
+    weights = np.ones(predicted.shape[-1], np.float32)
+    weights[classes:] = 0 if view else views  # a power of two, so that no digit is lost
+    return predicted * weights
 
 
 @dataclass(frozen=True)
@@ -354,7 +410,7 @@ def _predict_in_parts(
         return np.asarray(predict(tile))
     context, skipped = network.context, network.context - network.margin
     height, width = (network.output_size(side) for side in sides)
-    logits = np.zeros((1, height, width, network.classes), np.float32)
+    logits = np.zeros((1, height, width, network.outputs), np.float32)
     for part in Tiling((sides[0] - 2 * context, sides[1] - 2 * context), size, network):
         read = (_shifted(window, context) for window in part.read)
         part_logits = np.asarray(predict(mirrored_window(tile[0], *read)[None]))

@@ -24,9 +24,10 @@ from keras_unet.data.encoding import Kind, LabelEncoding
 from keras_unet.data.images import ImageFile
 from keras_unet.data.normalization import Mode, Normalization
 from keras_unet.files import PathLike, atomic_folder, check_new, make_folder
+from keras_unet.instances.affinities import separate_objects
 from keras_unet.instances.label import InstanceOptions, cell_probability, label_instances
 from keras_unet.prediction.outputs import Prediction
-from keras_unet.prediction.predict import TileFallback, predict_image, tile_size_of
+from keras_unet.prediction.predict import TileFallback, predict_outputs, tile_size_of
 from keras_unet.prediction.resampling import resample, scaled_size
 from keras_unet.prediction.scale import Choice, Scale, as_scale, middle_window, scale_of_objects
 from keras_unet.runs import BEST, Ensemble, ModelInfo, Run
@@ -173,6 +174,19 @@ class Segmenter:
             info = _without_folder(member.info)
             members.append(Member(info, partial(in_precision, member.network, info)))
         return replace(self, info=_without_folder(self.info), members=tuple(members))
+
+    def without_affinities(self) -> Self:
+        """Returns a segmenter of the same networks that predict classes alone."""
+        from keras_unet.prediction.networks import classes_alone
+
+        def without(info: ModelInfo) -> ModelInfo:
+            return replace(info, architecture=replace(info.architecture, affinities=False))
+
+        members = [
+            replace(member, info=without(member.info), load=partial(classes_alone, member.load))
+            for member in self.members
+        ]
+        return replace(self, info=without(self.info), members=tuple(members))
 
     @property
     def model(self) -> keras.Model:
@@ -359,18 +373,18 @@ class Segmenter:
         """Predicts the image at another size, without resampling the result back."""
         # Grey values are normalized first, by mean and deviation of the image itself, as before the
         # random scaling of a training.
-        probabilities = [
-            predict_image(
+        outputs = [
+            predict_outputs(
                 network,
                 resample(info.normalize(pixels, path), size),
+                info.architecture,
                 tile_size=tile_size,
-                architecture=info.architecture,
                 tta=tta,
             )
             for info, network in self.networks_with_info
         ]
-        mean: NDArray[np.float32] = np.mean(probabilities, axis=0, dtype=np.float32)
-        return mean
+        mean: NDArray[np.float32] = np.mean(outputs, axis=0, dtype=np.float32)
+        return separate_objects(mean) if self.info.architecture.affinities else mean
 
     def predict_planes(
         self,

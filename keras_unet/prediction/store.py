@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from keras_unet.architecture import Architecture
 from keras_unet.data.normalization import Normalization
 from keras_unet.files import locked, make_folder, printable
-from keras_unet.prediction.predict import SYMMETRIES, TransformedView, predict_tiles
+from keras_unet.prediction.predict import SYMMETRIES, TransformedView, of_view, predict_tiles
 from keras_unet.tiling import Tile, Tiling, mirror
 
 _log = logging.getLogger(__name__)
@@ -168,12 +168,14 @@ class Stage:
         tiles: Tiles of the view.
         sums: Steps of the average, in order: the earlier stage to add, None for none, and the
             divisor of the sum.
+        views: Number of views of each network.
     """
 
     number: int
     member: int
     tiles: TilePlan
     sums: tuple[tuple[int | None, int], ...]
+    views: int = 1
 
     @classmethod
     def of(cls, member: int, tiles: TilePlan, members: int, views: int) -> Stage:
@@ -190,7 +192,7 @@ class Stage:
         sums = [(first + view - 1 if view else None, views if is_last else 1)]
         if is_last:
             sums.append((first - 1 if member else None, members if member == members - 1 else 1))
-        return cls(first + view, member, tiles, tuple(sums))
+        return cls(first + view, member, tiles, tuple(sums), views)
 
     @property
     def needs(self) -> set[int]:
@@ -252,7 +254,7 @@ class Task:
         }
         tiles = [plan.tiles[number] for number in self.numbers]
         for window, values in predict_tiles(model, plan.view_of(pixels), plan.tiling, tiles=tiles):
-            mean = values
+            mean = of_view(values, plan.view, plan.architecture.classes, self.stage.views)
             for number, divisor in self.stage.sums:
                 total = mean if number is None else earlier[number][window] + mean
                 mean = total / np.float32(divisor) if divisor > 1 else total
@@ -291,7 +293,7 @@ class Probabilities:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Height, width, classes."""
+        """Height, width, outputs."""
         return self._upright.shape
 
     def __getitem__(self, window: Window) -> NDArray[np.float32]:
@@ -409,11 +411,11 @@ class Store:
         """Creates the array of a stage if it is missing."""
         name, plan = _name(plane, stage.number), stage.tiles
         if name not in self.names:
-            classes = plan.architecture.classes
+            outputs = plan.architecture.outputs
             self._create(
                 name,
-                shape=(*plan.view_size, classes),
-                chunks=(*plan.chunk_size, classes),
+                shape=(*plan.view_size, outputs),
+                chunks=(*plan.chunk_size, outputs),
                 dtype=np.float32,
                 fill_value=np.nan,
                 attributes={"version": plan.view},
@@ -480,7 +482,7 @@ def _sequential_zarr() -> Iterator[None]:
 
 def bytes_of(plan: TilePlan) -> int:
     """Returns the size in bytes of an array of probabilities on disk, in whole chunks."""
-    chunk = math.prod(plan.chunk_size) * plan.architecture.classes * np.dtype(np.float32).itemsize
+    chunk = math.prod(plan.chunk_size) * plan.architecture.outputs * np.dtype(np.float32).itemsize
     return len(plan.tiling) * chunk
 
 

@@ -215,7 +215,10 @@ class TrainingData:
             )
         images = [
             TrainingImage(
-                info.normalization.apply(target.sample.image), target.classes, weights.of(target)
+                info.normalization.apply(target.sample.image),
+                target.classes,
+                weights.of(target),
+                target.sample.instances,
             )
             for target in track(targets, "computing weight maps")
         ]
@@ -330,7 +333,8 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
 
     Returns:
         A `tf.data.Dataset` of `(image, y_true)`, float32 `(batch, tile, tile, channels)` and
-        `(batch, output, output, 2)`: the class and the weight of each pixel; or of
+        `(batch, output, output, 2)`: the class and the weight of each pixel, and with affinities as
+        third its object, for `keras_unet.losses.AffinityCrossEntropy()`; or of
         `(image, y_true, sample_weight)`, the latter two `(batch, output, output)`.
 
     Raises:
@@ -369,8 +373,9 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
         )
     weighted = [maps.of(target) for target in targets] if weight_maps is None else weight_maps
     classes = [target.classes for target in targets]
+    objects = [target.sample.instances for target in targets]
     return build_dataset(
-        [TrainingImage(*arrays) for arrays in zip(pixels, classes, weighted, strict=True)],
+        [TrainingImage(*arrays) for arrays in zip(pixels, classes, weighted, objects, strict=True)],
         network,
         augmentation=augmentation,
         engine=engine,

@@ -18,7 +18,7 @@ from keras_unet.training.options import TrainingOptions
 
 _log = logging.getLogger(__name__)
 
-_FROM_MODEL = ("base_filters", "padding", "norm_layer", "depth")
+_FROM_MODEL = ("base_filters", "padding", "norm_layer", "depth", "affinities")
 _LAST_LAYER = "logits"
 
 Options = TypeVar("Options", bound=TrainingOptions)

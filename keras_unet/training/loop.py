@@ -27,10 +27,11 @@ from math import isnan, nan
 from pathlib import Path
 from typing import Any, Self
 
+from keras_unet.architecture import Architecture
 from keras_unet.backend import keras, tf
 from keras_unet.console import Task
 from keras_unet.files import PathLike, make_folder
-from keras_unet.losses import WeightedCrossEntropy
+from keras_unet.losses import AffinityCrossEntropy, WeightedCrossEntropy
 from keras_unet.training.checkpoint import PLAIN, Logged, RunFiles
 from keras_unet.training.distribute import SINGLE, Cluster, copy_weights, reseed_dropout
 from keras_unet.training.gradients import FusedAdam, FusedSGD, with_fast_gradients
@@ -345,7 +346,9 @@ def _update_function(
     If the gradient is not finite, weights, moments and the statistics of batch normalization keep
     their values; only the loss scale of float16 is halved.
     """
-    loss, logits_of = WeightedCrossEntropy(), with_fast_gradients(model)
+    has_affinities = Architecture.of(model).affinities
+    loss = AffinityCrossEntropy() if has_affinities else WeightedCrossEntropy()
+    logits_of = with_fast_gradients(model)
     variables, statistics = model.trainable_variables, model.non_trainable_weights
 
     def gradients_of(image: Any, y_true: Any) -> Any:

@@ -60,6 +60,7 @@ _ABSENT = {  # values of options that older runs do not record
     **dict.fromkeys(("gamma", "noise", "blur", "illumination"), 0.0),
     "sampling": "uniform",
     "groups": "auto",
+    "affinities": False,
 }
 _SMALLEST = {"batch_size": 1, "seed": 0, "ignore": 0, "memory_limit": 1}
 
@@ -84,6 +85,9 @@ class TrainingOptions:
         padding: "valid" as in the paper, or "same".
         norm_layer: None as in the paper, "batch" or "group".
         dropout: Dropout rate at the end of the contracting path.
+        affinities: Whether the network also learns which pixels belong to the same object, to
+            separate objects that touch. The paper has no such output. Without effect for labels of
+            more than two classes.
         tile: Height and width of the input tile in pixels, or None. The paper takes 572.
         batch_size: Tiles per batch. The paper takes 1.
         memory_limit: Limit of the memory in bytes, kept by a smaller tile if necessary; None for no
@@ -132,6 +136,7 @@ class TrainingOptions:
     padding: Padding = "valid"
     norm_layer: NormLayer | None = None
     dropout: float = 0.5
+    affinities: bool = False
     tile: int | None = None
     batch_size: int = 1
     memory_limit: int | None = None
@@ -198,6 +203,7 @@ class TrainingOptions:
             dropout=self.dropout,
             padding=self.padding,
             norm_layer=self.norm_layer,
+            affinities=self.affinities and classes == 2,
         )
 
     def _augmentation(self, amplitude: float) -> Augmentation:

@@ -105,11 +105,17 @@ class WeightMaps:
 
     def of_labels(
         self, labels: NDArray[np.int32], encoding: LabelEncoding
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Computes classes and weights of labels with the values of a file, `(height, width)`."""
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int32]]:
+        """Computes classes, weights and objects of labels with the values of a file.
+
+        Args:
+            labels: Labels, `(height, width)`.
+            encoding: Their encoding.
+        """
         instances = encoding.to_instances(labels)
         classes = _separate_classes(encoding.to_classes(labels), instances, encoding)
-        return classes, self._compute(classes, instances, encoding.ignored(labels))
+        weights = self._compute(classes, instances, encoding.ignored(labels))
+        return classes, weights, instances
 
     def _compute(
         self,

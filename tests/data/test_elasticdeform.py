@@ -20,14 +20,16 @@ def smooth_image(seed: int, height: int, width: int) -> TrainingImage:
     image = ndimage.gaussian_filter(random.standard_normal((height, width, 2)), (3, 3, 0))
     weights = ndimage.gaussian_filter(random.random((height, width)), 4)
     classes = random.integers(0, 9, (height, width)).astype(np.uint8)
-    return TrainingImage(image.astype(np.float32), classes, weights.astype(np.float32))
+    objects = classes.astype(np.int32) * 1000
+    return TrainingImage(image.astype(np.float32), classes, weights.astype(np.float32), objects)
 
 
 @pytest.mark.parametrize("tile_size", [96, 98])
 def test_engines_agree(tile_size: int) -> None:
     """Grey values to 1e-4, weights to 1e-5, labels but for 1 pixel in 10,000."""
     sizes = [(40, 70), (90, 64), (33, 33), (200, 150)]
-    pixels = PixelBuffer.of([smooth_image(seed, *size) for seed, size in enumerate(sizes)])
+    images = [smooth_image(seed, *size) for seed, size in enumerate(sizes)]
+    pixels = PixelBuffer.of(images, affinities=True)
     graph = cut_in_graph(pixels, tile_size, tile_size - 16)
     library = cut_by_elasticdeform(pixels, tile_size, tile_size - 16)
     differences = []
@@ -36,6 +38,8 @@ def test_engines_agree(tile_size: int) -> None:
         (image, y_true), (other, other_true) = graph(draw), library(draw)
         np.testing.assert_allclose(image, other, atol=1e-4)
         np.testing.assert_allclose(y_true[..., 1], other_true[..., 1], atol=1e-5)
+        for targets in (np.array(y_true), np.array(other_true)):  # objects move with their pixels
+            np.testing.assert_array_equal(targets[..., 2], targets[..., 0] * 1000)
         differences.append(np.array(y_true[..., 0]) != np.array(other_true[..., 0]))
     assert np.mean(differences) < 1e-4
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,24 +18,26 @@ import zarr
 from logs import logged, watched
 from scipy import ndimage
 
-from keras_unet.architecture import Architecture
+from keras_unet.architecture import OFFSETS, Architecture
 from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.images import ImageFile
 from keras_unet.data.normalization import Normalization
+from keras_unet.instances import affinities
+from keras_unet.instances.affinities import separate_objects
 from keras_unet.instances.blockwise import BlockwiseLabeler
 from keras_unet.instances.label import InstanceOptions
 from keras_unet.prediction import blockwise
 from keras_unet.prediction import store as stores
 from keras_unet.prediction.blockwise import Blockwise, Plan, measure, predict_locally
 from keras_unet.prediction.outputs import OutputPlan, Prediction
-from keras_unet.prediction.predict import predict_image
+from keras_unet.prediction.predict import predict_outputs
 from keras_unet.runs import Run
 
 NETWORK = Architecture(depth=1)
 SAVE = ("instances", "classes", "probabilities")
 
 
-def network(factor):
+def network(factor, affinities=False):
     """Returns what looks sideways, so that it matters how an image is turned; no TensorFlow."""
 
     def logits(tile):
@@ -42,7 +45,10 @@ def network(factor):
         inner = tile[:, lost:-lost, lost:-lost]
         beside = tile[:, lost - 1 : -lost - 1, lost + 2 : tile.shape[2] - lost + 2]
         height = inner + factor * beside
-        return np.concatenate([-height, height], axis=-1)
+        scores = [
+            np.roll(height, step, axis=2) for step in range(len(OFFSETS) if affinities else 0)
+        ]
+        return np.concatenate([-height, height, *scores], axis=-1)
 
     return logits
 
@@ -53,7 +59,8 @@ def a_run(folder, **changed):
         "normalization": Normalization("image"),
         "instances": InstanceOptions(markers="probability", merge_threshold=0.9, minimum_size=9),
     } | changed
-    return Run(folder=folder, architecture=NETWORK, precision="float32", record={}, **fields)
+    fields = {"architecture": NETWORK, "precision": "float32", "record": {}} | fields
+    return Run(folder=folder, **fields)
 
 
 @pytest.fixture
@@ -85,16 +92,18 @@ def predicted(out, members, path, image, *, form=None, tta=False, save=SAVE):
     planes = []
     for plane in image:
         scores = [
-            predict_image(
+            predict_outputs(
                 model,
                 run.normalize(plane[..., None], path),
+                run.architecture,
                 tile_size=60,
-                architecture=NETWORK,
                 tta=tta,
             )
             for run, model in members
         ]
-        planes.append(Prediction.of(np.mean(scores, axis=0, dtype=np.float32)))
+        mean = np.mean(scores, axis=0, dtype=np.float32)
+        has_affinities = members[0][0].architecture.affinities
+        planes.append(Prediction.of(separate_objects(mean) if has_affinities else mean))
     whole = OutputPlan.of(members[0][0], [path], out / "whole", save, None, "tiff")
     (out / "whole").mkdir()
     stack = (("Z", len(planes)),)
@@ -115,6 +124,21 @@ WAYS = {
     "ensemble": (3, False, "ome-zarr"),
     "ensemble, tta": (3, True, "tiff"),
 }
+WAYS_OF_AFFINITIES = {"affinities": (1, False), "affinities, ensemble, tta": (2, True)}
+
+
+@pytest.mark.usefixtures("by_small_parts")
+@pytest.mark.parametrize(("networks", "tta"), WAYS_OF_AFFINITIES.values(), ids=WAYS_OF_AFFINITIES)
+def test_objects_are_separated_as_in_memory(networks, tta, tmp_path, monkeypatch):
+    monkeypatch.setattr(affinities, "BLOCK", 64)
+    monkeypatch.setattr(affinities, "MARGIN", 20)
+    path, image = tmp_path / "a.tif", grey(1, 233, 190)
+    tifffile.imwrite(path, image, tile=(64, 64), photometric="minisblack")
+    run = a_run(tmp_path, architecture=replace(NETWORK, affinities=True))
+    members = [(run, network(0.3 + 0.1 * one, affinities=True)) for one in range(networks)]
+    made, whole = predicted(tmp_path / "out", members, path, image, tta=tta)
+    for one, other in zip(made.files, whole.files, strict=True):
+        np.testing.assert_array_equal(stored(one).squeeze(), stored(other).squeeze())
 
 
 @pytest.mark.usefixtures("by_small_parts")
