@@ -1,9 +1,9 @@
 """Separation of touching objects by affinities.
 
 An affinity is the probability that a pixel and another one, at one of `OFFSETS` from it, belong to
-the same object. The mutex watershed goes through the affinities by their distance from 1/2: one
-above joins two adjacent pixels, one below keeps two pixels apart, unless an earlier one decided
-otherwise. Where two of its segments touch, the pixels between them become background, so that each
+the same object. The mutex watershed goes through all pairs of pixels, the most certain ones first.
+Adjacent pixels are joined, with the certainty of their affinity a; distant ones are kept apart,
+with the certainty 1 - a; unless an earlier pair has decided otherwise. Where two of its segments touch, the pixels between them become background, so that each
 object is a connected component. S. Wolf et al., "The mutex watershed and its objective", IEEE TPAMI
 43, 3724-3738 (2021).
 
@@ -33,7 +33,6 @@ MARGIN = 128
 _FOREGROUND = 0.3  # probability above which a pixel may belong to an object
 _FRAGMENT = 25  # pixels below which a segment is part of the segments around it
 _STRIDE = 3  # pixels between those whose distant affinities are used; all would cut too much
-_EXCLUDED = 0.0  # of an affinity to a pixel of the background
 
 Window = tuple[slice, slice]
 
@@ -145,9 +144,10 @@ def _segments(
     used = [number for number, offset in enumerate(OFFSETS) if _fits(offset, inside.shape)]
     if not used or not inside.any():
         return inside.astype(np.int32)
-    edges = np.ascontiguousarray(np.moveaxis(affinities[..., used], -1, 0), np.float64) - 0.5
+    edges = np.ascontiguousarray(np.moveaxis(affinities[..., used], -1, 0), np.float64)
     for edge, number in zip(edges, used, strict=True):
-        edge[~_joins(inside, OFFSETS[number])] = _EXCLUDED
+        edge -= 0 if number < NEIGHBORS else 1
+        edge[~_joins(inside, OFFSETS[number])] = 0  # the last of all, and without effect
     strides = [[1 if number < NEIGHBORS else _STRIDE] * 2 for number in used]
     found = mwatershed.agglom(edges, [list(OFFSETS[number]) for number in used], strides=strides)
     _, numbers, sizes = np.unique(found, return_inverse=True, return_counts=True)
