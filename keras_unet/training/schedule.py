@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 Optimizer = Literal["sgd", "adam"]
 
+_MOST_VALIDATING = 0.1  # share of the time
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -36,7 +38,8 @@ class Schedule:
         momentum: Momentum of SGD. The paper takes 0.99.
         warmup: Share of the training in which the learning rate rises from 0.
         clip_norm: Bound of the global norm of the gradient.
-        validations: Number of validations, evenly spaced over the training.
+        validations: Number of validations, evenly spaced over the training; fewer if time alone is
+            limited and they would take more than a tenth of it.
         patience: Validations without a better score after which training ends; None for no such
             limit.
     """
@@ -90,6 +93,9 @@ class Schedule:
     def is_due(self, progress: Progress) -> bool:
         """Returns whether the next validation is due."""
         done = self.progress(progress.step, progress.seconds)
+        by_time_alone = self.steps is None and done < 1
+        if by_time_alone and progress.validating > _MOST_VALIDATING * progress.seconds:
+            return False
         return int(done * self.validations) > int(progress.validated * self.validations)
 
     def is_over(self, progress: Progress) -> bool:
@@ -131,6 +137,7 @@ class Progress:
         best_score: Highest validation score.
         stale: Validations since the highest score.
         validated: Share of the training that was done at the latest validation, 0 to 1.
+        validating: Time in seconds of all validations.
         loss_sum: Sum of the losses since the latest validation.
         loss_count: Number of these losses.
         rows: History: one dictionary per validation.
@@ -145,6 +152,7 @@ class Progress:
     best_score: float | None = None
     stale: int = 0
     validated: float = 0.0
+    validating: float = 0.0
     loss_sum: float = 0.0
     loss_count: int = 0
     rows: tuple[dict[str, Any], ...] = field(default=(), repr=False)
@@ -188,6 +196,7 @@ class Progress:
             best_score=score if better else self.best_score,
             stale=0 if better or score is None else self.stale + 1,
             validated=validated,
+            validating=self.validating + seconds - self.seconds,
             loss_sum=0.0,
             loss_count=0,
             rows=(*self.rows, row),

@@ -71,6 +71,28 @@ class TestPlan:
                 progress = progress.after_step(1.0, True, 0.1, 0)
         assert due == [3, 5, 8, 10]
 
+    @pytest.mark.parametrize(
+        ("limits", "cost", "number"),
+        [
+            ({"steps": None, "max_minutes": 10}, 1, 20),
+            ({"steps": None, "max_minutes": 10}, 20, 4),  # 3 in the tenth of 600 seconds, and one
+            ({"steps": 600, "max_minutes": 100}, 20, 20),
+        ],
+    )
+    def test_validations_take_a_tenth_of_the_time_if_time_alone_is_limited(
+        self, limits: dict[str, Any], cost: float, number: int
+    ) -> None:
+        plan, progress = Schedule(**limits), Progress()
+        while not plan.is_over(progress):
+            if plan.is_due(progress):
+                seconds = progress.seconds + cost
+                share = plan.progress(progress.step, seconds)
+                progress = progress.after_validation(0.5, share, seconds)
+            else:
+                progress = progress.after_step(1.0, True, 0.1, progress.seconds + 1)
+        assert len(progress.rows) == number
+        assert progress.validating == cost * number
+
 
 def after(*scores: float | None) -> Progress:
     """The progress after as many validations."""
