@@ -284,6 +284,8 @@ class Architecture:
             size *= 2
             activations.append(2 * self.filters(level) * size**2)
             convolve_twice(self.filters(level))
+        if self.affinities:
+            activations.append(4 * len(OFFSETS) * size**2)  # scores, targets and losses in float32
         return activations
 
     def to_dict(self) -> dict[str, Any]:

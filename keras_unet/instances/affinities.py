@@ -3,9 +3,9 @@
 An affinity is the probability that a pixel and another one, at one of `OFFSETS` from it, belong to
 the same object. The mutex watershed goes through all pairs of pixels, the most certain ones first.
 Adjacent pixels are joined, with the certainty of their affinity a; distant ones are kept apart,
-with the certainty 1 - a; unless an earlier pair has decided otherwise. Where two of its segments touch, the pixels between them become background, so that each
-object is a connected component. S. Wolf et al., "The mutex watershed and its objective", IEEE TPAMI
-43, 3724-3738 (2021).
+with the certainty 1 - a; unless an earlier pair has decided otherwise. Where two segments touch,
+the pixels between them become background, so that each object is a connected component. S. Wolf et
+al., "The mutex watershed and its objective", IEEE TPAMI 43, 3724-3738 (2021).
 
 The mutex watershed looks at all pixels at once. Images are therefore divided into blocks of a fixed
 grid, with a margin, so that an image that is read by windows gets the same separation.
@@ -144,10 +144,11 @@ def _segments(
     used = [number for number, offset in enumerate(OFFSETS) if _fits(offset, inside.shape)]
     if not used or not inside.any():
         return inside.astype(np.int32)
-    edges = np.ascontiguousarray(np.moveaxis(affinities[..., used], -1, 0), np.float64)
+    edges = np.empty((len(used), *inside.shape))
     for edge, number in zip(edges, used, strict=True):
-        edge -= 0 if number < NEIGHBORS else 1
-        edge[~_joins(inside, OFFSETS[number])] = 0  # the last of all, and without effect
+        repels = number >= NEIGHBORS
+        pairs = _joins(inside, OFFSETS[number])
+        edge[:] = np.where(pairs, affinities[..., number] - repels, 0)  # 0: last, without effect
     strides = [[1 if number < NEIGHBORS else _STRIDE] * 2 for number in used]
     found = mwatershed.agglom(edges, [list(OFFSETS[number]) for number in used], strides=strides)
     _, numbers, sizes = np.unique(found, return_inverse=True, return_counts=True)

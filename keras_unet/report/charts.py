@@ -114,7 +114,7 @@ def boxes_of(network: Architecture, tile_size: int) -> list[Box]:
             level, column, _, size, _ = boxes[-1]
             boxes.append(Box(level, column + 1, network.filters(level), size - lost))
     last = boxes[-1]
-    return [*boxes, last._replace(column=last.column + 1, channels=network.classes)]
+    return [*boxes, last._replace(column=last.column + 1, channels=network.outputs)]
 
 
 def _next_level(box: Box, *, is_up: bool) -> Box:

@@ -456,10 +456,11 @@ def _description(run: Run, split: Split, tile_size: int, score_name: str) -> str
     held_out = ", ".join(names[:_MAX_NAMES]) + ", ..." * (len(names) > _MAX_NAMES)
     relation = f", on {split.held_out.describe()}" if split.held_out.groups else ""
     validation = f"{held_out}; their score is {score_name}{relation}" if held_out else "none"
+    affinities = "affinities, " if network.affinities else ""
     return (
         f"training on {len(split.training)}, held out for validation: {validation}\n"
         f"network: depth {network.depth}, {network.base_filters} base features, "
-        f'padding "{network.padding}", {run.precision} on the {_device()}; '
+        f'padding "{network.padding}", {affinities}{run.precision} on the {_device()}; '
         f"tiles of {tile_size} x {tile_size} pixels, {network.output_size(tile_size)} out"
     )
 

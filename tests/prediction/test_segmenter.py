@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from keras_unet.backend import keras, precision_policy
+import keras_unet
+from keras_unet.backend import keras, precision_policy, tf
 from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.images import read_planes
 from keras_unet.data.normalization import Normalization
@@ -134,6 +135,30 @@ class TestFromModel:
         np.testing.assert_array_equal(again.predict(image), segmenter.predict(image))
         (path,) = predict_files(segmenter, tmp_path / "a.tif", tmp_path / "out")
         np.testing.assert_array_equal(read_planes(path)[0, ..., 0], segmenter.segment(image))
+
+    @pytest.mark.parametrize("precision", [None, "bfloat16"])
+    @pytest.mark.parametrize("name", ["a.tflite", "a"])
+    def test_affinities_are_saved_and_not_exported(self, tmp_path, name, precision):
+        image = grey()
+        segmenter = Segmenter.from_model(network(affinities=True))
+        segmenter.save(tmp_path / "run")
+        for one in (segmenter, load(tmp_path / "run")):
+            classes = one.without_affinities()
+            assert not classes.info.architecture.affinities
+            outputs = one.predict(image)
+            separated = (outputs == [1, 0]).all(axis=-1)
+            assert 0 < separated.mean() < 1
+            np.testing.assert_array_equal(outputs[~separated], classes.predict(image)[~separated])
+        if name == "a.tflite" and precision:
+            return
+        options = {"precision": precision} if precision else {}
+        path = keras_unet.export_model(segmenter, tmp_path / name, tile_size=60, **options)
+        if name == "a.tflite":
+            found = load(path).predict(image)
+        else:
+            signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+            (found,) = signature(tf.constant(image[None, ..., None], tf.float32))["probabilities"]
+        np.testing.assert_allclose(found, classes.predict(image), atol=0.05 if precision else 1e-5)
 
     def test_classes_have_the_values_of_the_labels(self):
         segmenter = Segmenter.from_model(network(3), labels=LabelEncoding("classes", (0, 7, 255)))

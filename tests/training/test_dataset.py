@@ -8,7 +8,7 @@ from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.normalization import Normalization
 from keras_unet.data.samples import read_samples
 from keras_unet.runs import ModelInfo
-from keras_unet.training.dataset import TrainingData, weight_maps
+from keras_unet.training.dataset import TrainingData, tile_dataset, weight_maps
 from keras_unet.training.options import ResolvedOptions
 
 OPTIONS = ResolvedOptions(steps=2, depth=1, tile=60, validation=("c1",), precision="float32")
@@ -102,7 +102,7 @@ def batches(data, folder, training=OPTIONS, **options):
     targets = data.targets(data.samples.samples)
     weights = weight_maps(folder, targets, 2, OPTIONS)
     info = ModelInfo(
-        architecture=Architecture(depth=1, base_filters=2),
+        architecture=Architecture(depth=1, base_filters=2, affinities=training.affinities),
         encoding=LabelEncoding("instances", (0, 1)),
         normalization=Normalization("image"),
     )
@@ -125,6 +125,29 @@ def test_tiles_are_centered_at_cells_where_the_options_say_so(data, tmp_path):
         shares.append(np.mean(y_true[:, 22, 22, 0]))
     assert shares[1] == pytest.approx(0.5 + 0.5 * shares[0], abs=0.1)
     assert shares[1] > shares[0] + 0.15
+
+
+@pytest.mark.parametrize("augmentation", [None, lambda *pair: pair])
+def test_objects_are_targets_of_affinities(data, tmp_path, augmentation):
+    training = replace(OPTIONS, affinities=True)
+    ((_, y_true),) = batches(data, tmp_path, training, augmentation=augmentation)(0).take(1)
+    assert y_true.shape == (1, 44, 44, 3)
+    classes, objects = y_true[..., 0].numpy(), y_true[..., 2].numpy()
+    assert (objects[classes > 0] > 0).all()
+    assert len(np.unique(objects)) > 3
+
+
+def test_affinities_need_the_weights_as_a_channel(data):
+    images, labels = zip(*((one.image, one.instances) for one in data.samples.samples), strict=True)
+    network = Architecture(depth=1, base_filters=2, affinities=True)
+    options = {"tile_size": 60, "architecture": network, "kind": "instances"}
+    with pytest.raises(
+        ValueError, match=r'weights must be "channel" for a network with affinities'
+    ):
+        tile_dataset(images, labels, weights="sample_weight", **options)
+    for augmentation in (None, lambda *pair: pair):
+        tiles = tile_dataset(images, labels, augmentation=augmentation, **options).take(1)
+        assert tiles.element_spec[1].shape[1:] == (44, 44, 3)
 
 
 def test_a_function_that_changes_nothing_gives_plain_tiles(data, tmp_path):

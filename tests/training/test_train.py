@@ -14,11 +14,14 @@ from tensorboard.plugins.hparams.metadata import (
     parse_session_start_info_plugin_data,
 )
 
+from keras_unet.architecture import OFFSETS
 from keras_unet.cli import main
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import read_samples
+from keras_unet.instances.affinities import separate_objects
 from keras_unet.metrics import seg
 from keras_unet.prediction.load import load
+from keras_unet.prediction.predict import predict_outputs
 from keras_unet.runs import Run
 from keras_unet.training import targets
 from keras_unet.training.autoconfig import AutoConfiguration
@@ -413,3 +416,28 @@ def test_the_score_of_a_run_is_that_of_its_predictions(cells, trained):
     image, truth = (tifffile.imread(cells / part / "c3.tif") for part in ("images", "labels"))
     found = segmenter.segment(image)
     assert segmenter.info.record["outcome"]["score"] == pytest.approx(seg([truth], [found]))
+
+
+def test_affinities_are_trained_saved_and_used(cells, tmp_path):
+    run, _ = train(cells, tmp_path / "run", affinities=True, steps=20, base_filters=4)
+    assert run.architecture.affinities
+    segmenter = load(run.folder)
+    image = tifffile.imread(cells / "images" / "c3.tif")
+    pixels = run.normalization.apply(np.float32(image)[..., None])
+    outputs = predict_outputs(segmenter.networks[0], pixels, run.architecture)
+    assert outputs.shape == (96, 96, 2 + len(OFFSETS))
+    np.testing.assert_array_equal(segmenter.predict(image), separate_objects(outputs))
+    again, _ = train(cells, tmp_path / "run", resume=True)
+    assert again.record["outcome"] == run.record["outcome"]
+    options = TrainingOptions(steps=1, validation=("c3",), depth=1, tile=60)
+    further = train_folder(cells, tmp_path / "further", options, initial=run.folder)
+    assert further.architecture == run.architecture
+
+
+def test_labels_of_three_classes_have_no_affinities(data, tmp_path):
+    for path in (data / "labels").iterdir():
+        labels = tifffile.imread(path)
+        tifffile.imwrite(path, np.where(labels > 0, 1 + labels % 2, 0).astype(np.uint8))
+    run, _ = train(data, tmp_path / "run", affinities=True, kind="classes")
+    assert run.architecture.classes == 3
+    assert not run.architecture.affinities
