@@ -48,7 +48,7 @@ _TRAINING_LENGTH = (
     click.option(
         "--optimizer",
         type=click.Choice(["sgd", "adam"]),
-        help="SGD with Nesterov momentum, as in the paper, or Adam [default: sgd]",
+        help="Adam, or SGD with momentum, as in the paper [default: adam]",
     ),
     click.option(
         "--learning-rate",

@@ -134,7 +134,7 @@ class AutoConfiguration:
         *,
         padding: Padding = "valid",
         batch_size: int = 1,
-        optimizer: Optimizer = "sgd",
+        optimizer: Optimizer = "adam",
         largest_tile: Callable[[int], int | None] = lambda _: None,
         **given: Any,
     ) -> AutoConfiguration:

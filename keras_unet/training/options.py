@@ -117,7 +117,7 @@ class TrainingOptions:
         illumination: Random uneven illumination.
         sampling: Centers of tiles: "uniform", or "classes" for half of them by class.
         engine: Backend of the elastic deformation, "graph" or "elasticdeform".
-        optimizer: "sgd" as in the paper, with Nesterov momentum, or "adam".
+        optimizer: "adam", or "sgd" with Nesterov momentum. The paper takes SGD with momentum.
         learning_rate: The highest learning rate, after the warm-up, or None.
         momentum: Momentum of SGD. The paper takes 0.99.
         histograms: Whether to log histograms of all weights for TensorBoard.
@@ -162,7 +162,7 @@ class TrainingOptions:
     illumination: float = 0.0
     sampling: Sampling = "uniform"
     engine: Engine = "graph"
-    optimizer: Optimizer = "sgd"
+    optimizer: Optimizer = "adam"
     learning_rate: float | None = None
     momentum: float = 0.99
     histograms: bool = False
@@ -299,7 +299,7 @@ class ResolvedOptions(TrainingOptions):
     tile: int = PAPER_TILE
     sigma: float = PAPER_SIGMA
     amplitude: float = PAPER_AMPLITUDE
-    learning_rate: float = LEARNING_RATES["sgd"]
+    learning_rate: float = LEARNING_RATES["adam"]
 
     def __post_init__(self) -> None:
         """Validates the options, and that all numbers are set."""

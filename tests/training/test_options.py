@@ -86,7 +86,8 @@ def test_options_come_back_from_json_as_they_were(validation):
 def test_a_record_without_an_optimizer_is_of_sgd():
     values = ResolvedOptions(steps=7, learning_rate=0.5).to_dict()
     del values["optimizer"]
-    assert ResolvedOptions.from_dict(values) == ResolvedOptions(steps=7, learning_rate=0.5)
+    expected = ResolvedOptions(steps=7, learning_rate=0.5, optimizer="sgd")
+    assert ResolvedOptions.from_dict(values) == expected
 
 
 def test_an_option_that_the_record_lacks_is_missed():
