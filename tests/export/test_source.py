@@ -134,7 +134,7 @@ def test_a_saved_model_says_what_it_is(saved, ensemble):
     assert metadata["normalization"] == folds[0].normalization.to_dict()
     card = (saved / "README.md").read_text()
     assert "# cells\n\nAn ensemble of 2 U-Nets (" in card
-    assert "Training: 4 images, each held out by one network, 40 + 40 steps; best" in card
+    assert "Training: 4 images, each held out by one network, 40 + 40 steps; validation" in card
 
 
 class Loaded:

@@ -181,10 +181,10 @@ def test_what_is_read_otherwise_is_warned_of_without_being_asked(trained, tmp_pa
 
 
 def test_one_class_everywhere_is_said(trained, tmp_path, monkeypatch):
-    def background(_, image, *, architecture, **__):
+    def background(_, image, architecture, **__):
         return np.eye(architecture.classes, dtype=np.float32)[np.zeros(image.shape[:2], int)]
 
-    monkeypatch.setattr("keras_unet.prediction.segmenter.predict_image", background)
+    monkeypatch.setattr("keras_unet.prediction.segmenter.predict_outputs", background)
     with logged() as said:
         predict(trained, [grey(tmp_path / "a.tif")], tmp_path / "out")
     assert said[0] == Run.load(trained).instances.describe()
