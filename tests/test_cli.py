@@ -562,9 +562,18 @@ def test_warnings_survive_quiet(cells, tmp_path):
     assert result.stdout.startswith("1 steps in ")
 
 
+# A process inherits from whatever started the tests that Ctrl-C is ignored or blocked.
+START = """
+import runpy, signal
+signal.pthread_sigmask(signal.SIG_SETMASK, ())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("keras_unet", run_name="__main__", alter_sys=True)
+"""
+
+
 def keras_unet(*arguments, **options):
-    """Starts the command in a process of its own."""
-    command = [sys.executable, "-m", "keras_unet", *map(str, arguments)]
+    """Starts the command in a process of its own that handles Ctrl-C."""
+    command = [sys.executable, "-c", START, *map(str, arguments)]
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

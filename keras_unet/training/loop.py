@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from math import isnan, nan
 from pathlib import Path
+from types import FrameType
 from typing import Any, Self
 
 from keras_unet.architecture import Architecture
@@ -96,35 +97,35 @@ def fit(
     cluster = cluster or SINGLE
     team = _Team.of(cluster, model, schedule, Path(folder), logged)
     progress = team.begin(resume=resume)
-    if not resume:
-        team.write(team.files.curves.begin)
     history, callback_list = _begin_history(model, schedule, progress, callbacks)
     update = _update_function(team.replicas, team.optimizer, schedule.clip_norm, cluster)
     stream = _endless(batches, progress.step)
     started = time.monotonic() - progress.seconds
     try:
-        while not schedule.is_over(progress) and not model.stop_training:
-            if schedule.is_due(progress):
-                validation = team.validate(validate or _no_validation, progress)
-                with _uninterrupted():
-                    seconds = cluster.broadcast_number(time.monotonic() - started)
-                    progress = _after_validation(schedule, progress, validation, seconds)
-                    team.write(team.files.record, progress, validation.picture)
-                    team.log_validation(progress, validation)
-                callback_list.on_epoch_end(len(progress.rows) - 1, dict(progress.rows[-1]))
-            else:
-                rate = schedule.rate(schedule.progress(progress.step, progress.seconds))
-                with _uninterrupted():
-                    image, y_true = next(stream)
-                with _uninterrupted():
-                    loss, applied = update(image, y_true, rate)
-                    progress = progress.after_step(loss, applied, rate, progress.seconds)
-                    seconds = cluster.broadcast_number(time.monotonic() - started)
-                    progress = replace(progress, seconds=seconds)
-                callback_list.on_train_batch_end(
-                    progress.step - 1, {"loss": progress.loss, "learning_rate": rate}
-                )
-            team.show(progress)
+        with _noted_interrupts() as check_interrupts:
+            while not schedule.is_over(progress) and not model.stop_training:
+                check_interrupts()
+                if schedule.is_due(progress):
+                    validation = team.validate(validate or _no_validation, progress)
+                    with _uninterrupted():
+                        seconds = cluster.broadcast_number(time.monotonic() - started)
+                        progress = _after_validation(schedule, progress, validation, seconds)
+                        team.write(team.files.record, progress, validation.picture)
+                        team.log_validation(progress, validation)
+                    callback_list.on_epoch_end(len(progress.rows) - 1, dict(progress.rows[-1]))
+                else:
+                    rate = schedule.rate(schedule.progress(progress.step, progress.seconds))
+                    with _uninterrupted():
+                        image, y_true = next(stream)
+                    with _uninterrupted():
+                        loss, applied = update(image, y_true, rate)
+                        progress = progress.after_step(loss, applied, rate, progress.seconds)
+                        seconds = cluster.broadcast_number(time.monotonic() - started)
+                        progress = replace(progress, seconds=seconds)
+                    callback_list.on_train_batch_end(
+                        progress.step - 1, {"loss": progress.loss, "learning_rate": rate}
+                    )
+                team.show(progress)
     except KeyboardInterrupt:
         with _uninterrupted():
             team.log("Interrupted: writing the last model; --resume continues from here.")
@@ -232,6 +233,8 @@ class _Team:
         self.task.before = self.task.completed = self._percent(progress)
         if self.cluster.is_chief:
             self.task.start()
+        if not resume:
+            self.write(self.files.curves.begin)
         return progress
 
     def show(self, progress: Progress) -> None:
@@ -292,6 +295,32 @@ def _endless(batches: Callable[[int], Any], first: int) -> Iterator[Any]:
         "batches must return an endless data set. "
         f"Received one that ended after batch {number}; call its method repeat()"
     )
+
+
+@contextmanager
+def _noted_interrupts() -> Iterator[Callable[[], None]]:
+    """Yields a function that raises KeyboardInterrupt if Ctrl-C was pressed since the start."""
+    # Keras converts the logs of callbacks within `except: pass`, where a KeyboardInterrupt is lost.
+    noted: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+        if callable(before):
+            before(number, frame)
+
+    def check() -> None:
+        if noted:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield check
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

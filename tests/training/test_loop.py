@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from math import isfinite
@@ -536,6 +537,15 @@ def interrupt_at(step: int) -> keras.callbacks.Callback:
     return keras.callbacks.LambdaCallback(on_train_batch_end=interrupt)
 
 
+def catch_interrupt_at(step: int) -> keras.callbacks.Callback:
+    def interrupt(batch: int, **_: Any) -> None:
+        if batch + 1 == step:
+            with suppress(KeyboardInterrupt):  # as Keras does while it converts logs
+                press_ctrl_c()
+
+    return keras.callbacks.LambdaCallback(on_train_batch_end=interrupt)
+
+
 def press_ctrl_c() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -547,7 +557,9 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Progress]:
 
 
 class TestInterruption:
-    @pytest.mark.parametrize("where", ["step", "batch", "update", "validation", "writing"])
+    @pytest.mark.parametrize(
+        "where", ["step", "caught", "batch", "update", "validation", "writing"]
+    )
     def test_ends_tidily_and_goes_on_as_if_it_had_not_been(
         self,
         tmp_path: Path,
@@ -672,6 +684,7 @@ def interruption(where: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         press_in(Progress, "after_step", monkeypatch)
     options: dict[str, dict[str, Any]] = {
         "step": {"callbacks": [interrupt_at(5)]},
+        "caught": {"callbacks": [catch_interrupt_at(5)]},
         "batch": {"batches": tiles},
         "validation": {"validate": validate},
     }
