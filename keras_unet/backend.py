@@ -116,6 +116,18 @@ def choose_precision(name: str) -> Precision:
     return name  # type: ignore[return-value]  # checked against the literal above
 
 
+def uses_onednn() -> bool:
+    """Returns whether TensorFlow computes convolutions by oneDNN, else by Eigen.
+
+    By itself, TensorFlow does so on x86 processors with instructions for neural networks.
+    """
+    try:  # no public function tells
+        from tensorflow.python.util import _pywrap_util_port as port
+    except ImportError:
+        return True
+    return bool(port.IsMklEnabled())
+
+
 def fast_precision() -> tuple[Precision, str]:
     """Returns the precision that "auto" resolves to on this machine, with the reason."""
     gpus = tf.config.list_physical_devices("GPU")

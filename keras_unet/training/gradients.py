@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from keras_unet.backend import keras, tf
+from keras_unet.backend import keras, tf, uses_onednn
 
 if TYPE_CHECKING:
     from keras import Model
 
 _WIDE = 128**2
-"""Product of incoming and outgoing features from which on matrix products are faster."""
+"""Product of incoming and outgoing features from which on matrix products beat oneDNN."""
 
 
 def with_fast_gradients(model: Model) -> Model:
@@ -24,8 +24,11 @@ def with_fast_gradients(model: Model) -> Model:
     - Crops: the gradient is padded, which copies rows, where TensorFlow copies single numbers.
     - Kernels of up-convolutions and wide convolutions, on a CPU: the gradients are matrix products,
       which are faster than oneDNN's convolutions.
+    - Kernels and inputs of all 3 x 3 convolutions, on a CPU where TensorFlow does not use oneDNN:
+      the gradients are matrix products and forward convolutions, which are several times as fast as
+      Eigen's gradients.
 
-    Logits are equal to the bit; gradients of kernels are sums in another order. `keras_unet.train`
+    Logits are equal to the bit; gradients are sums in another order. `keras_unet.train`
     uses it. In a training with `model.fit`, compile and fit the returned model, and save the given
     one:
 
@@ -120,21 +123,39 @@ class _Convolution(keras.layers.Layer):  # type: ignore[misc]  # Keras is untype
 
 def _convolve(features: Any, kernel: Any, padding: str) -> Any:
     """Convolves by a 3 x 3 kernel, whose gradient is nine matrix products."""
+    # Eigen's gradient of the input takes up to eight times as long as its convolution.
+    of_input = _gradient_of_input if uses_onednn() else _gradient_by_convolution
     options = {"strides": [1, 1, 1, 1], "padding": padding}
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow is untyped
     def convolve(features: Any, kernel: Any) -> Any:
         def gradients(upstream: Any) -> tuple[Any, Any]:
-            of_features = tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=tf.shape(features), filter=kernel, out_backprop=upstream, **options
-            )
             around = [(0, 0), (1, 1), (1, 1), (0, 0)]
             read = tf.pad(features, around) if padding == "SAME" else features
+            of_features = of_input(tf.shape(features), kernel, upstream, padding)
             return of_features, _gradient_by_products(read, upstream)
 
         return tf.raw_ops.Conv2D(input=features, filter=kernel, **options), gradients
 
     return convolve(features, kernel)
+
+
+def _gradient_of_input(shape: Any, kernel: Any, upstream: Any, padding: str) -> Any:
+    return tf.raw_ops.Conv2DBackpropInput(
+        input_sizes=shape,
+        filter=kernel,
+        out_backprop=upstream,
+        strides=[1, 1, 1, 1],
+        padding=padding,
+    )
+
+
+def _gradient_by_convolution(_: Any, kernel: Any, upstream: Any, padding: str) -> Any:
+    """Computes the gradient of the input as a convolution by the kernel, turned by 180 degrees."""
+    turned = tf.transpose(kernel[::-1, ::-1], (0, 1, 3, 2))
+    if padding == "VALID":
+        upstream = tf.pad(upstream, [(0, 0), (2, 2), (2, 2), (0, 0)])
+    return tf.nn.conv2d(upstream, turned, 1, padding)
 
 
 def _convolve_up(features: Any, kernel: Any, padding: str) -> Any:
@@ -184,7 +205,11 @@ def _fast_layer(layer: Any) -> Any:
         return layer
     if type(layer) is keras.layers.Conv2DTranspose and _is_plain(layer, (2, 2), (2, 2)):
         return _Convolution(layer, _convolve_up)
-    if type(layer) is keras.layers.Conv2D and _is_plain(layer, (3, 3), (1, 1)) and _is_wide(layer):
+    if (
+        type(layer) is keras.layers.Conv2D
+        and _is_plain(layer, (3, 3), (1, 1))
+        and _is_faster_by_products(layer)
+    ):
         return _Convolution(layer, _convolve)
     return layer
 
@@ -200,6 +225,6 @@ def _is_plain(layer: Any, kernel_size: tuple[int, int], strides: tuple[int, int]
     )
 
 
-def _is_wide(layer: Any) -> bool:
+def _is_faster_by_products(layer: Any) -> bool:
     incoming, outgoing = layer.kernel.shape[2:]
-    return bool(incoming * outgoing >= _WIDE)
+    return not uses_onednn() or bool(incoming * outgoing >= _WIDE)
