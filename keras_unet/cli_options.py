@@ -82,6 +82,11 @@ _INSTANCES = (
     click.option(
         "--fill-holes/--keep-holes", default=None, help=f"Fill holes in cells {AS_CHOSEN}"
     ),
+    click.option(
+        "--affinities/--no-affinities",
+        default=None,
+        help=f"Separate touching cells by affinities, if the network predicts them {AS_CHOSEN}",
+    ),
 )
 _TRAINING_DATA = (
     click.option("--depth", type=int, help=f"Number of max-pooling steps (paper: 4) {FROM_DATA}"),

@@ -76,6 +76,14 @@ class ModelInfo:
     record: Mapping[str, Any] = field(default_factory=dict)
     name: str = field(default="model", compare=False)
 
+    def __post_init__(self) -> None:
+        """Checks that the network predicts what the instance options use."""
+        if self.instances.affinities and not self.architecture.affinities:
+            raise ValueError(
+                "affinities=True needs a network that predicts affinities. Received "
+                f"{self.name}, which does not; leave it out, or train with affinities=True"
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the information as values for JSON, in the layout of run.json and exports."""
         return {
@@ -124,6 +132,18 @@ class ModelInfo:
         }
         return cls(**info | more)
 
+    def with_instances(self, **options: Any) -> Self:
+        """Returns the information with other instance options.
+
+        Args:
+            options: Fields of `InstanceOptions`, by name.
+
+        Raises:
+            ValueError: If an option is out of range, or affinities are to be used that the network
+                does not predict.
+        """
+        return replace(self, instances=replace(self.instances, **options))
+
     @property
     def data_folder(self) -> Path | None:
         """Folder of the training images; None if they were in memory, or it is unknown."""
@@ -153,6 +173,7 @@ class Run(ModelInfo):
     def __post_init__(self) -> None:
         """Sets the name."""
         object.__setattr__(self, "name", self.folder.resolve().name)
+        super().__post_init__()
 
     @classmethod
     def load(cls, folder: PathLike) -> Self:

@@ -309,6 +309,7 @@ PREDICTIONS = {
     ),
     "minimum size": ("{run} {i}/c0.tif --minimum-size -1", "minimum_size must be a whole.*-1"),
     "gap": ("{run} {i}/c0.tif --gap -1", "gap must be 0 pixels or more.*-1"),
+    "affinities": ("{run} {i}/c0.tif --affinities", "affinities=True needs a network that"),
     "no effect": (
         "{run} {i}/c0.tif --save classes --keep-holes --gap 1",
         "fill_holes, gap: options for instances.*Received: classes; save instances",

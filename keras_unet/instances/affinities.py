@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import watershed
 
-from keras_unet.architecture import NEIGHBORS, OFFSETS
+from keras_unet.architecture import NEIGHBORS, OFFSETS, Architecture
 
 BLOCK = 1024
 """Height and width in pixels of the blocks that are separated at once."""
@@ -49,6 +49,21 @@ def separate_objects(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
         objects that touch.
     """
     return SeparatedProbabilities(outputs)[: outputs.shape[0], : outputs.shape[1]]
+
+
+def class_probabilities(
+    outputs: NDArray[np.float32], network: Architecture, *, separated: bool
+) -> NDArray[np.float32]:
+    """Returns the class probabilities of an image, `(height, width, classes)`.
+
+    Args:
+        outputs: Outputs of the network, `(height, width, outputs)`.
+        network: Architecture of the network.
+        separated: Whether touching objects are separated, if the network predicts affinities.
+    """
+    if network.affinities and separated:
+        return separate_objects(outputs)
+    return outputs[..., : network.classes]
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,6 +46,8 @@ class InstanceOptions:
         gap: Width in pixels up to which gaps between cells are closed; `separate_touching` leaves
             gaps of 2 pixels. 0 closes none.
         fill_holes: Whether background that is surrounded by one cell becomes part of the cell.
+        affinities: Whether touching objects are separated by affinities before all else, see
+            `keras_unet.instances.affinities`; only for a network that predicts them.
 
     Raises:
         ValueError: If a number is out of range, or `markers` is unknown.
@@ -57,6 +59,7 @@ class InstanceOptions:
     minimum_size: int = 0
     gap: float = 2.0
     fill_holes: bool = True
+    affinities: bool = False
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
@@ -103,7 +106,8 @@ class InstanceOptions:
         gap = f"gaps of {self.gap:g} pixels closed" if self.gap else "gaps left open"
         holes = "holes filled" if self.fill_holes else "holes kept"
         above = f"probability above {self.threshold:g}"
-        return f"cells: {', '.join((above, split[self.markers], size, gap, holes))}"
+        separated = ("separated by affinities",) if self.affinities else ()
+        return f"cells: {', '.join((above, *separated, split[self.markers], size, gap, holes))}"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the options as a JSON object."""

@@ -12,7 +12,7 @@ is at most 1 / (2 sqrt(n)).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, TypeVar
@@ -40,6 +40,7 @@ _USUAL_MERGE_THRESHOLD: Mapping[Markers, float] = {
     "distance": 0.6,
 }
 _MARKERS_STEPS = 2  # steps that a change of the markers counts for
+_AFFINITIES_STEPS = 2  # steps that leaving out the affinities counts for
 _SIZES = (0, 1, 2)  # times the initial minimum size; 4 would remove a tenth of the cells
 _GAPS = (0.0, 2.0, 4.0)
 _SMALL_CELL = 10  # percentile of the cells' sizes
@@ -47,6 +48,8 @@ _STEP_COST = 0.2
 _AP_IOU = 0.5
 
 _Image = TypeVar("_Image")
+Cells = tuple[Sequence[NDArray[np.floating]], Sequence[NDArray[np.integer]]]
+"""Cell probability of each image, 0 at ignored pixels, and its instances, 0 in the background."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ class Selection:
         )
 
 
-def default_options(kind: Kind, references: Iterable[NDArray[np.integer]]) -> InstanceOptions:
+def default_options(
+    kind: Kind, references: Iterable[NDArray[np.integer]], *, affinities: bool = False
+) -> InstanceOptions:
     """Returns default options for a data set.
 
     Instances are split where they narrow; objects of classes are not, since they may have any
@@ -83,17 +88,41 @@ def default_options(kind: Kind, references: Iterable[NDArray[np.integer]]) -> In
     Args:
         kind: Kind of the labels.
         references: Instances of the training images, `(height, width)` each; 0 is background.
+        affinities: Whether the network predicts affinities, to be used.
 
     Example:
         >>> default_options("instances", [np.repeat([[0, 1, 2]], 40, axis=0)])
         InstanceOptions(threshold=0.5, markers='distance', merge_threshold=0.6, minimum_size=10,
-                        gap=2.0, fill_holes=True)
+                        gap=2.0, fill_holes=True, affinities=False)
     """
     sizes = np.concatenate([_sizes(reference) for reference in references])
     small = round(float(np.percentile(sizes, _SMALL_CELL)) / 4) if sizes.size else 0
     if kind == "classes":
-        return InstanceOptions(minimum_size=small)
-    return InstanceOptions(markers="distance", merge_threshold=0.6, minimum_size=small)
+        return InstanceOptions(minimum_size=small, affinities=affinities)
+    return InstanceOptions(markers="distance", minimum_size=small, affinities=affinities)
+
+
+def select_predicted(
+    start: InstanceOptions, predict: Callable[[InstanceOptions], Cells]
+) -> Selection | None:
+    """Selects the instance options, and whether affinities are used, see `select_options`.
+
+    Args:
+        start: Initial options; with affinities, for a network that predicts them.
+        predict: Function from options, of which `affinities` is used, to the predictions.
+    """
+    selection = select_options(start, *predict(start))
+    if selection is None or not start.affinities:
+        return selection
+    without = replace(start, affinities=False)
+    other = select_options(without, *predict(without))
+    if other is None or _worth(start, other) <= _worth(start, selection):
+        return selection
+    return replace(other, score_before=selection.score_before)
+
+
+def _worth(start: InstanceOptions, selection: Selection) -> float:
+    return selection.score - _cost(selection.cells) * _steps(start, selection.options)
 
 
 def select_options(
@@ -123,7 +152,7 @@ def select_options(
         return _score([_overlaps(*pair) for pair in zip(references, results, strict=True)])
 
     def best(scored: Iterable[tuple[InstanceOptions, float]]) -> InstanceOptions:
-        cost = _STEP_COST / cells**0.5
+        cost = _cost(cells)
         return max(scored, key=lambda entry: entry[1] - cost * _steps(start, entry[0]))[0]
 
     split = best(_grid(start, probabilities, references))
@@ -182,6 +211,11 @@ def _gap_variants(options: InstanceOptions) -> Iterator[InstanceOptions]:
         yield replace(options, gap=gap, fill_holes=fill_holes)
 
 
+def _cost(cells: int) -> float:
+    """Returns the score that a step must gain."""
+    return float(_STEP_COST / cells**0.5)
+
+
 def _steps(start: InstanceOptions, options: InstanceOptions) -> int:
     """Counts the steps between two sets of options."""
     is_same = options.markers == start.markers
@@ -194,6 +228,7 @@ def _steps(start: InstanceOptions, options: InstanceOptions) -> int:
         + _count_between(sizes, start.minimum_size, options.minimum_size)
         + _count_between(_GAPS, start.gap, options.gap)
         + (start.fill_holes != options.fill_holes)
+        + _AFFINITIES_STEPS * (start.affinities != options.affinities)
     )
 
 

@@ -21,7 +21,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.architecture import Architecture
+from keras_unet.architecture import OFFSETS, Architecture
 from keras_unet.console import Task as Progress
 from keras_unet.console import track
 from keras_unet.data.calibration import Spacing
@@ -300,8 +300,10 @@ class Blockwise:
             store.check_room(job.room)
             job.predict()
             planes: list[Any] = [job.probabilities(plane) for plane in range(image.shape[0])]
-            if self.output_plan.info.architecture.affinities:
-                planes = [SeparatedProbabilities(plane) for plane in planes]
+            info = self.output_plan.info
+            if info.architecture.affinities:
+                of_plane = SeparatedProbabilities if info.instances.affinities else _Classes
+                planes = [of_plane(plane) for plane in planes]
             found, cells = job.label(planes)
             own = image.shape[1:3]
             planes = [resample(plane, own) for plane in planes]
@@ -489,6 +491,21 @@ class _Outputs:
         shape = (*(size for _, size in sizes), *size)
         named = replace(spacing, channels=info.encoding.names)
         return LazyImage(shape, dtype, f"{axes}YX", read_window, named)
+
+
+@dataclass(frozen=True, eq=False)
+class _Classes:
+    """Class probabilities of a network with affinities, read by windows."""
+
+    outputs: Probabilities
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        height, width, outputs = self.outputs.shape
+        return height, width, outputs - len(OFFSETS)
+
+    def __getitem__(self, window: Window) -> NDArray[np.float32]:
+        return self.outputs[window][..., : self.shape[-1]]
 
 
 @dataclass(frozen=True, eq=False)

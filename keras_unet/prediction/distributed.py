@@ -195,21 +195,18 @@ def predict_files_distributed(  # noqa: PLR0913 - as predict_files
     output_plan = OutputPlan.of(
         segmenter.info, paths, out.absolute(), save, instances, form, overwrite=overwrite
     )
+    segmenter = replace(segmenter, info=output_plan.info)
     for message in describe_unread(paths, output_plan.repeated):
         _log.warning(message)
     plan, networks = _plan(segmenter, run_folder.absolute(), precision, tile_size, tta, axes)
-    info = output_plan.info
     images = track(output_plan.images, "checking images")
     measured = {path: _measure(plan, path) for path in images}
     choices = {}
     for path in measured:
         with open_large(path, axes) as image:
-            choice = choice_for(factor, info, path, image.spacing.pixel_size)
+            choice = choice_for(factor, segmenter.info, path, image.spacing.pixel_size)
             choices[path] = choice or segmenter.choose_scale(
-                OpenPlane(image, image.shape[0] // 2),
-                path,
-                instances=info.instances,
-                tile_size=tile_size,
+                OpenPlane(image, image.shape[0] // 2), path, tile_size=tile_size
             )
         log_choice(path, choices[path])
     with cluster.connected() as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -96,6 +97,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     output_plan = OutputPlan.of(
         segmenter.info, files, out, save, instances, storage.form, overwrite=overwrite
     )
+    segmenter = replace(segmenter, info=output_plan.info)
     for message in describe_unread(files, output_plan.repeated):
         _log.warning(message)
     headers = {
@@ -125,8 +127,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         return Blockwise(output_plan, plan, partial(predict_locally, segmenter.networks))
 
     def look(path: Path, planes: Any) -> Choice:
-        middle, options = planes[len(planes) // 2], output_plan.info.instances
-        return segmenter.choose_scale(middle, path, instances=options, tile_size=tile_size)
+        return segmenter.choose_scale(planes[len(planes) // 2], path, tile_size=tile_size)
 
     def predict(path: Path) -> Result:
         choice = choices[path]

@@ -279,8 +279,8 @@ class OutputPlan:
             OSError: If a file is missing, or the folder cannot be written.
         """
         outputs = _outputs(save, info)
-        options = _instance_options(info.instances, instances or {}, outputs)
-        info = replace(info, instances=options)
+        _check_used(instances or {}, outputs)
+        info = info.with_instances(**instances or {})
         images = list(_image_files(files))
         repeated = repeated_in(images)
         images = [path for path in images if path not in repeated]
@@ -429,15 +429,13 @@ def _outputs(save: Sequence[str], info: ModelInfo) -> tuple[str, ...]:
     return tuple(dict.fromkeys(save)) or (info.encoding.kind,)
 
 
-def _instance_options(
-    recorded: InstanceOptions, changes: Mapping[str, Any], outputs: Sequence[str]
-) -> InstanceOptions:
-    if changes and "instances" not in outputs:
+def _check_used(changes: Mapping[str, Any], outputs: Sequence[str]) -> None:
+    unused = sorted(changes.keys() - {"affinities"})  # which change the classes, too
+    if unused and "instances" not in outputs:
         raise ValueError(
-            f"{', '.join(sorted(changes))}: options for instances, which must be among the "
+            f"{', '.join(unused)}: options for instances, which must be among the "
             f"outputs. Received: {', '.join(outputs)}; save instances as well"
         )
-    return replace(recorded, **changes)
 
 
 def _image_files(paths: Sequence[Path]) -> Iterator[Path]:

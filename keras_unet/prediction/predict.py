@@ -22,7 +22,7 @@ from scipy.special import expit, softmax
 from keras_unet.architecture import Architecture
 from keras_unet.console import is_out_of_memory, track
 from keras_unet.data.normalization import Mode, Normalization
-from keras_unet.instances.affinities import separate_objects
+from keras_unet.instances.affinities import class_probabilities
 from keras_unet.tiling import Tile, Tiling, mirrored_window
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def predict_image(
     tta: bool = False,
 ) -> NDArray[np.float32]:
     """Predicts the class probabilities of every pixel by the overlap-tile strategy.
+
+    Touching objects are separated if the network predicts affinities.
 
     Args:
         model: A network of `build_unet`, or any callable from `(1, height, width, channels)` to
@@ -72,7 +74,7 @@ def predict_image(
     network = architecture or Architecture.of(model)
     pixels = _normalize(np.asarray(image), normalization)
     outputs = predict_outputs(model, pixels, network, tile_size=tile_size, tta=tta)
-    return separate_objects(outputs) if network.affinities else outputs
+    return class_probabilities(outputs, network, separated=True)
 
 
 def predict_outputs(

@@ -24,7 +24,7 @@ from keras_unet.data.encoding import Kind, LabelEncoding
 from keras_unet.data.images import ImageFile
 from keras_unet.data.normalization import Mode, Normalization
 from keras_unet.files import PathLike, atomic_folder, check_new, make_folder
-from keras_unet.instances.affinities import separate_objects
+from keras_unet.instances.affinities import class_probabilities
 from keras_unet.instances.label import InstanceOptions, cell_probability, label_instances
 from keras_unet.prediction.outputs import Prediction
 from keras_unet.prediction.predict import TileFallback, predict_outputs, tile_size_of
@@ -119,7 +119,8 @@ class Segmenter:
             labels: Meaning of its classes: "instances" for background and cells; "classes" for
                 label values 0, 1, ...; or a `LabelEncoding`. None for "instances" if there are two
                 classes, "classes" if there are more.
-            instances: Options of the instance segmentation; None for the defaults.
+            instances: Options of the instance segmentation; None for the defaults, with affinities
+                if the network predicts them.
             architecture: Architecture of the network, if `build_unet` did not build it.
             name: Name of the model, for messages and model cards.
 
@@ -135,7 +136,7 @@ class Segmenter:
             encoding=_encoding(labels, network.classes),
             normalization=_normalization(normalization),
             precision=precision_of(model),
-            instances=instances or InstanceOptions(),
+            instances=instances or InstanceOptions(affinities=network.affinities),
             name=name,
         )
         return cls(info, (Member(info, partial(in_precision, model, info)),))
@@ -159,11 +160,10 @@ class Segmenter:
             options: Fields of `InstanceOptions`, by name.
 
         Raises:
-            ValueError: If a number is out of range.
+            ValueError: If an option is out of range, or affinities are to be used that the network
+                does not predict.
         """
-        return replace(
-            self, info=replace(self.info, instances=replace(self.info.instances, **options))
-        )
+        return replace(self, info=self.info.with_instances(**options))
 
     def in_memory(self) -> Self:
         """Returns a copy with all weights in memory, which no longer needs the files."""
@@ -180,7 +180,9 @@ class Segmenter:
         from keras_unet.prediction.networks import classes_alone
 
         def without(info: ModelInfo) -> ModelInfo:
-            return replace(info, architecture=replace(info.architecture, affinities=False))
+            architecture = replace(info.architecture, affinities=False)
+            instances = replace(info.instances, affinities=False)
+            return replace(info, architecture=architecture, instances=instances)
 
         members = [
             replace(member, info=without(member.info), load=partial(classes_alone, member.load))
@@ -232,12 +234,11 @@ class Segmenter:
                 or a pixel that is not finite; or if the scale is out of range.
             OSError: If memory is too small for the smallest tile.
         """
-        return self._predict_array(image, self.info.instances, tile_size, tta, scale).probabilities
+        return self._predict_array(image, tile_size, tta, scale).probabilities
 
     def _predict_array(
         self,
         image: NDArray[Any],
-        options: InstanceOptions,
         tile_size: int | None,
         tta: bool,
         scale: Scale,
@@ -251,7 +252,7 @@ class Segmenter:
             )
         factor = self.check_scale(scale)
         if factor == "auto":
-            choice = self.choose_scale(pixels, _IMAGE, instances=options, tile_size=tile_size)
+            choice = self.choose_scale(pixels, _IMAGE, tile_size=tile_size)
             _log.info(str(choice))
             factor = choice.factor
         return self._predict_plane(pixels, _IMAGE, tile_size, tta, factor)
@@ -275,7 +276,7 @@ class Segmenter:
                 label at its center; sizes in the instance options are in resampled pixels, which
                 are those of the training.
             instances: Fields of `InstanceOptions` that override the model's, such as
-                `threshold=0.6`.
+                `threshold=0.6`; for a model of classes, `affinities` alone.
 
         Returns:
             Label image `(height, width)`: int32 cell numbers or, for a model of classes, the
@@ -286,15 +287,18 @@ class Segmenter:
             OSError: See `predict`.
         """
         encoding = self.info.encoding
-        if instances and encoding.kind != "instances":
+        unused = sorted(instances.keys() - {"affinities"})
+        if unused and encoding.kind != "instances":
             raise ValueError(
-                f"{', '.join(sorted(instances))}: options for instances. Received for a model of "
+                f"{', '.join(unused)}: options for instances. Received for a model of "
                 "classes; leave out"
             )
-        options = replace(self.info.instances, **instances)
-        prediction = self._predict_array(image, options, tile_size, tta, scale)
+        if instances:
+            changed = self.with_instances(**instances)
+            return changed.segment(image, tile_size=tile_size, tta=tta, scale=scale)
+        prediction = self._predict_array(image, tile_size, tta, scale)
         if encoding.kind == "instances":
-            return prediction.instances(options)
+            return prediction.instances(self.info.instances)
         return encoding.from_classes(prediction.classes)
 
     def choose_scale(
@@ -302,7 +306,6 @@ class Segmenter:
         image: Any,
         path: Path,
         *,
-        instances: InstanceOptions | None = None,
         tile_size: int | None = None,
     ) -> Choice:
         """Chooses the scale at which objects are as wide as in training.
@@ -314,20 +317,18 @@ class Segmenter:
             image: Raw grey values `(height, width, channels)`: an array, or an object that is
                 indexed by a window of rows and columns like one.
             path: Its file, for messages.
-            instances: Instance options; None for the model's.
             tile_size: See `predict`.
 
         Returns:
             The factor and its reason. The factor is 1 if few objects are found, or the model has no
             instances.
         """
-        options = instances or self.info.instances
 
         def label(factor: float) -> NDArray[np.int32]:
             middle = image[middle_window(image.shape, factor)]
             size = scaled_size(middle.shape, factor)
             probabilities = self._probabilities(middle, path, tile_size, False, size)
-            return label_instances(cell_probability(probabilities), options)
+            return label_instances(cell_probability(probabilities), self.info.instances)
 
         return scale_of_objects(label, self.info.diameters)
 
@@ -384,7 +385,8 @@ class Segmenter:
             for info, network in self.networks_with_info
         ]
         mean: NDArray[np.float32] = np.mean(outputs, axis=0, dtype=np.float32)
-        return separate_objects(mean) if self.info.architecture.affinities else mean
+        separated = self.info.instances.affinities
+        return class_probabilities(mean, self.info.architecture, separated=separated)
 
     def predict_planes(
         self,

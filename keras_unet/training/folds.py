@@ -22,7 +22,14 @@ from keras_unet.backend import keras
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.groups import Group, members_of
 from keras_unet.files import PathLike, check_new, locked, make_folder, remove_leftovers
-from keras_unet.instances.selection import Selection, default_options, select_options, subsample
+from keras_unet.instances.label import InstanceOptions
+from keras_unet.instances.selection import (
+    Cells,
+    Selection,
+    default_options,
+    select_predicted,
+    subsample,
+)
 from keras_unet.prediction.load import load
 from keras_unet.prediction.networks import load_network
 from keras_unet.prediction.segmenter import Segmenter
@@ -254,16 +261,22 @@ def _select_options(runs: Sequence[Run], data: TrainingData) -> Selection | None
     samples = data.samples.samples
     run_of = {name: run for run in runs for name in run.record["data"]["validation"]}
     subset = subsample(samples, [sample.classes.size for sample in samples])
-    probabilities: list[NDArray[np.float32]] = []
-    references: list[NDArray[np.int32]] = []
-    for run in runs:
-        unseen = [sample for sample in subset if run_of[sample.name] is run]
-        validator = Validator(run, data.targets(unseen), tile=options_of(run).validation_tile)
-        predicted, labels = validator.cells(load_network(run))
-        probabilities += predicted
-        references += labels
-    defaults = default_options(runs[0].encoding.kind, [sample.instances for sample in samples])
-    return select_options(defaults, probabilities, references)
+
+    def predict(options: InstanceOptions) -> Cells:
+        probabilities: list[NDArray[np.floating]] = []
+        references: list[NDArray[np.integer]] = []
+        for run in runs:
+            unseen = [sample for sample in subset if run_of[sample.name] is run]
+            validator = Validator(run, data.targets(unseen), tile=options_of(run).validation_tile)
+            predicted, labels = validator.cells(load_network(run), options)
+            probabilities += predicted
+            references += labels
+        return probabilities, references
+
+    references = [sample.instances for sample in samples]
+    affinities = runs[0].architecture.affinities
+    defaults = default_options(runs[0].encoding.kind, references, affinities=affinities)
+    return select_predicted(defaults, predict)
 
 
 def _check_unused(folder: Path) -> None:

@@ -300,7 +300,8 @@ def _train_locked(
     network, options, split = run.architecture, training.options, training.split
     schedule = options.schedule(split.pixels / network.output_size(options.tile) ** 2)
     targets = training.data.targets(split.training)
-    defaults = default_options(run.encoding.kind, [sample.instances for sample in split.training])
+    references = [sample.instances for sample in split.training]
+    defaults = default_options(run.encoding.kind, references, affinities=network.affinities)
     run = replace(run, instances=defaults, record={**run.record, "cluster": cluster.to_dict()})
     validator = Validator.of(
         run, targets, training.data.targets(split.validation), options.validation_tile

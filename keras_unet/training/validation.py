@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isnan
 from typing import Any
 
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from keras_unet.console import track
 from keras_unet.evaluation.figures import renumber_matches
-from keras_unet.instances.label import cell_probability, label_instances
-from keras_unet.instances.selection import Selection, select_options, subsample
+from keras_unet.instances.affinities import class_probabilities
+from keras_unet.instances.label import InstanceOptions, cell_probability, label_instances
+from keras_unet.instances.selection import Cells, Selection, select_predicted, subsample
 from keras_unet.metrics import mean_iou, seg
-from keras_unet.prediction.predict import predict_image
+from keras_unet.prediction.predict import predict_outputs
 from keras_unet.report.pictures import (
     Picture,
     center_crop,
@@ -100,15 +102,19 @@ class Validator:
         if not self.held_out:
             return None
         targets = subsample(self.targets, [target.classes.size for target in self.targets])
-        return select_options(self.run.instances, *replace(self, targets=targets).cells(model))
+        subset = replace(self, targets=targets)
+        return select_predicted(self.run.instances, partial(subset.cells, model))
 
-    def cells(self, model: Any) -> tuple[list[NDArray[np.float32]], list[NDArray[np.int32]]]:
-        """Returns the cell probabilities, 0 at ignored pixels, and the label images."""
+    def cells(self, model: Any, options: InstanceOptions) -> Cells:
+        """Returns the cell probabilities, 0 at ignored pixels, and the label images.
+
+        Args:
+            model: The model.
+            options: Instance options, of which `affinities` is used.
+        """
+        predictions = replace(self, run=replace(self.run, instances=options)).predictions(model)
         return (
-            [
-                prediction.probability * prediction.target.counted
-                for prediction in self.predictions(model)
-            ],
+            [prediction.probability * prediction.target.counted for prediction in predictions],
             [target.sample.instances for target in self.targets],
         )
 
@@ -134,7 +140,9 @@ class Validator:
         tile = None
         if self.tile is not None:
             tile = network.fitting_size(max(self.tile, 2 * network.context + network.step))
-        probabilities = predict_image(model, image, tile_size=tile, architecture=network)
+        outputs = predict_outputs(model, image, network, tile_size=tile)
+        separated = self.run.instances.affinities
+        probabilities = class_probabilities(outputs, network, separated=separated)
         classes = np.asarray(probabilities.argmax(axis=-1), np.uint8)
         return ImagePrediction(target, classes, cell_probability(probabilities))
 

@@ -309,9 +309,10 @@ def test_the_summary_holds_every_option() -> None:
         "minimum_size": 9,
         "gap": 0,
         "fill_holes": False,
+        "affinities": True,
     }
     summaries = {replace(options, **{name: value}).describe() for name, value in changed.items()}
-    assert len(summaries | {options.describe()}) == 6
+    assert len(summaries | {options.describe()}) == 7
     for markers in ("distance", "probability"):
         assert "0.123 of" in InstanceOptions(markers=markers, merge_threshold=0.123).describe()
 

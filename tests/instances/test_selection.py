@@ -12,7 +12,12 @@ from scipy import ndimage
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.instances import selection as module
 from keras_unet.instances.label import InstanceOptions, label_instances
-from keras_unet.instances.selection import default_options, select_options, subsample
+from keras_unet.instances.selection import (
+    default_options,
+    select_options,
+    select_predicted,
+    subsample,
+)
 from keras_unet.metrics import matching, seg
 
 START = InstanceOptions(threshold=0.6, markers="distance", merge_threshold=0.6, minimum_size=20)
@@ -63,6 +68,36 @@ def test_options_that_gain_less_than_their_steps_cost_are_not_selected(
     free = select_options(START, *examples)
     assert free.options != START
     assert free.score >= free.score_before
+
+
+WITH_AFFINITIES = replace(START, affinities=True)
+
+
+@pytest.mark.parametrize("better", [True, False, None])
+def test_affinities_are_used_unless_cells_are_better_without(examples, better) -> None:
+    probabilities, references = examples
+    poor = [ndimage.gaussian_filter(one, 4) for one in probabilities]
+
+    def predict(options: InstanceOptions):
+        return (probabilities if better in (options.affinities, None) else poor), references
+
+    selection = select_predicted(WITH_AFFINITIES, predict)
+    assert selection.options.affinities is (better is not False)
+    expected = select_options(WITH_AFFINITIES, probabilities, references)
+    assert selection.score == expected.score
+    assert replace(selection.options, affinities=True) == expected.options
+    assert selection.score_before == select_options(START, *predict(WITH_AFFINITIES)).score_before
+
+
+def test_without_affinities_one_prediction_is_enough(examples) -> None:
+    calls = []
+
+    def predict(options: InstanceOptions):
+        calls.append(options)
+        return examples
+
+    assert select_predicted(START, predict) == select_options(START, *examples)
+    assert calls == [START]
 
 
 def dumbbells(number: int) -> tuple[list[NDArray[np.float64]], list[NDArray[np.int32]]]:

@@ -102,8 +102,8 @@ def predicted(out, members, path, image, *, form=None, tta=False, save=SAVE):
             for run, model in members
         ]
         mean = np.mean(scores, axis=0, dtype=np.float32)
-        has_affinities = members[0][0].architecture.affinities
-        planes.append(Prediction.of(separate_objects(mean) if has_affinities else mean))
+        separated = members[0][0].instances.affinities
+        planes.append(Prediction.of(separate_objects(mean) if separated else mean[..., :2]))
     whole = OutputPlan.of(members[0][0], [path], out / "whole", save, None, "tiff")
     (out / "whole").mkdir()
     stack = (("Z", len(planes)),)
@@ -124,17 +124,24 @@ WAYS = {
     "ensemble": (3, False, "ome-zarr"),
     "ensemble, tta": (3, True, "tiff"),
 }
-WAYS_OF_AFFINITIES = {"affinities": (1, False), "affinities, ensemble, tta": (2, True)}
+WAYS_OF_AFFINITIES = {
+    "affinities": (1, False, True),
+    "affinities, ensemble, tta": (2, True, True),
+    "affinities left out": (2, False, False),
+}
 
 
 @pytest.mark.usefixtures("by_small_parts")
-@pytest.mark.parametrize(("networks", "tta"), WAYS_OF_AFFINITIES.values(), ids=WAYS_OF_AFFINITIES)
-def test_objects_are_separated_as_in_memory(networks, tta, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("networks", "tta", "used"), WAYS_OF_AFFINITIES.values(), ids=WAYS_OF_AFFINITIES
+)
+def test_objects_are_separated_as_in_memory(networks, tta, used, tmp_path, monkeypatch):
     monkeypatch.setattr(affinities, "BLOCK", 64)
     monkeypatch.setattr(affinities, "MARGIN", 20)
     path, image = tmp_path / "a.tif", grey(1, 233, 190)
     tifffile.imwrite(path, image, tile=(64, 64), photometric="minisblack")
-    run = a_run(tmp_path, architecture=replace(NETWORK, affinities=True))
+    instances = InstanceOptions(markers="probability", merge_threshold=0.9, affinities=used)
+    run = a_run(tmp_path, architecture=replace(NETWORK, affinities=True), instances=instances)
     members = [(run, network(0.3 + 0.1 * one, affinities=True)) for one in range(networks)]
     made, whole = predicted(tmp_path / "out", members, path, image, tta=tta)
     for one, other in zip(made.files, whole.files, strict=True):

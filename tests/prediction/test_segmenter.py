@@ -18,6 +18,7 @@ from keras_unet.model import build_unet
 from keras_unet.prediction.folder import predict_files
 from keras_unet.prediction.load import load
 from keras_unet.prediction.networks import load_network
+from keras_unet.prediction.outputs import OutputOptions
 from keras_unet.prediction.predict import predict_image
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.runs import Ensemble, Run, is_ensemble
@@ -159,6 +160,45 @@ class TestFromModel:
             signature = tf.saved_model.load(str(path)).signatures["serving_default"]
             (found,) = signature(tf.constant(image[None, ..., None], tf.float32))["probabilities"]
         np.testing.assert_allclose(found, classes.predict(image), atol=0.05 if precision else 1e-5)
+
+    def test_affinities_can_be_left_out(self, tmp_path):
+        image, network_with = grey(), network(affinities=True)
+        segmenter = Segmenter.from_model(network_with)
+        assert segmenter.info.instances.affinities
+        classes = segmenter.without_affinities()
+        expected = classes.segment(image)
+        assert (segmenter.segment(image) != expected).any()
+        np.testing.assert_array_equal(segmenter.segment(image, affinities=False), expected)
+        tifffile.imwrite(tmp_path / "a.tif", image)
+        for stream in (False, True):
+            written = predict_files(
+                segmenter,
+                tmp_path / "a.tif",
+                tmp_path / f"out-{stream}",
+                save=["instances", "probabilities"],
+                instances={"affinities": False},
+                storage=OutputOptions(stream=stream),
+            )
+            found, probabilities = map(tifffile.imread, written)
+            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_allclose(
+                np.moveaxis(probabilities, 0, -1), classes.predict(image), atol=1e-6
+            )
+
+    def test_classes_are_separated_by_affinities(self):
+        labels = LabelEncoding("classes", (7, 9))
+        segmenter = Segmenter.from_model(network(affinities=True), labels=labels)
+        lines = segmenter.segment(grey()) != segmenter.segment(grey(), affinities=False)
+        assert 0 < lines.mean() < 0.5
+        assert set(segmenter.segment(grey())[lines]) == {7}
+
+    def test_affinities_need_a_network_that_predicts_them(self):
+        segmenter = Segmenter.from_model(network())
+        message = "affinities=True needs a network that predicts affinities"
+        with pytest.raises(ValueError, match=message):
+            segmenter.segment(grey(), affinities=True)
+        with pytest.raises(ValueError, match=message):
+            Segmenter.from_model(network(), instances=InstanceOptions(affinities=True))
 
     def test_classes_have_the_values_of_the_labels(self):
         segmenter = Segmenter.from_model(network(3), labels=LabelEncoding("classes", (0, 7, 255)))

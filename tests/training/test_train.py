@@ -426,6 +426,7 @@ def test_affinities_are_trained_saved_and_used(cells, tmp_path):
     pixels = run.normalization.apply(np.float32(image)[..., None])
     outputs = predict_outputs(segmenter.networks[0], pixels, run.architecture)
     assert outputs.shape == (96, 96, 2 + len(OFFSETS))
+    segmenter = segmenter.with_instances(affinities=True)
     np.testing.assert_array_equal(segmenter.predict(image), separate_objects(outputs))
     again, _ = train(cells, tmp_path / "run", resume=True)
     assert again.record["outcome"] == run.record["outcome"]
