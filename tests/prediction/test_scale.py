@@ -269,16 +269,17 @@ def test_a_served_model_takes_no_scale(segmenter):
 
 
 def test_small_cells_score_better_with_auto():
-    """Cells of 0.6 and 0.75 of the width in training, which is real and takes most of the time."""
+    """Cells of 0.375 and 0.47 of the width in training, of which all cells have about one width."""
     data = [draw_cells(seed, size=(128, 128), cells=10) for seed in range(8)]
     options = {"depth": 2, "base_filters": 8, "tile": 92, "precision": "float32"}
+    options |= {"optimizer": "sgd", "zoom": 0.0}
     segmenter = keras_unet.train(*zip(*data, strict=True), steps=250, **options)
     scores = []
-    for seed, side in product((20, 21), (192, 240)):
+    for seed, side in product((20, 21), (120, 150)):
         drawn, labels = draw_cells(seed, size=(320, 320), cells=40)
         image = resample(drawn[..., None].astype(np.float32), (side, side))[..., 0]
         truth = ResampledLabels(labels, (side, side))[:, :]
         found = [segmenter.segment(image, scale=scale) for scale in ("off", "auto")]
         scores.append([seg([truth], [labels]) for labels in found])
     plain, auto = np.mean(scores, axis=0)
-    assert auto > plain + 0.02  # 0.65 and 0.61
+    assert auto > plain + 0.02  # 0.59 and 0.46
