@@ -125,6 +125,12 @@ _TRAINING_DATA = (
         "--validation", help="Validation images: a fraction, or names such as a,b,c [default: 0.2]"
     ),
     click.option(
+        "--final-share",
+        type=float,
+        help="Fraction of the training, at its end, that uses the validation images as well "
+        "[default: 0]",
+    ),
+    click.option(
         "--groups",
         help="Images that belong together, as those of a film or slide: auto, none, or a regular "
         "expression of the group in a name, such as '(slide\\d+)' [default: auto]",

@@ -651,6 +651,7 @@ def test_folds_train_and_predict_together(cells, tmp_path):
         (("--folds", "2", "--distribute", "auto"), "on several devices, not an ensemble"),
         (("--folds", "5"), "folds=5 for 4"),
         (("--folds", "1"), "folds=1 for 4"),
+        (("--folds", "2", "--final-share", "0.2"), "final_share must be 0 for cross-valid"),
     ],
 )
 def test_folds_that_cannot_be_are_refused(cells, tmp_path, options, message):

@@ -104,6 +104,8 @@ class Curves:
 
 
 LAST, CHECKPOINT, HISTORY = "last.keras", "checkpoint.npz", "history.csv"
+VALIDATED = "validated.keras"
+"""Best weights before the images held out were trained on as well, see `Schedule.final_share`."""
 CURVES = "tensorboard"
 
 

@@ -127,6 +127,11 @@ def train_folds(
         OSError: As `train_folder`.
     """
     _check_unused(folder)
+    if options.final_share:
+        raise ValueError(
+            "final_share must be 0 for cross-validation, in which each image is predicted by the "
+            f"network that has not seen it. Received: {options.final_share}"
+        )
     initial_model = None if initial is None else Initial.of(initial)
     options = options if initial_model is None else initial_model.options(options)
     data = data if isinstance(data, TrainingData) else TrainingData.of(data, None, options)

@@ -60,6 +60,7 @@ def fit(
     resume: bool = False,
     cluster: Cluster | None = None,
     logged: Logged = PLAIN,
+    final_batches: Callable[[int], Any] | None = None,
 ) -> TrainingHistory:
     """Trains a model and writes `best.keras`, `last.keras` and `history.csv` to the run folder.
 
@@ -83,6 +84,8 @@ def fit(
         cluster: Devices and processes that train together; None for one device. Workers other than
             the chief write nothing and need no `validate`, `callbacks` and `resume`.
         logged: Values to log for TensorBoard besides curves and pictures.
+        final_batches: Function as `batches`, for the final share of the schedule, in which nothing
+            is validated: batches of all images. None for `batches`.
 
     Returns:
         The history: the values of each column of `history.csv`, one per validation, of all
@@ -99,7 +102,7 @@ def fit(
     progress = team.begin(resume=resume)
     history, callback_list = _begin_history(model, schedule, progress, callbacks)
     update = _update_function(team.replicas, team.optimizer, schedule.clip_norm, cluster)
-    stream = _endless(batches, progress.step)
+    stream = _batches(schedule, batches, final_batches or batches, lambda: progress)
     started = time.monotonic() - progress.seconds
     try:
         with _noted_interrupts() as check_interrupts:
@@ -250,7 +253,8 @@ class _Team:
             with _uninterrupted():
                 self.write(self.files.save_checkpoint, progress)
         copy_weights(self.replicas, self.model)
-        validation = validate(self.model)
+        is_final = self.schedule.is_final(progress)
+        validation = Validation() if is_final else validate(self.model)
         local_score = nan if validation.score is None else validation.score
         score = self.cluster.broadcast_number(local_score)
         return replace(validation, score=None if isnan(score) else score)
@@ -284,6 +288,21 @@ def _after_validation(
 ) -> Progress:
     share = schedule.progress(progress.step, seconds)
     return progress.after_validation(validation.score, share, seconds)
+
+
+def _batches(
+    schedule: Schedule,
+    batches: Callable[[int], Any],
+    final_batches: Callable[[int], Any],
+    progress: Callable[[], Progress],
+) -> Iterator[Any]:
+    """Yields the batches of the current share of the schedule."""
+    while not schedule.is_final(progress()):
+        for batch in _endless(batches, progress().step):
+            yield batch
+            if schedule.is_final(progress()):
+                break
+    yield from _endless(final_batches, progress().step)
 
 
 def _endless(batches: Callable[[int], Any], first: int) -> Iterator[Any]:

@@ -61,6 +61,7 @@ _ABSENT = {  # values of options that older runs do not record
     "sampling": "uniform",
     "groups": "auto",
     "affinities": False,
+    "final_share": 0.0,
 }
 _SMALLEST = {"batch_size": 1, "seed": 0, "ignore": 0, "memory_limit": 1}
 
@@ -93,6 +94,9 @@ class TrainingOptions:
         memory_limit: Limit of the memory in bytes, kept by a smaller tile if necessary; None for no
             limit.
         validation: Share of the images held out, or their names.
+        final_share: Share of the training, at its end, in which the images held out are trained on
+            as well; instance options and score are those before it. Without effect if training
+            ends by `patience`. Not for cross-validation, whose folds are scored together.
         groups: Images that belong together, such as frames of a film: "auto" to find them; "none";
             a regular expression whose first group is the name of the group, such as
             "(slide[0-9]+)"; or, for arrays, the name of each image's group.
@@ -141,6 +145,7 @@ class TrainingOptions:
     batch_size: int = 1
     memory_limit: int | None = None
     validation: float | Sequence[str] = 0.2
+    final_share: float = 0.0
     groups: Grouping = "auto"
     seed: int = 0
     precision: str = "auto"
@@ -223,6 +228,7 @@ class TrainingOptions:
             optimizer=self.optimizer,
             learning_rate=LEARNING_RATES[self.optimizer] if rate is None else rate,
             momentum=self.momentum,
+            final_share=self.final_share,
         )
 
     def _check_choices(self) -> None:

@@ -42,6 +42,8 @@ class Schedule:
             limited and they would take more than a tenth of it.
         patience: Validations without a better score after which training ends; None for no such
             limit.
+        final_share: Share of the training, at its end, in which the images held out are trained on
+            as well. The last validation is before it.
     """
 
     steps: int | None = 2500
@@ -53,6 +55,7 @@ class Schedule:
     clip_norm: float = 1.0
     validations: int = 20
     patience: int | None = None
+    final_share: float = 0.0
 
     def __post_init__(self) -> None:
         """Validates the numbers.
@@ -72,7 +75,7 @@ class Schedule:
                 raise ValueError(
                     f"{name} must be greater than 0 and finite. Received: {name}={value}"
                 )
-        for name in ("momentum", "warmup"):
+        for name in ("momentum", "warmup", "final_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1). Received: {getattr(self, name)}")
         if self.patience is not None and self.patience < 1:
@@ -93,10 +96,16 @@ class Schedule:
     def is_due(self, progress: Progress) -> bool:
         """Returns whether the next validation is due."""
         done = self.progress(progress.step, progress.seconds)
+        if done >= 1 - self.final_share > progress.validated:
+            return True
         by_time_alone = self.steps is None and done < 1
         if by_time_alone and progress.validating > _MOST_VALIDATING * progress.seconds:
             return False
         return int(done * self.validations) > int(progress.validated * self.validations)
+
+    def is_final(self, progress: Progress) -> bool:
+        """Returns whether the images held out are trained on as well."""
+        return self.final_share > 0 and progress.validated >= 1 - self.final_share
 
     def is_over(self, progress: Progress) -> bool:
         """Returns whether the training has had its last validation, or is out of patience."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,16 +19,16 @@ from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.groups import HeldOut
 from keras_unet.data.normalization import Normalization
 from keras_unet.data.samples import common_pixel_size
-from keras_unet.files import PathLike, locked, make_folder, remove_leftovers
+from keras_unet.files import PathLike, atomic, locked, make_folder, remove_leftovers
 from keras_unet.instances.selection import default_options
 from keras_unet.prediction.load import load
 from keras_unet.prediction.networks import load_network, new_network
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.report.page import write_page
 from keras_unet.report.pictures import write_png
-from keras_unet.runs import DATASET, REPORT, ModelInfo, Run
+from keras_unet.runs import BEST, DATASET, REPORT, ModelInfo, Run
 from keras_unet.training.autoconfig import autoconfigure
-from keras_unet.training.checkpoint import Logged
+from keras_unet.training.checkpoint import LAST, VALIDATED, Logged
 from keras_unet.training.dataset import Images, Labels, Split, TrainingData, Variation, weight_maps
 from keras_unet.training.distribute import SINGLE, Cluster
 from keras_unet.training.initial import Initial
@@ -303,19 +305,18 @@ def _train_locked(
     references = [sample.instances for sample in split.training]
     defaults = default_options(run.encoding.kind, references, affinities=network.affinities)
     run = replace(run, instances=defaults, record={**run.record, "cluster": cluster.to_dict()})
-    validator = Validator.of(
-        run, targets, training.data.targets(split.validation), options.validation_tile
-    )
+    held_out = training.data.targets(split.validation)
+    validator = Validator.of(run, targets, held_out, options.validation_tile)
     _log.info(_description(run, split, options.tile, validator.score_name))
     run.save()
     broadcast_run(cluster, run)
     folder = make_folder(run.folder / "weight_maps")
     weights = weight_maps(folder, targets, network.classes, options)
-    batches = training.data.batches(
+    batches = partial(
+        training.data.batches,
         run,
-        targets,
-        weights,
-        options,
+        weights=weights,
+        options=options,
         part=(0, cluster.workers),
         augmentation=training.augmentation,
     )
@@ -324,7 +325,7 @@ def _train_locked(
         training.initial.copy_weights(model)
     history = fit(
         model,
-        batches,
+        batches(targets),
         schedule,
         folder=run.folder,
         validate=validator,
@@ -332,8 +333,9 @@ def _train_locked(
         resume=resume,
         cluster=cluster,
         logged=Logged(options.histograms, options.hyperparameters | {"precision": run.precision}),
+        final_batches=batches([*targets, *held_out]) if options.final_share else None,
     )
-    model = load_network(run)
+    last, model = model, _load_validated(run)
     selection = validator.select_options(model)
     _log.info(selection.describe() if selection else defaults.describe())
     selected = replace(run, instances=selection.options if selection else defaults)
@@ -341,6 +343,8 @@ def _train_locked(
     predictions = validator.predictions(model)
     outcome = _outcome(schedule, history.progress, validator.score_name, split.held_out)
     outcome["score"] = validator.score(predictions)
+    if validator.held_out and schedule.is_final(history.progress) and outcome["complete"]:
+        _use_last_weights(validator, last, outcome["score"])
     finished = replace(selected, record={**run.record, "outcome": outcome})
     validator = replace(validator, run=finished)
     picture = validator.pictures(predictions[:_MAX_PICTURES], weights)
@@ -348,6 +352,36 @@ def _train_locked(
     write_page(run.folder / REPORT, page_of_run(validator, predictions, weights))
     finished.save()  # last, because a complete run cannot be resumed
     return finished
+
+
+def _load_validated(run: Run) -> Any:
+    """Loads the weights that were validated, also if the training was killed at its very end."""
+    if (run.folder / VALIDATED).exists():
+        _copy(run.folder / VALIDATED, run.folder / BEST)
+    return load_network(run)
+
+
+def _use_last_weights(validator: Validator, last: Any, score: float | None) -> None:
+    """Makes the last weights, trained on all images, those of the run, unless they are worse."""
+    folder, name = validator.run.folder, validator.score_name
+    last_score = validator.score(validator.predictions(last))
+    if score is not None and (last_score is None or last_score < score):
+        _log.warning(
+            "the last weights are not used: although they were trained on all images, their "
+            f"{name} on those held out is {last_score or 0:.4f}, and was {score:.4f} before"
+        )
+        return
+    _copy(folder / BEST, folder / VALIDATED)
+    _copy(folder / LAST, folder / BEST)
+    _log.info(
+        f"the last weights, trained on all images, are used; {VALIDATED} holds those that were "
+        "validated before"
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def train_on_dataset(
@@ -372,6 +406,11 @@ def train_on_dataset(
         ValueError: If there is no initial model, no length, or an option contradicts the model.
         OSError: If the folder holds files or cannot be written.
     """
+    if options.final_share:
+        raise ValueError(
+            "final_share must be left out for a tf.data.Dataset, of which nothing is held out. "
+            f"Received: {options.final_share}"
+        )
     if initial is None or options.steps is options.max_minutes is None:
         raise ValueError(
             "a tf.data.Dataset needs initial, the model with its normalization, such as "

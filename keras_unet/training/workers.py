@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -67,11 +68,20 @@ def _train(
     targets = data.targets(split.training)
     folder = make_folder(run.folder / "weight_maps")
     weights = weight_maps(folder, targets, network.classes, options)
-    part = (cluster.worker, cluster.workers)
+    batches = partial(
+        data.batches,
+        run,
+        weights=weights,
+        options=options,
+        part=(cluster.worker, cluster.workers),
+        augmentation=augmentation,
+    )
+    held_out = data.targets(split.validation)
     fit(
         new_network(run, options.seed),
-        data.batches(run, targets, weights, options, part=part, augmentation=augmentation),
+        batches(targets),
         options.schedule(split.pixels / network.output_size(options.tile) ** 2),
         folder=run.folder,
         cluster=cluster,
+        final_batches=batches([*targets, *held_out]) if options.final_share else None,
     )

@@ -525,6 +525,53 @@ class TestRefusedUpdates:
         assert (progress.skipped, progress.rows[-1]["loss"]) == (8, None)
 
 
+class TestFinalShare:
+    SCHEDULE = replace(PLAN, final_share=0.4)  # from step 4.8, so of 8 from 5 on
+
+    def fit(self, folder: Path, log: list[Any], **options: Any) -> tuple[Any, Progress, list[str]]:
+        def logging(kind: str) -> Callable[[int], Iterator[Any]]:
+            def logged_batches(first: int) -> Iterator[Any]:
+                for number, one in enumerate(batches(first), first):
+                    log.append((kind, number))
+                    yield one
+
+            return logged_batches
+
+        def validate(model: Any) -> Validation:
+            log.append("validation")
+            return stable_score(model)
+
+        given = {"batches": logging("training"), "final_batches": logging("all")}
+        return run(folder, self.SCHEDULE, **given, validate=validate, **options)
+
+    def test_trains_on_all_images_without_validation(self, tmp_path: Path) -> None:
+        log: list[Any] = []
+        _, progress, _ = self.fit(tmp_path, log)
+        assert [one for one in log if one != "validation"] == [
+            *(("training", step) for step in range(5)),
+            *(("all", step) for step in range(5, 8)),
+        ]
+        assert log.count("validation") == 3
+        assert [(row["step"], row["score"] is None) for row in progress.rows] == [
+            *((2, False), (4, False), (5, False)),
+            *((6, True), (8, True)),
+        ]
+
+    def test_goes_on_as_if_it_had_not_been_interrupted(self, tmp_path: Path) -> None:
+        expected, whole, _ = self.fit(tmp_path / "whole", [])
+        for step in (5, 7):
+            log: list[Any] = []
+            folder = tmp_path / str(step)
+            self.fit(folder, log, callbacks=[interrupt_at(step)])
+            model, progress, _ = self.fit(folder, log, model=tiny_unet(seed=9), resume=True)
+            assert_equal(model.get_weights(), expected.get_weights())
+            assert without_seconds(progress.rows) == without_seconds(whole.rows)
+            trained = [one for one in log if one != "validation"]
+            assert (
+                sorted(trained, key=lambda one: one[1]) == trained == list(dict.fromkeys(trained))
+            )
+
+
 def each_step(function: Callable[[Any], None]) -> keras.callbacks.Callback:
     return keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: function(logs))
 

@@ -94,6 +94,30 @@ class TestPlan:
         assert progress.validating == cost * number
 
 
+class TestFinalShare:
+    @pytest.mark.parametrize(
+        "length",
+        [{"steps": 100}, {"steps": None, "max_minutes": 100 / 60}],
+        ids=["steps", "minutes"],
+    )
+    @pytest.mark.parametrize("share", [0.0, 0.13, 0.5])
+    def test_begins_after_a_validation(self, length: dict[str, Any], share: float) -> None:
+        schedule = Schedule(**length, validations=5, final_share=share)
+        progress, validated, final = Progress(), [], []
+        while not schedule.is_over(progress):
+            if schedule.is_due(progress):
+                validated.append((progress.step, schedule.is_final(progress)))
+                done = schedule.progress(progress.step, progress.seconds)
+                progress = progress.after_validation(None, done, progress.seconds)
+            else:
+                final += [progress.step] * schedule.is_final(progress)
+                progress = progress.after_step(1.0, True, 0.1, progress.seconds + 1)
+        start = round(100 * (1 - share))
+        assert final == list(range(start, 100))
+        steps = sorted({20, 40, 60, 80, 100, start})
+        assert validated == [(step, step > start) for step in steps]
+
+
 def after(*scores: float | None) -> Progress:
     """The progress after as many validations."""
     progress = Progress()
