@@ -43,7 +43,7 @@ class Schedule:
         patience: Validations without a better score after which training ends; None for no such
             limit.
         final_share: Share of the training, at its end, in which the images held out are trained on
-            as well. The last validation is before it.
+            as well. The last validation with a score is at its start.
     """
 
     steps: int | None = 2500
