@@ -12,16 +12,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.transform import resize
 
 from benchmarks.record import ROOT, origin
-from keras_unet.data.images import read_planes
+from keras_unet.data.images import read_planes, write_tiff
 from keras_unet.files import make_folder
 from keras_unet.report.pictures import difference_picture, grey_picture, label_picture, montage
 
@@ -152,6 +153,93 @@ TASKS: dict[str, Task | FilmTask] = {
     ),
     "psc": FilmTask("films/PhC-C2DL-PSC", Frames("01", "01_GT/SEG"), Frames("02", "02_GT/SEG")),
 }
+
+
+Planes = list[NDArray[Any]]
+"""Images or labels, `(height, width, channels)` each."""
+
+PERCENTILES = 1, 99.8
+"""Percentiles of an image that `scale_by_percentiles` maps to 0 and 1."""
+
+
+def scale_by_percentiles(images: Planes, labels: Planes) -> tuple[Planes, Planes]:
+    """Scales the grey values of each image, so that its percentiles become 0 and 1."""
+    scaled = []
+    for image in images:
+        low, high = np.percentile(image, PERCENTILES, axis=(0, 1))
+        scaled.append(((image - low) / (high - low)).astype(np.float32))
+    return scaled, labels
+
+
+def add_neighbors(images: Planes, labels: Planes) -> tuple[Planes, Planes]:
+    """Adds the slices before and after as channels; the first and last slice are repeated."""
+    last = len(images) - 1
+    stacked = [
+        np.concatenate([images[max(n - 1, 0)], image, images[min(n + 1, last)]], axis=-1)
+        for n, image in enumerate(images)
+    ]
+    return stacked, labels
+
+
+def enlarge(images: Planes, labels: Planes) -> tuple[Planes, Planes]:
+    """Enlarges the first quarter of each image to the size of the image."""
+    return [_enlarge(image, 1) for image in images], [_enlarge(label, 0) for label in labels]
+
+
+def _enlarge(plane: NDArray[Any], order: int) -> NDArray[Any]:
+    height, width, _ = plane.shape
+    quarter = plane[: height // 2, : width // 2]
+    enlarged = resize(quarter, (height, width), order=order, preserve_range=True)
+    return np.asarray(enlarged.round(), plane.dtype)
+
+
+PREPARATIONS: Mapping[str, Callable[[Planes, Planes], tuple[Planes, Planes]]] = {
+    "percentiles": scale_by_percentiles,
+    "neighbors": add_neighbors,
+    "enlarged": enlarge,
+}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task whose images are changed before training and prediction.
+
+    Attributes:
+        task: The task.
+        preparation: Name in `PREPARATIONS`.
+    """
+
+    task: Task
+    preparation: str
+
+    @property
+    def save(self) -> str:
+        """Outputs of `keras-unet predict`."""
+        return self.task.save
+
+    @property
+    def metrics(self) -> str:
+        """Metrics of `keras-unet evaluate`."""
+        return self.task.metrics
+
+    def copy(self, training: Path, held_out: Path) -> tuple[list[str], list[str]]:
+        """Writes the changed images and labels, and returns the names of the images."""
+        names = self.task.copy(training, held_out)
+        for part in (training, held_out):
+            paths = [sorted((part / folder).iterdir()) for folder in ("images", "labels")]
+            planes = [[read_planes(path)[0] for path in of_folder] for of_folder in paths]
+            changed = PREPARATIONS[self.preparation](planes[0], planes[1])
+            for of_folder, arrays in zip(paths, changed, strict=True):
+                for path, array in zip(of_folder, arrays, strict=True):
+                    path.unlink()
+                    write_tiff(path.with_suffix(".tif"), np.moveaxis(array, -1, 0), axes="CYX")
+        return names
+
+
+def image_set(name: str) -> ImageSet:
+    """Returns the task NAME, or NAME+PREPARATION, such as "isbi2012+neighbors"."""
+    task, _, preparation = name.partition("+")
+    return Prepared(TASKS[task], preparation) if preparation else TASKS[task]
 
 
 @dataclass(frozen=True)

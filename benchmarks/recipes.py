@@ -1,9 +1,12 @@
 """Comparison of training options: `python -m benchmarks.recipes NAME=OPTIONS ... --steps N`.
 
-Each variant is a set of options of `keras-unet train`. Every variant is trained on every data set
-with every seed, at equal steps (`--steps`) or equal minutes (`--minutes`), and scored on the
-held-out images. A row is written to `benchmarks/results/recipes.json` as soon as it is done; rows
-that exist are not repeated. The table lists mean and standard deviation over the seeds.
+Each variant is a set of options of `keras-unet train`, and can begin with `-m MODULE` for a
+variation of the program. Every variant is trained on every data set with every seed, at equal steps
+(`--steps`) or equal minutes (`--minutes`), and scored on the held-out images. Images can be changed
+before: `usiigaci+percentiles` scales grey values by percentiles, `isbi2012+neighbors` adds the
+neighboring slices as channels. A row is written to `benchmarks/results/recipes.json` as soon as it
+is done; rows that exist are not repeated. The table lists mean and standard deviation over the
+seeds.
 """
 
 from __future__ import annotations
@@ -18,12 +21,13 @@ from typing import Any
 
 import click
 
-from benchmarks.experiment import TASKS, Experiment
+from benchmarks.experiment import Experiment, image_set
 from benchmarks.record import RESULTS
 from keras_unet.files import make_folder, write_json
 
 FILE = RESULTS / "recipes.json"
 DEFAULT = "default"
+PROGRAM = "keras_unet"
 SETS = ("isbi2012", "usiigaci", "dsb2018", "axons", "psc")
 MAIN_SCORES: Mapping[str, Sequence[str]] = {
     "isbi2012": ("pixel_error", "v_rand", "v_info", "rand_error"),
@@ -64,9 +68,11 @@ def main(
         key = {"variant": variant, "set": name, "seed": int(seed), "budget": budget}
         if any(key.items() <= row.items() for row in rows):
             continue
-        train = ("--seed", seed, *length, *options)
+        program, given = (options[1], options[2:]) if options[:1] == ["-m"] else (PROGRAM, options)
+        train = ("--seed", seed, *length, *given)
         predict = ((), ("--tta",)) if tta else ((),)
-        result = Experiment(TASKS[name], work / "recipes", train, predict).result()
+        folder = work / "recipes"
+        result = Experiment(image_set(name), folder, train, predict, program).result()
         (training,) = result["trainings"]
         rows.append(
             {
@@ -118,7 +124,7 @@ def _groups(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any
 
 def _lines(group: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     first = group[0]
-    main_scores = MAIN_SCORES.get(first["set"], CELL_SCORES)
+    main_scores = MAIN_SCORES.get(first["set"].partition("+")[0], CELL_SCORES)
     scores = ", ".join(
         f"{name} {spread([row['scores'][name] for row in group])}" for name in main_scores
     )
