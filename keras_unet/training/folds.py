@@ -279,9 +279,9 @@ def _select_options(runs: Sequence[Run], data: TrainingData) -> Selection | None
         return probabilities, references
 
     references = [sample.instances for sample in samples]
-    affinities = runs[0].architecture.affinities
-    defaults = default_options(runs[0].encoding.kind, references, affinities=affinities)
-    return select_predicted(defaults, predict)
+    kind, affinities = runs[0].encoding.kind, runs[0].architecture.affinities
+    defaults = default_options(kind, references, affinities=affinities)
+    return select_predicted(defaults, predict, kind)
 
 
 def _check_unused(folder: Path) -> None:

@@ -103,7 +103,8 @@ class Validator:
             return None
         targets = subsample(self.targets, [target.classes.size for target in self.targets])
         subset = replace(self, targets=targets)
-        return select_predicted(self.run.instances, partial(subset.cells, model))
+        predict, kind = partial(subset.cells, model), self.run.encoding.kind
+        return select_predicted(self.run.instances, predict, kind)
 
     def cells(self, model: Any, options: InstanceOptions) -> Cells:
         """Returns the cell probabilities, 0 at ignored pixels, and the label images.

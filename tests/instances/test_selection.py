@@ -81,7 +81,7 @@ def test_affinities_are_used_unless_cells_are_better_without(examples, better) -
     def predict(options: InstanceOptions):
         return (probabilities if better in (options.affinities, None) else poor), references
 
-    selection = select_predicted(WITH_AFFINITIES, predict)
+    selection = select_predicted(WITH_AFFINITIES, predict, "instances")
     assert selection.options.affinities is (better is not False)
     expected = select_options(WITH_AFFINITIES, probabilities, references)
     assert selection.score == expected.score
@@ -89,15 +89,16 @@ def test_affinities_are_used_unless_cells_are_better_without(examples, better) -
     assert selection.score_before == select_options(START, *predict(WITH_AFFINITIES)).score_before
 
 
-def test_without_affinities_one_prediction_is_enough(examples) -> None:
+def test_affinities_are_always_or_never_used_after_one_prediction(examples) -> None:
     calls = []
 
     def predict(options: InstanceOptions):
         calls.append(options)
         return examples
 
-    assert select_predicted(START, predict) == select_options(START, *examples)
-    assert calls == [START]
+    assert select_predicted(START, predict, "instances") == select_options(START, *examples)
+    assert select_predicted(WITH_AFFINITIES, predict, "classes").options.affinities
+    assert calls == [START, WITH_AFFINITIES]
 
 
 def dumbbells(number: int) -> tuple[list[NDArray[np.float64]], list[NDArray[np.int32]]]:
