@@ -138,7 +138,6 @@ DEFAULT = "psc-blocks", "nuclei-bbbc039", "phase", "psc-films"
 @click.argument("cases", nargs=-1, metavar="[CASE ...]", type=click.Choice(list(CASES)))
 @click.option("--steps", type=int, help="Training steps of each.")
 @click.option("--minutes", type=float, help="Training minutes of each.")
-@click.option("--base-filters", type=int, default=32, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--option", "options", multiple=True, help="Passed on to keras-unet train.")
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS / "promise.json")
@@ -147,7 +146,6 @@ def main(
     cases: Sequence[str],
     steps: int | None,
     minutes: float | None,
-    base_filters: int,
     seed: int,
     options: tuple[str, ...],
     out: Path,
@@ -157,7 +155,7 @@ def main(
     if (steps is None) == (minutes is None):
         raise click.UsageError("expected either --steps or --minutes")
     length = ("--steps", f"{steps}") if minutes is None else ("--max-minutes", f"{minutes:g}")
-    given = (*length, "--seed", f"{seed}", "--base-filters", f"{base_filters}", *options)
+    given = (*length, "--seed", f"{seed}", *options)
     rows = json.loads(out.read_text())["rows"] if out.exists() else {}
     for case in cases or DEFAULT:
         images, grouping = CASES[case]

@@ -101,7 +101,7 @@ _TRAINING_DATA = (
     click.option(
         "--base-filters",
         type=int,
-        help="Feature channels of the first level (paper: 64) [default: 32]",
+        help="Feature channels of the first level (paper: 64) [default: 16]",
     ),
     click.option(
         "--norm-layer",
@@ -112,7 +112,7 @@ _TRAINING_DATA = (
         "--affinities/--no-affinities",
         default=None,
         help="Also learn which pixels belong to the same object, to separate objects that touch "
-        "[default: no, as in the paper]",
+        "[default: for tissue alone; none in the paper]",
     ),
     click.option(
         "--batch-size", type=int, help="Number of tiles in a batch [default: 1, as in the paper]"

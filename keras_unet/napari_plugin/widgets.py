@@ -34,7 +34,7 @@ _AS_TRAINED = "as chosen in training"
 _TRAINING_OPTIONS: _Kinds = {
     "tile": (int, _FROM_DATA),
     "depth": (int, _FROM_DATA),
-    "base_filters": (int, "32"),
+    "base_filters": (int, "16"),
     "validation": (fraction_or_names, "0.2 of the images"),
     "border_weight": (float, "10"),
     "sigma": (float, _FROM_DATA),

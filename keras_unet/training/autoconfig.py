@@ -1,12 +1,13 @@
 """Auto-configuration: options of a training set from the data set and the memory limit.
 
-Six options that are None in `TrainingOptions` are set by fixed rules from the `Fingerprint` of the
-training images. That rules can replace tuning by hand was shown by nnU-Net: F. Isensee et al.,
+Seven options that are None in `TrainingOptions` are set by fixed rules from the `Fingerprint` of
+the training images. That rules can replace tuning by hand was shown by nnU-Net: F. Isensee et al.,
 "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation", Nature
 Methods 18, 203-211 (2021). The rules here are this package's own.
 
     option     rule                                                             without cells
-    depth      smallest of 3, 4, 5 whose margin is at least a large cell        4
+    affinities for tissue: two classes, more than half of it foreground         the same
+    depth      3 if its margin, 44 pixels, is at least a large cell; else 4     4
     tile       output covers the median image or 2.5 large cells; at most 572,  median image
                and at most what `memory_limit` allows
     amplitude  10 pixels of elastic deformation per tile of 572, in proportion  the same
@@ -22,12 +23,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, TypeVar
 
 from keras_unet.architecture import Architecture, Padding
 from keras_unet.backend import choose_precision, tf
+from keras_unet.data.encoding import Kind
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.system import free_memory
 from keras_unet.training.options import (
@@ -57,6 +59,9 @@ SIGMA_RANGE = 2.0, PAPER_SIGMA
 PASSES = 100
 """Passes over the training pixels."""
 
+TISSUE = 0.5
+"""Fraction of the pixels above which the foreground of two classes is tissue."""
+
 STEPS_RANGE = 2500, 10_000
 """Smallest and largest number of steps."""
 
@@ -69,15 +74,18 @@ BYTES_PER_PIXEL = 60
 _LARGEST_NAMED = 4 * PAPER_TILE  # largest tile that a message names, in pixels
 _HEAD = "options chosen from these statistics; give one to change it:"
 
-Number = TypeVar("Number", int, float)
+Number = TypeVar("Number", bool, int, float)
 
 
-def autoconfigure(options: TrainingOptions, fingerprint: Fingerprint) -> ResolvedOptions:
+def autoconfigure(
+    options: TrainingOptions, fingerprint: Fingerprint, kind: Kind
+) -> ResolvedOptions:
     """Sets the options that are None, and logs them with their reasons.
 
     Args:
         options: The requested options.
         fingerprint: Statistics of the training images.
+        kind: Kind of the labels.
 
     Returns:
         The options with all numbers set, as the run records them.
@@ -85,9 +93,14 @@ def autoconfigure(options: TrainingOptions, fingerprint: Fingerprint) -> Resolve
     Raises:
         ValueError: If the given tile, or every tile, needs more memory than `memory_limit`.
     """
-    memory = MemoryEstimate(options, fingerprint)
+    if options.affinities is None:
+        affinities, _ = _affinities(fingerprint, kind)
+        memory = MemoryEstimate(replace(options, affinities=affinities), fingerprint)
+    else:
+        memory = MemoryEstimate(options, fingerprint)
     configuration = AutoConfiguration.of(
         fingerprint,
+        kind=kind,
         padding=options.padding,
         batch_size=options.batch_size,
         optimizer=options.optimizer,
@@ -107,18 +120,20 @@ def autoconfigure(options: TrainingOptions, fingerprint: Fingerprint) -> Resolve
 
 @dataclass(frozen=True, kw_only=True)
 class AutoConfiguration:
-    """Numbers of a training, given or set by the rules.
+    """Options of a training, given or set by the rules.
 
     Attributes:
+        affinities: Whether the network learns which pixels belong to the same object.
         depth: Number of poolings.
         tile: Height and width of the input tile in pixels.
         amplitude: Standard deviation of the elastic deformation in pixels.
         sigma: sigma of equation 2 in pixels.
         steps: Number of updates; None if the length is given in epochs or minutes.
         learning_rate: The highest learning rate.
-        reasons: Reason for each number that a rule has set, by name.
+        reasons: Reason for each option that a rule has set, by name.
     """
 
+    affinities: bool
     depth: int
     tile: int
     amplitude: float
@@ -132,6 +147,7 @@ class AutoConfiguration:
         cls,
         fingerprint: Fingerprint,
         *,
+        kind: Kind = "instances",
         padding: Padding = "valid",
         batch_size: int = 1,
         optimizer: Optimizer = "adam",
@@ -142,11 +158,12 @@ class AutoConfiguration:
 
         Args:
             fingerprint: Statistics of the training images.
+            kind: Kind of the labels.
             padding: Padding of the network.
             batch_size: Tiles per batch.
             optimizer: Optimizer of the training.
             largest_tile: Returns the largest tile that memory allows at a depth; None for any.
-            given: Numbers that are kept, by name.
+            given: Options that are kept, by name.
         """
         reasons: dict[str, str] = {}
 
@@ -157,10 +174,12 @@ class AutoConfiguration:
                 number, reasons[name] = rule(*arguments)
             return number
 
+        affinities = choose("affinities", _affinities, fingerprint, kind)
         depth = choose("depth", _depth, fingerprint, padding, given.get("tile"))
         network = Architecture(depth=depth, padding=padding)
         tile = choose("tile", _tile, fingerprint, network, largest_tile)
         return cls(
+            affinities=affinities,
             depth=depth,
             tile=tile,
             amplitude=choose("amplitude", _amplitude, tile),
@@ -171,14 +190,27 @@ class AutoConfiguration:
         )
 
     def describe(self) -> str:
-        """Lists the numbers set by rules, one line each: the command-line option and the reason."""
-        options = {
-            name: f"--{name.replace('_', '-')} {getattr(self, name):g}" for name in self.reasons
-        }
+        """Lists the options set by rules, one line each: the command-line option and the reason."""
+        options = {name: self._option(name) for name in self.reasons}
         width = max(map(len, options.values()), default=0)
         return "\n".join(
             f"  {option:{width}}  {self.reasons[name]}" for name, option in options.items()
         )
+
+    def _option(self, name: str) -> str:
+        value, option = getattr(self, name), name.replace("_", "-")
+        if isinstance(value, bool):
+            return f"--{option}" if value else f"--no-{option}"
+        return f"--{option} {value:g}"
+
+
+def _affinities(fingerprint: Fingerprint, kind: Kind) -> tuple[bool, str]:
+    share = f"{100 * fingerprint.foreground:.0f} % of the pixels are foreground"
+    if kind == "classes" and len(fingerprint.shares) == 2 and fingerprint.foreground > TISSUE:
+        return True, f"to separate the cells of tissue: the labels hold two classes, and {share}"
+    return False, (
+        f"learned for tissue: two classes, more than {100 * TISSUE:.0f} % of the pixels foreground"
+    )
 
 
 def _depth(fingerprint: Fingerprint, padding: Padding, tile: int | None) -> tuple[int, str]:

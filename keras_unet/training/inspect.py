@@ -90,7 +90,7 @@ def inspect_folder(
         f"{scored}"
     )
     fingerprint = Fingerprint.of(split.training)
-    resolved = autoconfigure(requested, fingerprint)
+    resolved = autoconfigure(requested, fingerprint, samples.encoding.kind)
     warnings = check_dataset(samples, fingerprint, split.names["validation"])
     for warning in warnings:
         _log.warning(warning)

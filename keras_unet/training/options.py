@@ -34,10 +34,10 @@ PAPER_SIGMA = 5.0
 LEARNING_RATES: Mapping[Optimizer, float] = {"sgd": 1e-2, "adam": 1e-3}
 """Highest learning rate of each optimizer."""
 
-DEPTHS = 3, 4, 5
+DEPTHS = 3, 4
 """Depths that auto-configuration chooses from. A tile that fits one fits the smaller ones too."""
 
-AUTOCONFIGURED = "depth", "tile", "amplitude", "sigma", "steps", "learning_rate"
+AUTOCONFIGURED = "affinities", "depth", "tile", "amplitude", "sigma", "steps", "learning_rate"
 """Options that `keras_unet.training.autoconfig` sets from the data if they are None."""
 
 INTENSITY = "contrast", "brightness", "gamma", "noise", "blur", "illumination"
@@ -70,8 +70,8 @@ _SMALLEST = {"batch_size": 1, "seed": 0, "ignore": 0, "memory_limit": 1}
 class TrainingOptions:
     """Options of a training.
 
-    Steps, depth, tile, sigma, amplitude and learning rate that are None are set by rules, see
-    `keras_unet.training.autoconfig`.
+    Affinities, steps, depth, tile, sigma, amplitude and learning rate that are None are set by
+    rules, see `keras_unet.training.autoconfig`.
 
     Attributes:
         steps: Number of updates. None sets it from the data, unless `epochs` or `max_minutes` is
@@ -80,15 +80,15 @@ class TrainingOptions:
         max_minutes: Time limit in minutes; with steps or epochs, the first limit reached ends the
             training.
         patience: Validations without a better score after which training ends.
-        base_filters: Features of the first level. The paper takes 64, which takes four times as
-            long.
+        base_filters: Features of the first level. The paper takes 64, which takes about ten times
+            as long.
         depth: Number of poolings, or None. The paper takes 4.
         padding: "valid" as in the paper, or "same".
         norm_layer: None as in the paper, "batch" or "group".
         dropout: Dropout rate at the end of the contracting path.
         affinities: Whether the network also learns which pixels belong to the same object, to
-            separate objects that touch. The paper has no such output. Without effect for labels of
-            more than two classes.
+            separate objects that touch; None for tissue alone. The paper has no such output.
+            Without effect for labels of more than two classes.
         tile: Height and width of the input tile in pixels, or None. The paper takes 572.
         batch_size: Tiles per batch. The paper takes 1.
         memory_limit: Limit of the memory in bytes, kept by a smaller tile if necessary; None for no
@@ -135,12 +135,12 @@ class TrainingOptions:
     epochs: float | None = None
     max_minutes: float | None = None
     patience: int | None = None
-    base_filters: int = 32
+    base_filters: int = 16
     depth: int | None = None
     padding: Padding = "valid"
     norm_layer: NormLayer | None = None
     dropout: float = 0.5
-    affinities: bool = False
+    affinities: bool | None = None
     tile: int | None = None
     batch_size: int = 1
     memory_limit: int | None = None
@@ -208,7 +208,7 @@ class TrainingOptions:
             dropout=self.dropout,
             padding=self.padding,
             norm_layer=self.norm_layer,
-            affinities=self.affinities and classes == 2,
+            affinities=bool(self.affinities) and classes == 2,
         )
 
     def _augmentation(self, amplitude: float) -> Augmentation:
@@ -292,15 +292,17 @@ class TrainingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedOptions(TrainingOptions):
-    """Options in which no number is None, as a run records them.
+    """Options of which none is to be set from the data, as a run records them.
 
-    Steps, epochs or minutes must be given; depth, tile, sigma and amplitude default to the paper's.
+    Steps, epochs or minutes must be given; affinities, depth, tile, sigma and amplitude default to
+    the paper's.
 
     Raises:
         ValueError: As `TrainingOptions`.
         TypeError: If a number is None.
     """
 
+    affinities: bool = False
     depth: int = PAPER_DEPTH
     tile: int = PAPER_TILE
     sigma: float = PAPER_SIGMA
@@ -372,8 +374,8 @@ def deepest_for(tile: int, padding: Padding) -> int:
         ValueError: If the tile fits none. The message names sizes that fit the paper's depth.
 
     Example:
-        >>> deepest_for(572, "valid"), deepest_for(188, "valid")
-        (5, 4)
+        >>> deepest_for(572, "valid"), deepest_for(180, "valid")
+        (4, 3)
     """
     fitting = [depth for depth in DEPTHS if Architecture(depth=depth, padding=padding).fits(tile)]
     if not fitting:

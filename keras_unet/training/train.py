@@ -233,7 +233,7 @@ def train_folder(
         initial_model.check_channels(data.samples.channels)
     split = data.split(requested)
     fingerprint = Fingerprint.of(split.training)
-    resolved = autoconfigure(requested, fingerprint)
+    resolved = autoconfigure(requested, fingerprint, data.samples.encoding.kind)
     warnings = check_dataset(data.samples, fingerprint, split.names["validation"])
     for warning in warnings:
         _log.warning(warning)

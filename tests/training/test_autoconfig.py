@@ -12,6 +12,7 @@ from keras_unet.training.autoconfig import (
     SIGMA_RANGE,
     STEPS_RANGE,
     AutoConfiguration,
+    autoconfigure,
 )
 from keras_unet.training.options import AUTOCONFIGURED, DEPTHS, TrainingOptions, deepest_for
 
@@ -44,11 +45,9 @@ def cells(median, high):
 @pytest.mark.parametrize(
     ("fingerprint", "depth"),
     [
-        (cells(10, 44), 3),  # the margins are 44, 92 and 188
+        (cells(10, 44), 3),  # the margins are 44 and 92
         (cells(10, 44.1), 4),
-        (cells(10, 92), 4),
-        (cells(10, 93), 5),
-        (cells(10, 1000), 5),
+        (cells(10, 1000), 4),
         (a_fingerprint(**NO_CELLS), 4),
     ],
 )
@@ -57,11 +56,11 @@ def test_depth_reaches_as_far_as_large_cells(fingerprint, depth, padding):
     assert AutoConfiguration.of(fingerprint, padding=padding).depth == depth
 
 
-@pytest.mark.parametrize(("tile", "depth"), [(188, 4), (180, 3), (380, 5), (572, 5), (396, 4)])
+@pytest.mark.parametrize(("tile", "depth"), [(188, 4), (180, 3), (572, 4), (580, 3)])
 def test_depth_is_one_that_a_given_tile_fits(tile, depth):
     configuration = AutoConfiguration.of(cells(50, 150), tile=tile)
     assert (configuration.depth, configuration.tile) == (depth, tile)
-    assert (f"the most that --tile {tile} allows" in configuration.describe()) == (depth < 5)
+    assert (f"the most that --tile {tile} allows" in configuration.describe()) == (depth < 4)
     assert deepest_for(tile, "valid") == depth
     assert AutoConfiguration.of(cells(10, 20), tile=tile).depth == 3
 
@@ -124,6 +123,7 @@ def test_steps_are_a_hundred_passes_within_limits(images, batch_size, steps):
 
 
 GIVEN = {
+    "affinities": True,
     "depth": 2,
     "tile": 188,
     "amplitude": 0.0,
@@ -147,8 +147,30 @@ def test_each_number_that_is_not_given_has_its_reason_and_its_option(name):
     )
     assert configuration.reasons.keys() == {name}
     (line,) = configuration.describe().splitlines()
-    option = f"--{name.replace('_', '-')} {getattr(configuration, name):g}"
+    value = getattr(configuration, name)
+    option = f"--{name.replace('_', '-')} {value:g}" if name != "affinities" else "--no-affinities"
     assert line == f"  {option}  {configuration.reasons[name]}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "shares", "affinities"),
+    [
+        ("classes", (0.2, 0.8), True),
+        ("classes", (0.5, 0.5), False),
+        ("classes", (0.2, 0.4, 0.4), False),
+        ("classes", (1.0,), False),
+        ("instances", (0.2, 0.8), False),
+    ],
+)
+def test_affinities_are_learned_for_tissue(kind, shares, affinities):
+    fingerprint = a_fingerprint(shares=shares)
+    configuration = AutoConfiguration.of(fingerprint, kind=kind)
+    assert configuration.affinities is affinities
+    assert configuration.describe().startswith("  --affinities ") is affinities
+    given = TrainingOptions(steps=1, affinities=not affinities)
+    assert autoconfigure(given, fingerprint, kind).affinities is not affinities
+    resolved = autoconfigure(TrainingOptions(steps=1), fingerprint, kind)
+    assert resolved.architecture(channels=1, classes=2).affinities is affinities
 
 
 @pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.01), ("adam", 0.001)])

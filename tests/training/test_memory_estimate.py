@@ -27,12 +27,12 @@ FINGERPRINT = Fingerprint(
 
 
 def options(**given):
-    return TrainingOptions(**{"precision": "float32", "steps": 1} | given)
+    return TrainingOptions(**{"precision": "float32", "steps": 1, "base_filters": 32} | given)
 
 
 def resolved(**given):
     with logged() as messages:
-        return autoconfigure(options(**given), FINGERPRINT), "\n".join(messages)
+        return autoconfigure(options(**given), FINGERPRINT, "instances"), "\n".join(messages)
 
 
 def test_program_images_and_network_add_up():
