@@ -82,10 +82,11 @@ class TestShortcuts:
         np.testing.assert_array_equal(quick[0], plain[0])
         expected = exact_gradients(model, image)
         digits = np.finfo(np.float32).eps if precision == "float32" else 2.0**-8
+        factor = 1.5 if onednn else 3.0  # sums in another order than those of the processor
         rounding = digits * max(float(np.linalg.norm(exact)) for exact in expected[1:])
         for one, other, exact in zip(quick, plain, expected, strict=True):
             last_digit = np.finfo(np.float32).eps * np.linalg.norm(exact)
-            limit = 1.5 * distance(other, exact) + last_digit
+            limit = factor * distance(other, exact) + last_digit
             if not onednn and np.linalg.norm(exact) < 1e-9:  # of a bias before a normalization
                 limit = max(limit, rounding)  # both are rounding alone
             assert distance(one, exact) <= limit

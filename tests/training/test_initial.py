@@ -112,7 +112,7 @@ def test_other_channels_are_refused(trained):
     ("options", "message"),
     [
         ({"depth": 2}, r"depth must be that of .*, 1. Received: depth=2; leave it out"),
-        ({"base_filters": 16}, "base_filters must be that of"),
+        ({"base_filters": 32}, "base_filters must be that of"),
         ({"padding": "same"}, "padding must be that of"),
     ],
 )
