@@ -100,6 +100,8 @@ show(
 #
 # Neighboring slices of a stack are similar, so the test slices are the last ones. Labels of
 # classes have no gaps to emphasize: the weights only balance the frequencies of the two classes.
+# For tissue, the network also learns affinities, which pixels belong to the same cell, and
+# prediction separates cells by them where a membrane has a gap.
 
 # %%
 segmenter = keras_unet.train(

@@ -14,8 +14,14 @@ import pytest
 import yaml
 
 import keras_unet
-from keras_unet import metrics
+from keras_unet import Architecture, metrics
 from keras_unet.cli import main
+from keras_unet.training.options import (
+    PAPER_AMPLITUDE,
+    PAPER_SIGMA,
+    PAPER_TILE,
+    TrainingOptions,
+)
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "docs" / "pages"
@@ -94,6 +100,20 @@ def test_commands_are_valid(page):
             pytest.fail(f"keras-unet {shlex.join(arguments)}: {error.format_message()}")
 
 
+def test_the_papers_command_has_the_papers_numbers():
+    (arguments,) = invocations(SITE / "explanation" / "paper.md")
+    command, rest = command_of(arguments)
+    choices = command.make_context("keras-unet", rest).params
+    names = {field.name for field in fields(TrainingOptions)}
+    given = {name: choices[name] for name in names & choices.keys() if choices[name] is not None}
+    options = TrainingOptions(**given)
+    assert options.network(options.depth) == Architecture()  # figure 1
+    assert (options.tile, options.batch_size, options.zoom) == (PAPER_TILE, 1, 0)
+    assert (options.amplitude, options.sigma) == (PAPER_AMPLITUDE, PAPER_SIGMA)
+    assert (options.border_weight, options.class_balance) == (10, True)
+    assert (options.optimizer, options.momentum, options.affinities) == ("sgd", 0.99, False)
+
+
 @pytest.mark.parametrize(
     "wrong", ["tarin DATA", "train DATA", "train DATA --run RUN --deep 5", "export RUN OUT"]
 )
@@ -121,7 +141,8 @@ def test_benchmarks_that_are_quoted_exist_with_their_options(page):
         path = ROOT / name.replace(".", "/")
         source = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
         assert source.is_file(), text
-        for flag in re.findall(r"(?<!\S)--[\w-]+", rest[0]):
+        words = [word.split("=")[0] for word in shlex.split(rest[0])]
+        for flag in [word for word in words if word.startswith("--")]:
             assert f'"{flag}' in source.read_text() or f"/{flag.lstrip('-')}" in source.read_text()
 
 
