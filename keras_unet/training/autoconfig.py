@@ -209,7 +209,7 @@ def _affinities(fingerprint: Fingerprint, kind: Kind) -> tuple[bool, str]:
     if kind == "classes" and len(fingerprint.shares) == 2 and fingerprint.foreground > TISSUE:
         return True, f"to separate the cells of tissue: the labels hold two classes, and {share}"
     return False, (
-        f"learned for tissue: two classes, more than {100 * TISSUE:.0f} % of the pixels foreground"
+        f"they are for tissue: two classes, more than {100 * TISSUE:.0f} % of the pixels foreground"
     )
 
 
