@@ -93,11 +93,8 @@ def autoconfigure(
     Raises:
         ValueError: If the given tile, or every tile, needs more memory than `memory_limit`.
     """
-    if options.affinities is None:
-        affinities, _ = _affinities(fingerprint, kind)
-        memory = MemoryEstimate(replace(options, affinities=affinities), fingerprint)
-    else:
-        memory = MemoryEstimate(options, fingerprint)
+    affinities = options.given.get("affinities", _affinities(fingerprint, kind)[0])
+    memory = MemoryEstimate(replace(options, affinities=affinities), fingerprint)
     configuration = AutoConfiguration.of(
         fingerprint,
         kind=kind,

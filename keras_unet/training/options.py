@@ -80,8 +80,8 @@ class TrainingOptions:
         max_minutes: Time limit in minutes; with steps or epochs, the first limit reached ends the
             training.
         patience: Validations without a better score after which training ends.
-        base_filters: Features of the first level. The paper takes 64, which takes about ten times
-            as long.
+        base_filters: Features of the first level. The paper takes 64, sixteen times the
+            arithmetic of 16.
         depth: Number of poolings, or None. The paper takes 4.
         padding: "valid" as in the paper, or "same".
         norm_layer: None as in the paper, "batch" or "group".
