@@ -181,22 +181,44 @@ def add_neighbors(images: Planes, labels: Planes) -> tuple[Planes, Planes]:
     return stacked, labels
 
 
+def crop(images: Planes, labels: Planes) -> tuple[Planes, Planes]:
+    """Crops the first quarter of each image."""
+    quarters = [
+        [plane[: plane.shape[0] // 2, : plane.shape[1] // 2] for plane in planes]
+        for planes in (images, labels)
+    ]
+    return quarters[0], quarters[1]
+
+
 def enlarge(images: Planes, labels: Planes) -> tuple[Planes, Planes]:
     """Enlarges the first quarter of each image to the size of the image."""
-    return [_enlarge(image, 1) for image in images], [_enlarge(label, 0) for label in labels]
+    return _scaled(*crop(images, labels), 2)
 
 
-def _enlarge(plane: NDArray[Any], order: int) -> NDArray[Any]:
-    height, width, _ = plane.shape
-    quarter = plane[: height // 2, : width // 2]
-    enlarged = resize(quarter, (height, width), order=order, preserve_range=True)
-    return np.asarray(enlarged.round(), plane.dtype)
+def halve(images: Planes, labels: Planes) -> tuple[Planes, Planes]:
+    """Reduces each image to half the height and width."""
+    return _scaled(images, labels, 0.5)
+
+
+def _scaled(images: Planes, labels: Planes, factor: float) -> tuple[Planes, Planes]:
+    grey = [_resized(image, factor, order=1) for image in images]
+    return grey, [_resized(label, factor, order=0) for label in labels]
+
+
+def _resized(plane: NDArray[Any], factor: float, order: int) -> NDArray[Any]:
+    size = tuple(round(factor * length) for length in plane.shape[:2])
+    resized = resize(
+        plane, size, order=order, preserve_range=True, anti_aliasing=order > 0 and factor < 1
+    )
+    return np.asarray(resized.round(), plane.dtype)
 
 
 PREPARATIONS: Mapping[str, Callable[[Planes, Planes], tuple[Planes, Planes]]] = {
     "percentiles": scale_by_percentiles,
     "neighbors": add_neighbors,
+    "quarter": crop,
     "enlarged": enlarge,
+    "halved": halve,
 }
 
 

@@ -4,7 +4,8 @@ Each variant is a set of options of `keras-unet train`, and can begin with `-m M
 variation of the program. Every variant is trained on every data set with every seed, at equal steps
 (`--steps`) or equal minutes (`--minutes`), and scored on the held-out images. Images can be changed
 before: `usiigaci+percentiles` scales grey values by percentiles, `isbi2012+neighbors` adds the
-neighboring slices as channels. A row is written to `benchmarks/results/recipes.json` as soon as it
+neighboring slices as channels, `usiigaci+halved`, `+quarter` and `+enlarged` change size and
+scale. A row is written to `benchmarks/results/recipes.json` as soon as it
 is done; rows that exist are not repeated. The table lists mean and standard deviation over the
 seeds.
 """
