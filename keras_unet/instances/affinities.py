@@ -34,15 +34,18 @@ _FOREGROUND = 0.3  # probability above which a pixel may belong to an object
 _FRAGMENT = 25  # pixels below which a segment is part of the segments around it
 _STRIDE = 3  # pixels between those whose distant affinities are used; all would cut too much
 
+_REACH = max(abs(along) for offset in OFFSETS for along in offset)  # in pixels
+
 Window = tuple[slice, slice]
 
 
-def separate_objects(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+def separate_objects(outputs: Any) -> NDArray[np.float32]:
     """Separates touching objects in the class probabilities of an image.
 
     Args:
         outputs: Probabilities of two classes, the first of them background, and affinities,
-            `(height, width, 2 + affinities)`.
+            `(height, width, 2 + affinities)`: an array, or an object that is read by windows of
+            rows and columns like one.
 
     Returns:
         Class probabilities, `(height, width, 2)`, with background of probability 1 on lines between
@@ -57,13 +60,59 @@ def class_probabilities(
     """Returns the class probabilities of an image, `(height, width, classes)`.
 
     Args:
-        outputs: Outputs of the network, `(height, width, outputs)`.
+        outputs: Outputs of the network, `(height, width, outputs)`, or their mean over views.
         network: Architecture of the network.
         separated: Whether touching objects are separated, if the network predicts affinities.
     """
     if network.affinities and separated:
-        return separate_objects(outputs)
+        is_mean = outputs.shape[-1] > network.outputs
+        return separate_objects(MergedAffinities(outputs) if is_mean else outputs)
     return outputs[..., : network.classes]
+
+
+@dataclass(frozen=True, eq=False)
+class MergedAffinities:
+    """Mean outputs of the views of an image with one affinity for each pair, read by windows.
+
+    The affinity of a pair of pixels was added at the one pixel by some views, and at the other by
+    the others, see `keras_unet.prediction.predict.of_view`. Pairs that reach beyond the image have
+    no meaning.
+
+    Attributes:
+        outputs: Probabilities, affinities to the pixels at `OFFSETS`, and affinities to those on
+            the opposite side, `(height, width, classes + 2 * affinities)`: an array, or an object
+            that is read by windows of rows and columns like one.
+    """
+
+    outputs: Any
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width, outputs."""
+        height, width, outputs = self.outputs.shape
+        return height, width, outputs - len(OFFSETS)
+
+    def __getitem__(self, window: Window) -> NDArray[np.float32]:
+        """Reads a window."""
+        parts = [
+            slice(*part.indices(size)[:2])
+            for part, size in zip(window, self.shape[:2], strict=True)
+        ]
+        around = [
+            slice(max(part.start - _REACH, 0), min(part.stop + _REACH, size))
+            for part, size in zip(parts, self.shape[:2], strict=True)
+        ]
+        read = np.asarray(self.outputs[around[0], around[1]])
+        outputs, opposite = np.split(read, [-len(OFFSETS)], axis=-1)
+        merged = outputs.copy()
+        for number, offset in enumerate(OFFSETS):
+            here, there = _overlap(offset, read.shape[:2])
+            merged[(*here, number - len(OFFSETS))] += opposite[(*there, number)]
+        rows, columns = (
+            slice(part.start - whole.start, part.stop - whole.start)
+            for part, whole in zip(parts, around, strict=True)
+        )
+        return merged[rows, columns]
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,15 +226,21 @@ def _segments(
 def _joins(inside: NDArray[np.bool_], offset: tuple[int, int]) -> NDArray[np.bool_]:
     """Marks the pixels that lie inside together with the pixel at an offset from them."""
     both = np.zeros_like(inside)
+    here, there = _overlap(offset, inside.shape)
+    both[here] = inside[here] & inside[there]
+    return both
+
+
+def _overlap(offset: tuple[int, int], shape: tuple[int, ...]) -> tuple[Window, Window]:
+    """Returns the windows of the pixels with another one at an offset, and of those others."""
     here, there = (
         tuple(
-            slice(max(0, -sign * along), size - max(0, sign * along))
-            for along, size in zip(offset, inside.shape, strict=True)
+            slice(max(0, -sign * along), max(0, size - max(0, sign * along)))
+            for along, size in zip(offset, shape, strict=True)
         )
         for sign in (1, -1)
     )
-    both[here] = inside[here] & inside[there]
-    return both
+    return (here[0], here[1]), (there[0], there[1])
 
 
 def _fits(offset: tuple[int, int], shape: tuple[int, ...]) -> bool:

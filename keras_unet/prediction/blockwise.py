@@ -21,7 +21,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.architecture import OFFSETS, Architecture
+from keras_unet.architecture import Architecture
 from keras_unet.console import Task as Progress
 from keras_unet.console import track
 from keras_unet.data.calibration import Spacing
@@ -31,7 +31,7 @@ from keras_unet.data.normalization import ROWS, Moments, Normalization
 from keras_unet.data.stacks import axes_of_stack
 from keras_unet.data.tiled import LazyImage, write_ome_zarr, write_tiled_tiff
 from keras_unet.files import printable
-from keras_unet.instances.affinities import SeparatedProbabilities
+from keras_unet.instances.affinities import MergedAffinities, SeparatedProbabilities
 from keras_unet.instances.blockwise import LARGEST_PIECE, BlockwiseLabeler
 from keras_unet.instances.label import cell_probability
 from keras_unet.prediction.outputs import OutputPlan, Prediction, Result
@@ -44,7 +44,6 @@ from keras_unet.prediction.store import (
     Task,
     TilePlan,
     Window,
-    bytes_of,
     bytes_of_labels,
 )
 from keras_unet.runs import ModelInfo
@@ -301,9 +300,11 @@ class Blockwise:
             job.predict()
             planes: list[Any] = [job.probabilities(plane) for plane in range(image.shape[0])]
             info = self.output_plan.info
-            if info.architecture.affinities:
-                of_plane = SeparatedProbabilities if info.instances.affinities else _Classes
-                planes = [of_plane(plane) for plane in planes]
+            if info.architecture.affinities and info.instances.affinities:
+                outputs_of = MergedAffinities if self.plan.tta else lambda plane: plane
+                planes = [SeparatedProbabilities(outputs_of(plane)) for plane in planes]
+            elif info.architecture.affinities:
+                planes = [_Classes(plane, info.architecture.classes) for plane in planes]
             found, cells = job.label(planes)
             own = image.shape[1:3]
             planes = [resample(plane, own) for plane in planes]
@@ -331,7 +332,7 @@ class _Job:
     def room(self) -> int:
         """Largest size of the store in bytes."""
         planes = self.image.shape[0]
-        array = max(bytes_of(stage.tiles) for stage in self.stages)
+        array = max(stage.size for stage in self.stages)
         together = planes if self.blockwise.planes_together else 1
         earlier = max(len(stage.needs) for stage in self.stages)
         labels = planes + 1 if "instances" in self.blockwise.output_plan.outputs else 0
@@ -498,14 +499,15 @@ class _Classes:
     """Class probabilities of a network with affinities, read by windows."""
 
     outputs: Probabilities
+    classes: int
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        height, width, outputs = self.outputs.shape
-        return height, width, outputs - len(OFFSETS)
+        height, width, _ = self.outputs.shape
+        return height, width, self.classes
 
     def __getitem__(self, window: Window) -> NDArray[np.float32]:
-        return self.outputs[window][..., : self.shape[-1]]
+        return self.outputs[window][..., : self.classes]
 
 
 @dataclass(frozen=True, eq=False)

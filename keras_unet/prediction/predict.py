@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-from keras_unet.architecture import Architecture
+from keras_unet.architecture import OFFSETS, Architecture
 from keras_unet.console import is_out_of_memory, track
 from keras_unet.data.normalization import Mode, Normalization
 from keras_unet.instances.affinities import class_probabilities
@@ -92,11 +92,10 @@ def predict_outputs(
         image: Normalized grey values, `(height, width)` or `(height, width, channels)`.
         network: Architecture of the network.
         tile_size: See `predict_image`.
-        tta: See `predict_image`. Affinities are those of the image itself, because their offsets
-            would turn with the views.
+        tta: See `predict_image`.
 
     Returns:
-        float32 `(height, width, outputs)`.
+        float32 `(height, width, outputs)`; with `tta`, affinities in the order of `of_view`.
     """
     pixels = as_network_input(image, network)
     tile = tile_size_of(model, tile_size)
@@ -247,11 +246,12 @@ def average_over_views(
         predict: Maps an image to probabilities of its height and width,
             `(height, width, outputs)`.
         image: Pixels `(height, width)` or `(height, width, channels)`.
-        classes: Number of the first outputs, which are averaged; the others are those of the image
-            itself. None for all.
+        classes: Number of the first outputs, which are followed by affinities; None if all are
+            classes.
 
     Returns:
-        The mean probabilities, in the image's own orientation, `(height, width, outputs)`.
+        The mean probabilities, in the image's own orientation, `(height, width, outputs)`, see
+        `of_view`.
 
     Example:
         A prediction that is 0 but for the first pixel reaches each corner in two of eight views:
@@ -268,22 +268,41 @@ def average_over_views(
     return np.asarray(total / np.float32(len(SYMMETRIES)))
 
 
-def of_view(
-    predicted: NDArray[np.float32], view: int, classes: int | None, views: int = len(SYMMETRIES)
-) -> NDArray[np.float32]:
-    """Returns what a view adds to the sum of all: affinities of the first view alone.
+def of_view(predicted: NDArray[np.float32], view: int, classes: int | None) -> NDArray[np.float32]:
+    """Returns what a view adds to the sum of all.
+
+    An affinity to a pixel on the right is one to a pixel above in the view that is turned by 90
+    degrees. Affinities are therefore ordered by the offset in the image: first those to the pixels
+    at `OFFSETS`, then those to the pixels on the opposite side. Those that the view lacks are 0.
+    `MergedAffinities` adds both.
 
     Args:
         predicted: Probabilities of the view, `(height, width, outputs)`; not changed.
         view: Number of the view in `SYMMETRIES`.
-        classes: Number of the first outputs, which are averaged; None for all.
-        views: Number of views.
+        classes: Number of the first outputs, which are followed by affinities; None if all are
+            classes.
+
+    Returns:
+        `(height, width, classes + 2 * affinities)` in the orientation of the view, or `predicted`
+        if there are no affinities.
     """
     if classes is None or predicted.shape[-1] == classes:
         return predicted
-    weights = np.ones(predicted.shape[-1], np.float32)
-    weights[classes:] = 0 if view else views  # a power of two, so that no digit is lost
-    return predicted * weights
+    found = np.zeros((*predicted.shape[:2], classes + 2 * len(OFFSETS)), np.float32)
+    found[..., :classes] = predicted[..., :classes]
+    found[..., classes + _order_of_affinities(view)] = predicted[..., classes:]
+    return found
+
+
+@cache
+def _order_of_affinities(view: int) -> NDArray[np.intp]:
+    """Returns the place of each offset of a view among `OFFSETS` and their opposites."""
+    both = [*OFFSETS, *((-down, -right) for down, right in OFFSETS)]
+    reach = max(abs(along) for offset in OFFSETS for along in offset)
+    positions = np.moveaxis(np.indices((2 * reach + 1,) * 2) - reach, 0, -1)
+    seen = _view(positions, *SYMMETRIES[view])  # the position in the image of each pixel
+    places = [seen[reach + down, reach + right] for down, right in OFFSETS]
+    return np.array([both.index((int(down), int(right))) for down, right in places])
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 Window = tuple[slice, slice]
 
-FORMAT = 2
+FORMAT = 3
 
 _CHUNK = (256, 2048)  # of label images, which are written in bands of rows; in pixels
 _DIGITS = 12
@@ -195,6 +195,18 @@ class Stage:
         return cls(first + view, member, tiles, tuple(sums), views)
 
     @property
+    def outputs(self) -> int:
+        """Number of values of each pixel; the mean over views has affinities on both sides."""
+        network = self.tiles.architecture
+        return network.outputs + (self.views > 1) * (network.outputs - network.classes)
+
+    @property
+    def size(self) -> int:
+        """Size of its array on disk in bytes, in whole chunks."""
+        chunk = math.prod(self.tiles.chunk_size) * self.outputs * np.dtype(np.float32).itemsize
+        return len(self.tiles.tiling) * chunk
+
+    @property
     def needs(self) -> set[int]:
         """Numbers of the earlier stages that this stage and later ones add."""
         first = self.number - self.tiles.view
@@ -254,7 +266,9 @@ class Task:
         }
         tiles = [plan.tiles[number] for number in self.numbers]
         for window, values in predict_tiles(model, plan.view_of(pixels), plan.tiling, tiles=tiles):
-            mean = of_view(values, plan.view, plan.architecture.classes, self.stage.views)
+            mean = values
+            if self.stage.views > 1:
+                mean = of_view(values, plan.view, plan.architecture.classes)
             for number, divisor in self.stage.sums:
                 total = mean if number is None else earlier[number][window] + mean
                 mean = total / np.float32(divisor) if divisor > 1 else total
@@ -411,11 +425,10 @@ class Store:
         """Creates the array of a stage if it is missing."""
         name, plan = _name(plane, stage.number), stage.tiles
         if name not in self.names:
-            outputs = plan.architecture.outputs
             self._create(
                 name,
-                shape=(*plan.view_size, outputs),
-                chunks=(*plan.chunk_size, outputs),
+                shape=(*plan.view_size, stage.outputs),
+                chunks=(*plan.chunk_size, stage.outputs),
                 dtype=np.float32,
                 fill_value=np.nan,
                 attributes={"version": plan.view},
@@ -478,12 +491,6 @@ def _sequential_zarr() -> Iterator[None]:
 
     with zarr.config.set({"async.concurrency": 1}):
         yield
-
-
-def bytes_of(plan: TilePlan) -> int:
-    """Returns the size in bytes of an array of probabilities on disk, in whole chunks."""
-    chunk = math.prod(plan.chunk_size) * plan.architecture.outputs * np.dtype(np.float32).itemsize
-    return len(plan.tiling) * chunk
 
 
 def bytes_of_labels(size: tuple[int, int]) -> int:

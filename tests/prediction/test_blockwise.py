@@ -23,7 +23,7 @@ from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.images import ImageFile
 from keras_unet.data.normalization import Normalization
 from keras_unet.instances import affinities
-from keras_unet.instances.affinities import separate_objects
+from keras_unet.instances.affinities import class_probabilities
 from keras_unet.instances.blockwise import BlockwiseLabeler
 from keras_unet.instances.label import InstanceOptions
 from keras_unet.prediction import blockwise
@@ -102,8 +102,11 @@ def predicted(out, members, path, image, *, form=None, tta=False, save=SAVE):
             for run, model in members
         ]
         mean = np.mean(scores, axis=0, dtype=np.float32)
-        separated = members[0][0].instances.affinities
-        planes.append(Prediction.of(separate_objects(mean) if separated else mean[..., :2]))
+        first = members[0][0]
+        separated = first.instances.affinities
+        planes.append(
+            Prediction.of(class_probabilities(mean, first.architecture, separated=separated))
+        )
     whole = OutputPlan.of(members[0][0], [path], out / "whole", save, None, "tiff")
     (out / "whole").mkdir()
     stack = (("Z", len(planes)),)
@@ -126,6 +129,7 @@ WAYS = {
 }
 WAYS_OF_AFFINITIES = {
     "affinities": (1, False, True),
+    "affinities, tta": (1, True, True),
     "affinities, ensemble, tta": (2, True, True),
     "affinities left out": (2, False, False),
 }

@@ -21,7 +21,7 @@ from keras_unet.data.normalization import Normalization
 from keras_unet.instances.blockwise import WindowBuffer
 from keras_unet.prediction import store as stores
 from keras_unet.prediction.predict import SYMMETRIES, predict_image
-from keras_unet.prediction.store import Stage, Store, Task, TilePlan, bytes_of, bytes_of_labels
+from keras_unet.prediction.store import Stage, Store, Task, TilePlan, bytes_of_labels
 
 NETWORK = Architecture(depth=1)
 SIZES = st.tuples(st.integers(1, 190), st.integers(1, 190))
@@ -336,11 +336,11 @@ def test_arrays_take_no_more_than_is_said(tmp_path):
         predict(store, SINGLE)
         checksums = 9 * 4
         record = (store.folder / "plane0-stage0" / "zarr.json").stat().st_size
-        assert store.size - before == bytes_of(PLAN) + checksums + record
-        assert bytes_of(PLAN) == 9 * 44 * 44 * 2 * 4
+        assert store.size - before == SINGLE.size + checksums + record
+        assert SINGLE.size == 9 * 44 * 44 * 2 * 4
         store.labels("cells0", (300, 1500))[:, :] = 1
         assert bytes_of_labels((300, 1500)) == 512 * 1500 * 4
-        assert store.size - before > bytes_of(PLAN) + bytes_of_labels((300, 1500))
+        assert store.size - before > SINGLE.size + bytes_of_labels((300, 1500))
 
 
 class Usage(NamedTuple):

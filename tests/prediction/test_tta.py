@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from keras_unet.architecture import OFFSETS
+from keras_unet.instances.affinities import MergedAffinities
 from keras_unet.prediction.predict import (
     SYMMETRIES,
     TransformedView,
@@ -85,3 +88,52 @@ def test_windows_of_a_version_are_those_of_the_turned_image(version: tuple[bool,
     np.testing.assert_array_equal(turned[window], whole[window])
     back = undo_view(turned[window], *version)
     np.testing.assert_array_equal(image[turned.source_window(window)], back)
+
+
+def pair_scores(
+    image: NDArray[np.float32], factors: Sequence[float] = (1.0,) * len(OFFSETS)
+) -> NDArray[np.float32]:
+    """Two classes, and for each pair the product of both pixels and a factor of its offset."""
+    around = np.pad(image, 27)
+    outputs = [image, 1 - image]
+    for offset, factor in zip(OFFSETS, factors, strict=True):
+        rows, columns = (
+            slice(27 + along, 27 + along + size)
+            for along, size in zip(offset, image.shape, strict=True)
+        )
+        outputs.append(factor * image * around[rows, columns])
+    return np.stack(outputs, axis=-1).astype(np.float32)
+
+
+def inside_pairs(size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Marks classes, and the affinities of pairs of which both pixels lie inside."""
+    is_pair = pair_scores(np.ones(size, np.float32)) > 0
+    return is_pair | (np.arange(is_pair.shape[-1]) < 2)
+
+
+@given(st.tuples(st.integers(1, 40), st.integers(1, 40)))
+@settings(deadline=None, max_examples=30)
+def test_affinities_that_turn_with_the_image_are_their_own_mean(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(2).uniform(0.1, 1, size).astype(np.float32)
+    mean = MergedAffinities(average_over_views(pair_scores, image, classes=2))
+    assert mean.shape == (*size, 2 + len(OFFSETS))
+    found, expected = mean[: size[0], : size[1]], pair_scores(image)
+    is_inside = inside_pairs(size)
+    np.testing.assert_allclose(found[is_inside], expected[is_inside], rtol=1e-5)
+
+
+def test_affinities_are_averaged_over_the_offsets_that_turn_into_each_other() -> None:
+    image, factors = np.ones((60, 60), np.float32), range(1, 13)
+    mean = average_over_views(lambda view: pair_scores(view, factors), image, classes=2)
+    found = MergedAffinities(mean)[30:31, 30:31].ravel()[2:]
+    expected = [1.5, 1.5, 3.5, 3.5, 5.5, 5.5, 8.5, 8.5, 8.5, 8.5, 11.5, 11.5]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@given(st.tuples(st.integers(0, 59), st.integers(1, 60)), st.integers(1, 70))
+@settings(deadline=None, max_examples=30)
+def test_merged_affinities_are_read_by_windows(part: tuple[int, int], width: int) -> None:
+    outputs = np.random.default_rng(3).random((60, width, 2 + 2 * len(OFFSETS)), np.float32)
+    mean = MergedAffinities(outputs)
+    rows, columns = slice(min(part), max(part)), slice(width // 3, width)
+    np.testing.assert_array_equal(mean[rows, columns], mean[:60, :width][rows, columns])
