@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from keras_unet.data.distances import check_instances, separate_touching, two_distances
 
 _NEGLIGIBLE = 1e-6  # the border term is 0 where it would be smaller
+_CLOSE = 0.25  # border term, in units of w0, from which on cells are close
 _MARGINS_PER_BAND = 8  # a band's height is at least as many margins, whose rows are computed twice
 
 
@@ -59,6 +60,27 @@ def border_weight_map(
         return np.where(separated == 0, weights, 0).astype(np.float32)
 
     return _map_bands(border_term, instances, math.floor(min(limit, len(instances))) + 1)
+
+
+def close_borders(instances: NDArray[np.integer], *, sigma: float) -> NDArray[np.bool_]:
+    """Marks the background between close cells: where the border term is at least w0 / 4.
+
+    Args:
+        instances: As `border_weight_map`.
+        sigma: As `border_weight_map`.
+
+    Returns:
+        The mask, `(height, width)`. The distances d1 and d2 of its pixels sum to at most 1.67
+        sigma.
+
+    Raises:
+        ValueError: As `border_weight_map`.
+
+    Example:
+        >>> close_borders(np.array([[1, 0, 2, 0, 0, 0, 0, 3]]), sigma=2.0).astype(int)
+        array([[0, 1, 0, 0, 0, 0, 0, 0]])
+    """
+    return border_weight_map(instances, w0=1.0, sigma=sigma) >= _CLOSE
 
 
 def class_balance(

@@ -28,6 +28,7 @@ from keras_unet.data.pipeline import (
 from keras_unet.data.samples import Sample, Samples, read_samples, samples_of_arrays, split
 from keras_unet.data.sampling import ClassPixels, Sampling
 from keras_unet.data.tiles import TrainingImage
+from keras_unet.data.weight_maps import close_borders
 from keras_unet.files import PathLike
 from keras_unet.runs import ARRAYS, ModelInfo
 from keras_unet.training.options import ResolvedOptions, TrainingOptions
@@ -35,6 +36,8 @@ from keras_unet.training.targets import Target, WeightMaps, sample_digest
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+_BORDER = np.uint8(2)  # stands for a class of the background between close cells
 
 Images = PathLike | Sequence[NDArray[Any]]
 """Folder of images and labels, or images as arrays."""
@@ -193,7 +196,9 @@ class TrainingData:
             augmentation: Augmentation of the tiles; "options" for that of the options.
         """
         network = info.architecture
-        centers = _centers(targets, info.encoding, options.sampling, options.seed)
+        centers = None
+        if options.sampling == "classes":
+            centers = _centers(targets, info.encoding, weights.sigma, options.seed)
         tiles: dict[str, Any] = {
             "tile_size": options.tile,
             "seed": options.seed,
@@ -229,13 +234,17 @@ class TrainingData:
 
 
 def _centers(
-    targets: Sequence[Target], encoding: LabelEncoding, sampling: Sampling, seed: int
+    targets: Sequence[Target], encoding: LabelEncoding, sigma: float, seed: int
 ) -> ClassPixels | None:
-    """Returns the pixels to center tiles at; None for uniform centers."""
-    if sampling == "uniform":
-        return None
+    """Returns the pixels of each class; of instances, those of cells and of close borders."""
+    classes = [target.classes for target in targets]
+    if encoding.kind == "instances":
+        classes = [
+            np.where(close_borders(target.sample.instances, sigma=sigma), _BORDER, target.classes)
+            for target in targets
+        ]
     return ClassPixels.of(
-        [target.classes for target in targets],
+        classes,
         [target.counted for target in targets],
         foreground_only=encoding.kind == "instances",
         seed=seed,
@@ -323,8 +332,8 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
             that maps a normalized tile `(tile, tile, channels)` and its labels `(tile, tile)` to
             both, in the same shapes. Weights are computed from the labels it returns.
         sampling: Centers of the tiles: "uniform" over all pixels; or "classes", which centers half
-            of the tiles at a pixel of a class drawn uniformly from those present, or of a cell if
-            the labels hold instances.
+            of the tiles at a pixel of a class drawn uniformly from those present. If the labels
+            hold instances, the classes are cells and the borders between close cells.
         batch_size: Tiles per batch. The paper takes 1, and large tiles.
         seed: Seed of all random choices, except those of an augmentation function.
         first: Number of the first batch, to resume a training.
@@ -362,7 +371,8 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
     pixels = _normalized([sample.image for sample in samples.samples], normalization)
     tiles: dict[str, Any] = {"tile_size": tile_size, "seed": seed, "batch_size": batch_size}
     tiles |= {"first": first, "weights": weights}
-    tiles["centers"] = _centers(targets, samples.encoding, sampling, seed)
+    if sampling == "classes":
+        tiles["centers"] = _centers(targets, samples.encoding, sigma, seed)
     if callable(augmentation):
         return build_dataset_by_function(
             list(zip(pixels, map(_label_image, labels), strict=True)),

@@ -18,6 +18,7 @@ from keras_unet.data.weight_maps import (
     border_weight_map,
     class_balance,
     class_weight_map,
+    close_borders,
     weight_map,
 )
 
@@ -102,6 +103,16 @@ def test_gap_between_touching_cells_weighs_most() -> None:
     np.testing.assert_allclose(
         weights, 10 * np.exp([[-np.inf, -np.inf, -9 / 50, -9 / 50, -np.inf, -np.inf]])
     )
+
+
+@given(LABELS, st.sampled_from([2, 3.2, 5]))
+@settings(deadline=None, max_examples=20)
+def test_close_borders_have_a_quarter_of_the_largest_weight(
+    instances: NDArray[np.int32], sigma: float
+) -> None:
+    expected = brute_force_border(instances, 1.0, sigma)
+    assume(np.all(abs(expected - 0.25) > 1e-6))
+    np.testing.assert_array_equal(close_borders(instances, sigma=sigma), expected >= 0.25)
 
 
 @pytest.mark.parametrize("sigma", [0, -1, float("nan"), float("inf")])

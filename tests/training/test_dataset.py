@@ -117,14 +117,18 @@ def test_batches_go_on_where_they_are_asked_to(data, tmp_path):
     assert third[1].shape == (1, 44, 44, 2)
 
 
-def test_tiles_are_centered_at_cells_where_the_options_say_so(data, tmp_path):
-    shares = []
+def test_tiles_are_centered_at_cells_and_close_borders_where_the_options_say_so(data, tmp_path):
+    cells, borders = [], []
     for sampling in ("uniform", "classes"):
         training = replace(OPTIONS, batch_size=200, sampling=sampling)
         ((_, y_true),) = batches(data, tmp_path, training, augmentation=None)(0).take(1)
-        shares.append(np.mean(y_true[:, 22, 22, 0]))
-    assert shares[1] == pytest.approx(0.5 + 0.5 * shares[0], abs=0.1)
-    assert shares[1] > shares[0] + 0.15
+        classes, weights = y_true[:, 22, 22, 0], y_true[:, 22, 22, 1]
+        background = np.min(y_true[..., 1][y_true[..., 0] == 0])
+        cells.append(np.mean(classes))
+        borders.append(np.mean((classes == 0) & (weights > background + OPTIONS.border_weight / 4)))
+    assert cells[1] == pytest.approx(0.25 + 0.5 * cells[0], abs=0.1)
+    assert borders[1] == pytest.approx(0.25 + 0.5 * borders[0], abs=0.1)
+    assert borders[1] > borders[0] + 0.15
 
 
 @pytest.mark.parametrize("augmentation", [None, lambda *pair: pair])
