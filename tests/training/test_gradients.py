@@ -34,14 +34,18 @@ def gradients(model: Any, image: Any) -> list[Any]:
     return [logits, *tape.gradient(loss, model.trainable_variables)]
 
 
-def exact_gradients(model: Any, image: Any) -> list[Any]:
-    """Returns the gradients of the same network in float64."""
+def copy_in_float64(model: Any) -> Any:
     configuration = model.get_config()
     for layer in configuration["layers"]:
         layer["config"]["dtype"] = "float64"
     exact = type(model).from_config(configuration)
     exact.set_weights(model.get_weights())
-    return gradients(exact, tf.cast(image, tf.float64))
+    return exact
+
+
+def exact_gradients(model: Any, image: Any) -> list[Any]:
+    """Returns the gradients of the same network in float64."""
+    return gradients(copy_in_float64(model), tf.cast(image, tf.float64))
 
 
 def distance(gradient: Any, exact: Any) -> float:
@@ -90,6 +94,29 @@ class TestShortcuts:
             if not onednn and np.linalg.norm(exact) < 1e-9:  # of a bias before a normalization
                 limit = max(limit, rounding)  # both are rounding alone
             assert distance(one, exact) <= limit
+
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    def test_normalize_batches_as_exactly_as_keras(self, precision: Precision) -> None:
+        model, image = network(precision, norm_layer="batch"), image_of(SIZE)
+        exact = copy_in_float64(model)
+        plain = keras.models.clone_model(model)
+        plain.set_weights(model.get_weights())
+        quick = with_fast_gradients(model)
+        found, of_keras = gradients(quick, image), gradients(plain, image)
+        expected = gradients(exact, tf.cast(image, tf.float64))
+        for of_quick, of_plain, of_exact in (
+            (found, of_keras, expected),
+            (
+                model.non_trainable_variables,
+                plain.non_trainable_variables,
+                exact.non_trainable_variables,
+            ),
+        ):
+            norms = [float(np.linalg.norm(one)) for one in of_exact]
+            rounding = np.finfo(np.float32).eps * max(norms)
+            for one, other, best in zip(of_quick, of_plain, of_exact, strict=True):
+                assert distance(one, best) <= 2 * distance(other, best) + 10 * rounding
+        np.testing.assert_array_equal(quick(image), model(image))
 
     @pytest.mark.parametrize("padding", ["valid", "same"])
     def test_give_them_for_tiles_and_batches_of_any_size(self, padding: str) -> None:
