@@ -262,7 +262,7 @@ def _is_plain(layer: Any, kernel_size: tuple[int, int], strides: tuple[int, int]
 
 
 def _is_fusible(norm: Any) -> bool:
-    """Returns whether a batch normalization is that of the last of four axes, by device."""
+    """Returns whether a batch normalization is of the last of four axes, and not synchronized."""
     is_last = len(norm.moving_mean.shape) == 1 and norm.axis in (-1, 3)
     is_of_images = norm.input_spec is not None and norm.input_spec.ndim == 4
     return bool(is_last and is_of_images and norm.scale and norm.center and not norm.synchronized)
