@@ -5,9 +5,8 @@ variation of the program. Every variant is trained on every data set with every 
 (`--steps`) or equal minutes (`--minutes`), and scored on the held-out images. Images can be changed
 before: `usiigaci+percentiles` scales grey values by percentiles, `isbi2012+neighbors` adds the
 neighboring slices as channels, `usiigaci+halved`, `+quarter` and `+enlarged` change size and
-scale. A row is written to `benchmarks/results/recipes.json` as soon as it
-is done; rows that exist are not repeated. The table lists mean and standard deviation over the
-seeds.
+scale. A row is written to `benchmarks/results/recipes.json` as soon as it is done; rows that exist
+are not repeated. The table lists mean and standard deviation over the seeds.
 """
 
 from __future__ import annotations

@@ -31,9 +31,8 @@ def with_fast_gradients(model: Model) -> Model:
       gradients, in place of Keras' many.
 
     Logits are equal to the bit, but for the rounding of batch normalization; gradients are sums in
-    another order. `keras_unet.train`
-    uses it. In a training with `model.fit`, compile and fit the returned model, and save the given
-    one:
+    another order. `keras_unet.train` uses it. In a training with `model.fit`, compile and fit the
+    returned model, and save the given one:
 
         fast = keras_unet.with_fast_gradients(model)
         fast.compile("sgd", keras_unet.WeightedCrossEntropy())
@@ -125,7 +124,7 @@ class _Convolution(keras.layers.Layer):  # type: ignore[misc]  # Keras is untype
 
 
 class _BatchNormalization(keras.layers.Layer):  # type: ignore[misc]  # Keras is untyped
-    """Batch normalization of a layer of Keras, fused in training."""
+    """Batch normalization with the variables of Keras' layer, by one operation in training."""
 
     def __init__(self, norm: Any) -> None:
         super().__init__(name=norm.name, dtype=norm.dtype_policy, autocast=False)

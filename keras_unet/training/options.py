@@ -119,7 +119,8 @@ class TrainingOptions:
         noise: Random noise.
         blur: Random blur.
         illumination: Random uneven illumination.
-        sampling: Centers of tiles: "uniform", or "classes" for half of them by class.
+        sampling: Centers of tiles: "uniform", or "classes" for half of them by class; for instances
+            by cells and by borders between close cells.
         engine: Backend of the elastic deformation, "graph" or "elasticdeform".
         optimizer: "adam", or "sgd" with Nesterov momentum. The paper takes SGD with momentum.
         learning_rate: The highest learning rate, after the warm-up, or None.

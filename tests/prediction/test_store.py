@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -341,6 +342,17 @@ def test_arrays_take_no_more_than_is_said(tmp_path):
         store.labels("cells0", (300, 1500))[:, :] = 1
         assert bytes_of_labels((300, 1500)) == 512 * 1500 * 4
         assert store.size - before > SINGLE.size + bytes_of_labels((300, 1500))
+
+
+@pytest.mark.parametrize(("views", "outputs"), [(1, 2 + 12), (8, 2 + 2 * 12)])
+def test_arrays_of_affinities_have_room_for_both_sides_of_each_pair(tmp_path, views, outputs):
+    plan = replace(PLAN, architecture=replace(NETWORK, affinities=True))
+    stage = Stage.of(0, plan, members=1, views=views)
+    with Store.opened(tmp_path, "a", BASIS) as store:
+        store.create(0, stage)
+        array = store.probabilities(0, stage).array
+        assert array.shape == (*PLAN.view_size, outputs)
+        assert stage.size == array.nchunks * np.prod(array.chunks) * array.dtype.itemsize
 
 
 class Usage(NamedTuple):
