@@ -156,12 +156,15 @@ def _train(
     if "folds" not in given and not (template and is_ensemble(template)):
         with quiet_tensorflow():
             from keras_unet.training.distribute import join
+            from keras_unet.training.initial import Initial
             from keras_unet.training.options import TrainingOptions
             from keras_unet.training.train import train_folder
 
         cluster = join(distribute)
+        start = None if initial is None else Initial.of(initial)
         options = None if template else TrainingOptions(**given)
-        how: dict[str, Any] = {"resume": resume, "repeat": repeat, "initial": initial}
+        options = start.options(options, given) if start and options else options
+        how: dict[str, Any] = {"resume": resume, "repeat": repeat, "initial": start}
         run = train_folder(data, folder, options, cluster=cluster, **how)
         return [run] if cluster.is_chief else []
     if distribute is not None:
@@ -170,6 +173,7 @@ def _train(
         )
     with quiet_tensorflow():
         from keras_unet.training import folds
+        from keras_unet.training.initial import Initial
         from keras_unet.training.options import TrainingOptions
 
     if resume:
@@ -177,7 +181,12 @@ def _train(
     if repeat is not None:
         return folds.repeat_folds(data, folder, repeat)
     number = given.pop("folds")
-    return folds.train_folds(data, folder, TrainingOptions(**given), number, initial=initial)
+    options = TrainingOptions(**given)
+    if initial is None:
+        return folds.train_folds(data, folder, options, number)
+    start = Initial.of(initial)
+    options = start.options(options, given)
+    return folds.train_folds(data, folder, options, number, initial=start)
 
 
 def _print_outcome(run: Run) -> None:

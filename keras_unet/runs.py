@@ -261,23 +261,29 @@ class Ensemble:
 def describe_score(outcome: Mapping[str, Any]) -> str | None:
     """Returns the validation score and the images it is of; None if there is none.
 
-    It is that of the best weights with the instance options of the run, as `keras-unet predict`
-    takes them; in older runs, with the default instance options.
+    It is that of the run's weights with its instance options, as `keras-unet predict` takes them;
+    in older runs, with the default instance options.
 
     Args:
         outcome: The entry `outcome` of a run's record.
 
     Example:
         >>> held_out = {"kind": "groups", "groups": ["02"], "images": 9}
-        >>> describe_score({"score_name": "SEG", "score": 0.75, "validation": held_out})
+        >>> outcome = {"score_name": "SEG", "score": 0.75, "validation": held_out}
+        >>> describe_score(outcome)
         'SEG 0.7500 on 9 images of 1 group that was not trained on (02)'
+        >>> describe_score(outcome | {"start_score": 0.5, "weights": "best"})
+        'SEG 0.7500 on 9 images of 1 group that was not trained on (02); 0.5000 before the training'
     """
     score = outcome.get("score", outcome.get("best_score"))
     if score is None:
         return None
     held_out = held_out_of(outcome)
     images = held_out.describe() if held_out else "images held out"
-    return f"{outcome['score_name']} {score:.4f} on {images}"
+    start = outcome.get("start_score")
+    before = "" if start is None else f"; {start:.4f} before the training"
+    kept = ", whose weights are kept" if outcome.get("weights") == "initial" else ""
+    return f"{outcome['score_name']} {score:.4f} on {images}{before}{kept}"
 
 
 def held_out_of(outcome: Mapping[str, Any]) -> HeldOut | None:

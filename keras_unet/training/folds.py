@@ -89,10 +89,12 @@ def cross_validate(
         FileNotFoundError: If the training was interrupted.
     """
     requested = options_from_call(options, choices)
+    start = None if initial is None else Initial.of(initial)
+    requested = start.options(requested, choices) if start else requested
     with ExitStack() as exits:
         folder = Path(run or Path(exits.enter_context(TemporaryDirectory())) / "model")
         data = TrainingData.of(images, labels, requested)
-        train_folds(data, folder, requested, folds, initial=initial, callbacks=callbacks)
+        train_folds(data, folder, requested, folds, initial=start, callbacks=callbacks)
         segmenter = load(folder)
         return segmenter if run is not None else segmenter.in_memory()
 
@@ -103,7 +105,7 @@ def train_folds(
     options: TrainingOptions,
     folds: int,
     *,
-    initial: Segmenter | PathLike | None = None,
+    initial: Initial | Segmenter | PathLike | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[Run]:
     """Trains one network per fold, in turn.

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from keras_unet.architecture import Architecture
 from keras_unet.files import PathLike
+from keras_unet.instances.label import InstanceOptions
 from keras_unet.prediction.load import load
 from keras_unet.prediction.networks import load_keras_file
 from keras_unet.prediction.segmenter import Segmenter
-from keras_unet.runs import is_ensemble
+from keras_unet.runs import Run, is_ensemble
 from keras_unet.training.options import TrainingOptions
 
 _log = logging.getLogger(__name__)
 
+INITIAL = "initial.keras"
+"""Weights that a run has started from, with as many classes."""
+
 _FROM_MODEL = ("base_filters", "padding", "norm_layer", "depth", "affinities")
 _LAST_LAYER = "logits"
+_KERAS = ".keras"
 
 Options = TypeVar("Options", bound=TrainingOptions)
 
@@ -37,22 +42,24 @@ class Initial:
     path: Path | None = None
 
     @classmethod
-    def of(cls, initial: Segmenter | PathLike) -> Initial:
+    def of(cls, initial: Initial | Segmenter | PathLike) -> Initial:
         """Loads the model.
 
         Args:
             initial: A segmenter, the folder of a run or of one fold of an ensemble, or a .keras
-                file of a network of `build_unet`.
+                file of a network of `build_unet`; or the result of this function.
 
         Raises:
             ValueError: If it is an ensemble, a .tflite file or a server, or its network is not one
                 of `build_unet`.
             OSError: If there is no such model.
         """
+        if isinstance(initial, Initial):
+            return initial
         if isinstance(initial, Segmenter):
             return cls(_check_unet(initial))
         path = Path(initial)
-        if path.suffix == ".keras":
+        if path.suffix == _KERAS:
             segmenter = Segmenter.from_model(load_keras_file(path), name=path.stem)
             member = replace(segmenter.members[0], weights=path)
             return cls(replace(segmenter, members=(member,)), path)
@@ -93,30 +100,47 @@ class Initial:
         return self.segmenter.info.architecture
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns name, path and SHA-256 of the weights, for the record of a run."""
-        (member,) = self.segmenter.members
-        path = None if self.path is None else str(self.path)
-        return {"name": self._name, "path": path, "sha256": member.checksum}
+        """Returns the model as plain values, for the record of a run.
 
-    def options(self, options: Options) -> Options:
+        Returns:
+            Name, path and SHA-256 of the weights; license of the model and what it was trained
+            from, or None; its classes, kind of labels, and instance options, None if unknown.
+        """
+        (member,) = self.segmenter.members
+        info = self.segmenter.info
+        is_file = self.path is not None and self.path.suffix == _KERAS  # of weights alone
+        return {
+            "name": self._name,
+            "path": None if self.path is None else str(self.path),
+            "sha256": member.checksum,
+            "license": info.record.get("license"),
+            "initial": info.record.get("initial"),
+            "classes": info.architecture.classes,
+            "kind": info.encoding.kind,
+            "instances": None if is_file else info.instances.to_dict(),
+        }
+
+    def options(self, options: Options, given: Collection[str] = ()) -> Options:
         """Returns options with the architecture and normalization of the model.
 
         Args:
             options: The requested options.
+            given: Names of options that were given, even if they have the default value.
 
         Raises:
             ValueError: If an option contradicts the model.
         """
-        network, defaults = self.architecture, TrainingOptions()
-        values = {name: getattr(network, name) for name in _FROM_MODEL}
+        info, defaults = self.segmenter.info, TrainingOptions()
+        values = {name: getattr(info.architecture, name) for name in _FROM_MODEL}
+        values["normalization"] = info.normalization.mode
         for name, value in values.items():
             requested = getattr(options, name)
-            if requested not in (value, getattr(defaults, name)):
+            is_default = requested == getattr(defaults, name) and name not in given
+            if requested != value and not is_default:
                 raise ValueError(
                     f"{name} must be that of {self._name}, which training starts from, {value}. "
                     f"Received: {name}={requested}; leave it out"
                 )
-        values["normalization"] = self.segmenter.info.normalization.mode
         return replace(options, **values)
 
     def check_channels(self, channels: int) -> None:
@@ -164,6 +188,23 @@ class Initial:
     @property
     def _name(self) -> str:
         return str(self.path or self.segmenter.info.name)
+
+
+def starts_trained(run: Run) -> bool:
+    """Returns whether a run starts from a model of as many classes, none of its layers drawn."""
+    initial = run.record.get("initial") or {}
+    return bool(initial.get("classes") == run.architecture.classes)
+
+
+def initial_instances(run: Run) -> InstanceOptions | None:
+    """Returns the instance options of the model that a run starts from.
+
+    None if there is no such model, they are unknown, or its labels are of another kind.
+    """
+    initial = run.record.get("initial") or {}
+    is_same_kind = starts_trained(run) and initial["kind"] == run.encoding.kind
+    options = initial["instances"] if is_same_kind else None
+    return options and InstanceOptions.from_dict(options)
 
 
 def _check_unet(segmenter: Segmenter) -> Segmenter:

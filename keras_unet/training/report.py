@@ -280,11 +280,22 @@ def _provenance(runs: Sequence[Run]) -> dict[str, str]:
     }
     versions = record.get("versions", {})
     return {name: ", ".join(map(str, values)) for name, values in listed.items() if values} | {
+        **_ancestors(record),
         "precision": runs[0].precision,
         "started": record.get("started", "-"),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "instance options": runs[0].instances.describe(),
     }
+
+
+def _ancestors(record: Mapping[str, Any]) -> dict[str, str]:
+    """Describes the model that a run started from, and those which that one started from."""
+    described, initial = [], record.get("initial")
+    while initial:
+        terms = f", {initial['license']}" if initial.get("license") else ""
+        described.append(f"{initial['name']} (SHA-256 {initial['sha256'][:12]}{terms})")
+        initial = initial.get("initial")
+    return {"started from": ", which started from ".join(described)} if described else {}
 
 
 def _resume_command(run: Run) -> dict[str, str]:

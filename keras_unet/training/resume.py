@@ -12,8 +12,10 @@ from keras_unet.files import check_new, check_writable, visible
 from keras_unet.runs import BEST, RECORD, Run
 from keras_unet.training.checkpoint import CHECKPOINT, LAST
 from keras_unet.training.dataset import Variation
+from keras_unet.training.initial import starts_trained
 from keras_unet.training.options import ResolvedOptions
 from keras_unet.training.provenance import differences, provenance
+from keras_unet.training.schedule import Schedule
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +87,18 @@ def options_of(run: Run) -> ResolvedOptions:
             f"{run.folder / RECORD}: expected the options that the run was started with. Received "
             f"a record that lacks some of them ({error}); start a new run"
         ) from error
+
+
+def schedule_of(run: Run, pixels: int) -> Schedule:
+    """Returns the schedule of a run.
+
+    Args:
+        run: The run.
+        pixels: Number of pixels of all training images.
+    """
+    options, network = options_of(run), run.architecture
+    schedule = options.schedule(pixels / network.output_size(options.tile) ** 2)
+    return replace(schedule, validates_start=starts_trained(run))
 
 
 def check_same_data(run: Run, digests: Mapping[str, str], data: str) -> None:

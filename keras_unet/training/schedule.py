@@ -44,6 +44,8 @@ class Schedule:
             limit.
         final_share: Share of the training, at its end, in which the images held out are trained on
             as well. The last validation with a score is at its start.
+        validates_start: Whether the first validation comes before the first step, for a training
+            that starts from a model.
     """
 
     steps: int | None = 2500
@@ -56,6 +58,7 @@ class Schedule:
     validations: int = 20
     patience: int | None = None
     final_share: float = 0.0
+    validates_start: bool = False
 
     def __post_init__(self) -> None:
         """Validates the numbers.
@@ -95,6 +98,8 @@ class Schedule:
 
     def is_due(self, progress: Progress) -> bool:
         """Returns whether the next validation is due."""
+        if self.validates_start and not progress.rows:
+            return True
         done = self.progress(progress.step, progress.seconds)
         if done >= 1 - self.final_share > progress.validated:
             return True
@@ -165,6 +170,12 @@ class Progress:
     loss_sum: float = 0.0
     loss_count: int = 0
     rows: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+
+    @property
+    def is_start_best(self) -> bool:
+        """Returns whether no validation has had a higher score than that before the first step."""
+        starts = [row["score"] for row in self.rows[:1] if row["step"] == 0]
+        return self.best_score is not None and self.best_score in starts
 
     @property
     def is_best(self) -> bool:

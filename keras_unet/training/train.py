@@ -31,7 +31,7 @@ from keras_unet.training.autoconfig import autoconfigure
 from keras_unet.training.checkpoint import LAST, VALIDATED, Logged
 from keras_unet.training.dataset import Images, Labels, Split, TrainingData, Variation, weight_maps
 from keras_unet.training.distribute import SINGLE, Cluster
-from keras_unet.training.initial import Initial
+from keras_unet.training.initial import INITIAL, Initial, initial_instances, starts_trained
 from keras_unet.training.loop import fit
 from keras_unet.training.options import ResolvedOptions, TrainingOptions
 from keras_unet.training.provenance import provenance
@@ -46,9 +46,11 @@ from keras_unet.training.resume import (
     load_template,
     options_of,
     repeated_options,
+    schedule_of,
     warn_of_differences,
 )
 from keras_unet.training.schedule import Progress, Schedule
+from keras_unet.training.targets import WeightMaps
 from keras_unet.training.validation import Validator
 from keras_unet.training.workers import broadcast_run, train_as_worker
 
@@ -127,6 +129,8 @@ def train(
                 )
             train_on_dataset(images, folder, requested, initial, callbacks)
         else:
+            start = None if initial is None else Initial.of(initial)
+            requested = start.options(requested, choices) if start else requested
             recorded = options_of(load_interrupted(folder)) if resume else requested
             data = images if labels is None else TrainingData.of(images, labels, recorded)
             train_folder(
@@ -134,7 +138,7 @@ def train(
                 folder,
                 requested,
                 resume=resume,
-                initial=initial,
+                initial=start,
                 augmentation=augmentation,
                 callbacks=callbacks,
             )
@@ -259,7 +263,7 @@ def _load_initial(
 ) -> Initial | None:
     """Loads the initial model of the call, else that of the run to repeat."""
     if initial is not None:
-        return initial if isinstance(initial, Initial) else Initial.of(initial)
+        return Initial.of(initial)
     recorded = template.record.get("initial") if template else None
     return Initial.of_record(recorded) if recorded else None
 
@@ -300,7 +304,7 @@ def _train_locked(
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> Run:
     network, options, split = run.architecture, training.options, training.split
-    schedule = options.schedule(split.pixels / network.output_size(options.tile) ** 2)
+    schedule = schedule_of(run, split.pixels)
     targets = training.data.targets(split.training)
     references = [sample.instances for sample in split.training]
     defaults = default_options(run.encoding.kind, references, affinities=network.affinities)
@@ -323,6 +327,11 @@ def _train_locked(
     model = new_network(run, options.seed)
     if training.initial is not None:
         training.initial.copy_weights(model)
+    if training.initial is not None and starts_trained(run):
+        run = _score_start(validator, model)
+        run.save()
+    if resume:
+        _restore_best(run.folder)
     history = fit(
         model,
         batches(targets),
@@ -335,17 +344,35 @@ def _train_locked(
         logged=Logged(options.histograms, options.hyperparameters | {"precision": run.precision}),
         final_batches=batches([*targets, *held_out]) if options.final_share else None,
     )
-    last, model = model, _load_validated(run)
-    selection = validator.select_options(model)
-    _log.info(selection.describe() if selection else defaults.describe())
-    selected = replace(run, instances=selection.options if selection else defaults)
-    validator = replace(validator, run=selected)
+    finished = replace(validator, run=run)
+    return _finish(finished, model, schedule, history.progress, split.held_out, weights)
+
+
+def _finish(
+    validator: Validator,
+    last: Any,
+    schedule: Schedule,
+    progress: Progress,
+    held_out: HeldOut,
+    weights: WeightMaps,
+) -> Run:
+    """Selects weights and instance options, and writes picture, report and outcome of a run."""
+    run = validator.run
+    outcome = _outcome(schedule, progress, validator.score_name, held_out)
+    model = load_network(run)
+    validator = _with_selected_instances(validator, model)
     predictions = validator.predictions(model)
-    outcome = _outcome(schedule, history.progress, validator.score_name, split.held_out)
-    outcome["score"] = validator.score(predictions)
-    if validator.held_out and schedule.is_final(history.progress) and outcome["complete"]:
-        _use_last_weights(validator, last, outcome["score"])
-    finished = replace(selected, record={**run.record, "outcome": outcome})
+    score, start_score = validator.score(predictions), _start_score(run)
+    used = "initial" if progress.is_start_best else "best"
+    if start_score is not None and (score is None or score < start_score):
+        validator = _use_initial_weights(validator)
+        predictions = validator.predictions(load_network(run))
+        score, used = start_score, "initial"
+    is_final = validator.held_out and schedule.is_final(progress) and outcome["complete"]
+    if is_final and used == "best" and _use_last_weights(validator, last, score):
+        used = "last"
+    outcome |= {"score": score, "start_score": start_score, "weights": used}
+    finished = replace(validator.run, record={**run.record, "outcome": outcome})
     validator = replace(validator, run=finished)
     picture = validator.pictures(predictions[:_MAX_PICTURES], weights)
     write_png(make_folder(run.folder / "pictures") / "montage.png", picture)
@@ -354,15 +381,58 @@ def _train_locked(
     return finished
 
 
-def _load_validated(run: Run) -> Any:
-    """Loads the weights that were validated, also if the training was killed at its very end."""
-    if (run.folder / VALIDATED).exists():
-        _copy(run.folder / VALIDATED, run.folder / BEST)
-    return load_network(run)
+def _with_selected_instances(validator: Validator, model: Any) -> Validator:
+    run, selection = validator.run, validator.select_options(model)
+    _log.info(selection.describe() if selection else run.instances.describe())
+    selected = replace(run, instances=selection.options if selection else run.instances)
+    return replace(validator, run=selected)
 
 
-def _use_last_weights(validator: Validator, last: Any, score: float | None) -> None:
-    """Makes the last weights, trained on all images, those of the run, unless they are worse."""
+def _start_score(run: Run) -> float | None:
+    initial = run.record.get("initial") or {}
+    score: float | None = initial.get("score")
+    return score
+
+
+def _score_start(validator: Validator, model: Any) -> Run:
+    """Writes the initial weights, and returns the run with their score.
+
+    The score is that of the initial model as it is: with its instance options, if it has any.
+    """
+    run = validator.run
+    with atomic(run.folder / INITIAL) as temporary:
+        model.save(temporary)
+    start = replace(validator, run=_with_initial_instances(run))
+    score = start.score(start.predictions(model))
+    return replace(run, record={**run.record, "initial": run.record["initial"] | {"score": score}})
+
+
+def _with_initial_instances(run: Run) -> Run:
+    return replace(run, instances=initial_instances(run) or run.instances)
+
+
+def _use_initial_weights(validator: Validator) -> Validator:
+    """Makes the initial weights those of the run, and returns a validator of them."""
+    run, folder = validator.run, validator.run.folder
+    _copy(folder / BEST, folder / VALIDATED)
+    _copy(folder / INITIAL, folder / BEST)
+    return replace(validator, run=_with_initial_instances(run))
+
+
+def _restore_best(folder: Path) -> None:
+    """Restores the best validated weights, if others were used when the training ended."""
+    validated = folder / VALIDATED
+    if validated.exists():
+        _copy(validated, folder / BEST)
+        validated.unlink()
+
+
+def _use_last_weights(validator: Validator, last: Any, score: float | None) -> bool:
+    """Makes the last weights, trained on all images, those of the run, unless they are worse.
+
+    Returns:
+        Whether they are those of the run.
+    """
     folder, name = validator.run.folder, validator.score_name
     last_score = validator.score(validator.predictions(last))
     if score is not None and (last_score is None or last_score < score):
@@ -370,13 +440,14 @@ def _use_last_weights(validator: Validator, last: Any, score: float | None) -> N
             "the last weights are not used: although they were trained on all images, their "
             f"{name} on those held out is {last_score or 0:.4f}, and was {score:.4f} before"
         )
-        return
+        return False
     _copy(folder / BEST, folder / VALIDATED)
     _copy(folder / LAST, folder / BEST)
     _log.info(
         f"the last weights, trained on all images, are used; {VALIDATED} holds those that were "
         "validated before"
     )
+    return True
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -388,7 +459,7 @@ def train_on_dataset(
     dataset: tf.data.Dataset,
     folder: Path,
     options: TrainingOptions,
-    initial: Segmenter | PathLike | None,
+    initial: Initial | Segmenter | PathLike | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> Run:
     """Trains a model on the batches of a `tf.data.Dataset`, without validation.
@@ -482,7 +553,11 @@ def _new_run(
             channels=samples.channels, classes=samples.encoding.classes
         ),
         encoding=samples.encoding,
-        normalization=Normalization.of(images, options.normalization),
+        normalization=(
+            initial.segmenter.info.normalization
+            if initial
+            else Normalization.of(images, options.normalization)
+        ),
         precision=choose_precision(options.precision),
         pixel_size=common_pixel_size(training.split.training),
         diameters=fingerprint.diameters if samples.encoding.kind == "instances" else None,

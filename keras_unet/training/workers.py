@@ -13,7 +13,12 @@ from keras_unet.runs import RECORD, Run
 from keras_unet.training.dataset import Images, TrainingData, Variation, weight_maps
 from keras_unet.training.distribute import Cluster
 from keras_unet.training.loop import fit
-from keras_unet.training.resume import check_same_augmentation, check_same_data, options_of
+from keras_unet.training.resume import (
+    check_same_augmentation,
+    check_same_data,
+    options_of,
+    schedule_of,
+)
 
 
 def broadcast_run(cluster: Cluster, run: Run) -> None:
@@ -61,13 +66,13 @@ def _train(
     cluster: Cluster,
     augmentation: Variation,
 ) -> None:
-    options, network = options_of(run), run.architecture
+    options = options_of(run)
     data = data if isinstance(data, TrainingData) else TrainingData.of(data, None, options)
     check_same_data(replace(run, folder=run_folder), data.digests, data.source)
     split = data.split_of(run)
     targets = data.targets(split.training)
     folder = make_folder(run.folder / "weight_maps")
-    weights = weight_maps(folder, targets, network.classes, options)
+    weights = weight_maps(folder, targets, run.architecture.classes, options)
     batches = partial(
         data.batches,
         run,
@@ -80,7 +85,7 @@ def _train(
     fit(
         new_network(run, options.seed),
         batches(targets),
-        options.schedule(split.pixels / network.output_size(options.tile) ** 2),
+        schedule_of(run, split.pixels),
         folder=run.folder,
         cluster=cluster,
         final_batches=batches([*targets, *held_out]) if options.final_share else None,

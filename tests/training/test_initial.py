@@ -15,18 +15,21 @@ from logs import logged
 from keras_unet.backend import keras
 from keras_unet.cli import main
 from keras_unet.data.images import write_tiff
+from keras_unet.data.normalization import Normalization
 from keras_unet.data.samples import read_samples
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.model import build_unet
 from keras_unet.prediction.load import load
 from keras_unet.prediction.networks import load_keras_file
 from keras_unet.prediction.segmenter import Segmenter
-from keras_unet.runs import Ensemble, Run
-from keras_unet.training.dataset import tile_dataset
+from keras_unet.runs import Ensemble, Run, describe_score
+from keras_unet.training.dataset import TrainingData, tile_dataset
 from keras_unet.training.folds import cross_validate, train_folds
 from keras_unet.training.initial import Initial
 from keras_unet.training.options import TrainingOptions
+from keras_unet.training.resume import options_of
 from keras_unet.training.train import train, train_folder
+from keras_unet.training.validation import Validator
 
 TINY = {"steps": 1, "learning_rate": 1e-9, "validation": 0.25}
 
@@ -126,6 +129,81 @@ def test_normalization_and_network_are_those_of_the_model(trained):
     architecture = Run.load(trained).architecture
     assert (options.depth, options.base_filters) == (architecture.depth, architecture.base_filters)
     assert options.normalization == Run.load(trained).normalization.mode
+
+
+def test_default_values_that_contradict_the_model_are_refused_if_given(trained):
+    initial, options = Initial.of(trained), TrainingOptions(base_filters=16)
+    assert initial.options(options).base_filters == 4
+    with pytest.raises(ValueError, match=r"base_filters must be .* 4. Received: base_filters=16"):
+        initial.options(options, given=["base_filters"])
+    with pytest.raises(ValueError, match=r"normalization must be .* image. Received: .*=dataset"):
+        initial.options(TrainingOptions(normalization="dataset"))
+
+
+def test_statistics_of_the_grey_values_are_those_of_the_model(trained, cells, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "model")
+    statistics = Normalization("dataset", mean=(7.0,), std=(3.0,))
+    dataclasses.replace(Run.load(folder), normalization=statistics).save()
+    run = train_folder(cells, tmp_path / "run", TrainingOptions(**TINY), initial=folder)
+    assert run.normalization == statistics
+
+
+class TestStart:
+    """The score before the first step, and what is kept."""
+
+    def test_the_score_of_the_model_comes_first(self, trained, cells, tmp_path):
+        options = TrainingOptions(**TINY, precision="float32")
+        run = train_folder(cells, tmp_path / "run", options, initial=trained)
+        rows = (run.folder / "history.csv").read_text().splitlines()
+        assert [row.split(",")[0] for row in rows] == ["step", "0", "1"]
+        start = run.record["initial"]["score"]
+        assert run.record["outcome"]["start_score"] == start
+        assert f"; {start:.4f} before the training" in describe_score(run.record["outcome"])
+        data = TrainingData.of(cells, None, options_of(run))
+        as_trained = dataclasses.replace(run, instances=Run.load(trained).instances)
+        expected = Validator(as_trained, data.targets(data.split_of(run).validation))
+        assert start == expected.score(expected.predictions(load(trained).model))
+
+    def test_what_is_worse_than_the_model_is_not_kept(self, trained, cells, tmp_path):
+        options = TrainingOptions(steps=4, learning_rate=30.0, validation=0.25)
+        run = train_folder(cells, tmp_path / "run", options, initial=trained)
+        check_same(load(run.folder).model, load(trained).model)
+        outcome = run.record["outcome"]
+        assert outcome["score"] >= outcome["start_score"] > 0
+        assert outcome["weights"] == "initial"
+        assert "before the training, whose weights are kept" in describe_score(outcome)
+        assert "whose weights are kept" in (run.folder / "report.html").read_text()
+
+    def test_a_resumed_training_goes_on_from_its_best_weights(self, trained, cells, tmp_path):
+        interrupt = keras.callbacks.LambdaCallback(on_train_batch_end=stop)
+        options = TrainingOptions(steps=3, learning_rate=30.0, validation=0.25)
+        how = {"initial": trained, "callbacks": [interrupt]}
+        run = train_folder(cells, tmp_path / "run", options, **how)
+        assert not run.record["outcome"]["complete"]
+        check_same(load(run.folder).model, load(trained).model)
+        resumed = train_folder(cells, tmp_path / "run", resume=True)
+        assert resumed.record["outcome"]["complete"]
+        assert resumed.record["outcome"]["start_score"] == run.record["outcome"]["start_score"]
+        check_same(load(run.folder).model, load(trained).model)
+
+    def test_a_last_layer_at_random_has_no_score_to_keep(self, trained, cells, tmp_path):
+        data, options = with_three_classes(cells, tmp_path / "data"), TrainingOptions(**TINY)
+        run = train_folder(data, tmp_path / "run", options, initial=trained)
+        assert run.record["outcome"]["start_score"] is None
+        assert not (run.folder / "initial.keras").exists()
+
+    def test_the_report_lists_the_ancestors(self, trained, cells, tmp_path):
+        ancestor = shutil.copytree(trained, tmp_path / "first")
+        run = Run.load(ancestor)
+        dataclasses.replace(run, record={**run.record, "license": "CC0-1.0"}).save()
+        options = TrainingOptions(**TINY)
+        train_folder(cells, tmp_path / "second", options, initial=ancestor)
+        third = train_folder(cells, tmp_path / "third", options, initial=tmp_path / "second")
+        second = third.record["initial"]
+        assert (second["license"], second["initial"]["license"]) == (None, "CC0-1.0")
+        text = re.sub(r"<[^>]*>", "", (third.folder / "report.html").read_text())
+        names = rf"{tmp_path}/second \(SHA-256 \w{{12}}\), which started from {tmp_path}/first"
+        assert re.search(rf"{names} \(SHA-256 \w{{12}}, CC0-1.0\)", text)
 
 
 def test_an_ensemble_names_its_folds(trained, tmp_path):
