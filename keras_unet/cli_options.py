@@ -60,6 +60,12 @@ _TRAINING_LENGTH = (
         type=float,
         help="Momentum of the SGD optimizer [default: 0.99, as in the paper]",
     ),
+    click.option(
+        "--normalize-kernels/--no-normalize-kernels",
+        default=None,
+        help="Normalize the kernels of the convolutions after each update [default: on; off in the "
+        "paper]",
+    ),
 )
 _INSTANCES = (
     click.option(

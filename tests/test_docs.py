@@ -112,6 +112,7 @@ def test_the_papers_command_has_the_papers_numbers():
     assert (options.amplitude, options.sigma) == (PAPER_AMPLITUDE, PAPER_SIGMA)
     assert (options.border_weight, options.class_balance) == (10, True)
     assert (options.optimizer, options.momentum, options.affinities) == ("sgd", 0.99, False)
+    assert not options.normalize_kernels
 
 
 @pytest.mark.parametrize(

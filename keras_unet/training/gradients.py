@@ -6,10 +6,11 @@ layers here are never saved: models and checkpoints hold Keras' own classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from keras_unet.backend import keras, tf, uses_onednn
+from keras_unet.training.kernel_norm import normalize_kernel
 
 if TYPE_CHECKING:
     from keras import Model
@@ -52,29 +53,42 @@ def with_fast_gradients(model: Model) -> Model:
 class FusedSGD(keras.optimizers.SGD):  # type: ignore[misc]  # Keras is untyped
     """SGD with Nesterov momentum, in a single pass over each variable."""
 
-    def __init__(self, momentum: float) -> None:
-        """Creates the optimizer with a learning rate of 0."""
+    def __init__(self, momentum: float, normalized: Collection[int] = ()) -> None:
+        """Creates the optimizer with a learning rate of 0.
+
+        Args:
+            momentum: The momentum.
+            normalized: Numbers of the variables that are normalized after each update.
+        """
         super().__init__(0.0, momentum=momentum, nesterov=True)
+        self.normalized = frozenset(normalized)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates a TensorFlow variable, and its momentum."""
-        momentum = self.momentums[self._get_variable_index(variable)]
+        index = self._get_variable_index(variable)
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=variable.handle,
-            accum=momentum.value.handle,
+            accum=self.momentums[index].value.handle,
             lr=learning_rate,
             grad=gradient,
             momentum=self.momentum,
             use_nesterov=self.nesterov,
         )
+        if index in self.normalized:
+            variable.assign(normalize_kernel(variable.read_value()))
 
 
 class FusedAdam(keras.optimizers.Adam):  # type: ignore[misc]  # Keras is untyped
     """Adam (D. Kingma, J. Ba, ICLR 2015), in a single pass over each variable."""
 
-    def __init__(self) -> None:
-        """Creates the optimizer with a learning rate of 0."""
+    def __init__(self, normalized: Collection[int] = ()) -> None:
+        """Creates the optimizer with a learning rate of 0.
+
+        Args:
+            normalized: Numbers of the variables that are normalized after each update.
+        """
         super().__init__(0.0)
+        self.normalized = frozenset(normalized)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates a TensorFlow variable, and its moments."""
@@ -92,6 +106,8 @@ class FusedAdam(keras.optimizers.Adam):  # type: ignore[misc]  # Keras is untype
             epsilon=self.epsilon,
             grad=gradient,
         )
+        if index in self.normalized:
+            variable.assign(normalize_kernel(variable.read_value()))
 
 
 class _Crop(keras.layers.Cropping2D):  # type: ignore[misc]  # Keras is untyped

@@ -15,6 +15,7 @@ from keras_unet.prediction.load import load
 from keras_unet.prediction.networks import load_keras_file
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.runs import Run, is_ensemble
+from keras_unet.training.kernel_norm import has_normalized_kernels
 from keras_unet.training.options import TrainingOptions
 
 _log = logging.getLogger(__name__)
@@ -133,6 +134,7 @@ class Initial:
         info, defaults = self.segmenter.info, TrainingOptions()
         values = {name: getattr(info.architecture, name) for name in _FROM_MODEL}
         values["normalization"] = info.normalization.mode
+        values["normalize_kernels"] = has_normalized_kernels(self.segmenter.model)
         for name, value in values.items():
             requested = getattr(options, name)
             is_default = requested == getattr(defaults, name) and name not in given

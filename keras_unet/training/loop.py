@@ -36,6 +36,7 @@ from keras_unet.losses import AffinityCrossEntropy, WeightedCrossEntropy
 from keras_unet.training.checkpoint import PLAIN, Logged, RunFiles
 from keras_unet.training.distribute import SINGLE, Cluster, copy_weights, reseed_dropout
 from keras_unet.training.gradients import FusedAdam, FusedSGD, with_fast_gradients
+from keras_unet.training.kernel_norm import normalized_variables
 from keras_unet.training.schedule import (
     Progress,
     Schedule,
@@ -378,8 +379,12 @@ def _blocked_sigint() -> Iterator[None]:
 
 
 def _optimizer(model: Any, schedule: Schedule) -> Any:
+    kernels = normalized_variables(model) if schedule.normalize_kernels else []
+    paths = {kernel.path for kernel in kernels}
+    variables = enumerate(model.trainable_variables)
+    normalized = [number for number, variable in variables if variable.path in paths]
     is_adam = schedule.optimizer == "adam"
-    optimizer = FusedAdam() if is_adam else FusedSGD(schedule.momentum)
+    optimizer = FusedAdam(normalized) if is_adam else FusedSGD(schedule.momentum, normalized)
     if any(layer.dtype_policy.name == "mixed_float16" for layer in model.layers):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(model.trainable_variables)

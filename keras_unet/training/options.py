@@ -62,6 +62,7 @@ _ABSENT = {  # values of options that older runs do not record
     "groups": "auto",
     "affinities": False,
     "final_share": 0.0,
+    "normalize_kernels": False,
 }
 _SMALLEST = {"batch_size": 1, "seed": 0, "ignore": 0, "memory_limit": 1}
 
@@ -125,6 +126,8 @@ class TrainingOptions:
         optimizer: "adam", or "sgd" with Nesterov momentum. The paper takes SGD with momentum.
         learning_rate: The highest learning rate, after the warm-up, or None.
         momentum: Momentum of SGD. The paper takes 0.99.
+        normalize_kernels: Whether the kernels of 3 x 3 convolutions are normalized after each
+            update, see `keras_unet.training.kernel_norm`. The paper does not.
         histograms: Whether to log histograms of all weights for TensorBoard.
 
     Raises:
@@ -171,6 +174,7 @@ class TrainingOptions:
     optimizer: Optimizer = "adam"
     learning_rate: float | None = None
     momentum: float = 0.99
+    normalize_kernels: bool = True
     histograms: bool = False
 
     def __post_init__(self) -> None:
@@ -229,6 +233,7 @@ class TrainingOptions:
             optimizer=self.optimizer,
             learning_rate=LEARNING_RATES[self.optimizer] if rate is None else rate,
             momentum=self.momentum,
+            normalize_kernels=self.normalize_kernels,
             final_share=self.final_share,
         )
 

@@ -36,6 +36,8 @@ class Schedule:
         optimizer: "sgd" with Nesterov momentum, or "adam".
         learning_rate: The highest learning rate, reached after the warm-up.
         momentum: Momentum of SGD. The paper takes 0.99.
+        normalize_kernels: Whether kernels are normalized after each update, see
+            `keras_unet.training.kernel_norm`. The paper does not.
         warmup: Share of the training in which the learning rate rises from 0.
         clip_norm: Bound of the global norm of the gradient.
         validations: Number of validations, evenly spaced over the training; fewer if time alone is
@@ -53,6 +55,7 @@ class Schedule:
     optimizer: Optimizer = "sgd"
     learning_rate: float = 1e-2
     momentum: float = 0.99
+    normalize_kernels: bool = False
     warmup: float = 0.05
     clip_norm: float = 1.0
     validations: int = 20
