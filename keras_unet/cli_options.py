@@ -176,7 +176,7 @@ _TRAINING_DATA = (
     click.option(
         "--class-balance/--no-class-balance",
         default=None,
-        help="Balance class frequencies in the loss [default: on, as in the paper]",
+        help=f"Balance class frequencies in the loss (paper: on) {FROM_DATA}",
     ),
     click.option(
         "--amplitude",

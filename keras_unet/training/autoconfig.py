@@ -1,12 +1,13 @@
 """Auto-configuration: options of a training set from the data set and the memory limit.
 
-Seven options that are None in `TrainingOptions` are set by fixed rules from the `Fingerprint` of
+Eight options that are None in `TrainingOptions` are set by fixed rules from the `Fingerprint` of
 the training images. That rules can replace tuning by hand was shown by nnU-Net: F. Isensee et al.,
 "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation", Nature
 Methods 18, 203-211 (2021). The rules here are this package's own.
 
     option     rule                                                             without cells
     affinities for tissue: two classes, more than half of it foreground         the same
+    balance    of classes in the loss, if one has less than 5 % of the pixels   the same
     depth      3 if its margin, 44 pixels, is at least a large cell; else 4     4
     tile       output covers the median image or 2.5 large cells; at most 572,  median image
                and at most what `memory_limit` allows
@@ -61,6 +62,9 @@ PASSES = 100
 
 TISSUE = 0.5
 """Fraction of the pixels above which the foreground of two classes is tissue."""
+
+RARE = 0.05
+"""Fraction of the pixels below which a class is rare, so that the classes are balanced."""
 
 STEPS_RANGE = 2500, 10_000
 """Smallest and largest number of steps."""
@@ -121,6 +125,7 @@ class AutoConfiguration:
 
     Attributes:
         affinities: Whether the network learns which pixels belong to the same object.
+        class_balance: Whether w_c of equation 2 balances the classes.
         depth: Number of poolings.
         tile: Height and width of the input tile in pixels.
         amplitude: Standard deviation of the elastic deformation in pixels.
@@ -131,6 +136,7 @@ class AutoConfiguration:
     """
 
     affinities: bool
+    class_balance: bool
     depth: int
     tile: int
     amplitude: float
@@ -177,6 +183,7 @@ class AutoConfiguration:
         tile = choose("tile", _tile, fingerprint, network, largest_tile)
         return cls(
             affinities=affinities,
+            class_balance=choose("class_balance", _class_balance, fingerprint),
             depth=depth,
             tile=tile,
             amplitude=choose("amplitude", _amplitude, tile),
@@ -207,6 +214,14 @@ def _affinities(fingerprint: Fingerprint, kind: Kind) -> tuple[bool, str]:
         return True, f"to separate the cells of tissue: the labels hold two classes, and {share}"
     return False, (
         f"they are for tissue: two classes, more than {100 * TISSUE:.0f} % of the pixels foreground"
+    )
+
+
+def _class_balance(fingerprint: Fingerprint) -> tuple[bool, str]:
+    rarest = min(share for share in fingerprint.shares if share)
+    return rarest < RARE, (
+        f"the rarest class has {100 * rarest:.2g} % of the pixels; a balance is for less than "
+        f"{100 * RARE:.0f} %"
     )
 
 

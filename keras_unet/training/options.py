@@ -37,7 +37,10 @@ LEARNING_RATES: Mapping[Optimizer, float] = {"sgd": 1e-2, "adam": 1e-3}
 DEPTHS = 3, 4
 """Depths that auto-configuration chooses from. A tile that fits one fits the smaller ones too."""
 
-AUTOCONFIGURED = "affinities", "depth", "tile", "amplitude", "sigma", "steps", "learning_rate"
+AUTOCONFIGURED = (
+    *("affinities", "class_balance", "depth", "tile", "amplitude", "sigma", "steps"),
+    "learning_rate",
+)
 """Options that `keras_unet.training.autoconfig` sets from the data if they are None."""
 
 INTENSITY = "contrast", "brightness", "gamma", "noise", "blur", "illumination"
@@ -71,8 +74,8 @@ _SMALLEST = {"batch_size": 1, "seed": 0, "ignore": 0, "memory_limit": 1}
 class TrainingOptions:
     """Options of a training.
 
-    Affinities, steps, depth, tile, sigma, amplitude and learning rate that are None are set by
-    rules, see `keras_unet.training.autoconfig`.
+    Affinities, class balance, steps, depth, tile, sigma, amplitude and learning rate that are None
+    are set by rules, see `keras_unet.training.autoconfig`.
 
     Attributes:
         steps: Number of updates. None sets it from the data, unless `epochs` or `max_minutes` is
@@ -110,7 +113,8 @@ class TrainingOptions:
         normalization: Normalize grey values per "image" or per "dataset".
         border_weight: w0 of equation 2. The paper takes 10; 0 turns the border term off.
         sigma: sigma of equation 2 in pixels, or None. The paper takes about 5.
-        class_balance: Whether w_c of equation 2 balances the classes, as in the paper.
+        class_balance: Whether w_c of equation 2 balances the classes, as in the paper; None for
+            that if one of them is rare.
         amplitude: Standard deviation of the elastic deformation in pixels, or None. The paper
             takes 10.
         zoom: Standard deviation of the logarithm of the random scaling factor. The paper has none.
@@ -160,7 +164,7 @@ class TrainingOptions:
     normalization: Mode = "image"
     border_weight: float = 10.0
     sigma: float | None = None
-    class_balance: bool = True
+    class_balance: bool | None = None
     amplitude: float | None = None
     zoom: float = 0.25
     contrast: float = 0.15
@@ -300,8 +304,8 @@ class TrainingOptions:
 class ResolvedOptions(TrainingOptions):
     """Options of which none is to be set from the data, as a run records them.
 
-    Steps, epochs or minutes must be given; affinities, depth, tile, sigma and amplitude default to
-    the paper's.
+    Steps, epochs or minutes must be given; affinities, class balance, depth, tile, sigma and
+    amplitude default to the paper's.
 
     Raises:
         ValueError: As `TrainingOptions`.
@@ -309,6 +313,7 @@ class ResolvedOptions(TrainingOptions):
     """
 
     affinities: bool = False
+    class_balance: bool = True
     depth: int = PAPER_DEPTH
     tile: int = PAPER_TILE
     sigma: float = PAPER_SIGMA

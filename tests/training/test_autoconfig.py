@@ -124,6 +124,7 @@ def test_steps_are_a_hundred_passes_within_limits(images, batch_size, steps):
 
 GIVEN = {
     "affinities": True,
+    "class_balance": True,
     "depth": 2,
     "tile": 188,
     "amplitude": 0.0,
@@ -147,8 +148,8 @@ def test_each_number_that_is_not_given_has_its_reason_and_its_option(name):
     )
     assert configuration.reasons.keys() == {name}
     (line,) = configuration.describe().splitlines()
-    value = getattr(configuration, name)
-    option = f"--{name.replace('_', '-')} {value:g}" if name != "affinities" else "--no-affinities"
+    value, flag = getattr(configuration, name), name.replace("_", "-")
+    option = f"--no-{flag}" if value is False else f"--{flag} {value:g}"
     assert line == f"  {option}  {configuration.reasons[name]}"
 
 
@@ -228,3 +229,17 @@ def test_any_data_give_numbers_that_can_be_trained_with(
         or abs(configuration.steps * batch_size / tiles - PASSES) < 1
     )
     assert asdict(configuration)["reasons"].keys() == set(AUTOCONFIGURED) - chosen.keys()
+
+
+@pytest.mark.parametrize(
+    ("shares", "balanced"),
+    [((0.7, 0.3), False), ((0.95, 0.05), False), ((0.96, 0.04), True), ((0.5, 0.499, 0.001), True)],
+)
+def test_classes_are_balanced_if_one_is_rare(shares, balanced):
+    configuration = AutoConfiguration.of(a_fingerprint(shares=shares))
+    assert configuration.class_balance is balanced
+    assert f"the rarest class has {100 * shares[-1]:.2g} %" in configuration.describe()
+
+
+def test_a_class_without_pixels_is_not_rare():
+    assert not AutoConfiguration.of(a_fingerprint(shares=(0.6, 0.0, 0.4))).class_balance
