@@ -29,6 +29,8 @@ ROWS = {  # options of keras-unet train, and the program
     "zeros for mirroring": ((), "benchmarks.without_mirroring"),
     "SGD, momentum 0.99": (("--optimizer", "sgd"), "keras_unet"),
     "SGD, momentum 0.9": (("--optimizer", "sgd", "--momentum", "0.9"), "keras_unet"),
+    "kernels not normalized": (("--no-normalize-kernels",), "keras_unet"),
+    "classes balanced": (("--class-balance",), "keras_unet"),
     "affinities on": (("--affinities",), "keras_unet"),  # the default for tissue
     "affinities off": (("--no-affinities",), "keras_unet"),
     'padding "same"': (("--padding", "same"), "keras_unet"),

@@ -144,6 +144,7 @@ TASKS: dict[str, Task | FilmTask] = {
     "usiigaci": Task("usiigaci", 2),
     "dsb2018": Task("dsb2018", 20),
     "nuclei": Task("nuclei", 40, mixed=True),
+    "phase": Task("phase", 4, mixed=True),
     "axons": Task("axons", 2, "classes,probabilities", "pixels"),
     "hela": FilmTask(
         "tracking/Fluo-N2DL-HeLa",
