@@ -94,7 +94,8 @@ def main(context: click.Context) -> None:
     "--from",
     "initial",
     type=PATH,
-    help="Fine-tune: start from a run, a fold of an ensemble, or a .keras file.",
+    help="Fine-tune: start from a run, a fold of an ensemble, a .keras file, or a model of the "
+    "package, see keras-unet models.",
 )
 @click.option(
     "--distribute",
@@ -370,8 +371,8 @@ def predict_command(
 ) -> None:
     """Segment image FILES, or folders of them, into label images of the same size.
 
-    RUN is a run, an ensemble, or an exported .tflite file. With --server, leave RUN out; MODEL may
-    be followed by @VERSION or @LABEL.
+    RUN is a run, an ensemble, an exported .tflite file, or the name of a model of the package, see
+    keras-unet models. With --server, leave RUN out; MODEL may be followed by @VERSION or @LABEL.
     """
     asked = _prediction(choices)
     spread = {"--dask": dask, "--workers": workers}
@@ -547,6 +548,25 @@ def _refuse_of_other_formats(given: Iterable[str], taken: Iterable[str], name: s
             f"--format {name} takes {', '.join(known)}. Received {', '.join(others)}; leave out "
             "the options of other formats"
         )
+
+
+@main.command("models")
+@click.argument("name", required=False)
+def models_command(name: str | None) -> None:
+    """List the models of the package, or print the card of the model NAME.
+
+    A card states images, license, scores on held-out images, and what the model fails on. predict,
+    export and train --from take the names.
+    """
+    from keras_unet import shipped
+
+    if name is not None:
+        click.echo(shipped.card(name))
+        return
+    for model in shipped.names():
+        record = shipped.record(model)["record"]
+        click.echo(f"{model:8} {record['description']} ({record['license']})")
+    click.echo("card: keras-unet models NAME; use: keras-unet predict NAME IMAGES... --out FOLDER")
 
 
 @main.command("data")

@@ -8,9 +8,11 @@ comes first in the concatenation.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from math import gcd, sqrt
 from typing import Any
 
+from keras_unet import shipped
 from keras_unet.architecture import OFFSETS, Architecture, NormLayer, Padding
 from keras_unet.backend import keras
 
@@ -31,6 +33,7 @@ def build_unet(
     padding: Padding = "valid",
     norm_layer: NormLayer | None = None,
     affinities: bool = False,
+    weights: str | None = None,
 ) -> keras.Model:
     """Builds the U-Net of Ronneberger, Fischer and Brox (2015), figure 1.
 
@@ -50,6 +53,9 @@ def build_unet(
             and ReLU. With "group", scores depend on the tile.
         affinities: Whether 12 further outputs tell, for two pixels at a distance, whether they
             belong to the same object, see `keras_unet.losses.AffinityCrossEntropy`.
+        weights: Name of a model of the package, such as "nuclei" (`keras-unet models` lists them),
+            whose weights are loaded. The network is the model's: the arguments above, except height
+            and width, must be left out or agree with it. None for random weights.
 
     Returns:
         A functional `keras.Model` from `(batch, height, width, channels)` to logits of shape
@@ -58,8 +64,11 @@ def build_unet(
         of the affinities follow those of the classes.
 
     Raises:
-        ValueError: If a number is out of range, or a size does not fit; the message names the
-            nearest sizes that fit.
+        ValueError: If a number is out of range, or contradicts `weights`; or if a size does not
+            fit; the message names the nearest sizes that fit.
+
+    Example:
+        model = build_unet((None, None, 1), weights="nuclei")
     """
     if not isinstance(input_shape, tuple | list) or len(input_shape) != 3 or not input_shape[2]:
         raise ValueError(
@@ -76,10 +85,33 @@ def build_unet(
         norm_layer=norm_layer,
         affinities=affinities,
     )
+    if weights is not None:
+        network = _network_of(weights, network)
     for size in input_shape[:2]:
         if size is not None:
             network.check_size(size, "input_shape")
-    return unet_of(network, input_shape[:2])
+    model = unet_of(network, input_shape[:2])
+    if weights is not None:
+        model.load_weights(shipped.find(weights) / shipped.WEIGHTS)
+    return model
+
+
+def _network_of(weights: str, given: Architecture) -> Architecture:
+    """Returns the architecture of a model of the package; raises if arguments contradict it."""
+    network = Architecture.from_dict(shipped.record(weights)["architecture"])
+    wrong = [
+        field.name
+        for field in fields(Architecture)
+        if getattr(given, field.name) not in (field.default, getattr(network, field.name))
+        or (field.name == "channels" and given.channels != network.channels)
+    ]
+    if wrong:
+        expected = ", ".join(f"{name}={getattr(network, name)!r}" for name in wrong)
+        received = ", ".join(f"{name}={getattr(given, name)!r}" for name in wrong)
+        raise ValueError(
+            f'weights="{weights}" needs {expected}. Received: {received}; leave them out'
+        )
+    return network
 
 
 def unet_of(network: Architecture, input_size: tuple[int | None, int | None] = (None, None)) -> Any:

@@ -31,6 +31,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet import shipped
 from keras_unet.architecture import Architecture
 from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.fingerprint import Percentiles
@@ -186,7 +187,8 @@ class Run(ModelInfo):
         path = Path(folder) / RECORD
         if not path.is_file():
             raise FileNotFoundError(
-                f"{folder}: expected a run, the folder that keras-unet train writes. "
+                f"{folder}: expected a run, the folder that keras-unet train writes, or a model of "
+                f"the package ({', '.join(shipped.names()) or 'there is none'}). "
                 f"Received {'a folder' if Path(folder).is_dir() else 'a path'} without {RECORD}"
             )
         try:
@@ -325,6 +327,22 @@ def runs_of(ensemble: Ensemble) -> tuple[Run, ...]:
 def is_ensemble(folder: Path) -> bool:
     """Returns whether a folder is an ensemble."""
     return (folder / ENSEMBLE).is_file()
+
+
+def locate(model: PathLike) -> Path:
+    """Returns the path of a model: the given one, or that of the package's model of this name.
+
+    A run or an ensemble of the same name in the current folder comes first.
+
+    Args:
+        model: A path, or a name.
+
+    Raises:
+        ValueError: If the weights of the package's model are damaged.
+    """
+    path = Path(model)
+    is_local = (path / RECORD).is_file() or is_ensemble(path)
+    return shipped.find(path.name) if str(path) in shipped.names() and not is_local else path
 
 
 def _measured_diameters(values: Mapping[str, Any]) -> Sequence[float] | None:

@@ -23,6 +23,7 @@ from keras_unet.napari_plugin.layers import (
     write_image,
     write_pairs,
 )
+from keras_unet.runs import locate
 from keras_unet.training.targets import Target
 
 
@@ -93,7 +94,7 @@ def predict(
     Args:
         job: The job.
         image: The layer.
-        model: A run, an ensemble, or a .tflite file.
+        model: A run, an ensemble, a .tflite file, or the name of a model of the package.
         probabilities: Whether to add layers of the probabilities.
         tta: Whether to use test-time augmentation.
         instances: Fields of `InstanceOptions` that override the model's.
@@ -105,7 +106,8 @@ def predict(
         ValueError: If the image has other channels than the model, or an option is out of range.
         OSError: If the model is missing, or the disk is full.
     """
-    model = _check_chosen(model, "run", "a run, an ensemble or a .tflite file").absolute()
+    expected = "a run, an ensemble, a .tflite file or a model of the package"
+    model = locate(_check_chosen(model, "run", expected)).absolute()
     with tempfile.TemporaryDirectory(prefix="keras-unet-") as temporary:
         folder = Path(temporary)
         yield {"text": "writing the image"}

@@ -11,6 +11,7 @@ from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, PushBu
 from napari.layers import Layer
 from napari.utils.notifications import show_info
 
+from keras_unet import shipped
 from keras_unet.cli_options import fraction_or_names, parse_bytes
 from keras_unet.napari_plugin import tasks
 from keras_unet.napari_plugin.fields import (
@@ -128,7 +129,10 @@ class PredictWidget(Container[Any]):
         """Builds the widget for a viewer."""
         self.viewer = napari_viewer
         self.image = image_choice(napari_viewer)
-        self.model = PathField("run", "A run, ensemble or .tflite file", file="TFLite (*.tflite)")
+        hint = (
+            f"A run, ensemble or .tflite file{''.join(f', or {name}' for name in shipped.names())}"
+        )
+        self.model = PathField("run", hint, file="TFLite (*.tflite)")
         self.probabilities = CheckBox(text="Probabilities as image layers")
         self.tta = CheckBox(text="Test-time augmentation (tta)")
         self.tta.tooltip = (

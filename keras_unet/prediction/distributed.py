@@ -37,6 +37,7 @@ from keras_unet.prediction.resampling import resample
 from keras_unet.prediction.scale import Scale
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.prediction.store import Task
+from keras_unet.runs import locate
 from keras_unet.system import require
 
 _log = logging.getLogger(__name__)
@@ -164,7 +165,7 @@ def predict_files_distributed(  # noqa: PLR0913 - as predict_files
     "__main__":`, as Python requires to start processes.
 
     Args:
-        run_folder: Run, ensemble or .tflite file.
+        run_folder: Run, ensemble, .tflite file, or name of a model of the package.
         files: See `predict_files`.
         out: See `predict_files`.
         cluster: The workers.
@@ -189,7 +190,8 @@ def predict_files_distributed(  # noqa: PLR0913 - as predict_files
     """
     require("dask", "distributed")
     require("large", "zarr")
-    segmenter = load(run_folder.absolute(), precision=precision)
+    model = locate(run_folder).absolute()
+    segmenter = load(model, precision=precision)
     factor = segmenter.check_scale(scale)
     paths = [path.absolute() for path in files]
     output_plan = OutputPlan.of(
@@ -198,7 +200,7 @@ def predict_files_distributed(  # noqa: PLR0913 - as predict_files
     segmenter = replace(segmenter, info=output_plan.info)
     for message in describe_unread(paths, output_plan.repeated):
         _log.warning(message)
-    plan, networks = _plan(segmenter, run_folder.absolute(), precision, tile_size, tta, axes)
+    plan, networks = _plan(segmenter, model, precision, tile_size, tta, axes)
     images = track(output_plan.images, "checking images")
     measured = {path: _measure(plan, path) for path in images}
     choices = {}

@@ -13,7 +13,7 @@ from keras_unet.files import PathLike
 from keras_unet.prediction.segmenter import Member, Segmenter
 from keras_unet.prediction.server import connect
 from keras_unet.prediction.tflite import load_tflite
-from keras_unet.runs import Ensemble, ModelInfo, Run, is_ensemble, runs_of, weights_of
+from keras_unet.runs import Ensemble, ModelInfo, Run, is_ensemble, locate, runs_of, weights_of
 
 TFLITE = ".tflite"
 
@@ -24,9 +24,10 @@ def load(model: PathLike, *, precision: str | None = None, timeout: float = TIME
     Only its records are read; the networks and their weights are loaded on first use.
 
     Args:
-        model: Folder of a run or of an ensemble; a .tflite file that `export_model` wrote; or the
-            address of a model server, `grpc://HOST:PORT/MODEL` or
-            `http://HOST:PORT/v1/models/MODEL`, after MODEL optionally @VERSION or @LABEL.
+        model: Folder of a run or of an ensemble; a .tflite file that `export_model` wrote; the name
+            of a model of the package, such as "nuclei", see `keras-unet models`; or the address of
+            a model server, `grpc://HOST:PORT/MODEL` or `http://HOST:PORT/v1/models/MODEL`, after
+            MODEL optionally @VERSION or @LABEL.
         precision: Precision to predict in, "auto", "float32", "bfloat16" or "float16"; None for
             that of the training. Fixed for a .tflite file and a server.
         timeout: Time in seconds to wait for each response of a server.
@@ -48,7 +49,7 @@ def load(model: PathLike, *, precision: str | None = None, timeout: float = TIME
     if isinstance(model, str) and "://" in model:
         _refuse_precision(precision, model)
         return connect(model, timeout)
-    path = Path(model)
+    path = locate(model)
     if path.suffix == TFLITE:
         _refuse_precision(precision, path)
         network = load_tflite(path)

@@ -47,8 +47,9 @@ class Initial:
         """Loads the model.
 
         Args:
-            initial: A segmenter, the folder of a run or of one fold of an ensemble, or a .keras
-                file of a network of `build_unet`; or the result of this function.
+            initial: A segmenter, the folder of a run or of one fold of an ensemble, a .keras file
+                of a network of `build_unet`, or the name of a model of the package; or the result
+                of this function.
 
         Raises:
             ValueError: If it is an ensemble, a .tflite file or a server, or its network is not one

@@ -92,7 +92,7 @@ def test_layers_of_another_run_are_not_replaced(tmp_path, pair):
 def test_a_folder_has_to_be_chosen(pair):
     with pytest.raises(ValueError, match=r"run must be a new folder for the run"):
         finish(train(Job(), [pair], Path(), {}))
-    with pytest.raises(ValueError, match=r"run must be a run, an ensemble or a .tflite file. Rec"):
+    with pytest.raises(ValueError, match=r"run must be a run, .* or a model of the package. Rec"):
         finish(predict(Job(), pair[0], Path()))
 
 
