@@ -7,7 +7,7 @@ Methods 18, 203-211 (2021). The rules here are this package's own.
 
     option     rule                                                             without cells
     affinities for tissue: two classes, more than half of it foreground         the same
-    balance    of classes in the loss, if one has less than 5 % of the pixels   the same
+    balance    of classes in the loss, if one has less than 10 % of the pixels  the same
     depth      3 if its margin, 44 pixels, is at least a large cell; else 4     4
     tile       output covers the median image or 2.5 large cells; at most 572,  median image
                and at most what `memory_limit` allows
@@ -63,7 +63,7 @@ PASSES = 100
 TISSUE = 0.5
 """Fraction of the pixels above which the foreground of two classes is tissue."""
 
-RARE = 0.05
+RARE = 0.1
 """Fraction of the pixels below which a class is rare, so that the classes are balanced."""
 
 STEPS_RANGE = 2500, 10_000
