@@ -592,24 +592,39 @@ def data_command(name: str, out: Path | None, quiet: bool) -> None:
 
 
 @main.command("demo")
+@click.argument("model", required=False)
 @click.option("--out", type=PATH, default=Path("keras-unet-demo"), help="Folder to write.")
-@click.option("--steps", type=int, default=1000, show_default=True, help="Training steps.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random numbers.")
+@click.option("--steps", type=int, help="Training steps [default: 1000]")
+@click.option("--seed", type=int, help="Seed of the random numbers [default: 0]")
 @click.option(
     "--border-weight",
     type=float,
-    default=10.0,
-    show_default=True,
-    help="w0 of the weight map, equation 2; 0 for none.",
+    help="w0 of the weight map, equation 2; 0 for none [default: 10]",
 )
 @click.option("--quiet", is_flag=True, help="Print warnings and the scores only.")
-def demo_command(out: Path, steps: int, seed: int, border_weight: float, quiet: bool) -> None:
-    """Train on drawn touching cells, and score the prediction of new ones."""
+def demo_command(model: str | None, out: Path, quiet: bool, **choices: Any) -> None:
+    """Train on drawn touching cells, and score the prediction of new ones.
+
+    With MODEL, nuclei: segment an image that comes with scikit-image, without training.
+    """
     with show_progress(quiet=quiet):
         with quiet_tensorflow():
-            from keras_unet.demo import next_steps, run_demo
+            from keras_unet.demo import next_steps, run_demo, run_model_demo
 
-        evaluation = run_demo(out, steps=steps, seed=seed, border_weight=border_weight)
+        if model is not None:
+            flags = {f"--{name.replace('_', '-')}": value for name, value in choices.items()}
+            _refuse(flags, "for the demo that trains")
+            found = run_model_demo(model, out)
+        else:
+            evaluation = run_demo(out, **given_options(choices))
+    if model is not None:
+        click.echo(
+            f"{found} objects found, written to {out}:\n"
+            "  demo.png     image, prediction, outlines\n"
+            "  predictions/ label image\n"
+            f"on your images: keras-unet predict {model} IMAGES... --out FOLDER"
+        )
+        return
     print_tables(evaluation.tables)
     if not quiet:
         click.echo(next_steps(out))

@@ -1,4 +1,4 @@
-"""Demo of training, prediction and evaluation on synthetic images of touching cells."""
+"""Demos: training, prediction and evaluation on drawn cells; a model of the package on an image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+from skimage.color import rgb2hed
+from skimage.data import immunohistochemistry
+from skimage.exposure import rescale_intensity
 
+from keras_unet import shipped
 from keras_unet.console import track
 from keras_unet.data.distances import separate_touching
 from keras_unet.data.images import read_planes, write_tiff
@@ -23,6 +27,7 @@ from keras_unet.report.pictures import (
     heat_picture,
     label_picture,
     montage,
+    outline_picture,
     write_png,
 )
 from keras_unet.training.options import ResolvedOptions
@@ -31,6 +36,7 @@ from keras_unet.training.train import train_folder
 _log = logging.getLogger(__name__)
 
 TRAINING_IMAGES, HELD_OUT_IMAGES = 12, 4
+_MODEL = "nuclei"  # whose demo has an image
 _TILE = 348  # pixels; the output of 260 covers a whole image
 _SEEDS = 1000  # images reserved for each seed of the demo
 _HELD_OUT = 500  # number of the first image held out
@@ -79,6 +85,39 @@ def run_demo(
     predict_files(out / "run", [held_out / "images"], out / "predictions")
     write_png(out / "demo.png", _picture(out, border_weight))
     return evaluate_folders(out / "predictions", held_out / "labels", json=out / "scores.json")
+
+
+def run_model_demo(name: str, out: Path) -> int:
+    """Segments an image that comes with scikit-image by a model of the package.
+
+    Args:
+        name: Name of the model; the image is for "nuclei", of stained tissue: its amount of
+            hematoxylin, which colors nuclei.
+        out: Folder to write: `image.tif`, `predictions/image.tif` and `demo.png`.
+
+    Returns:
+        The number of objects found.
+
+    Raises:
+        OSError: If the folder holds files, or cannot be written.
+        ValueError: If there is no model of this name, or no image for it.
+    """
+    shipped.find(name)
+    if name != _MODEL:
+        raise ValueError(
+            f"the demo has an image for the model {_MODEL}. Received: {name!r}; predict images of "
+            f"your own: keras-unet predict {name} IMAGES... --out FOLDER"
+        )
+    check_new(out, "the demo")
+    hematoxylin = rgb2hed(immunohistochemistry())[..., 0]
+    grey = rescale_intensity(hematoxylin, out_range=(0, 255)).astype(np.uint8)
+    write_tiff(make_folder(out) / "image.tif", grey, axes="YX", is_data=True)
+    (written,) = predict_files(name, out / "image.tif", out / "predictions", save=["instances"])
+    labels, picture = read_planes(written)[0, ..., 0].astype(np.int32), grey_picture(grey)
+    outlines = outline_picture(picture, np.zeros_like(labels), labels)
+    row = [picture, label_picture(labels), outlines]
+    write_png(out / "demo.png", montage([row], ["image", "prediction", "outlines"]))
+    return int(labels.max())
 
 
 def next_steps(out: Path) -> str:

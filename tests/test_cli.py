@@ -372,6 +372,7 @@ def test_evaluations_that_cannot_be_made(cells, tmp_path, arguments, message):
         (["demo", "--steps", "0"], "steps must be greater than 0"),
         (["demo", "--border-weight", "-1"], "border_weight must be at least 0"),
         (["demo", "--seed", "-1"], "seed must be a whole number"),
+        (["demo", "nuclei", "--steps", "9"], "--steps: for the demo that trains; leave out"),
         (["dream"], "No such command 'dream'.* See: .* --help"),
         (["--colour"], "No such option"),
         (["train"], "Missing argument 'DATA'"),

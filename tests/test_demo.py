@@ -6,7 +6,13 @@ import tifffile
 from logs import logged
 from PIL import Image
 
-from keras_unet.demo import HELD_OUT_IMAGES, TRAINING_IMAGES, next_steps, run_demo
+from keras_unet.demo import (
+    HELD_OUT_IMAGES,
+    TRAINING_IMAGES,
+    next_steps,
+    run_demo,
+    run_model_demo,
+)
 from keras_unet.files import is_own
 from keras_unet.prediction.folder import predict_files
 from keras_unet.runs import Run
@@ -99,3 +105,22 @@ def test_another_seed_draws_other_pictures_throughout(demo, tmp_path, monkeypatc
         pictures(tmp_path / "out" / "data").keys() | pictures(tmp_path / "out" / "held_out").keys()
     )
     assert not before & after
+
+
+def test_a_model_segments_an_image_that_comes_with_scikit_image(tmp_path):
+    found = run_model_demo("nuclei", tmp_path / "out")
+    labels = tifffile.imread(tmp_path / "out" / "predictions" / "image.tif")
+    image = tifffile.imread(tmp_path / "out" / "image.tif")
+    assert found == labels.max() > 300
+    assert image[labels > 0].mean() > 1.5 * image[labels == 0].mean()
+    with Image.open(tmp_path / "out" / "demo.png") as picture:
+        assert picture.width > 3 * 512
+
+
+def test_a_model_without_an_image_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_unet.demo._MODEL", "others")
+    with pytest.raises(ValueError, match=r"image for the model others. Received: 'nuclei'; pred"):
+        run_model_demo("nuclei", tmp_path / "out")
+    with pytest.raises(ValueError, match=r"name must be one of .*nuclei"):
+        run_model_demo("nucleus", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
