@@ -50,7 +50,8 @@ def test_defaults_are_the_golden_layer_by_layer(figure1, tmp_path):
 
 def test_defaults_of_the_function_are_those_of_the_architecture():
     parameters = inspect.signature(build_unet).parameters
-    defaults = {name: one.default for name, one in parameters.items() if name != "input_shape"}
+    others = {"input_shape", "weights"}
+    defaults = {name: one.default for name, one in parameters.items() if name not in others}
     assert defaults.items() <= Architecture().to_dict().items()
 
 

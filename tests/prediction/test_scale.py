@@ -273,6 +273,7 @@ def test_small_cells_score_better_with_auto():
     data = [draw_cells(seed, size=(128, 128), cells=10) for seed in range(8)]
     options = {"depth": 2, "base_filters": 8, "tile": 92, "precision": "float32"}
     options |= {"optimizer": "sgd", "zoom": 0.0}
+    options |= {"normalize_kernels": False, "class_balance": True}
     segmenter = keras_unet.train(*zip(*data, strict=True), steps=250, **options)
     scores = []
     for seed, side in product((20, 21), (120, 150)):

@@ -160,7 +160,7 @@ def test_what_a_person_does_not_choose_is_set_by_the_data_said_and_recorded(cell
 
 def test_what_a_person_chooses_is_taken(cells, tmp_path):
     chosen = {"depth": 1, "tile": 60, "amplitude": 0.0, "sigma": 4.5, "learning_rate": 0.1}
-    chosen["affinities"] = False
+    chosen |= {"affinities": False, "class_balance": True}
     schedule, run, messages = planned(cells, tmp_path / "run", max_minutes=1.0, **chosen)
     assert {name: run.record["options"][name] for name in chosen} == chosen
     assert (schedule.steps, schedule.max_minutes) == (None, 1.0)
