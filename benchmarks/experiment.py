@@ -224,16 +224,14 @@ PREPARATIONS: Mapping[str, Callable[[Planes, Planes], tuple[Planes, Planes]]] = 
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A task whose images are changed before training and prediction.
+class OfTask:
+    """Images of a task, to be changed or selected.
 
     Attributes:
         task: The task.
-        preparation: Name in `PREPARATIONS`.
     """
 
     task: Task
-    preparation: str
 
     @property
     def save(self) -> str:
@@ -244,6 +242,17 @@ class Prepared:
     def metrics(self) -> str:
         """Metrics of `keras-unet evaluate`."""
         return self.task.metrics
+
+
+@dataclass(frozen=True)
+class Prepared(OfTask):
+    """A task whose images are changed before training and prediction.
+
+    Attributes:
+        preparation: Name in `PREPARATIONS`.
+    """
+
+    preparation: str
 
     def copy(self, training: Path, held_out: Path) -> tuple[list[str], list[str]]:
         """Writes the changed images and labels, and returns the names of the images."""

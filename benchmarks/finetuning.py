@@ -27,7 +27,7 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.experiment import TASKS, Experiment, ImageSet, Task
+from benchmarks.experiment import TASKS, Experiment, ImageSet, OfTask, Task
 from benchmarks.recipes import numbers, spread
 from benchmarks.record import RESULTS
 from keras_unet.files import make_folder, write_json
@@ -39,28 +39,16 @@ WAYS = "model", "scratch"
 
 
 @dataclass(frozen=True)
-class Few:
+class Few(OfTask):
     """A task of which a part of the training images is used.
 
     Attributes:
-        task: The task.
         number: Number of training images.
         seed: Seed of their choice.
     """
 
-    task: Task
     number: int
     seed: int
-
-    @property
-    def save(self) -> str:
-        """Outputs of `keras-unet predict`."""
-        return self.task.save
-
-    @property
-    def metrics(self) -> str:
-        """Metrics of `keras-unet evaluate`."""
-        return self.task.metrics
 
     def copy(self, training: Path, held_out: Path) -> tuple[list[str], list[str]]:
         """Copies the chosen images, and returns the names of the images."""
