@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,23 +17,21 @@ from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.groups import HeldOut
 from keras_unet.data.normalization import Normalization
 from keras_unet.data.samples import common_pixel_size
-from keras_unet.files import PathLike, atomic, locked, make_folder, remove_leftovers
+from keras_unet.files import PathLike, locked, make_folder, remove_leftovers
 from keras_unet.instances.selection import default_options
 from keras_unet.prediction.load import load
-from keras_unet.prediction.networks import load_network, new_network
+from keras_unet.prediction.networks import new_network
 from keras_unet.prediction.segmenter import Segmenter
-from keras_unet.report.page import write_page
-from keras_unet.report.pictures import write_png
-from keras_unet.runs import BEST, DATASET, REPORT, ModelInfo, Run
+from keras_unet.runs import DATASET, ModelInfo, Run
 from keras_unet.training.autoconfig import autoconfigure
-from keras_unet.training.checkpoint import LAST, VALIDATED, Logged
+from keras_unet.training.checkpoint import Logged
 from keras_unet.training.dataset import Images, Labels, Split, TrainingData, Variation, weight_maps
 from keras_unet.training.distribute import SINGLE, Cluster
-from keras_unet.training.initial import INITIAL, Initial, initial_instances, starts_trained
+from keras_unet.training.initial import Initial, starts_trained
 from keras_unet.training.loop import fit
 from keras_unet.training.options import ResolvedOptions, TrainingOptions
-from keras_unet.training.provenance import provenance
-from keras_unet.training.report import page_of_run
+from keras_unet.training.outcome import finish, outcome_of, restore_best, score_start
+from keras_unet.training.provenance import now, provenance
 from keras_unet.training.resume import (
     check_same_augmentation,
     check_same_data,
@@ -49,14 +45,11 @@ from keras_unet.training.resume import (
     schedule_of,
     warn_of_differences,
 )
-from keras_unet.training.schedule import Progress, Schedule
-from keras_unet.training.targets import WeightMaps
 from keras_unet.training.validation import Validator
 from keras_unet.training.workers import broadcast_run, train_as_worker
 
 _log = logging.getLogger(__name__)
 
-_MAX_PICTURES = 8
 _MAX_NAMES = 20
 
 
@@ -328,10 +321,10 @@ def _train_locked(
     if training.initial is not None:
         training.initial.copy_weights(model)
     if training.initial is not None and starts_trained(run):
-        run = _score_start(validator, model)
+        run = score_start(validator, model)
         run.save()
     if resume:
-        _restore_best(run.folder)
+        restore_best(run.folder)
     history = fit(
         model,
         batches(targets),
@@ -345,114 +338,7 @@ def _train_locked(
         final_batches=batches([*targets, *held_out]) if options.final_share else None,
     )
     finished = replace(validator, run=run)
-    return _finish(finished, model, schedule, history.progress, split.held_out, weights)
-
-
-def _finish(
-    validator: Validator,
-    last: Any,
-    schedule: Schedule,
-    progress: Progress,
-    held_out: HeldOut,
-    weights: WeightMaps,
-) -> Run:
-    """Selects weights and instance options, and writes picture, report and outcome of a run."""
-    run = validator.run
-    outcome = _outcome(schedule, progress, validator.score_name, held_out)
-    model = load_network(run)
-    validator = _with_selected_instances(validator, model)
-    predictions = validator.predictions(model)
-    score, start_score = validator.score(predictions), _start_score(run)
-    used = "initial" if progress.is_start_best else "best"
-    if start_score is not None and (score is None or score < start_score):
-        validator = _use_initial_weights(validator)
-        predictions = validator.predictions(load_network(run))
-        score, used = start_score, "initial"
-    is_final = validator.held_out and schedule.is_final(progress) and outcome["complete"]
-    if is_final and used == "best" and _use_last_weights(validator, last, score):
-        used = "last"
-    outcome |= {"score": score, "start_score": start_score, "weights": used}
-    finished = replace(validator.run, record={**run.record, "outcome": outcome})
-    validator = replace(validator, run=finished)
-    picture = validator.pictures(predictions[:_MAX_PICTURES], weights)
-    write_png(make_folder(run.folder / "pictures") / "montage.png", picture)
-    write_page(run.folder / REPORT, page_of_run(validator, predictions, weights))
-    finished.save()  # last, because a complete run cannot be resumed
-    return finished
-
-
-def _with_selected_instances(validator: Validator, model: Any) -> Validator:
-    run, selection = validator.run, validator.select_options(model)
-    _log.info(selection.describe() if selection else run.instances.describe())
-    selected = replace(run, instances=selection.options if selection else run.instances)
-    return replace(validator, run=selected)
-
-
-def _start_score(run: Run) -> float | None:
-    initial = run.record.get("initial") or {}
-    score: float | None = initial.get("score")
-    return score
-
-
-def _score_start(validator: Validator, model: Any) -> Run:
-    """Writes the initial weights, and returns the run with their score.
-
-    The score is that of the initial model as it is: with its instance options, if it has any.
-    """
-    run = validator.run
-    with atomic(run.folder / INITIAL) as temporary:
-        model.save(temporary)
-    start = replace(validator, run=_with_initial_instances(run))
-    score = start.score(start.predictions(model))
-    return replace(run, record={**run.record, "initial": run.record["initial"] | {"score": score}})
-
-
-def _with_initial_instances(run: Run) -> Run:
-    return replace(run, instances=initial_instances(run) or run.instances)
-
-
-def _use_initial_weights(validator: Validator) -> Validator:
-    """Makes the initial weights those of the run, and returns a validator of them."""
-    run, folder = validator.run, validator.run.folder
-    _copy(folder / BEST, folder / VALIDATED)
-    _copy(folder / INITIAL, folder / BEST)
-    return replace(validator, run=_with_initial_instances(run))
-
-
-def _restore_best(folder: Path) -> None:
-    """Restores the best validated weights, if others were used when the training ended."""
-    validated = folder / VALIDATED
-    if validated.exists():
-        _copy(validated, folder / BEST)
-        validated.unlink()
-
-
-def _use_last_weights(validator: Validator, last: Any, score: float | None) -> bool:
-    """Makes the last weights, trained on all images, those of the run, unless they are worse.
-
-    Returns:
-        Whether they are those of the run.
-    """
-    folder, name = validator.run.folder, validator.score_name
-    last_score = validator.score(validator.predictions(last))
-    if score is not None and (last_score is None or last_score < score):
-        _log.warning(
-            "the last weights are not used: although they were trained on all images, their "
-            f"{name} on those held out is {last_score or 0:.4f}, and was {score:.4f} before"
-        )
-        return False
-    _copy(folder / BEST, folder / VALIDATED)
-    _copy(folder / LAST, folder / BEST)
-    _log.info(
-        f"the last weights, trained on all images, are used; {VALIDATED} holds those that were "
-        "validated before"
-    )
-    return True
-
-
-def _copy(source: Path, target: Path) -> None:
-    with atomic(target) as temporary:
-        shutil.copyfile(source, temporary)
+    return finish(finished, model, schedule, history.progress, split.held_out, weights)
 
 
 def train_on_dataset(
@@ -501,14 +387,14 @@ def train_on_dataset(
             "options": options.to_dict(),
             "data": {"folder": DATASET, "training": [], "validation": []},
         }
-        record |= {**provenance(), "initial": initial_model.to_dict(), "started": _now()}
+        record |= {**provenance(), "initial": initial_model.to_dict(), "started": now()}
         run = Run(**values | {"record": record}, folder=folder)
         run.save()
         model = new_network(run, options.seed)
         initial_model.copy_weights(model)
         batches = dataset.repeat().map(_with_weight_channel)
         history = fit(model, batches.skip, schedule, folder=folder, callbacks=callbacks)
-        outcome = _outcome(schedule, history.progress, "none", HeldOut.of((), ()))
+        outcome = outcome_of(schedule, history.progress, "none", HeldOut.of((), ()))
         finished = replace(run, record={**run.record, "outcome": outcome})
         finished.save()
         return finished
@@ -544,7 +430,7 @@ def _new_run(
         "repeat": None if repeat is None else str(repeat),
         "initial": initial and initial.to_dict(),
         "augmentation": describe_augmentation(training.augmentation),
-        "started": _now(),
+        "started": now(),
     }
     images = [sample.image for sample in training.split.training]
     return Run(
@@ -582,22 +468,3 @@ def _description(run: Run, split: Split, tile_size: int, score_name: str) -> str
 
 def _device() -> str:
     return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
-
-
-def _outcome(
-    schedule: Schedule, progress: Progress, score_name: str, held_out: HeldOut
-) -> dict[str, Any]:
-    return {
-        "complete": schedule.is_over(progress),
-        "steps": progress.step,
-        "seconds": round(progress.seconds, 1),
-        "skipped_updates": progress.skipped,
-        "score_name": score_name,
-        "best_score": progress.best_score,
-        "validation": held_out.to_dict(),
-        "finished": _now(),
-    }
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
