@@ -10,6 +10,7 @@ import numpy as np
 from skimage.color import rgb2hed
 from skimage.data import immunohistochemistry
 from skimage.exposure import rescale_intensity
+from skimage.filters import gaussian
 
 from keras_unet import shipped
 from keras_unet.console import track
@@ -37,6 +38,7 @@ _log = logging.getLogger(__name__)
 
 TRAINING_IMAGES, HELD_OUT_IMAGES = 12, 4
 _MODEL = "nuclei"  # whose demo has an image
+_BLUR = 1.5  # pixels; the separation of colors amplifies noise
 _TILE = 348  # pixels; the output of 260 covers a whole image
 _SEEDS = 1000  # images reserved for each seed of the demo
 _HELD_OUT = 500  # number of the first image held out
@@ -92,7 +94,7 @@ def run_model_demo(name: str, out: Path) -> int:
 
     Args:
         name: Name of the model; the image is for "nuclei", of stained tissue: its amount of
-            hematoxylin, which colors nuclei.
+            hematoxylin, which colors nuclei, smoothed.
         out: Folder to write: `image.tif`, `predictions/image.tif` and `demo.png`.
 
     Returns:
@@ -109,10 +111,12 @@ def run_model_demo(name: str, out: Path) -> int:
             f"your own: keras-unet predict {name} IMAGES... --out FOLDER"
         )
     check_new(out, "the demo")
-    hematoxylin = rgb2hed(immunohistochemistry())[..., 0]
+    hematoxylin = gaussian(rgb2hed(immunohistochemistry())[..., 0], _BLUR)
     grey = rescale_intensity(hematoxylin, out_range=(0, 255)).astype(np.uint8)
     write_tiff(make_folder(out) / "image.tif", grey, axes="YX", is_data=True)
-    (written,) = predict_files(name, out / "image.tif", out / "predictions", save=["instances"])
+    (written,) = predict_files(
+        name, out / "image.tif", out / "predictions", save=["instances"], scale=1.0
+    )
     labels, picture = read_planes(written)[0, ..., 0].astype(np.int32), grey_picture(grey)
     outlines = outline_picture(picture, np.zeros_like(labels), labels)
     row = [picture, label_picture(labels), outlines]
