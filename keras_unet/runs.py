@@ -187,8 +187,7 @@ class Run(ModelInfo):
         path = Path(folder) / RECORD
         if not path.is_file():
             raise FileNotFoundError(
-                f"{folder}: expected a run, the folder that keras-unet train writes, or a model of "
-                f"the package ({', '.join(shipped.names()) or 'there is none'}). "
+                f"{folder}: expected a run, the folder that keras-unet train writes. "
                 f"Received {'a folder' if Path(folder).is_dir() else 'a path'} without {RECORD}"
             )
         try:
@@ -338,11 +337,18 @@ def locate(model: PathLike) -> Path:
         model: A path, or a name.
 
     Raises:
+        FileNotFoundError: If there is neither.
         ValueError: If the weights of the package's model are damaged.
     """
-    path = Path(model)
-    is_local = (path / RECORD).is_file() or is_ensemble(path)
-    return shipped.find(path.name) if str(path) in shipped.names() and not is_local else path
+    path, names = Path(model), shipped.names()
+    if str(path) in names and not ((path / RECORD).is_file() or is_ensemble(path)):
+        return shipped.find(path.name)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{model}: expected a run, an ensemble, a .tflite file, or a model of the package "
+            f"({', '.join(names) or 'there is none'}). Received a path that does not exist"
+        )
+    return path
 
 
 def _measured_diameters(values: Mapping[str, Any]) -> Sequence[float] | None:
