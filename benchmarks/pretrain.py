@@ -30,6 +30,7 @@ import numpy as np
 from benchmarks.experiment import TASKS
 from benchmarks.recipes import numbers
 from benchmarks.record import ROOT, origin
+from keras_unet.console import counted
 from keras_unet.data.images import read_planes, write_tiff
 from keras_unet.files import atomic, make_folder
 from keras_unet.prediction.networks import load_network
@@ -238,7 +239,7 @@ def _card(
     training = (
         f"**Training**: `python -m benchmarks.pretrain {name}`, {outcome['steps']:,} steps in "
         f"{outcome['seconds'] / 60:.0f} minutes, seed {seed}, commit {record['commit']}, on "
-        f"{record['processor']}."
+        f"{counted(record['cores'], 'core')} of {record['processor']}."
     )
     images = f"**Images**: {number}, from {model.images}"
     items = (images, diameters, training, f"**Fails on**: {model.fails}")

@@ -14,12 +14,12 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def origin() -> dict[str, Any]:
-    """Returns date, commit and processor, for a result."""
+    """Returns date, commit, processor and number of usable cores, for a result."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "commit": _commit(),
         "processor": _processor(),
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),
     }
 
 
