@@ -9,6 +9,7 @@ memory are halved.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
+from scipy.special import entr, expit, softmax
 
 from keras_unet.architecture import OFFSETS, Architecture
 from keras_unet.console import is_out_of_memory, track
@@ -266,6 +267,46 @@ def average_over_views(
         predicted = of_view(predict(_view(image, *symmetry)), view, classes)
         total = total + undo_view(predicted, *symmetry)
     return np.asarray(total / np.float32(len(SYMMETRIES)))
+
+
+def disagreement_of_views(
+    predict: Callable[[NDArray[Any]], NDArray[np.float32]], image: NDArray[Any]
+) -> float:
+    """Computes how much the predictions of the eight rotations and reflections of an image differ.
+
+    The mean over the pixels of the Jensen-Shannon divergence (Lin 1991) of the eight class
+    probabilities: the entropy of their mean minus the mean of their entropies. An image on which a
+    network is unsure of what it has not learned has a large one.
+
+    Args:
+        predict: Maps an image to class probabilities of its height and width,
+            `(height, width, classes)`.
+        image: Pixels `(height, width)` or `(height, width, channels)`.
+
+    Returns:
+        The disagreement in bits per pixel, from 0, if all eight agree, to log2(classes).
+
+    Example:
+        >>> def first_row(image):  # is class 1, whichever way the image is turned
+        ...     rows = np.arange(len(image))[:, None] + np.zeros(image.shape)
+        ...     return np.stack([rows > 0, rows == 0], axis=-1).astype(np.float32)
+        >>> disagreement_of_views(first_row, np.zeros((2, 2)))
+        1.0
+    """
+
+    def with_entropy(view: NDArray[Any]) -> NDArray[np.float32]:
+        probabilities = predict(view)
+        return np.concatenate([probabilities, _entropy(probabilities)], axis=-1)
+
+    mean = average_over_views(with_entropy, image)
+    divergence = _entropy(mean[..., :-1]) - mean[..., -1:]
+    return max(0.0, float(divergence.mean(dtype=np.float64)))
+
+
+def _entropy(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the entropy in bits, `(height, width, 1)`."""
+    entropy: NDArray[np.float32] = entr(probabilities).sum(axis=-1, keepdims=True) / math.log(2)
+    return entropy
 
 
 def of_view(predicted: NDArray[np.float32], view: int, classes: int | None) -> NDArray[np.float32]:

@@ -27,7 +27,12 @@ from keras_unet.files import PathLike, atomic_folder, check_new, make_folder
 from keras_unet.instances.affinities import class_probabilities
 from keras_unet.instances.label import InstanceOptions, cell_probability, label_instances
 from keras_unet.prediction.outputs import Prediction
-from keras_unet.prediction.predict import TileFallback, predict_outputs, tile_size_of
+from keras_unet.prediction.predict import (
+    TileFallback,
+    disagreement_of_views,
+    predict_outputs,
+    tile_size_of,
+)
 from keras_unet.prediction.resampling import resample, scaled_size
 from keras_unet.prediction.scale import Choice, Scale, as_scale, middle_window, scale_of_objects
 from keras_unet.runs import BEST, Ensemble, ModelInfo, Run
@@ -300,6 +305,26 @@ class Segmenter:
         if encoding.kind == "instances":
             return prediction.instances(self.info.instances)
         return encoding.from_classes(prediction.classes)
+
+    def disagreement(self, image: NDArray[Any], *, tile_size: int | None = None) -> float:
+        """Computes how much the predictions of the eight rotations and reflections differ.
+
+        Of several images, the one with the largest value is the one to annotate next.
+
+        Args:
+            image: See `predict`.
+            tile_size: See `predict`.
+
+        Returns:
+            The Jensen-Shannon divergence of their class probabilities, in bits per pixel, see
+            `disagreement_of_views`: 0 if all agree.
+
+        Raises:
+            ValueError: See `predict`.
+            OSError: See `predict`.
+        """
+        predict = partial(self.predict, tile_size=tile_size)
+        return disagreement_of_views(predict, np.asarray(image))
 
     def choose_scale(
         self,

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tifffile
+from scipy.special import rel_entr
 
 import keras_unet
 from keras_unet.backend import keras, precision_policy, tf
@@ -19,7 +20,7 @@ from keras_unet.prediction.folder import predict_files
 from keras_unet.prediction.load import load
 from keras_unet.prediction.networks import load_network
 from keras_unet.prediction.outputs import OutputOptions
-from keras_unet.prediction.predict import predict_image
+from keras_unet.prediction.predict import SYMMETRIES, predict_image, undo_view
 from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.runs import Ensemble, Run, is_ensemble
 
@@ -69,6 +70,18 @@ class TestRun:
         np.testing.assert_array_equal(found, label_instances(foreground, other))
         np.testing.assert_array_equal(
             segmenter.with_instances(threshold=0.9, gap=0).segment(c3), found
+        )
+
+    def test_disagreement_is_that_of_its_views(self, trained, c3):
+        segmenter, views = load(trained), []
+        for mirrored, turns in SYMMETRIES:
+            view = np.rot90(c3[::-1] if mirrored else c3, turns)
+            views.append(undo_view(segmenter.predict(view), mirrored, turns))
+        divergence = rel_entr(views, np.mean(views, axis=0)).sum(-1).mean() / np.log(2)
+        assert divergence > 1e-4
+        assert segmenter.disagreement(c3) == pytest.approx(divergence, rel=1e-3)
+        assert segmenter.disagreement(c3[..., None], tile_size=60) == pytest.approx(
+            divergence, rel=1e-3
         )
 
     def test_its_network_is_built_when_it_is_used(self, trained):
@@ -268,7 +281,7 @@ def test_a_folder_that_holds_files_is_not_written_to(tmp_path):
 
 
 def test_what_is_no_model_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="expected a run, the folder that"):
+    with pytest.raises(FileNotFoundError, match="expected a run, an ensemble"):
         load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="chosen when it was exported"):
         load("grpc://localhost:1/cells", precision="float32")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.special import rel_entr, softmax
 
 from keras_unet.architecture import OFFSETS
 from keras_unet.instances.affinities import MergedAffinities
@@ -17,6 +18,7 @@ from keras_unet.prediction.predict import (
     SYMMETRIES,
     TransformedView,
     average_over_views,
+    disagreement_of_views,
     undo_view,
 )
 
@@ -55,6 +57,31 @@ def test_turns_with_the_image(size: tuple[int, int]) -> None:
         turned = np.rot90(image[::-1] if mirrored else image, quarter_turns)
         expected = np.rot90(average[::-1] if mirrored else average, quarter_turns)
         np.testing.assert_allclose(average_over_views(lopsided, turned), expected, atol=1e-12)
+
+
+def softmax_of_lopsided(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    return softmax(lopsided(image), axis=-1)
+
+
+@given(sizes)
+@settings(deadline=None, max_examples=30)
+def test_disagreement_is_the_mean_divergence_from_the_average(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(2).normal(size=size)
+    views = []
+    for mirrored, quarter_turns in SYMMETRIES:
+        predicted = softmax_of_lopsided(np.rot90(image[::-1] if mirrored else image, quarter_turns))
+        views.append(undo_view(predicted, mirrored, quarter_turns))
+    divergences = rel_entr(views, np.mean(views, axis=0)).sum(-1) / np.log(2)
+    expected = divergences.mean()
+    assert disagreement_of_views(softmax_of_lopsided, image) == pytest.approx(expected, abs=1e-6)
+
+
+def test_views_that_agree_have_no_disagreement() -> None:
+    def by_grey_value(image: NDArray[np.float64]) -> NDArray[np.float32]:
+        return np.stack([image, 1 - image], axis=-1).astype(np.float32)
+
+    image = np.random.default_rng(3).uniform(size=(5, 7))
+    assert disagreement_of_views(by_grey_value, image) < 1e-6
 
 
 def test_the_eight_versions_differ() -> None:
