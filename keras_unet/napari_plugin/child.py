@@ -30,8 +30,10 @@ from keras_unet.console import (
     message_of,
     one_line_errors,
     quiet_tensorflow,
+    track,
     use_display,
 )
+from keras_unet.data.images import read_planes, write_tiff
 
 Send = Callable[..., None]
 """Sends an event, whose entries are keyword arguments."""
@@ -91,14 +93,20 @@ class EventDisplay(Display):
             self.send(done=done, text=text)
 
 
-def train(*, data: str, run: str, options: Mapping[str, Any], resume: bool) -> dict[str, Any]:
+def train(
+    *, data: str, run: str, options: Mapping[str, Any], resume: bool, initial: str | None
+) -> dict[str, Any]:
     """Trains on a data folder, and returns the outcome of the run."""
     with quiet_tensorflow():
+        from keras_unet.training.initial import Initial
         from keras_unet.training.options import TrainingOptions
         from keras_unet.training.train import train_folder
 
+    start = None if initial is None else Initial.of(initial)
     training = None if resume else TrainingOptions(**options)
-    finished = train_folder(Path(data), Path(run), training, resume=resume)
+    if start and training:
+        training = start.options(training, options)
+    finished = train_folder(Path(data), Path(run), training, resume=resume, initial=start)
     return dict(finished.record["outcome"])
 
 
@@ -131,7 +139,30 @@ def predict(
     return {"encoding": encoding.to_dict(), "files": [str(path) for path in written]}
 
 
-JOBS: Mapping[str, Callable[..., dict[str, Any]]] = {"train": train, "predict": predict}
+def propose(*, model: str, image: str, out: str) -> dict[str, Any]:
+    """Predicts the plane of a file on which the eight symmetries disagree most.
+
+    Returns:
+        Number of the plane, disagreement of each, and label encoding.
+    """
+    with quiet_tensorflow():
+        from keras_unet.prediction.load import load
+
+    segmenter = load(model)
+    planes = read_planes(Path(image))
+    disagreements = [
+        segmenter.disagreement(plane) for plane in track(planes, "comparing the eight symmetries")
+    ]
+    plane = max(range(len(planes)), key=disagreements.__getitem__)
+    write_tiff(Path(out), segmenter.segment(planes[plane]), axes="YX", is_data=True)
+    return {"plane": plane, "disagreements": disagreements}
+
+
+JOBS: Mapping[str, Callable[..., dict[str, Any]]] = {
+    "train": train,
+    "predict": predict,
+    "propose": propose,
+}
 
 
 def _event_writer() -> Send:

@@ -10,6 +10,7 @@ from magicgui.widgets import CheckBox, ComboBox, Container, Label, LineEdit, Pus
 from napari.layers import Image, Labels
 from qtpy.QtWidgets import QFileDialog
 
+from keras_unet import shipped
 from keras_unet.napari_plugin.layers import Snapshot
 
 _NO_MARGINS = 0, 0, 0, 0
@@ -20,11 +21,10 @@ def image_choice(viewer: Any, label: str = "image") -> ComboBox:
     return _layer_choice(viewer, Image, label, "The image layer: 2D, or a stack of 2D planes.")
 
 
-def labels_choice(viewer: Any, label: str = "labels") -> ComboBox:
-    """Returns a combo box of the open labels layers."""
-    return _layer_choice(
-        viewer, Labels, label, "The labels layer: one number per cell, or per class."
-    )
+def labels_choice(viewer: Any, label: str = "labels", *, nullable: bool = False) -> ComboBox:
+    """Returns a combo box of the open labels layers and, if `nullable`, of none."""
+    tooltip = "The labels layer: one number per cell, or per class."
+    return _layer_choice(viewer, Labels, label, tooltip, nullable=nullable)
 
 
 def snapshot(choice: ComboBox) -> Snapshot:
@@ -123,6 +123,20 @@ class PathField:
             self.line.value = path
 
 
+def model_field(label: str) -> PathField:
+    """Returns a field for a model to predict with."""
+    return PathField(label, _hint("run, ensemble or .tflite file"), file="TFLite (*.tflite)")
+
+
+def initial_field(label: str) -> PathField:
+    """Returns a field for a model to train from."""
+    return PathField(label, _hint("run or .keras file"), file="Keras (*.keras)")
+
+
+def _hint(kinds: str) -> str:
+    return f"A {kinds}{''.join(f', or {name}' for name in shipped.names())}"
+
+
 class OptionalValues:
     """Optional values, shown by a check box.
 
@@ -160,11 +174,13 @@ class OptionalValues:
         self.inner.visible = shown
 
 
-def _layer_choice(viewer: Any, kind: type, label: str, tooltip: str) -> ComboBox:
+def _layer_choice(
+    viewer: Any, kind: type, label: str, tooltip: str, *, nullable: bool = False
+) -> ComboBox:
     def choices(_: object) -> list[Any]:
         return [layer for layer in viewer.layers if isinstance(layer, kind)]
 
-    return ComboBox(label=label, choices=choices, tooltip=tooltip)
+    return ComboBox(label=label, choices=choices, tooltip=tooltip, nullable=nullable)
 
 
 def _in_a_row(*widgets: Any) -> Container[Any]:

@@ -7,7 +7,7 @@ axis.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -91,24 +91,30 @@ class Snapshot:
         return re.sub(r"\W+", "_", self.name).strip("_")[:_MAX_NAME] or "layer"
 
 
-def write_image(image: Snapshot, folder: Path) -> Path:
+def write_image(image: Snapshot, folder: Path, planes: Sequence[int] | None = None) -> Path:
     """Writes an image to predict.
 
     Args:
         image: The layer.
         folder: Folder to write to, which exists.
+        planes: Numbers of the planes to write; None for all.
 
     Returns:
         Path of the file, named after the layer.
     """
     path = folder / f"{image.file_name}.tif"
-    pixels = np.moveaxis(image.planes, -1, 1)
+    chosen = image.planes if planes is None else image.planes[list(planes)]
+    pixels = np.moveaxis(chosen, -1, 1)
     write_tiff(path, pixels, axes="ZCYX")
     return path
 
 
 def write_pairs(
-    pairs: Sequence[tuple[Snapshot, Snapshot]], folder: Path, *, empty: bool = False
+    pairs: Sequence[tuple[Snapshot, Snapshot]],
+    folder: Path,
+    *,
+    empty: bool = False,
+    planes: Sequence[Collection[int]] | None = None,
 ) -> int:
     """Writes images and labels for a training, one file per plane.
 
@@ -117,6 +123,7 @@ def write_pairs(
         folder: Folder in which `images/` and `labels/` are created.
         empty: Whether planes without labels are background; otherwise they are left out, as not
             annotated yet.
+        planes: Numbers of the planes of each pair to write, with labels or without; None for all.
 
     Returns:
         Number of planes written.
@@ -135,9 +142,11 @@ def write_pairs(
     written = 0
     for number, (image, labels) in enumerate(pairs, start=1):
         name = image.file_name if len(pairs) == 1 else f"{number}_{image.file_name}"
-        planes = zip(image.planes, labels.planes[..., 0], strict=True)
-        for index, (pixels, plane_labels) in enumerate(planes):
-            if not empty and not plane_labels.any():
+        chosen = None if planes is None else planes[number - 1]
+        pixels_and_labels = zip(image.planes, labels.planes[..., 0], strict=True)
+        for index, (pixels, plane_labels) in enumerate(pixels_and_labels):
+            is_annotated = empty or plane_labels.any() if chosen is None else index in chosen
+            if not is_annotated:
                 continue
             file = f"{plane_name(name, index) if len(image.planes) > 1 else name}.tif"
             _write_plane(image_folder / file, pixels)

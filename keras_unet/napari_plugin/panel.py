@@ -1,10 +1,11 @@
-"""Panel of the widgets: buttons to start and stop a job, a progress bar, and messages."""
+"""Panel of the widgets: buttons to start and stop jobs, a progress bar, and messages."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from magicgui.widgets import Container, Label, ProgressBar, PushButton, TextEdit
@@ -24,25 +25,29 @@ class Panel:
 
     Attributes:
         widget: Widget of the panel.
+        starts: Buttons that start a job, by their text.
         job: Running job, or None.
     """
 
-    def __init__(self, title: str, start: Callable[[], None]) -> None:
-        """Builds the panel, with the text of the start button and its callback."""
-        self.start = PushButton(text=title)
+    def __init__(self, starts: Mapping[str, Callable[[], None]]) -> None:
+        """Builds the panel, with the callbacks of the buttons that start a job, by their text."""
+        self.starts = {title: PushButton(text=title) for title in starts}
         self.stop = PushButton(text="Stop", enabled=False)
         self.bar = ProgressBar(min=0, max=_BAR_MAXIMUM, value=0)
         self.text = Label(value="")
         self.lines = TextEdit(value="")
         self.job: Job | None = None
         self._worker: GeneratorWorker[Event, None, Any] | None = None
-        buttons = Container(widgets=[self.start, self.stop], layout="horizontal", labels=False)
+        buttons = Container(
+            widgets=[*self.starts.values(), self.stop], layout="horizontal", labels=False
+        )
         buttons.margins = (0, 0, 0, 0)
         parts = [buttons, self.bar, self.text, self.lines]
         self.widget = Container(widgets=parts, labels=False)
         self.widget.margins = (0, 0, 0, 0)
         self._style()
-        self.start.changed.connect(lambda: self._show_errors(start))
+        for title, start in starts.items():
+            self.starts[title].changed.connect(partial(self._on_start, start))
         self.stop.changed.connect(self._stop_job)
 
     def run(self, task: Callable[[Job], Events], on_result: Callable[[Any], None]) -> None:
@@ -87,6 +92,9 @@ class Panel:
         self.text.native.setWordWrap(True)
         self.text.native.setMinimumHeight(2 * self.text.native.fontMetrics().lineSpacing())
 
+    def _on_start(self, start: Callable[[], None], _: object = None) -> None:
+        self._show_errors(start)
+
     def _show_errors(self, action: Callable[[], None]) -> None:
         try:
             action()
@@ -127,7 +135,9 @@ class Panel:
             logging.getLogger(__name__).error("a job has failed", exc_info=error)
 
     def _show_running(self, *, running: bool) -> None:
-        self.start.enabled, self.stop.enabled = not running, running
+        self.stop.enabled = running
+        for start in self.starts.values():
+            start.enabled = not running
         self.bar.max = 0 if running else _BAR_MAXIMUM
         if not running:
             self.bar.value = 0

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_unet.data.encoding import LabelEncoding
+from keras_unet.data.images import read_planes
 from keras_unet.data.labels import check_labels, detect_encoding
 from keras_unet.data.samples import Sample
 from keras_unet.data.weight_maps import class_balance, weight_map
@@ -25,6 +27,8 @@ from keras_unet.napari_plugin.layers import (
 )
 from keras_unet.runs import locate
 from keras_unet.training.targets import Target
+
+MODELS = "a run, an ensemble, a .tflite file or a model of the package"
 
 
 def data_folder(run: Path) -> Path:
@@ -43,6 +47,8 @@ def train(
     options: Mapping[str, Any],
     *,
     empty: bool = False,
+    planes: Sequence[Collection[int]] | None = None,
+    initial: Path | None = None,
     resume: bool = False,
 ) -> Events:
     """Trains on layers, or resumes a training.
@@ -53,6 +59,8 @@ def train(
         run: Folder of the run. The layers are written beside it, to `data_folder`.
         options: Fields of `TrainingOptions`, except those chosen from the data.
         empty: Whether planes without labels are background, rather than not annotated yet.
+        planes: Numbers of the planes of each pair to train on; None for all that are annotated.
+        initial: Model to start from: a run, a .keras file, or the name of a model of the package.
         resume: Whether to resume the training of `run`.
 
     Returns:
@@ -68,12 +76,17 @@ def train(
     try:
         if not resume:
             yield {"text": "writing the layers"}
-            planes = write_pairs(pairs, data, empty=empty)
-            yield {"line": f"{planes} labeled planes written to {data}"}
-        request = {"data": str(data), "run": str(run.absolute()), "options": dict(options)}
-        return (
-            yield from job.run_in_child({"job": "train", "resume": resume, **request}, data.parent)
-        )
+            written = write_pairs(pairs, data, empty=empty, planes=planes)
+            yield {"line": f"{written} labeled planes written to {data}"}
+        request = {
+            "job": "train",
+            "data": str(data),
+            "run": str(run.absolute()),
+            "options": dict(options),
+            "resume": resume,
+            "initial": None if initial is None else str(locate(initial).absolute()),
+        }
+        return (yield from job.run_in_child(request, data.parent))
     except BaseException:
         if not resume and not any(run.glob("*.keras")):  # without a model
             shutil.rmtree(data, ignore_errors=True)
@@ -106,8 +119,7 @@ def predict(
         ValueError: If the image has other channels than the model, or an option is out of range.
         OSError: If the model is missing, or the disk is full.
     """
-    expected = "a run, an ensemble, a .tflite file or a model of the package"
-    model = locate(_check_chosen(model, "run", expected)).absolute()
+    model = locate(_check_chosen(model, "run", MODELS)).absolute()
     with tempfile.TemporaryDirectory(prefix="keras-unet-") as temporary:
         folder = Path(temporary)
         yield {"text": "writing the image"}
@@ -118,6 +130,40 @@ def predict(
         yield {"done": 1.0, "text": "reading the result"}
         files = [folder / name for name in result["files"]]
         return result_layers(image, LabelEncoding.from_dict(result["encoding"]), files)
+
+
+def propose(job: Job, image: Snapshot, model: Path, *, corrected: Collection[int] = ()) -> Events:
+    """Predicts the plane of a layer on which the eight symmetries of the model disagree most.
+
+    Args:
+        job: The job.
+        image: The layer.
+        model: See `predict`.
+        corrected: Numbers of the planes that are not proposed.
+
+    Returns:
+        Number of the plane, and its labels, `(height, width)`.
+
+    Raises:
+        ValueError: If no plane is left, or the image has other channels than the model.
+        OSError: See `predict`.
+    """
+    model = locate(_check_chosen(model, "model", MODELS)).absolute()
+    left = [plane for plane in range(math.prod(image.shape[:-2])) if plane not in corrected]
+    if not left:
+        raise ValueError(
+            f"{image.name}: expected a plane that has not been corrected. Received none; train "
+            "further, or open another layer"
+        )
+    with tempfile.TemporaryDirectory(prefix="keras-unet-") as temporary:
+        folder = Path(temporary)
+        yield {"text": "writing the image"}
+        file = write_image(image, folder, left)
+        request = {"model": str(model), "image": file.name, "out": "labels.tif"}
+        result = yield from job.run_in_child({"job": "propose", **request}, folder)
+        for plane, value in zip(left, result["disagreements"], strict=True):
+            yield {"line": f"plane {plane}: disagreement {value:.4f} bits per pixel"}
+        return left[result["plane"]], read_planes(folder / "labels.tif")[0, ..., 0]
 
 
 def compute_weight_map(

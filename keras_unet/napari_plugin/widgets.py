@@ -11,7 +11,6 @@ from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, PushBu
 from napari.layers import Layer
 from napari.utils.notifications import show_info
 
-from keras_unet import shipped
 from keras_unet.cli_options import fraction_or_names, parse_bytes
 from keras_unet.napari_plugin import tasks
 from keras_unet.napari_plugin.fields import (
@@ -19,7 +18,9 @@ from keras_unet.napari_plugin.fields import (
     Pairs,
     PathField,
     image_choice,
+    initial_field,
     labels_choice,
+    model_field,
     snapshot,
 )
 from keras_unet.napari_plugin.layers import LayerData
@@ -58,6 +59,7 @@ class TrainWidget(Container[Any]):
         """Builds the widget for a viewer."""
         self.viewer = napari_viewer
         self.pairs = Pairs(napari_viewer)
+        self.initial = initial_field("start from")
         self.run = PathField("run", "A new folder for the run")
         self.minutes = FloatSpinBox(label="minutes", value=15, min=0, max=1e5, step=5)
         self.steps = SpinBox(label="steps", value=0, min=0, max=10**9)
@@ -65,13 +67,18 @@ class TrainWidget(Container[Any]):
         self.empty = CheckBox(text="Planes without labels are background")
         self.resume = CheckBox(text="Resume a stopped training")
         self.numbers = OptionalValues("More options", _TRAINING_OPTIONS)
-        self.panel = Panel("Train", self._start)
+        self.panel = Panel({"Train": self._start})
         self.trained = Path()
         self.offer = PushButton(text="Predict with this run", visible=False)
         super().__init__(
             widgets=[
                 self.pairs.widget,
-                Container(widgets=[self.run.widget, self.minutes, self.steps, self.kind]),
+                Container(
+                    widgets=[
+                        *(self.initial.widget, self.run.widget),
+                        *(self.minutes, self.steps, self.kind),
+                    ]
+                ),
                 self.empty,
                 self.resume,
                 self.numbers.widget,
@@ -88,6 +95,7 @@ class TrainWidget(Container[Any]):
     def _set_tooltips(self) -> None:
         self.minutes.native.setSpecialValueText("no limit")
         self.steps.native.setSpecialValueText("from the minutes or the data")
+        self.initial.widget.tooltip = "Nothing for random initial weights."
         self.empty.tooltip = "Otherwise they are skipped, as not annotated yet."
         self.resume.tooltip = "It continues with its own layers and options."
 
@@ -96,13 +104,14 @@ class TrainWidget(Container[Any]):
         pairs = [] if resume else self.pairs.snapshots()
         options = self.numbers.values() | {"kind": self.kind.value}
         options |= {"max_minutes": self.minutes.value or None, "steps": self.steps.value or None}
-        run = self.run.value
+        run, initial = self.run.value, self.initial.value
         task = partial(
             tasks.train,
             pairs=pairs,
             run=run,
             options=options,
             empty=bool(self.empty.value),
+            initial=initial if initial.name and not resume else None,
             resume=resume,
         )
         self.offer.visible = False
@@ -129,17 +138,14 @@ class PredictWidget(Container[Any]):
         """Builds the widget for a viewer."""
         self.viewer = napari_viewer
         self.image = image_choice(napari_viewer)
-        hint = (
-            f"A run, ensemble or .tflite file{''.join(f', or {name}' for name in shipped.names())}"
-        )
-        self.model = PathField("run", hint, file="TFLite (*.tflite)")
+        self.model = model_field("run")
         self.probabilities = CheckBox(text="Probabilities as image layers")
         self.tta = CheckBox(text="Test-time augmentation (tta)")
         self.tta.tooltip = (
             "Average over 8 rotations and reflections: a little better, 8 times slower."
         )
         self.instances = OptionalValues("Instance options", _INSTANCE_OPTIONS)
-        self.panel = Panel("Predict", self._start)
+        self.panel = Panel({"Predict": self._start})
         super().__init__(
             widgets=[
                 Container(widgets=[self.image, self.model.widget]),
@@ -175,7 +181,7 @@ class WeightMapWidget(Container[Any]):
         self.w0 = FloatSpinBox(label="w0", value=10, min=0, max=1e4)
         self.sigma = FloatSpinBox(label="sigma (pixels)", value=5, min=0.5, max=1e3, step=0.5)
         self.balanced = CheckBox(text="Balance the classes", value=True)
-        self.panel = Panel("Compute", self._start)
+        self.panel = Panel({"Compute": self._start})
         super().__init__(
             widgets=[
                 Container(widgets=[self.labels_layer, self.w0, self.sigma]),

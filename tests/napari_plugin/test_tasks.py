@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 
 from keras_unet.data.distances import separate_touching
+from keras_unet.data.images import read_planes, write_tiff
 from keras_unet.data.pairs import find_pairs
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.data.weight_maps import border_weight_map, class_balance, weight_map
 from keras_unet.napari_plugin.job import Job, JobStopped
 from keras_unet.napari_plugin.layers import Snapshot
-from keras_unet.napari_plugin.tasks import compute_weight_map, predict, train
+from keras_unet.napari_plugin.tasks import compute_weight_map, predict, propose, train
 
 
 def finish(work):
@@ -53,8 +54,49 @@ def test_a_training_is_asked_for_as_the_command_line_does(monkeypatch, tmp_path,
         "data": str(tmp_path / "run-data"),
         "run": str(tmp_path / "run"),
         "options": {"steps": 3},
+        "initial": None,
     }
     assert [one.name for one in find_pairs(tmp_path / "run-data").pairs] == ["cells"]
+
+
+def test_a_training_starts_from_a_model_and_takes_the_planes_that_are_named(monkeypatch, tmp_path):
+    image, truth = (np.stack([array] * 3) for array in draw_cells(0, size=(64, 64), cells=4))
+    truth[2] = 0
+    pair = Snapshot("cells", image), Snapshot("truth", truth)
+    job = fake_job(monkeypatch, lambda request, _: request)
+    (tmp_path / "model").mkdir()
+    options = {"planes": [{0, 2}], "initial": tmp_path / "model"}
+    request = finish(train(job, [pair], tmp_path / "run", {}, **options))
+    assert request["initial"] == str(tmp_path / "model")
+    assert [one.name for one in find_pairs(tmp_path / "run-data").pairs] == [
+        "cells_000",
+        "cells_002",
+    ]
+
+
+def test_a_model_that_is_missing_leaves_no_layers(tmp_path, pair):
+    with pytest.raises(FileNotFoundError, match=r"nowhere: expected a run"):
+        finish(train(Job(), [pair], tmp_path / "run", {}, initial=tmp_path / "nowhere"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_planes_that_are_corrected_are_not_proposed(monkeypatch, tmp_path):
+    image = Snapshot("cells", np.arange(4 * 8 * 8, dtype=np.uint16).reshape(4, 8, 8))
+
+    def answer(request, folder):
+        planes = read_planes(folder / request["image"])[..., 0]
+        np.testing.assert_array_equal(planes, image.data[[1, 3]])
+        write_tiff(folder / request["out"], np.full((8, 8), 5, np.int32), axes="YX")
+        return {"plane": 1, "disagreements": [0.1, 0.2]}
+
+    job = fake_job(monkeypatch, answer)
+    plane, labels = finish(propose(job, image, tmp_path, corrected={0, 2}))
+    assert plane == 3
+    assert (labels == 5).all()
+    with pytest.raises(ValueError, match="cells: expected a plane that has not been corrected"):
+        finish(propose(job, image, tmp_path, corrected=range(4)))
+    with pytest.raises(ValueError, match=r"model must be a run, .* or a model of the package"):
+        finish(propose(job, image, Path()))
 
 
 def test_to_go_on_needs_no_layers(monkeypatch, tmp_path):
@@ -105,7 +147,7 @@ def test_nothing_stays_of_a_prediction_that_fails(monkeypatch, tmp_path, pair):
         fail()
 
     with pytest.raises(ValueError, match="tile must be smaller"):
-        finish(predict(fake_job(monkeypatch, look), pair[0], tmp_path / "run"))
+        finish(predict(fake_job(monkeypatch, look), pair[0], tmp_path))
     assert not seen[0].exists()
 
 

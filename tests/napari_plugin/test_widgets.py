@@ -20,7 +20,7 @@ pytestmark = [
 ]
 ROOT = Path(__file__).parents[2]
 PLUGIN = "keras-unet-biomedical"
-WIDGETS = "U-Net: train", "U-Net: predict", "U-Net: weight map"
+WIDGETS = "U-Net: train", "U-Net: predict", "U-Net: correct", "U-Net: weight map"
 RECORD = "import json, sys\nopen('asked.json', 'w').write(sys.stdin.readline())\n"
 
 
@@ -46,6 +46,11 @@ def opened(viewer, title):
     return widget
 
 
+def start_of(widget):
+    """The button that starts the first job."""
+    return next(iter(widget.panel.starts.values()))
+
+
 @pytest.fixture
 def child(monkeypatch):
     """Puts a program in the place of the process that does the work."""
@@ -66,7 +71,7 @@ def test_the_manifest_is_valid_and_names_what_exists(viewer):
     assert [one.display_name for one in found.contributions.widgets] == list(WIDGETS)
     assert [one.key for one in found.contributions.sample_data] == ["drawn-cells"]
     for title in WIDGETS:
-        assert opened(viewer, title).panel.start.enabled
+        assert start_of(opened(viewer, title)).enabled
 
 
 def test_from_training_to_labels(viewer, until, notified, tmp_path):
@@ -77,8 +82,8 @@ def test_from_training_to_labels(viewer, until, notified, tmp_path):
     train.minutes.value, train.steps.value = 0, 100_000
     for name, text in {"depth": "1", "base_filters": "2", "tile": "60", "seed": "3"}.items():
         train.numbers.lines[name].value = text
-    train.panel.start.native.click()
-    assert not train.panel.start.enabled
+    start_of(train).native.click()
+    assert not start_of(train).enabled
     held_up = until(lambda: train.panel.text.value.startswith("training: step "))
     assert train.panel.bar.max > 0
     train.panel.stop.native.click()
@@ -98,7 +103,7 @@ def test_from_training_to_labels(viewer, until, notified, tmp_path):
     assert predict.model.line.value == str(tmp_path / "run")
     predict.probabilities.value = True
     predict.instances.lines["threshold"].value = "0.25"
-    predict.panel.start.native.click()
+    start_of(predict).native.click()
     until(lambda: predict.panel.job is None)
     assert "cells: probability above 0.25" in predict.panel.lines.value
     labels, probability = viewer.layers["cells labels"], viewer.layers["cells probability of cells"]
@@ -119,9 +124,9 @@ def ticking(ticks):
 
 
 def test_the_weight_map_of_a_layer(viewer, until):
-    widget = opened(viewer, WIDGETS[2])
+    widget = opened(viewer, WIDGETS[3])
     widget.w0.value, widget.sigma.value, widget.balanced.value = 7, 3, False
-    widget.panel.start.native.click()
+    start_of(widget).native.click()
     until(lambda: widget.panel.job is None)
     *_, expected = list_of(compute_weight_map, Snapshot.of(viewer.layers["truth"]), w0=7, sigma=3)
     np.testing.assert_array_equal(viewer.layers["truth weight map"].data, expected)
@@ -144,9 +149,10 @@ def test_what_is_typed_is_what_is_asked_for(viewer, until, child, tmp_path):
     train.numbers.lines["validation"].value = "a, b"
     train.numbers.lines["memory_limit"].value = "8GB"
     train.numbers.lines["sigma"].value = "2.5"
-    train.panel.start.native.click()
+    start_of(train).native.click()
     until(lambda: train.panel.job is None)
     asked = json.loads((tmp_path / "asked.json").read_text())
+    assert asked["initial"] is None
     assert asked["options"] == {
         "kind": "instances",
         "max_minutes": 15,
@@ -161,10 +167,10 @@ def test_an_error_of_the_work_is_one_line(viewer, until, child, notified, tmp_pa
     child("print(json.dumps({'error': 'tile too large; give --tile 60--70'}))")
     predict = opened(viewer, WIDGETS[1])
     predict.model.line.value = str(tmp_path)
-    predict.panel.start.native.click()
+    start_of(predict).native.click()
     until(lambda: predict.panel.job is None)
     assert messages(notified) == [("error", "tile too large; give tile 60--70")]
-    assert predict.panel.start.enabled
+    assert start_of(predict).enabled
     assert not predict.panel.stop.enabled
 
 
@@ -175,7 +181,7 @@ def test_a_mistake_of_ours_is_one_line_too(viewer, until, monkeypatch, notified,
 
     monkeypatch.setattr("keras_unet.napari_plugin.tasks.predict", broken)
     predict = opened(viewer, WIDGETS[1])
-    predict.panel.start.native.click()
+    start_of(predict).native.click()
     until(lambda: predict.panel.job is None)
     assert messages(notified) == [("error", "TypeError: no such thing")]
     assert caplog.records[-1].exc_info[0] is TypeError
@@ -185,16 +191,16 @@ def test_a_warning_is_shown(viewer, until, child, notified, tmp_path):
     child("print(json.dumps({'line': 'Warning: odd'}))\nprint(json.dumps({'error': 'end'}))")
     predict = opened(viewer, WIDGETS[1])
     predict.model.line.value = str(tmp_path)
-    predict.panel.start.native.click()
+    start_of(predict).native.click()
     until(lambda: predict.panel.job is None)
     assert messages(notified) == [("warning", "odd"), ("error", "end")]
 
 
 def test_what_is_missing_is_said_before_any_work(viewer, notified):
     viewer.layers.clear()
-    for title, missing in zip(WIDGETS, ("image", "image", "labels"), strict=True):
+    for title, missing in zip(WIDGETS, ("image", "image", "image", "labels"), strict=True):
         widget = opened(viewer, title)
-        widget.panel.start.native.click()
+        start_of(widget).native.click()
         assert widget.panel.job is None
         severity, message = messages(notified)[-1]
         assert severity == "error"
@@ -212,7 +218,7 @@ def test_what_is_missing_is_said_before_any_work(viewer, notified):
 def test_a_number_that_is_none_is_said_before_any_work(viewer, notified, name, text, expected):
     train = opened(viewer, WIDGETS[0])
     train.numbers.lines[name].value = text
-    train.panel.start.native.click()
+    start_of(train).native.click()
     assert messages(notified)[-1][1].startswith(expected)
 
 
@@ -237,7 +243,7 @@ def test_a_widget_that_is_closed_stops_its_work(viewer, until, child, tmp_path):
     dock = QDockWidget()
     dock.setWidget(predict.native)
     predict.model.line.value = str(tmp_path)
-    predict.panel.start.native.click()
+    start_of(predict).native.click()
     until(lambda: predict.panel.text.value == "at work")
     job = predict.panel.job
     predict.native.setParent(None)  # as napari does when a person closes it
