@@ -28,6 +28,7 @@ SHORT = {
         "chunk": 64,
         "workers": 1,
     },
+    "06_start_from_a_model": {"pictures": 2, "size": 64, "steps": 2},
 }
 FIGURE_BYTES = 300_000
 MACHINE = re.compile(r"/work|/home|/tmp|/root|127\.0\.0\.1|\d seconds|[Ww]arning|Error|Traceback")
