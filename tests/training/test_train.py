@@ -15,12 +15,10 @@ from tensorboard.plugins.hparams.metadata import (
 )
 
 from keras_unet.architecture import OFFSETS
-from keras_unet.backend import keras
 from keras_unet.cli import main
 from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.data.samples import read_samples
 from keras_unet.instances.affinities import separate_objects
-from keras_unet.metrics import seg
 from keras_unet.prediction.load import load
 from keras_unet.prediction.predict import predict_outputs
 from keras_unet.runs import Run
@@ -28,7 +26,7 @@ from keras_unet.training import targets
 from keras_unet.training.autoconfig import AutoConfiguration
 from keras_unet.training.options import AUTOCONFIGURED, TrainingOptions
 from keras_unet.training.train import train_folder
-from keras_unet.training.validation import Validator, single_class_warning
+from keras_unet.training.validation import single_class_warning
 
 TINY = {"depth": 1, "base_filters": 2, "tile": 60, "validation": ("c3",), "precision": "float32"}
 
@@ -411,62 +409,6 @@ def test_histograms_are_logged_where_they_are_wanted(cells, tmp_path):
     events.Reload()
     assert any(tag.startswith("weights/level0") for tag in events.Tags()["tensors"])
     assert Run.load(tmp_path / "run").record["options"]["histograms"]
-
-
-def test_the_score_of_a_run_is_that_of_its_predictions(cells, trained):
-    segmenter = load(trained)
-    image, truth = (tifffile.imread(cells / part / "c3.tif") for part in ("images", "labels"))
-    found = segmenter.segment(image)
-    assert segmenter.info.record["outcome"]["score"] == pytest.approx(seg([truth], [found]))
-
-
-FINAL = {"final_share": 0.5, "validation": ("c3",), "steps": 12, "base_filters": 4}
-
-
-def test_the_last_share_trains_on_all_images(cells, tmp_path, monkeypatch):
-    monkeypatch.setattr(Validator, "score", lambda *_: 0.5)  # so that the last are not worse
-    run, messages = train(cells, tmp_path / "run", **FINAL)
-    assert messages[-1] == (
-        "the last weights, trained on all images, are used; validated.keras holds those that were "
-        "validated before"
-    )
-    weights = {path.stem: network_in(path) for path in run.folder.glob("*.keras")}
-    assert_same(weights["best"], weights["last"])
-    assert not np.array_equal(weights["best"][0], weights["validated"][0])
-    alone, _ = train(cells, tmp_path / "alone", **FINAL | {"final_share": 0.0})
-    assert not np.array_equal(network_in(alone.folder / "last.keras")[0], weights["last"][0])
-    rows = (run.folder / "history.csv").read_text().splitlines()[1:]
-    assert [row.split(",")[4] == "" for row in rows] == [int(row.split(",")[0]) > 6 for row in rows]
-
-    record = json.loads((run.folder / "run.json").read_text())  # as if killed at the very end
-    record["record"]["outcome"]["complete"] = False
-    (run.folder / "run.json").write_text(json.dumps(record))
-    seen = []
-    monkeypatch.setattr(Validator, "select_options", lambda _, model: seen.append(model))
-    again, _ = train(cells, run.folder, resume=True)
-    assert_same(seen[0].get_weights(), weights["validated"])
-    assert_same(network_in(again.folder / "best.keras"), weights["best"])
-
-
-def test_last_weights_that_are_worse_are_not_used(cells, tmp_path, monkeypatch):
-    scores = iter([0.5] * 7 + [0.4])  # six validations, the run's score, the last
-    monkeypatch.setattr(Validator, "score", lambda *_: next(scores))
-    run, messages = train(cells, tmp_path / "run", **FINAL)
-    assert list(scores) == []
-    assert "the last weights are not used: although they were trained on all" in messages[-1]
-    assert run.record["outcome"]["score"] == 0.5
-    weights = {path.stem: network_in(path) for path in run.folder.glob("*.keras")}
-    assert weights.keys() == {"best", "last"}
-    assert not np.array_equal(weights["best"][0], weights["last"][0])
-
-
-def network_in(path):
-    return keras.saving.load_model(path).get_weights()
-
-
-def assert_same(weights, others):
-    for one, other in zip(weights, others, strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 def test_affinities_are_trained_saved_and_used(cells, tmp_path):
