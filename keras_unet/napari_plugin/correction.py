@@ -141,7 +141,7 @@ class CorrectionWidget(Container[Any]):
             ],
             planes=[frozenset(corrections.corrected) for _, corrections in chosen],
             run=run,
-            options={"max_minutes": self.minutes.value},
+            options={"max_minutes": self.minutes.value, **tasks.CORRECTION_OPTIONS},
             initial=self.model.value,
         )
         self.panel.run(task, partial(self._use, run))

@@ -28,6 +28,9 @@ from keras_unet.napari_plugin.layers import (
 from keras_unet.runs import locate
 from keras_unet.training.targets import Target
 
+CORRECTION_OPTIONS: Mapping[str, Any] = {"final_share": 0.3}
+"""Options of a further training: of few corrected planes, the one held out is trained on too."""
+
 MODELS = "a run, an ensemble, a .tflite file or a model of the package"
 
 
