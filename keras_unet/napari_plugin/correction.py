@@ -23,8 +23,8 @@ from keras_unet.napari_plugin import tasks
 from keras_unet.napari_plugin.fields import (
     PathField,
     image_choice,
-    initial_field,
     labels_choice,
+    model_field,
     snapshot,
 )
 from keras_unet.napari_plugin.layers import Snapshot
@@ -64,7 +64,7 @@ class CorrectionWidget(Container[Any]):
         self.viewer = napari_viewer
         self.image = image_choice(napari_viewer)
         self.labels_layer = labels_choice(napari_viewer, nullable=True)
-        self.model = initial_field("model")
+        self.model = model_field("model", "run")
         self.rounds = PathField("rounds", "A folder for the runs of all rounds")
         self.minutes = FloatSpinBox(label="minutes", value=5, min=0.1, max=1e5, step=1)
         self.mark = PushButton(text="Mark or unmark this plane as corrected")
@@ -121,11 +121,10 @@ class CorrectionWidget(Container[Any]):
         self._show_state()
 
     def _train(self) -> None:
-        found = [layer.metadata.get(CORRECTIONS) for layer in self.viewer.layers]
         chosen = [
             (layer, corrections)
-            for layer, corrections in zip(self.viewer.layers, found, strict=True)
-            if corrections is not None and corrections.corrected
+            for layer in self.viewer.layers
+            if (corrections := layer.metadata.get(CORRECTIONS)) and corrections.corrected
         ]
         if not chosen:
             raise ValueError(
@@ -177,6 +176,11 @@ class CorrectionWidget(Container[Any]):
             raise ValueError(
                 f"labels must be of shape {image.shape}, like {image.name}. Received: "
                 f"{labels.name} of {labels.data.shape}; choose no layer to add one"
+            )
+        if self._corrections(labels).image is not self.image.value:
+            raise ValueError(
+                f"labels must be those of {image.name}. Received: {labels.name}, which holds "
+                "corrections of another image; choose no layer to add one"
             )
         return labels
 

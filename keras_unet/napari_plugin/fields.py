@@ -123,18 +123,16 @@ class PathField:
             self.line.value = path
 
 
-def model_field(label: str) -> PathField:
-    """Returns a field for a model to predict with."""
-    return PathField(label, _hint("run, ensemble or .tflite file"), file="TFLite (*.tflite)")
+def model_field(label: str, kinds: str, *, file: str | None = None) -> PathField:
+    """Returns a field for a model of some kinds, or the name of a model of the package.
 
-
-def initial_field(label: str) -> PathField:
-    """Returns a field for a model to train from."""
-    return PathField(label, _hint("run or .keras file"), file="Keras (*.keras)")
-
-
-def _hint(kinds: str) -> str:
-    return f"A {kinds}{''.join(f', or {name}' for name in shipped.names())}"
+    Args:
+        label: Label of the field.
+        kinds: The kinds, such as "run or ensemble".
+        file: Qt's filter of files; None for folders only.
+    """
+    hint = f"A {kinds}{''.join(f', or {name}' for name in shipped.names())}"
+    return PathField(label, hint, file=file)
 
 
 class OptionalValues:

@@ -18,7 +18,6 @@ from keras_unet.napari_plugin.fields import (
     Pairs,
     PathField,
     image_choice,
-    initial_field,
     labels_choice,
     model_field,
     snapshot,
@@ -59,7 +58,7 @@ class TrainWidget(Container[Any]):
         """Builds the widget for a viewer."""
         self.viewer = napari_viewer
         self.pairs = Pairs(napari_viewer)
-        self.initial = initial_field("start from")
+        self.initial = model_field("start from", "run or .keras file", file="Keras (*.keras)")
         self.run = PathField("run", "A new folder for the run")
         self.minutes = FloatSpinBox(label="minutes", value=15, min=0, max=1e5, step=5)
         self.steps = SpinBox(label="steps", value=0, min=0, max=10**9)
@@ -138,7 +137,7 @@ class PredictWidget(Container[Any]):
         """Builds the widget for a viewer."""
         self.viewer = napari_viewer
         self.image = image_choice(napari_viewer)
-        self.model = model_field("run")
+        self.model = model_field("run", "run, ensemble or .tflite file", file="TFLite (*.tflite)")
         self.probabilities = CheckBox(text="Probabilities as image layers")
         self.tta = CheckBox(text="Test-time augmentation (tta)")
         self.tta.tooltip = (

@@ -174,3 +174,14 @@ def test_labels_of_another_shape_are_refused(viewer, widget, notified):
     widget.labels_layer.value = other
     press(widget, "Propose an image")
     assert notified[-1].message.startswith("labels must be of shape (3, 96, 96), like cells.")
+
+
+def test_labels_of_another_image_are_refused(viewer, widget, until, notified, monkeypatch):
+    monkeypatch.setattr(tasks, "propose", proposed(1))
+    press(widget, "Propose an image")
+    until(lambda: widget.panel.job is None)
+    other = viewer.add_image(np.zeros((3, 96, 96)), name="other")
+    widget.image.reset_choices()
+    widget.image.value = other
+    press(widget, "Propose an image")
+    assert notified[-1].message.startswith("labels must be those of other. Received: cells labels")

@@ -145,6 +145,7 @@ def test_what_is_typed_is_what_is_asked_for(viewer, until, child, tmp_path):
     child("print(json.dumps({'error': 'enough'}))")
     train = opened(viewer, WIDGETS[0])
     train.run.line.value = str(tmp_path / "run")
+    train.initial.line.value = str(tmp_path)
     train.kind.value = "instances"
     train.numbers.lines["validation"].value = "a, b"
     train.numbers.lines["memory_limit"].value = "8GB"
@@ -152,7 +153,7 @@ def test_what_is_typed_is_what_is_asked_for(viewer, until, child, tmp_path):
     start_of(train).native.click()
     until(lambda: train.panel.job is None)
     asked = json.loads((tmp_path / "asked.json").read_text())
-    assert asked["initial"] is None
+    assert asked["initial"] == str(tmp_path)
     assert asked["options"] == {
         "kind": "instances",
         "max_minutes": 15,
