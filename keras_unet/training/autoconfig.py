@@ -17,7 +17,8 @@ Methods 18, 203-211 (2021). The rules here are this package's own.
     rate       0.01 for SGD, 0.001 for Adam                                     the same
 
 A large cell is the 90th percentile of the cells' diameters. An option that is given is kept, and
-the rules below it in the table use its value; the depth is at most one that a given tile fits.
+the rules below it in the table use its value; the depth is at most one that a given tile fits. A
+training that starts from a model has a quarter of the steps and three tenths of the rate.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ from keras_unet.data.fingerprint import Fingerprint
 from keras_unet.system import free_memory
 from keras_unet.training.options import (
     DEPTHS,
-    LEARNING_RATES,
     PAPER_AMPLITUDE,
     PAPER_DEPTH,
     PAPER_SIGMA,
@@ -43,6 +43,7 @@ from keras_unet.training.options import (
     ResolvedOptions,
     TrainingOptions,
     deepest_for,
+    learning_rate_of,
 )
 from keras_unet.training.schedule import Optimizer
 
@@ -60,6 +61,9 @@ SIGMA_RANGE = 2.0, PAPER_SIGMA
 PASSES = 100
 """Passes over the training pixels."""
 
+FINE_TUNING_STEPS = 1 / 4
+"""Steps of a training from a model, as a share of those of one from scratch."""
+
 TISSUE = 0.5
 """Fraction of the pixels above which the foreground of two classes is tissue."""
 
@@ -76,13 +80,14 @@ BYTES_PER_PIXEL = 60
 """Memory per pixel of the training images: grey values, labels, weights, and copies of them."""
 
 _LARGEST_NAMED = 4 * PAPER_TILE  # largest tile that a message names, in pixels
+_FINE_TUNING = ", from a model"
 _HEAD = "options chosen from these statistics; give one to change it:"
 
 Number = TypeVar("Number", bool, int, float)
 
 
 def autoconfigure(
-    options: TrainingOptions, fingerprint: Fingerprint, kind: Kind
+    options: TrainingOptions, fingerprint: Fingerprint, kind: Kind, *, fine_tuning: bool = False
 ) -> ResolvedOptions:
     """Sets the options that are None, and logs them with their reasons.
 
@@ -90,6 +95,7 @@ def autoconfigure(
         options: The requested options.
         fingerprint: Statistics of the training images.
         kind: Kind of the labels.
+        fine_tuning: Whether the training starts from a model.
 
     Returns:
         The options with all numbers set, as the run records them.
@@ -105,6 +111,7 @@ def autoconfigure(
         padding=options.padding,
         batch_size=options.batch_size,
         optimizer=options.optimizer,
+        fine_tuning=fine_tuning,
         largest_tile=memory.largest_tile,
         **options.given,
     )
@@ -154,6 +161,7 @@ class AutoConfiguration:
         padding: Padding = "valid",
         batch_size: int = 1,
         optimizer: Optimizer = "adam",
+        fine_tuning: bool = False,
         largest_tile: Callable[[int], int | None] = lambda _: None,
         **given: Any,
     ) -> AutoConfiguration:
@@ -165,6 +173,7 @@ class AutoConfiguration:
             padding: Padding of the network.
             batch_size: Tiles per batch.
             optimizer: Optimizer of the training.
+            fine_tuning: Whether the training starts from a model.
             largest_tile: Returns the largest tile that memory allows at a depth; None for any.
             given: Options that are kept, by name.
         """
@@ -181,6 +190,7 @@ class AutoConfiguration:
         depth = choose("depth", _depth, fingerprint, padding, given.get("tile"))
         network = Architecture(depth=depth, padding=padding)
         tile = choose("tile", _tile, fingerprint, network, largest_tile)
+        pixels = network.output_size(tile) ** 2 * batch_size
         return cls(
             affinities=affinities,
             class_balance=choose("class_balance", _class_balance, fingerprint),
@@ -188,8 +198,8 @@ class AutoConfiguration:
             tile=tile,
             amplitude=choose("amplitude", _amplitude, tile),
             sigma=choose("sigma", _sigma, fingerprint),
-            steps=choose("steps", _steps, fingerprint, network.output_size(tile), batch_size),
-            learning_rate=choose("learning_rate", _learning_rate, optimizer),
+            steps=choose("steps", _steps, fingerprint, pixels, fine_tuning),
+            learning_rate=choose("learning_rate", _learning_rate, optimizer, fine_tuning),
             reasons=reasons,
         )
 
@@ -283,18 +293,21 @@ def _sigma(fingerprint: Fingerprint) -> tuple[float, str]:
     )
 
 
-def _steps(fingerprint: Fingerprint, output: int, batch_size: int) -> tuple[int, str]:
-    least, most = STEPS_RANGE
-    passes = PASSES * fingerprint.pixels / output**2 / batch_size
-    steps = min(max(round(passes), least), most)
-    return steps, (
-        f"{PASSES} passes over the training pixels are {passes:,.0f} steps; "
-        f"limited to {least:,} to {most:,}"
+def _steps(fingerprint: Fingerprint, pixels: int, fine_tuning: bool) -> tuple[int, str]:
+    share = FINE_TUNING_STEPS if fine_tuning else 1
+    number = round(share * PASSES)
+    least, most = (round(share * limit) for limit in STEPS_RANGE)
+    passes = number * fingerprint.pixels / pixels
+    return min(max(round(passes), least), most), (
+        f"{number} passes over the training pixels are {passes:,.0f} steps; "
+        f"limited to {least:,} to {most:,}{_FINE_TUNING if fine_tuning else ''}"
     )
 
 
-def _learning_rate(optimizer: Optimizer) -> tuple[float, str]:
-    return LEARNING_RATES[optimizer], f"the highest learning rate, for --optimizer {optimizer}"
+def _learning_rate(optimizer: Optimizer, fine_tuning: bool) -> tuple[float, str]:
+    reason = f"the highest learning rate, for --optimizer {optimizer}"
+    rate = learning_rate_of(optimizer, fine_tuning=fine_tuning)
+    return rate, reason + (_FINE_TUNING if fine_tuning else "")
 
 
 @dataclass(frozen=True)

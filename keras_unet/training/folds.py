@@ -140,7 +140,12 @@ def train_folds(
     samples = data.samples.samples
     names, groups = [sample.name for sample in samples], [sample.group for sample in samples]
     held_out = draw_folds(names, folds, options.seed, groups)
-    resolved = autoconfigure(options, Fingerprint.of(samples), data.samples.encoding.kind)
+    resolved = autoconfigure(
+        options,
+        Fingerprint.of(samples),
+        data.samples.encoding.kind,
+        fine_tuning=initial_model is not None and initial_model.is_trained,
+    )
     if resolved.max_minutes is not None:
         resolved = replace(resolved, max_minutes=resolved.max_minutes / folds)
     recorded = None if initial_model is None else initial_model.to_dict()

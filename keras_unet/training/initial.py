@@ -101,6 +101,11 @@ class Initial:
         """Architecture of the network."""
         return self.segmenter.info.architecture
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether it comes from a file or a training; False for a new network in memory."""
+        return self.path is not None or bool(self.segmenter.info.record)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the model as plain values, for the record of a run.
 
@@ -125,6 +130,9 @@ class Initial:
     def options(self, options: Options, given: Collection[str] = ()) -> Options:
         """Returns options with the architecture and normalization of the model.
 
+        Classes are balanced as in its training, if that is known and no option says otherwise,
+        since the balance shifts the probabilities that the model has learned.
+
         Args:
             options: The requested options.
             given: Names of options that were given, even if they have the default value.
@@ -144,6 +152,9 @@ class Initial:
                     f"{name} must be that of {self._name}, which training starts from, {value}. "
                     f"Received: {name}={requested}; leave it out"
                 )
+        if options.class_balance is None:
+            recorded = info.record.get("options", {}).get("class_balance")
+            values["class_balance"] = None if recorded is None else bool(recorded)
         return replace(options, **values)
 
     def check_channels(self, channels: int) -> None:

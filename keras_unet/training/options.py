@@ -34,6 +34,9 @@ PAPER_SIGMA = 5.0
 LEARNING_RATES: Mapping[Optimizer, float] = {"sgd": 1e-2, "adam": 1e-3}
 """Highest learning rate of each optimizer."""
 
+FINE_TUNING_RATE = 3 / 10
+"""Learning rate of a training from a model, as a share of that of one from scratch."""
+
 DEPTHS = 3, 4
 """Depths that auto-configuration chooses from. A tile that fits one fits the smaller ones too."""
 
@@ -48,6 +51,12 @@ INTENSITY = "contrast", "brightness", "gamma", "noise", "blur", "illumination"
 
 SEEDS = 2**32
 """Number of seeds that Keras and NumPy accept, from 0."""
+
+
+def learning_rate_of(optimizer: Optimizer, *, fine_tuning: bool) -> float:
+    """Returns the highest learning rate of a training from scratch, or from a model."""
+    return LEARNING_RATES[optimizer] * (FINE_TUNING_RATE if fine_tuning else 1)
+
 
 _CHOICES = {
     "kind": ("auto", *get_args(Kind)),

@@ -29,7 +29,7 @@ from keras_unet.training.dataset import Images, Labels, Split, TrainingData, Var
 from keras_unet.training.distribute import SINGLE, Cluster
 from keras_unet.training.initial import Initial, starts_trained
 from keras_unet.training.loop import fit
-from keras_unet.training.options import ResolvedOptions, TrainingOptions
+from keras_unet.training.options import ResolvedOptions, TrainingOptions, learning_rate_of
 from keras_unet.training.outcome import finish, outcome_of, restore_best, score_start
 from keras_unet.training.provenance import now, provenance
 from keras_unet.training.resume import (
@@ -230,7 +230,12 @@ def train_folder(
         initial_model.check_channels(data.samples.channels)
     split = data.split(requested)
     fingerprint = Fingerprint.of(split.training)
-    resolved = autoconfigure(requested, fingerprint, data.samples.encoding.kind)
+    resolved = autoconfigure(
+        requested,
+        fingerprint,
+        data.samples.encoding.kind,
+        fine_tuning=initial_model is not None and initial_model.is_trained,
+    )
     warnings = check_dataset(data.samples, fingerprint, split.names["validation"])
     for warning in warnings:
         _log.warning(warning)
@@ -376,6 +381,9 @@ def train_on_dataset(
         )
     initial_model = Initial.of(initial)
     options = initial_model.options(options)
+    if options.learning_rate is None:
+        rate = learning_rate_of(options.optimizer, fine_tuning=initial_model.is_trained)
+        options = replace(options, learning_rate=rate)
     schedule = options.schedule_of_steps()
     precision = choose_precision(options.precision)
     unknown: dict[str, Any] = {"pixel_size": None, "diameters": None, "record": {}}

@@ -122,6 +122,16 @@ def test_steps_are_a_hundred_passes_within_limits(images, batch_size, steps):
     assert f"--steps {steps} " in configuration.describe()
 
 
+@pytest.mark.parametrize(("optimizer", "rate"), [("adam", 3e-4), ("sgd", 3e-3)])
+@pytest.mark.parametrize(("images", "steps"), [(1, 625), (20, 871), (200, 2500)])
+def test_fine_tuning_is_shorter_and_slower(images, steps, optimizer, rate):
+    fingerprint = a_fingerprint(pixels=images * 512 * 512, diameters=Percentiles(40, 60, 80))
+    configuration = AutoConfiguration.of(fingerprint, optimizer=optimizer, fine_tuning=True)
+    assert configuration.steps == steps
+    assert configuration.learning_rate == pytest.approx(rate)
+    assert configuration.describe().count(", from a model") == 2
+
+
 GIVEN = {
     "affinities": True,
     "class_balance": True,

@@ -140,6 +140,31 @@ def test_default_values_that_contradict_the_model_are_refused_if_given(trained):
         initial.options(TrainingOptions(normalization="dataset"))
 
 
+@pytest.mark.parametrize("balanced", [False, True])
+def test_classes_are_balanced_as_in_the_training_of_the_model(trained, tmp_path, balanced):
+    folder = shutil.copytree(trained, tmp_path / "model")
+    run = Run.load(folder)
+    recorded = run.record["options"] | {"class_balance": balanced}
+    dataclasses.replace(run, record={**run.record, "options": recorded}).save()
+    initial = Initial.of(folder)
+    assert initial.options(TrainingOptions()).class_balance is balanced
+    assert (
+        initial.options(TrainingOptions(class_balance=not balanced)).class_balance is not balanced
+    )
+    unknown = Initial.of(Segmenter.from_model(load(folder).model))
+    assert unknown.options(TrainingOptions()).class_balance is None
+
+
+def test_a_training_from_a_model_is_shorter_and_slower(trained, cells, tmp_path):
+    rates = {}
+    for name, initial in (("scratch", None), ("model", trained)):
+        size = {} if initial else {"depth": 1, "base_filters": 4}
+        options = TrainingOptions(max_minutes=0.01, **size)
+        run = train_folder(cells, tmp_path / name, options, initial=initial)
+        rates[name] = run.record["options"]["learning_rate"]
+    assert rates == {"scratch": pytest.approx(1e-3), "model": pytest.approx(3e-4)}
+
+
 def test_statistics_of_the_grey_values_are_those_of_the_model(trained, cells, tmp_path):
     folder = shutil.copytree(trained, tmp_path / "model")
     statistics = Normalization("dataset", mean=(7.0,), std=(3.0,))
@@ -163,28 +188,6 @@ class TestStart:
         as_trained = dataclasses.replace(run, instances=Run.load(trained).instances)
         expected = Validator(as_trained, data.targets(data.split_of(run).validation))
         assert start == expected.score(expected.predictions(load(trained).model))
-
-    def test_what_is_worse_than_the_model_is_not_kept(self, trained, cells, tmp_path):
-        options = TrainingOptions(steps=4, learning_rate=30.0, validation=0.25)
-        run = train_folder(cells, tmp_path / "run", options, initial=trained)
-        check_same(load(run.folder).model, load(trained).model)
-        outcome = run.record["outcome"]
-        assert outcome["score"] >= outcome["start_score"] > 0
-        assert outcome["weights"] == "initial"
-        assert "before the training, whose weights are kept" in describe_score(outcome)
-        assert "whose weights are kept" in (run.folder / "report.html").read_text()
-
-    def test_a_resumed_training_goes_on_from_its_best_weights(self, trained, cells, tmp_path):
-        interrupt = keras.callbacks.LambdaCallback(on_train_batch_end=stop)
-        options = TrainingOptions(steps=3, learning_rate=30.0, validation=0.25)
-        how = {"initial": trained, "callbacks": [interrupt]}
-        run = train_folder(cells, tmp_path / "run", options, **how)
-        assert not run.record["outcome"]["complete"]
-        check_same(load(run.folder).model, load(trained).model)
-        resumed = train_folder(cells, tmp_path / "run", resume=True)
-        assert resumed.record["outcome"]["complete"]
-        assert resumed.record["outcome"]["start_score"] == run.record["outcome"]["start_score"]
-        check_same(load(run.folder).model, load(trained).model)
 
     def test_a_last_layer_at_random_has_no_score_to_keep(self, trained, cells, tmp_path):
         data, options = with_three_classes(cells, tmp_path / "data"), TrainingOptions(**TINY)
@@ -373,8 +376,10 @@ class TestArrays:
         for name, values in losses[0].items():
             np.testing.assert_allclose(values, losses[1][name], atol=1e-6)
         finite = tile_dataset(*drawn, **tiles).take(2)
-        repeated = train(finite, initial=initial, steps=3)
+        repeated = train(finite, initial=trained, steps=3)
         assert repeated.info.record["outcome"]["steps"] == 3
+        rates = [one.info.record["options"]["learning_rate"] for one in (trained, repeated)]
+        assert rates == [pytest.approx(1e-3), pytest.approx(3e-4)]
 
     @pytest.mark.parametrize("arguments", [{"steps": 2}, {"initial": "model"}])
     def test_a_data_set_needs_a_model_and_a_length(self, drawn, arguments):
