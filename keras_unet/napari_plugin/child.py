@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from keras_unet.console import (
     LATE,
@@ -143,17 +144,18 @@ def propose(*, model: str, image: str, out: str) -> dict[str, Any]:
     """Predicts the plane of a file on which the eight symmetries disagree most.
 
     Returns:
-        Number of the plane, disagreement of each, and label encoding.
+        Number of the plane, and the disagreement of each if there are several.
     """
     with quiet_tensorflow():
         from keras_unet.prediction.load import load
 
     segmenter = load(model)
     planes = read_planes(Path(image))
+    several = planes if len(planes) > 1 else ()
     disagreements = [
-        segmenter.disagreement(plane) for plane in track(planes, "comparing the eight symmetries")
+        segmenter.disagreement(plane) for plane in track(several, "comparing the eight symmetries")
     ]
-    plane = max(range(len(planes)), key=disagreements.__getitem__)
+    plane = int(np.argmax(disagreements)) if disagreements else 0
     write_tiff(Path(out), segmenter.segment(planes[plane]), axes="YX", is_data=True)
     return {"plane": plane, "disagreements": disagreements}
 

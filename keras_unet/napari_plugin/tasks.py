@@ -31,6 +31,9 @@ from keras_unet.training.targets import Target
 CORRECTION_OPTIONS: Mapping[str, Any] = {"final_share": 0.3}
 """Options of a further training: of few corrected planes, the one held out is trained on too."""
 
+MOST_COMPARED = 24
+"""Planes of which one is proposed."""
+
 MODELS = "a run, an ensemble, a .tflite file or a model of the package"
 
 
@@ -138,6 +141,8 @@ def predict(
 def propose(job: Job, image: Snapshot, model: Path, *, corrected: Collection[int] = ()) -> Events:
     """Predicts the plane of a layer on which the eight symmetries of the model disagree most.
 
+    Of many planes, `MOST_COMPARED` are compared, evenly spaced: each is predicted eight times.
+
     Args:
         job: The job.
         image: The layer.
@@ -158,15 +163,17 @@ def propose(job: Job, image: Snapshot, model: Path, *, corrected: Collection[int
             f"{image.name}: expected a plane that has not been corrected. Received none; train "
             "further, or open another layer"
         )
+    chosen = np.linspace(0, len(left) - 1, min(len(left), MOST_COMPARED)).round().astype(int)
+    compared = [left[number] for number in chosen]
     with tempfile.TemporaryDirectory(prefix="keras-unet-") as temporary:
         folder = Path(temporary)
         yield {"text": "writing the image"}
-        file = write_image(image, folder, left)
+        file = write_image(image, folder, compared)
         request = {"model": str(model), "image": file.name, "out": "labels.tif"}
         result = yield from job.run_in_child({"job": "propose", **request}, folder)
-        for plane, value in zip(left, result["disagreements"], strict=True):
-            yield {"line": f"plane {plane}: disagreement {value:.4f} bits per pixel"}
-        return left[result["plane"]], read_planes(folder / "labels.tif")[0, ..., 0]
+        for number, value in enumerate(result["disagreements"]):
+            yield {"line": f"plane {compared[number]}: disagreement {value:.4f} bits per pixel"}
+        return compared[result["plane"]], read_planes(folder / "labels.tif")[0, ..., 0]
 
 
 def compute_weight_map(

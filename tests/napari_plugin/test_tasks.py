@@ -11,7 +11,13 @@ from keras_unet.data.synthetic import draw_cells
 from keras_unet.data.weight_maps import border_weight_map, class_balance, weight_map
 from keras_unet.napari_plugin.job import Job, JobStopped
 from keras_unet.napari_plugin.layers import Snapshot
-from keras_unet.napari_plugin.tasks import compute_weight_map, predict, propose, train
+from keras_unet.napari_plugin.tasks import (
+    MOST_COMPARED,
+    compute_weight_map,
+    predict,
+    propose,
+    train,
+)
 
 
 def finish(work):
@@ -93,6 +99,16 @@ def test_planes_that_are_corrected_are_not_proposed(monkeypatch, tmp_path):
     plane, labels = finish(propose(job, image, tmp_path, corrected={0, 2}))
     assert plane == 3
     assert (labels == 5).all()
+    many = Snapshot("film", np.zeros((100, 4, 4), np.uint8))
+    seen = []
+
+    def count(request, folder):
+        seen.extend(read_planes(folder / request["image"]))
+        write_tiff(folder / request["out"], np.zeros((4, 4), np.int32), axes="YX")
+        return {"plane": len(seen) - 1, "disagreements": []}
+
+    assert finish(propose(fake_job(monkeypatch, count), many, tmp_path))[0] == 99
+    assert len(seen) == MOST_COMPARED
     with pytest.raises(ValueError, match="cells: expected a plane that has not been corrected"):
         finish(propose(job, image, tmp_path, corrected=range(4)))
     with pytest.raises(ValueError, match=r"model must be a run, .* or a model of the package"):
