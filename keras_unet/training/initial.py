@@ -103,7 +103,7 @@ class Initial:
 
     @property
     def is_trained(self) -> bool:
-        """Whether it comes from a file or a training; False for a new network in memory."""
+        """State of the weights: True if of a file or a training, False if new and in memory."""
         return self.path is not None or bool(self.segmenter.info.record)
 
     def to_dict(self) -> dict[str, Any]:

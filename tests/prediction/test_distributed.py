@@ -98,14 +98,14 @@ def contents(paths):
 
 
 def assert_same(written, whole):
-    """Compares what is written: probabilities of TIFF files to rounding, all else to the byte."""
+    """Compares what is written: probabilities to their last bit, all else to the byte."""
     found, expected = contents(written), contents(whole)
     for name in found.keys() & expected.keys():
         if name.endswith("_probabilities.tif"):
             ours, theirs = (
                 tifffile.imread(io.BytesIO(files.pop(name))) for files in (found, expected)
             )
-            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=6e-8)
             assert ours.dtype == theirs.dtype
     assert found == expected
 
