@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +31,9 @@ _MARKS = {
     )
 }
 
+_TABLE_HEADER = b"file,plane,number,class,"  # of a table of objects
+_ZIP_SIGNATURES = (b"PK\3\4", b"PK\5\6")
+
 _LEFTOVER = re.compile(r"\.[0-9a-f]{8}-.+")  # temporary files of `atomic`
 
 LOCK = ".lock"
@@ -42,6 +46,8 @@ _NAMES = {
     "png": "a picture",
     "tiff": "a TIFF image",
     "ome-zarr": "an OME-Zarr image",
+    "csv": "a table of objects",
+    "zip": "an archive of ROIs",
 }
 
 
@@ -181,8 +187,8 @@ def is_own(path: Path) -> bool:
     """Returns whether this program has written a result, a file or the folder of an OME-Zarr image.
 
     TIFF and PNG files are recognized by their Software tag, OME-Zarr images by their attributes,
-    JSON files and reports by their first lines. False for missing and damaged files, and for images
-    and labels of training data, which have no such mark.
+    JSON files, reports and tables by their first lines, ROI archives by their comment. False for
+    missing and damaged files, and for images and labels of training data, which have no such mark.
 
     Args:
         path: Path of the file or folder.
@@ -197,7 +203,7 @@ def own_kind(path: Path) -> str | None:
         path: Path of the file or folder.
 
     Returns:
-        "tiff", "ome-zarr", "png", "json" or "html".
+        "tiff", "ome-zarr", "png", "json", "html", "csv" or "zip".
     """
     try:
         if path.is_dir():
@@ -208,6 +214,11 @@ def own_kind(path: Path) -> str | None:
             start = file.read(_START)
         if start.startswith(_TIFF_SIGNATURES):
             return "tiff" if _software_of_tiff(path).startswith(SOFTWARE) else None
+        if start.startswith(_ZIP_SIGNATURES):
+            with zipfile.ZipFile(path) as archive:
+                return "zip" if archive.comment == SOFTWARE.encode() else None
+        if start.startswith(_TABLE_HEADER):
+            return "csv"
         return next((kind for kind, mark in _MARKS.items() if mark.match(start)), None)
     except Exception:  # noqa: BLE001 - readers raise any error on damaged files
         return None

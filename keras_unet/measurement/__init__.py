@@ -1,0 +1,1 @@
+"""Measurements and outlines of the objects in label images, as tables, ROIs and GeoJSON."""

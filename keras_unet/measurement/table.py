@@ -1,0 +1,37 @@
+"""CSV tables of measurements."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_unet.files import atomic
+from keras_unet.measurement.properties import Columns
+
+_DIGITS = 12  # significant digits of numbers
+
+
+def write_table(path: Path, tables: Sequence[Columns]) -> None:
+    """Writes tables below each other, as CSV in UTF-8 with one header.
+
+    Args:
+        path: Path of the file; its folder exists.
+        tables: Columns of each; those that a table lacks are empty in its rows.
+    """
+    names = list(dict.fromkeys(name for table in tables for name in table))
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        for table in tables:
+            rows = len(next(iter(table.values())))
+            columns = [table[name].tolist() if name in table else [""] * rows for name in names]
+            writer.writerows([_text(value) for value in row] for row in zip(*columns, strict=True))
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, float):
+        return f"{value:.{_DIGITS}g}" if math.isfinite(value) else ""
+    return value
