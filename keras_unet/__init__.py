@@ -1,7 +1,8 @@
 """U-Net of Ronneberger, Fischer and Brox (2015) in Keras and TensorFlow.
 
 `train` returns a `Segmenter`, which predicts, segments, saves and loads; `export_model` converts it
-to SavedModel, TFLite, ONNX or BioImage.IO. `predict_files` and `evaluate_folders` work on folders.
+to SavedModel, TFLite, ONNX or BioImage.IO. `predict_files`, `evaluate_folders` and `measure_files`
+work on folders.
 `build_unet`, `tile_dataset` and `WeightedCrossEntropy` are for `model.fit` of Keras. Public names
 are imported on first use: importing the package does not import TensorFlow.
 """
@@ -23,9 +24,11 @@ if TYPE_CHECKING:  # for tools; at run time `__getattr__` does it
     from keras_unet.data.synthetic import draw_cells, draw_tissue
     from keras_unet.data.weight_maps import border_weight_map, class_weight_map, weight_map
     from keras_unet.evaluation.evaluate import evaluate_folders
+    from keras_unet.evaluation.measure import measure_files
     from keras_unet.export.export import export_model
     from keras_unet.instances.label import InstanceOptions, label_instances
     from keras_unet.losses import MeanIoU, PixelAccuracy, WeightedCrossEntropy
+    from keras_unet.measurement.properties import measure_objects
     from keras_unet.model import build_unet
     from keras_unet.prediction.folder import predict_files
     from keras_unet.prediction.load import load
@@ -61,6 +64,8 @@ _HOMES = {
     "export_model": "export.export",
     "label_instances": "instances.label",
     "load": "prediction.load",
+    "measure_files": "evaluation.measure",
+    "measure_objects": "measurement.properties",
     "metrics": "metrics",
     "predict_files": "prediction.folder",
     "predict_image": "prediction.predict",
@@ -94,6 +99,8 @@ __all__ = [
     "export_model",
     "label_instances",
     "load",
+    "measure_files",
+    "measure_objects",
     "metrics",
     "predict_files",
     "predict_image",

@@ -26,6 +26,7 @@ from keras_unet.cli_options import (
     training_length_options,
 )
 from keras_unet.console import (
+    counted,
     one_line_errors,
     prepare_process,
     quiet_tensorflow,
@@ -319,7 +320,8 @@ def report_command(
 @click.option(
     "--save",
     default="",
-    help="Outputs: any of instances,classes,probabilities [default: kind of the training labels]",
+    help="Outputs: any of instances,classes,probabilities,table,rois,geojson [default: kind of the "
+    "training labels]",
 )
 @click.option(
     "--tile", type=int, help="Size of the input tile, in pixels; the result does not depend on it."
@@ -484,6 +486,59 @@ def evaluate_command(
             overwrite=overwrite,
         )
     print_tables(evaluation.tables)
+
+
+@main.command("measure")
+@click.argument("labels", type=PATH)
+@click.option("--images", type=PATH, help="The images, for intensities.")
+@click.option("--out", type=PATH, required=True, help="Folder to write.")
+@click.option(
+    "--save",
+    default="table",
+    show_default=True,
+    help="Outputs: any of table,rois,geojson",
+)
+@click.option(
+    "--pixel-size", type=float, help="Pixel size in micrometers [default: that in the files]"
+)
+@click.option(
+    "--labels-hold",
+    type=click.Choice(["auto", "classes", "instances"]),
+    default="auto",
+    help="Kind of labels: classes or instances [default: auto, from the label values]",
+)
+@OVERWRITE
+@QUIET
+def measure_command(
+    labels: Path,
+    images: Path | None,
+    out: Path,
+    save: str,
+    pixel_size: float | None,
+    labels_hold: Any,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Measure the objects of LABELS, a label image or a folder of them.
+
+    \b
+    table    objects.csv, a row for each object: position, size, shape, and intensity in IMAGES
+    rois     NAME_rois.zip, outlines for ImageJ and Fiji
+    geojson  NAME.geojson, outlines and measurements for QuPath
+    """  # noqa: D301 - click takes this backspace for lines to be left as they are
+    from keras_unet.evaluation.measure import measure_files
+
+    with show_progress(quiet=quiet):
+        written = measure_files(
+            labels,
+            out,
+            images=images,
+            save=split_names(save),
+            kind=labels_hold,
+            pixel_size=pixel_size,
+            overwrite=overwrite,
+        )
+        _log.info(f"{counted(len(written), 'file')} written to {printable(out)}")
 
 
 @main.command("export")

@@ -27,13 +27,14 @@ Ambiguous labels are refused with a request for `kind`, see `data.label_checks`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_unet.data.calibration import Spacing
 from keras_unet.data.encoding import MOST_CLASSES, Kind, LabelEncoding
 from keras_unet.data.images import invert_white, is_grey, read_image
 from keras_unet.data.label_checks import MOST_CLASSES_DETECTED, check_meaning, kind_of
@@ -102,6 +103,7 @@ class LabelFile:
         dtype: Type of the numbers in the file.
         has_palette: Whether the file has a palette.
         white: Number that is black if the file stores white as 0, see `ImageFile`.
+        spacing: Distances between pixels, as far as the file states them.
     """
 
     labels: NDArray[np.int32]
@@ -111,6 +113,7 @@ class LabelFile:
     dtype: str
     has_palette: bool = False
     white: int | None = None
+    spacing: Spacing = field(default_factory=Spacing)
 
 
 def read_labels(path: Path) -> LabelFile:
@@ -142,7 +145,14 @@ def read_labels(path: Path) -> LabelFile:
         planes, color_of_number = _apply_palette(planes, image.colors)
     labels, has_palette = check_labels(path, planes), image.colors is not None
     return LabelFile(
-        labels, image.stack, tuple(notes), color_of_number, dtype, has_palette, image.white
+        labels,
+        image.stack,
+        tuple(notes),
+        color_of_number,
+        dtype,
+        has_palette,
+        image.white,
+        image.spacing,
     )
 
 

@@ -108,25 +108,28 @@ def find_label_images(folder: Path) -> LabelImages:
     )
 
 
-def pair_files(references: Sequence[LabelImage], predictions: Path) -> list[FilePair]:
+def pair_files(
+    references: Sequence[LabelImage], predictions: Path, content: str = "predictions"
+) -> list[FilePair]:
     """Finds the predictions of label files; label files without a prediction are left out.
 
     Args:
         references: The label files.
-        predictions: Folder that `predict_files` wrote.
+        predictions: Folder that `predict_files` wrote, or of other files of the same names.
+        content: Content of the folder, for messages.
 
     Raises:
         FileNotFoundError: If the folder does not exist.
         ValueError: If it holds no prediction of any label file, two files of one name, or the
             pairing is ambiguous.
     """
-    _check_folder(predictions, "predictions")
+    _check_folder(predictions, content)
     files = files_by_stem(predictions)
     results = {stem: path for stem, path in files.items() if owner_of(stem) not in files}
     stems = _match_frames(references, results) | _match_names(references, results, predictions)
     if not stems:
         raise ValueError(
-            f"{predictions}: expected predictions named like the labels, for example "
+            f"{predictions}: expected {content} named like the labels, for example "
             f"{_example(references[0])}.tif for {references[0].labels}. "
             f"Received {', '.join(sorted(results)[:_LISTED]) or 'no image file'}"
         )

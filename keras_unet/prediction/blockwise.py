@@ -34,7 +34,8 @@ from keras_unet.files import printable
 from keras_unet.instances.affinities import MergedAffinities, SeparatedProbabilities
 from keras_unet.instances.blockwise import LARGEST_PIECE, BlockwiseLabeler
 from keras_unet.instances.label import cell_probability
-from keras_unet.prediction.outputs import OutputPlan, Prediction, Result
+from keras_unet.measurement.objects import ImageObjects
+from keras_unet.prediction.outputs import OutputPlan, Prediction, Result, write_outlines
 from keras_unet.prediction.predict import SYMMETRIES, as_network_input
 from keras_unet.prediction.resampling import ResampledLabels, resample, scaled_size
 from keras_unet.prediction.store import (
@@ -204,6 +205,21 @@ class Normalized:
         return as_network_input(self.normalization.apply(raw), self.architecture)
 
 
+@dataclass(frozen=True, eq=False)
+class _GreyValues:
+    """Raw grey values of a plane, read by windows."""
+
+    plane: OpenPlane
+    channels: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (*self.plane.shape[:2], self.channels)
+
+    def __getitem__(self, window: Window) -> NDArray[Any]:
+        return as_channels(self.plane[window], self.channels, self.plane.image.path)
+
+
 def grey_values(plane: OpenPlane, window: Window, channels: int) -> NDArray[np.float32]:
     """Reads raw grey values of a window.
 
@@ -311,7 +327,29 @@ class Blockwise:
             labels = [plane if size == own else ResampledLabels(plane, own) for plane in found]
             classes = {number for plane in planes for number in _classes(plane)}
             sizes = self.output_plan.sizes(outputs.spacing.pixel_size, labels)
-            return Result(tuple(outputs.write(planes, labels, cells)), frozenset(classes), sizes)
+            files = [*outputs.write(planes, labels, cells)]
+            objects = self._measure(path, outputs, planes, labels)
+            files += write_outlines(out, objects, self.output_plan.objects)
+            table = self.output_plan.table_of(objects)
+            return Result(tuple(files), frozenset(classes), sizes, table)
+
+    def _measure(
+        self, path: Path, outputs: _Outputs, planes: Sequence[Any], labels: Sequence[Any]
+    ) -> ImageObjects:
+        """Measures the objects of an image, if requested."""
+        info, objects = self.output_plan.info, []
+        if self.output_plan.objects:
+            with open_large(path, self.plan.axes) as opened:
+                objects = [
+                    self.output_plan.measure(
+                        labeled,
+                        _GreyValues(raw, info.architecture.channels),
+                        probabilities,
+                        outputs.spacing.pixel_size,
+                    )
+                    for raw, probabilities, labeled in zip(opened, planes, labels, strict=True)
+                ]
+        return ImageObjects(path, objects, outputs.stack, info.encoding.names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -335,7 +373,7 @@ class _Job:
         array = max(stage.size for stage in self.stages)
         together = planes if self.blockwise.planes_together else 1
         earlier = max(len(stage.needs) for stage in self.stages)
-        labels = planes + 1 if "instances" in self.blockwise.output_plan.outputs else 0
+        labels = planes + 1 if self.blockwise.output_plan.needs_instances else 0
         return (planes + earlier * together) * array + labels * bytes_of_labels(self.size)
 
     def predict(self) -> None:
@@ -404,7 +442,7 @@ class _Job:
         self, planes: Sequence[Probabilities | SeparatedProbabilities]
     ) -> tuple[list[Any], int]:
         """Labels the cells if requested; returns the label images and the largest label."""
-        if "instances" not in self.blockwise.output_plan.outputs:
+        if not self.blockwise.output_plan.needs_instances:
             return [], 0
         draft = self.store.labels("draft", self.size)
         labels = [self.store.labels(f"cells{plane}", self.size) for plane in range(len(planes))]

@@ -49,7 +49,9 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     `<stem>.tif` holds the label image, of the kind of the training labels: instances, or classes
     with the label values. The other kind has a suffix, `<stem>_classes.tif` or
     `<stem>_instances.tif`; `<stem>_probabilities.tif` is float32 `(classes, height, width)`. Every
-    output has its image's height and width; a stack gives stacks.
+    output has its image's height and width; a stack gives stacks. `objects.csv` is a table of the
+    cells of all images, `<stem>_rois.zip` holds their outlines for ImageJ, `<stem>.geojson` for
+    QuPath, see `measure_files`.
 
     All headers are read and checked before the first image is predicted; the pixels of each file
     are decoded once, just before its prediction.
@@ -59,8 +61,8 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
             or the address of a model server.
         files: Image files, or folders of them; one path or several.
         out: Folder to write to.
-        save: Some of "instances", "classes" and "probabilities"; empty for the kind of the training
-            labels.
+        save: Some of "instances", "classes", "probabilities", "table", "rois" and "geojson"; empty
+            for the kind of the training labels.
         tile_size: Height and width of the input tile in pixels; None for the default. Fixed for a
             .tflite file and a server. Tiles that are too large for memory are halved.
         precision: Precision to predict in; None for that of the model.
@@ -119,7 +121,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         doubt = channels_in_doubt(header.stack) if axes is None else ""
         _log_notes(path, [*(header.notes if path in streamed else ()), *filter(None, [doubt])])
     segmenter.check_tile_size(tile_size)
-    needs_probabilities = output_plan.outputs != ("classes",)
+    needs_probabilities = output_plan.outputs != ("classes",) or output_plan.needs_instances
 
     @cache
     def blockwise() -> Blockwise:

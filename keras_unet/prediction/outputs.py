@@ -16,6 +16,7 @@ from keras_unet.console import counted, some, track
 from keras_unet.data.encoding import Kind, LabelEncoding
 from keras_unet.data.images import (
     ImageFile,
+    as_channels,
     image_files,
     is_hidden,
     smallest_unsigned,
@@ -28,16 +29,37 @@ from keras_unet.data.stacks import axes_of_stack
 from keras_unet.data.tiff_planes import repeated_in
 from keras_unet.files import check_writable, created_folder, is_own, own_kind, printable
 from keras_unet.instances.label import InstanceOptions, cell_probability, label_instances
+from keras_unet.measurement.geojson import write_geojson
+from keras_unet.measurement.objects import ImageObjects, PlaneObjects
+from keras_unet.measurement.properties import Columns
+from keras_unet.measurement.rois import write_rois
+from keras_unet.measurement.table import write_table
 from keras_unet.prediction.resampling import ResampledLabels, resample
 from keras_unet.prediction.scale import Sizes, advice
 from keras_unet.runs import ModelInfo
 
 _log = logging.getLogger(__name__)
 
-Output = Literal["instances", "classes", "probabilities"]
+ImageOutput = Literal["instances", "classes", "probabilities"]
+"""Outputs of an image that are images of its size."""
+
+ObjectOutput = Literal["table", "rois", "geojson"]
+"""Outputs of the objects: a table of measurements, and outlines for ImageJ and QuPath."""
+
 Form = Literal["tiff", "ome-zarr"]
 
 ENDINGS: Mapping[str, str] = {"tiff": ".tif", "ome-zarr": ".ome.zarr"}
+
+TABLE = "objects.csv"
+"""Name of the table of the objects of all images."""
+
+_KINDS: Mapping[str, str] = {  # of a file of this program, by suffix, see `own_kind`
+    ".tif": "tiff",
+    ".zarr": "ome-zarr",
+    ".csv": "csv",
+    ".zip": "zip",
+    ".geojson": "json",
+}
 
 DATA_SET_FOLDERS = ("images", "labels", "masks", "SEG")
 """Names of the folders of a data set."""
@@ -82,6 +104,39 @@ def output_path(out: Path, stem: str, output: str, kind: Kind, form: str = "tiff
     return out / f"{stem}{'' if output == kind else f'_{output}'}{ENDINGS[form]}"
 
 
+def object_path(out: Path, stem: str, output: str) -> Path:
+    """Returns the path of an output of the objects of an image; the table is that of all images.
+
+    Args:
+        out: Folder of the outputs.
+        stem: Stem of the image.
+        output: "table", "rois" or "geojson".
+
+    Example:
+        >>> object_path(Path(), "a", "rois").name, object_path(Path(), "a", "table").name
+        ('a_rois.zip', 'objects.csv')
+    """
+    names = {"table": TABLE, "rois": f"{stem}_rois.zip", "geojson": f"{stem}.geojson"}
+    return out / names[output]
+
+
+def write_outlines(out: Path, objects: ImageObjects, outputs: Collection[str]) -> list[Path]:
+    """Writes the outlines of the objects of an image, and returns the files.
+
+    Args:
+        out: Folder of the outputs.
+        objects: The objects, with outlines.
+        outputs: Outputs to write, of which "rois" and "geojson" are outlines.
+    """
+    written = []
+    for output, write in (("rois", write_rois), ("geojson", write_geojson)):
+        if output in outputs:
+            path = object_path(out, stem_of(objects.path), output)
+            write(path, objects)
+            written.append(path)
+    return written
+
+
 def owner_of(stem: str) -> str | None:
     """Returns the stem of the image of an output with a suffix; None for any other name.
 
@@ -90,7 +145,7 @@ def owner_of(stem: str) -> str | None:
         ('a', None, None)
     """
     image, _, ending = stem.rpartition("_")
-    return image if image and ending in get_args(Output) else None
+    return image if image and ending in get_args(ImageOutput) else None
 
 
 def check_outputs(out: Path, targets: Sequence[Path], images: Sequence[Path]) -> None:
@@ -106,18 +161,30 @@ def check_outputs(out: Path, targets: Sequence[Path], images: Sequence[Path]) ->
             of the images, or images that this program did not write, or is named like a folder of
             a data set and lies beside another one or beside the images.
     """
-    for path in track(targets, "checking outputs"):
-        if path.exists() and own_kind(path) != ("ome-zarr" if path.suffix == ".zarr" else "tiff"):
-            raise ValueError(
-                f"{path}: expected no file, or one that keras-unet has written. Received another; "
-                "choose another --out, or replace it by --overwrite"
-            )
+    check_only_own(targets)
     reason = _data_set_reason(out.resolve(), set(targets), images)
     if reason:
         raise ValueError(
             f"{out}: expected a folder for predictions only. Received one {reason}; choose "
             "another --out, or write there by --overwrite"
         )
+
+
+def check_only_own(targets: Iterable[Path]) -> None:
+    """Checks that outputs replace only files that this program has written.
+
+    Args:
+        targets: Files to write.
+
+    Raises:
+        ValueError: If one exists that this program has not written.
+    """
+    for path in track(list(targets), "checking outputs"):
+        if path.exists() and own_kind(path) != _KINDS[path.suffix]:
+            raise ValueError(
+                f"{path}: expected no file, or one that keras-unet has written. Received another; "
+                "choose another --out, or replace it by --overwrite"
+            )
 
 
 def _data_set_reason(out: Path, targets: Collection[Path], images: Sequence[Path]) -> str:
@@ -219,11 +286,13 @@ class Result:
         files: Files written.
         classes: Classes that occur in the image.
         sizes: Sizes of its pixels and objects.
+        table: Measurements of its objects, if requested.
     """
 
     files: tuple[Path, ...]
     classes: frozenset[int]
     sizes: Sizes = field(default_factory=Sizes)
+    table: Columns | None = None
 
 
 @dataclass(frozen=True)
@@ -235,6 +304,7 @@ class OutputPlan:
         images: Image files.
         out: Folder to write to.
         outputs: Some of "instances", "classes" and "probabilities".
+        objects: Some of "table", "rois" and "geojson".
         form: File format, "tiff" or "ome-zarr"; None for OME-Zarr if the image is Zarr, and TIFF
             otherwise.
         repeated: Further files of a multi-file image, to its first file; it is predicted once.
@@ -244,6 +314,7 @@ class OutputPlan:
     images: tuple[Path, ...]
     out: Path
     outputs: tuple[str, ...]
+    objects: tuple[str, ...] = ()
     form: Form | None = None
     repeated: Mapping[Path, Path] = field(default_factory=dict)
 
@@ -265,8 +336,8 @@ class OutputPlan:
             info: Metadata of the model that predicts.
             files: Image files, or folders of them.
             out: Folder to write to.
-            save: Some of "instances", "classes" and "probabilities"; empty for the kind of the
-                training labels.
+            save: Some of "instances", "classes", "probabilities", "table", "rois" and "geojson";
+                empty for the kind of the training labels.
             instances: Fields of `InstanceOptions` that override the model's.
             form: File format, "tiff" or "ome-zarr"; None for that of each image.
             overwrite: Whether outputs may replace files that this program has not written, except
@@ -278,13 +349,13 @@ class OutputPlan:
                 instance option is out of range or has no effect.
             OSError: If a file is missing, or the folder cannot be written.
         """
-        outputs = _outputs(save, info)
-        _check_used(instances or {}, outputs)
+        outputs, objects = _outputs(save, info)
+        _check_used(instances or {}, (*outputs, *objects))
         info = info.with_instances(**instances or {})
         images = list(_image_files(files))
         repeated = repeated_in(images)
         images = [path for path in images if path not in repeated]
-        output_plan = cls(info, tuple(images), out, outputs, form, repeated)
+        output_plan = cls(info, tuple(images), out, outputs, objects, form, repeated)
         _check_stems(output_plan.images)
         check_writable(out)
         output_plan.check_images_are_kept()
@@ -311,14 +382,23 @@ class OutputPlan:
     @property
     def targets(self) -> list[Path]:
         """Paths of all output files."""
-        return [self.target(path, name) for path in self.images for name in self.outputs]
+        names = (*self.outputs, *self.objects)
+        targets = [self.target(path, name) for path in self.images for name in names]
+        return list(dict.fromkeys(targets))
+
+    @property
+    def needs_instances(self) -> bool:
+        """Whether cells are labeled."""
+        return "instances" in self.outputs or bool(self.objects)
 
     def form_of(self, path: Path) -> Form:
         """Returns the file format of an image's outputs."""
         return self.form or ("ome-zarr" if is_zarr(path) else "tiff")
 
     def target(self, path: Path, output: str) -> Path:
-        """Returns the path of an output of an image."""
+        """Returns the path of an output of an image; that of the table is the same for all."""
+        if output in get_args(ObjectOutput):
+            return object_path(self.out, stem_of(path), output)
         kind = self.info.encoding.kind
         return output_path(self.out, stem_of(path), output, kind, self.form_of(path))
 
@@ -332,9 +412,10 @@ class OutputPlan:
         Returns:
             The files written.
         """
-        if "instances" in self.outputs:
+        if self.needs_instances:
             _log.info(self.info.instances.describe())
         written: list[Path] = []
+        tables: list[Columns] = []
         classes: set[int] = set()
         sizes: dict[Path, Sizes] = {}
         with created_folder(self.out):
@@ -343,7 +424,11 @@ class OutputPlan:
                 written += result.files
                 classes |= result.classes
                 sizes[path] = result.sizes
+                tables += [] if result.table is None else [result.table]
                 _log.info(printable(path))
+            if "table" in self.objects:
+                write_table(self.out / TABLE, tables)
+                written.append(self.out / TABLE)
         if len(classes) == 1:
             _log.warning(_single_class_warning(self.info, classes.pop()))
         if compared and (text := advice(self.info, sizes)):
@@ -358,10 +443,49 @@ class OutputPlan:
             image: Content of the image file.
             planes: Predictions of its planes, in order.
         """
-        outputs, classes = _stack_outputs(self.info, planes, self.outputs)
-        files = tuple(self._write_files(path, image, outputs))
-        sizes = self.sizes(image.spacing.pixel_size, outputs.get("instances", ()))
-        return Result(files, frozenset(classes), sizes)
+        outputs: dict[str, list[NDArray[Any]]] = defaultdict(list)
+        classes: set[int] = set()
+        measured: list[PlaneObjects] = []
+        pixel_size, info = image.spacing.pixel_size, self.info
+        for number, plane in enumerate(planes):
+            classes.update(np.unique(plane.classes).tolist())
+            if self.needs_instances:
+                outputs["instances"].append(plane.instances(info.instances))
+            for name in set(self.outputs) - {"instances"}:
+                outputs[name].append(plane.as_output(name, info.encoding))
+            if self.objects:
+                pixels = as_channels(image.planes[number], info.architecture.channels, path)
+                labels, probabilities = outputs["instances"][-1], plane.probabilities
+                measured.append(self.measure(labels, pixels, probabilities, pixel_size))
+        objects = ImageObjects(path, measured, image.stack, info.encoding.names)
+        files = [*self._write_files(path, image, outputs)]
+        files += write_outlines(self.out, objects, self.objects)
+        sizes = self.sizes(pixel_size, outputs["instances"])
+        return Result(tuple(files), frozenset(classes), sizes, self.table_of(objects))
+
+    def measure(
+        self, labels: Any, image: Any, probabilities: Any, pixel_size: tuple[float, float] | None
+    ) -> PlaneObjects:
+        """Measures the objects of a plane, with outlines if they are among the outputs.
+
+        Args:
+            labels: See `measure_objects`.
+            image: See `measure_objects`.
+            probabilities: See `measure_objects`.
+            pixel_size: See `measure_objects`.
+        """
+        return PlaneObjects.of(
+            labels,
+            image,
+            probabilities,
+            outlined=self.objects != ("table",),
+            pixel_size=pixel_size,
+            classes=self.info.encoding.names,
+        )
+
+    def table_of(self, objects: ImageObjects) -> Columns | None:
+        """Returns the table of an image, if it is among the outputs."""
+        return objects.table if "table" in self.objects else None
 
     def sizes(self, pixel_size: tuple[float, float] | None, labels: Iterable[Any]) -> Sizes:
         """Measures an image, to be compared with those of the training.
@@ -373,11 +497,11 @@ class OutputPlan:
         return Sizes.of(pixel_size, labels if self.info.diameters else ())
 
     def _write_files(
-        self, path: Path, image: ImageFile, outputs: Mapping[str, NDArray[Any]]
+        self, path: Path, image: ImageFile, outputs: Mapping[str, Sequence[NDArray[Any]]]
     ) -> Iterator[Path]:
         letters, sizes = axes_of_stack(image.stack)
-        for name, planes in outputs.items():
-            target = self.target(path, name)
+        for name in self.outputs:
+            target, planes = self.target(path, name), np.stack(outputs[name])
             array = smallest_unsigned(planes) if name == "instances" else planes
             axes = f"{letters}CYX" if name == "probabilities" else f"{letters}YX"
             shaped = array.reshape(*sizes, *array.shape[1:])
@@ -420,18 +544,24 @@ def describe_unread(
                 yield "to predict a mask as well, pass the path of its file"
 
 
-def _outputs(save: Sequence[str], info: ModelInfo) -> tuple[str, ...]:
-    unknown = [name for name in save if name not in get_args(Output)]
+def _outputs(save: Sequence[str], info: ModelInfo) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the outputs that are images, and those of the objects."""
+    images, objects = get_args(ImageOutput), get_args(ObjectOutput)
+    unknown = [name for name in save if name not in (*images, *objects)]
     if unknown:
         raise ValueError(
-            f"save must be of {', '.join(get_args(Output))}. Received: {', '.join(unknown)}"
+            f"save must be of {', '.join((*images, *objects))}. Received: {', '.join(unknown)}"
         )
-    return tuple(dict.fromkeys(save)) or (info.encoding.kind,)
+    names = tuple(dict.fromkeys(save)) or (info.encoding.kind,)
+    return (
+        tuple(name for name in names if name in images),
+        tuple(name for name in names if name in objects),
+    )
 
 
 def _check_used(changes: Mapping[str, Any], outputs: Sequence[str]) -> None:
     unused = sorted(changes.keys() - {"affinities"})  # which change the classes, too
-    if unused and "instances" not in outputs:
+    if unused and not {"instances", *get_args(ObjectOutput)}.intersection(outputs):
         raise ValueError(
             f"{', '.join(unused)}: options for instances, which must be among the "
             f"outputs. Received: {', '.join(outputs)}; save instances as well"
@@ -475,22 +605,6 @@ def _check_stems(images: Sequence[Path]) -> None:
                 f"{stem}: an output of this name would be taken for one of {owner_of(stem)}. "
                 "Rename the image, or predict the two into different folders"
             )
-
-
-def _stack_outputs(
-    info: ModelInfo, planes: Iterable[Prediction], names: Sequence[str]
-) -> tuple[Mapping[str, NDArray[Any]], set[int]]:
-    """Returns the outputs of all planes, by name, and the classes that occur."""
-    outputs: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
-    classes: set[int] = set()
-    for plane in planes:
-        classes.update(np.unique(plane.classes).tolist())
-        for name, finished in outputs.items():
-            if name == "instances":
-                finished.append(plane.instances(info.instances))
-            else:
-                finished.append(plane.as_output(name, info.encoding))
-    return {name: np.stack(finished) for name, finished in outputs.items()}, classes
 
 
 def _single_class_warning(info: ModelInfo, number: int) -> str:

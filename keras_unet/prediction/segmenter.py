@@ -26,6 +26,7 @@ from keras_unet.data.normalization import Mode, Normalization
 from keras_unet.files import PathLike, atomic_folder, check_new, make_folder
 from keras_unet.instances.affinities import class_probabilities
 from keras_unet.instances.label import InstanceOptions, cell_probability, label_instances
+from keras_unet.measurement.properties import Columns, measure_objects
 from keras_unet.prediction.outputs import Prediction
 from keras_unet.prediction.predict import (
     TileFallback,
@@ -305,6 +306,50 @@ class Segmenter:
         if encoding.kind == "instances":
             return prediction.instances(self.info.instances)
         return encoding.from_classes(prediction.classes)
+
+    def measure(
+        self,
+        image: NDArray[Any],
+        *,
+        pixel_size: float | tuple[float, float] | None = None,
+        tile_size: int | None = None,
+        tta: bool = False,
+        scale: Scale = "off",
+        **instances: Any,
+    ) -> Columns:
+        """Segments an image, and measures the cells.
+
+        Args:
+            image: See `predict`.
+            pixel_size: Height and width of a pixel in micrometers, or one number for both; None if
+                unknown.
+            tile_size: See `predict`.
+            tta: See `predict`.
+            scale: See `segment`.
+            instances: Fields of `InstanceOptions` that override the model's, such as
+                `threshold=0.6`.
+
+        Returns:
+            Columns of a table by name, one value for each cell, see `measure_objects`;
+            `pandas.DataFrame` takes them.
+
+        Raises:
+            ValueError: See `predict`; or if an instance option is out of range.
+            OSError: See `predict`.
+        """
+        if instances:
+            changed = self.with_instances(**instances)
+            return changed.measure(
+                image, pixel_size=pixel_size, tile_size=tile_size, tta=tta, scale=scale
+            )
+        prediction = self._predict_array(image, tile_size, tta, scale)
+        return measure_objects(
+            prediction.instances(self.info.instances),
+            np.asarray(image),
+            probabilities=prediction.probabilities,
+            pixel_size=pixel_size,
+            classes=self.info.encoding.names,
+        )
 
     def disagreement(self, image: NDArray[Any], *, tile_size: int | None = None) -> float:
         """Computes how much the predictions of the eight rotations and reflections differ.

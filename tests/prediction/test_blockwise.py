@@ -16,6 +16,7 @@ import pytest
 import tifffile
 import zarr
 from logs import logged, watched
+from roifile import roiread
 from scipy import ndimage
 
 from keras_unet.architecture import OFFSETS, Architecture
@@ -26,6 +27,7 @@ from keras_unet.instances import affinities
 from keras_unet.instances.affinities import class_probabilities
 from keras_unet.instances.blockwise import BlockwiseLabeler
 from keras_unet.instances.label import InstanceOptions
+from keras_unet.measurement import windows
 from keras_unet.prediction import blockwise
 from keras_unet.prediction import store as stores
 from keras_unet.prediction.blockwise import Blockwise, Plan, measure, predict_locally
@@ -110,7 +112,8 @@ def predicted(out, members, path, image, *, form=None, tta=False, save=SAVE):
     whole = OutputPlan.of(members[0][0], [path], out / "whole", save, None, "tiff")
     (out / "whole").mkdir()
     stack = (("Z", len(planes)),)
-    return made, whole.write(path, ImageFile(np.empty(0), stack), planes)
+    pixels = np.asarray(image)[..., np.newaxis]
+    return made, whole.write(path, ImageFile(pixels, stack), planes)
 
 
 def stored(path):
@@ -172,6 +175,31 @@ def test_every_output_is_that_of_the_image_in_memory(networks, tta, form, tmp_pa
     assert sorted(one.name for one in (tmp_path / "out").iterdir()) == sorted(
         ["whole", *(one.name for one in made.files)]
     )
+
+
+@pytest.mark.usefixtures("by_small_parts")
+def test_objects_are_measured_as_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(windows, "SIDE", 40)
+    image = grey(2, 90, 131)
+    tifffile.imwrite(tmp_path / "image.tif", image)
+    save = ("table", "rois", "geojson")
+    members = [(a_run(tmp_path), network(0.5))]
+    path, out = tmp_path / "image.tif", tmp_path / "out"
+    parts, whole = predicted(out, members, path, image, save=save)
+    assert [path.name for path in parts.files] == ["image_rois.zip", "image.geojson"]
+    assert len(parts.table["number"]) > 20
+    assert list(parts.table) == list(whole.table)
+    for name, column in whole.table.items():
+        if column.dtype.kind in "Ub":
+            np.testing.assert_array_equal(parts.table[name], column)
+        else:
+            np.testing.assert_allclose(parts.table[name], column, rtol=1e-6, err_msg=name)
+    rois = [roiread(result.files[0]) for result in (parts, whole)]
+    assert [corners(roi) for roi in rois[0]] == [corners(roi) for roi in rois[1]]
+
+
+def corners(roi):
+    return roi.name, sorted(map(tuple, np.concatenate(roi.coordinates(multi=True)).tolist()))
 
 
 @pytest.mark.usefixtures("by_small_parts")

@@ -1,3 +1,4 @@
+import csv
 import shutil
 from dataclasses import replace
 
@@ -7,7 +8,9 @@ import tifffile
 import zarr
 from logs import logged
 from PIL import Image
+from roifile import roiread
 
+from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.images import read_planes
 from keras_unet.instances.label import label_instances
 from keras_unet.prediction.folder import predict_files
@@ -455,3 +458,60 @@ def test_a_missing_extra_is_named(trained, tmp_path, monkeypatch):
             storage=OutputOptions(stream=True),
         )
     assert not (tmp_path / "out").exists()
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_table_of_the_cells_of_all_images(trained, cells, tmp_path):
+    images = [cells / "images" / name for name in ("c2.tif", "c3.tif")]
+    out = tmp_path / "out"
+    written = predict(trained, images, out, save=["instances", "table", "rois", "geojson"])
+    names = [f"{stem}{end}" for stem in ("c2", "c3") for end in (".tif", "_rois.zip", ".geojson")]
+    assert [path.name for path in written] == [*names, "objects.csv"]
+    rows = rows_of(out / "objects.csv")
+    for image in images:
+        labels = tifffile.imread(out / image.name)
+        mine = [row for row in rows if row["file"] == image.name]
+        assert [int(row["number"]) for row in mine] == np.unique(labels)[1:].tolist()
+        areas = np.bincount(labels.ravel())[1:].tolist()
+        assert [int(row["area_px"]) for row in mine] == areas
+        grey = tifffile.imread(image)
+        mean = grey[labels == 1].mean()
+        assert float(mine[0]["intensity_mean"]) == pytest.approx(mean)
+        assert len(roiread(out / f"{image.stem}_rois.zip")) == len(mine)
+    again = predict(trained, images, out, save=["table"], instances={"minimum_size": 10**6})
+    assert [path.name for path in again] == ["objects.csv"]  # replaced, as this program wrote it
+    assert rows_of(out / "objects.csv") == []
+
+
+@pytest.mark.parametrize("name", ["objects.csv", "c3_rois.zip", "c3.geojson"])
+def test_tables_and_outlines_of_others_are_not_replaced(trained, cells, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    save = ["table", "rois", "geojson"]
+    with pytest.raises(ValueError, match="expected no file, or one that keras-unet has written"):
+        predict(trained, cells / "images" / "c3.tif", tmp_path, save=save)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_table_states_micrometers_if_the_file_does(trained, cells, tmp_path):
+    pixels = tifffile.imread(cells / "images" / "c3.tif")
+    path = tmp_path / "a.tif"
+    calibration = {"axes": "YX", "unit": "um"}
+    tifffile.imwrite(path, pixels, imagej=True, resolution=(4, 4), metadata=calibration)
+    predict(trained, path, tmp_path / "out", save=["table"])
+    for row in rows_of(tmp_path / "out" / "objects.csv"):
+        assert float(row["area_um2"]) == pytest.approx(int(row["area_px"]) / 16)
+
+
+def test_cells_of_a_model_of_classes_have_a_class(cells, changed_run, tmp_path):
+    def to_classes(folder):
+        run = Run.load(folder)
+        replace(run, encoding=LabelEncoding("classes", (0, 255))).save()
+
+    run = changed_run(to_classes)
+    predict(run, cells / "images" / "c3.tif", tmp_path / "out", save=["table"])
+    assert {row["class"] for row in rows_of(tmp_path / "out" / "objects.csv")} == {"label 255"}

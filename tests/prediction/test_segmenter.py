@@ -54,6 +54,23 @@ def ensemble(trained, tmp_path_factory):
     return folder
 
 
+def test_cells_are_measured(trained, c3):
+    segmenter = load(trained)
+    labels, probabilities = segmenter.segment(c3), segmenter.predict(c3)
+    expected = keras_unet.measure_objects(
+        labels, c3, probabilities=probabilities, pixel_size=0.5, classes=("background", "cell")
+    )
+    columns = segmenter.measure(c3, pixel_size=0.5)
+    assert len(columns["number"]) == labels.max() > 2
+    assert set(columns["class"]) == {"cell"}
+    assert columns["mean_probability"].min() > 0.5
+    assert list(columns) == list(expected)
+    for name, column in expected.items():
+        np.testing.assert_array_equal(columns[name], column)
+    large = segmenter.measure(c3, minimum_size=int(np.median(columns["area_px"])))
+    assert 0 < len(large["number"]) < len(columns["number"])
+
+
 class TestRun:
     def test_it_predicts_what_the_network_of_the_run_does(self, trained, c3):
         run = Run.load(trained)
