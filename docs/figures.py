@@ -26,6 +26,8 @@ from keras_unet.data.distances import separate_touching
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.data.weight_maps import border_weight_map
 from keras_unet.instances.label import InstanceOptions, label_instances
+from keras_unet.measurement.outlines import outlines_of
+from keras_unet.measurement.properties import measure_objects
 from keras_unet.metrics.objects import Overlaps
 from keras_unet.report.pictures import grey_picture, heat_picture, label_picture, outline_picture
 from keras_unet.tiling import Tiling, mirrored_window
@@ -175,6 +177,23 @@ def overlap() -> Figure:
     return figure
 
 
+def measurements() -> Figure:
+    """Outlines of cells, and their mean intensity by area."""
+    image, cells = draw_cells(SEED)
+    columns = measure_objects(cells, image, pixel_size=0.65)
+    whole = ~columns["touches_border"]
+    figure, axes = _row(2, 3.2)
+    _show(axes[0], grey_picture(image), "image, with the outlines of whole cells")
+    for number, outline in outlines_of(cells).items():
+        if whole[columns["number"] == number].all():
+            corners = np.array(outline.exterior.xy) - 0.5  # 0 is the center of the first pixel
+            axes[0].plot(*corners, color=ORANGE, linewidth=1)
+    axes[1].set_axis_on()
+    axes[1].plot(columns["area_um2"][whole], columns["intensity_mean"][whole], "o", color=BLUE)
+    axes[1].set(xlabel="area (µm²)", ylabel="mean intensity")
+    return _without_frame(figure)
+
+
 def learning_rate() -> Figure:
     """Learning rate by step."""
     plan = Schedule(steps=2500)
@@ -192,6 +211,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "instances": instances,
     "lattice": lattice,
     "learning-rate": learning_rate,
+    "measurements": measurements,
     "overlap": overlap,
     "sigmas": sigmas,
     "tiles": tiles,
