@@ -1,8 +1,8 @@
 """U-Net of Ronneberger, Fischer and Brox (2015) in Keras and TensorFlow.
 
 `train` returns a `Segmenter`, which predicts, segments, saves and loads; `export_model` converts it
-to SavedModel, TFLite, ONNX or BioImage.IO. `predict_files`, `evaluate_folders` and `measure_files`
-work on folders.
+to SavedModel, TFLite, ONNX or BioImage.IO. `predict_files`, `evaluate_folders`, `measure_files`
+and `link_files` work on folders.
 `build_unet`, `tile_dataset` and `WeightedCrossEntropy` are for `model.fit` of Keras. Public names
 are imported on first use: importing the package does not import TensorFlow.
 """
@@ -24,9 +24,11 @@ if TYPE_CHECKING:  # for tools; at run time `__getattr__` does it
     from keras_unet.data.synthetic import draw_cells, draw_tissue
     from keras_unet.data.weight_maps import border_weight_map, class_weight_map, weight_map
     from keras_unet.evaluation.evaluate import evaluate_folders
+    from keras_unet.evaluation.link import link_files
     from keras_unet.evaluation.measure import measure_files
     from keras_unet.export.export import export_model
     from keras_unet.instances.label import InstanceOptions, label_instances
+    from keras_unet.instances.link import link_objects
     from keras_unet.losses import MeanIoU, PixelAccuracy, WeightedCrossEntropy
     from keras_unet.measurement.properties import measure_objects
     from keras_unet.model import build_unet
@@ -63,6 +65,8 @@ _HOMES = {
     "evaluate_folders": "evaluation.evaluate",
     "export_model": "export.export",
     "label_instances": "instances.label",
+    "link_files": "evaluation.link",
+    "link_objects": "instances.link",
     "load": "prediction.load",
     "measure_files": "evaluation.measure",
     "measure_objects": "measurement.properties",
@@ -98,6 +102,8 @@ __all__ = [
     "evaluate_folders",
     "export_model",
     "label_instances",
+    "link_files",
+    "link_objects",
     "load",
     "measure_files",
     "measure_objects",

@@ -469,7 +469,7 @@ def evaluate_command(
     \b
     pixels    IoU, Dice, pixel error; for several classes also by class
     isbi2012  ISBI 2012 membrane challenge: V_Rand, V_Info, warping, Rand and pixel error
-    ctc       SEG of the Cell Tracking Challenge
+    ctc       SEG of the Cell Tracking Challenge; with tracks in both folders also DET and TRA
     matching  AP, F1, PQ and counts of cells at an IoU of 0.5 ... 0.9, mean AP
     """  # noqa: D301 - click takes this backspace for lines to be left as they are
     from keras_unet.evaluation.evaluate import evaluate_folders
@@ -539,6 +539,31 @@ def measure_command(
             overwrite=overwrite,
         )
         _log.info(f"{counted(len(written), 'file')} written to {printable(out)}")
+
+
+@main.command("link")
+@click.argument("labels", type=PATH)
+@click.option(
+    "--along",
+    type=click.Choice(["z", "t"]),
+    required=True,
+    help="z: planes of a volume. t: frames of a film, in which objects move and divide.",
+)
+@click.option("--out", type=PATH, required=True, help="Folder to write.")
+@OVERWRITE
+@QUIET
+def link_command(labels: Path, along: Any, out: Path, overwrite: bool, quiet: bool) -> None:
+    """Give objects the same number in all planes of LABELS.
+
+    LABELS is a stack of label images, or a folder of stacks or of single images whose names end in
+    their numbers. Writes the stack as NAME.tif, and tracks.csv, a table of the tracks with their
+    parents; for a film also NAME_RES, the form of the Cell Tracking Challenge.
+    """
+    from keras_unet.evaluation.link import link_files
+
+    with show_progress(quiet=quiet):
+        written = link_files(labels, out, along=along, overwrite=overwrite)
+        _log.info(f"written: {', '.join(printable(path) for path in written)}")
 
 
 @main.command("export")

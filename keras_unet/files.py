@@ -31,7 +31,7 @@ _MARKS = {
     )
 }
 
-_TABLE_HEADER = b"file,plane,number,class,"  # of a table of objects
+_TABLE_HEADERS = (b"file,plane,number,class,", b"file,number,begin,end,parent")
 _ZIP_SIGNATURES = (b"PK\3\4", b"PK\5\6")
 
 _LEFTOVER = re.compile(r"\.[0-9a-f]{8}-.+")  # temporary files of `atomic`
@@ -217,7 +217,7 @@ def own_kind(path: Path) -> str | None:
         if start.startswith(_ZIP_SIGNATURES):
             with zipfile.ZipFile(path) as archive:
                 return "zip" if archive.comment == SOFTWARE.encode() else None
-        if start.startswith(_TABLE_HEADER):
+        if start.startswith(_TABLE_HEADERS):
             return "csv"
         return next((kind for kind, mark in _MARKS.items() if mark.match(start)), None)
     except Exception:  # noqa: BLE001 - readers raise any error on damaged files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from keras_unet.evaluation.comparison import (
 from keras_unet.evaluation.figures import draw_extreme_cells, draw_images, split_planes
 from keras_unet.evaluation.pairing import FilePair, LabelImages, find_label_images, pair_files
 from keras_unet.evaluation.tables import score_tables
+from keras_unet.evaluation.tracking import score_tracks
 from keras_unet.files import (
     SOFTWARE,
     PathLike,
@@ -111,7 +112,8 @@ def evaluate_folders(
     alone. If label files or predictions hold classes, the
     cells are their 4-connected components. The pixel error is computed from
     `<stem>_probabilities.tif` if every prediction has one, otherwise from label images; `isbi2012`
-    requires these files.
+    requires these files. If the labels are those of the Cell Tracking Challenge with tracks, and
+    the predictions hold `res_track.txt`, as `link_files` writes it, "ctc" adds DET and TRA.
 
     Args:
         predictions: Folder that `predict_files` wrote.
@@ -150,6 +152,9 @@ def evaluate_folders(
             check_replaceable(path, format_, overwrite=overwrite)
     _check_distinct(json, report)
     evaluation, images = _evaluate(references, pairs, requested, kind, ignore)
+    if "ctc" in evaluation.metrics and (errors := score_tracks(labels, predictions)) is not None:
+        values = {**evaluation.overall.values, "det": errors.det, "tra": errors.tra}
+        evaluation = replace(evaluation, overall=replace(evaluation.overall, values=values))
     for warning in evaluation.warnings:
         _log.warning(warning)
     if json is not None:

@@ -16,6 +16,7 @@ _IMAGE_TITLES = {
     "seg": "SEG",
 }
 _MATCHING_TITLES = {"ap": "AP", "f1": "F1", "pq": "PQ"}
+_TRACKING_TITLES = {"det": "DET: detection", "tra": "TRA: tracking"}
 _ISBI2012_TITLES = {  # title, best value
     "pixel_error": ("pixel error: 1 - F of cell pixels", 0),
     "rand_error": ("Rand error: 1 - F of pairs, over cells", 0),
@@ -43,8 +44,18 @@ def score_tables(
         _class_table(overall),
         _matching_table(overall),
         _isbi2012_table(overall),
+        _tracking_table(overall),
     )
     return [table for table in tables if table.rows and len(table.head) > 1]
+
+
+def _tracking_table(overall: Scores) -> Table:
+    rows = [
+        [title, *_numbers([overall.values[name]])]
+        for name, title in _TRACKING_TITLES.items()
+        if name in overall.values
+    ]
+    return Table("Tracks", ["score", "value"], rows)
 
 
 def caption(scores: Scores) -> str:
