@@ -335,6 +335,11 @@ def report_command(
 )
 @instance_options
 @click.option(
+    "--link",
+    type=click.Choice(["z", "t"]),
+    help="Give cells one number in all planes of a volume (z), or frames of a film (t).",
+)
+@click.option(
     "--scale",
     metavar="auto|off|FACTOR",
     default="off",
@@ -421,11 +426,10 @@ def predict_command(
 
 def _prediction(choices: dict[str, Any]) -> dict[str, Any]:
     """Separates the options of the outputs from those of the instances."""
-    names = ("out", "save", "tta", "scale", "axes", "overwrite")
-    out, save, tta, scale, axes, overwrite = (choices.pop(name) for name in names)
+    names = ("out", "tta", "link", "scale", "axes", "overwrite")
+    given = {name: choices.pop(name) for name in names} | {"save": split_names(choices.pop("save"))}
     instances = {name: value for name, value in choices.items() if value is not None}
-    given = {"out": out, "save": split_names(save), "tta": tta, "instances": instances}
-    return given | {"scale": scale, "axes": axes, "overwrite": overwrite}
+    return given | {"instances": instances}
 
 
 def _refuse(options: dict[str, Any], reason: str) -> None:

@@ -87,6 +87,25 @@ def describe_axes(stack: Stack) -> str:
     return " x ".join(f"{axis} = {size}" for axis, size in stack) or "one plane"
 
 
+def check_planes_along(axis: str, stack: Stack, path: Path) -> None:
+    """Checks that the planes of a stack lie along an axis, or along one without a name.
+
+    Args:
+        axis: "Z" or "T".
+        stack: Letter and size of each plane axis.
+        path: The file, for the message.
+
+    Raises:
+        ValueError: If there is one plane, or others along another axis.
+    """
+    long = [letter for letter, size in stack if size > 1]
+    if len(long) != 1 or long[0] not in (axis, *_UNNAMED):
+        raise ValueError(
+            f"{path}: expected planes along {axis} alone. Received {describe_axes(stack)}; save a "
+            "stack of its own for each series"
+        )
+
+
 def channels_in_doubt(stack: Stack) -> str:
     """Returns a warning about a few unnamed planes that may be channels, or an empty text.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,28 +16,26 @@ from keras_unet.data.calibration import Spacing
 from keras_unet.data.headers import Header, read_header
 from keras_unet.data.images import smallest_unsigned, stem_of, write_tiff
 from keras_unet.data.labels import read_labels
-from keras_unet.data.stacks import axes_of_stack, describe_axes
-from keras_unet.data.tracks import RESULT_TRACKS, write_tracks
+from keras_unet.data.stacks import check_planes_along
 from keras_unet.evaluation.pairing import find_label_images
 from keras_unet.files import (
     PathLike,
-    atomic_folder,
     check_writable,
     created_folder,
-    is_own,
-    make_folder,
     printable,
 )
 from keras_unet.instances.link import Along, Links, link_objects
-from keras_unet.measurement.properties import Columns
 from keras_unet.measurement.table import write_table
-from keras_unet.metrics.tracking import Track
 from keras_unet.prediction.outputs import check_only_own, check_outputs
+from keras_unet.prediction.tracks import (
+    TRACKS,
+    check_film_folders,
+    film_folder,
+    table_of_tracks,
+    write_film,
+)
 
 _log = logging.getLogger(__name__)
-
-TRACKS = "tracks.csv"
-"""Name of the table of tracks."""
 
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)")
 _FRAME_WORDS = re.compile(r"[_\-. ]*(t|time|frame|mask|man_seg|man_track)?[_\-. ]*", re.IGNORECASE)
@@ -99,14 +97,14 @@ def link_files(
         sources = [path for film in films for path in film.files]
         check_outputs(out, [out / f"{film.name}.tif" for film in films], sources)
         check_only_own([out / TRACKS])
-        _check_results([out / f"{film.name}_RES" for film in films] if along == "t" else [])
+        check_film_folders(film_folder(out, film.name) for film in films if along == "t")
     written: list[Path] = []
     tables = []
     with created_folder(out):
         for film in track(films, "linking objects"):
             links = link_objects(film, along)
             written += _write(film, links, out, along)
-            tables.append(_table(film, links.tracks))
+            tables.append(table_of_tracks(f"{film.name}.tif", links.tracks))
             divisions = len({one.parent for one in links.tracks} - {0})
             divided = f", {counted(divisions, 'division')}" if along == "t" else ""
             found = counted(len(links.tracks), "track")
@@ -121,13 +119,7 @@ def _films(path: Path, along: Along) -> list[Film]:
     headers = {file: read_header(file) for file in files}
     stacks = [file for file in files if headers[file].shape[0] > 1]
     for file in stacks:
-        letters, _ = axes_of_stack(headers[file].stack)
-        other = {"z": "T", "t": "Z"}[along]
-        if len(letters) > 1 or (letters == other and dict(headers[file].stack).get(other)):
-            raise ValueError(
-                f"{file}: expected planes along {along.upper()} alone. Received "
-                f"{describe_axes(headers[file].stack)}; save a stack of its own for each series"
-            )
+        check_planes_along(along.upper(), headers[file].stack, file)
     films = [Film(stem_of(file), (file,), spacing=headers[file].spacing) for file in stacks]
     series: dict[str, dict[int, Path]] = {}
     for file in files:
@@ -174,39 +166,6 @@ def _write(film: Film, links: Links, out: Path, along: Along) -> list[Path]:
     write_tiff(path, stack, axes=f"{along.upper()}YX", spacing=film.spacing)
     if along == "z":
         return [path]
-    folder, whole = out / f"{film.name}_RES", links.without_gaps()
-    with atomic_folder(folder) as temporary:
-        make_folder(temporary)
-        for index, labels in enumerate(film):
-            frame = smallest_unsigned(whole.relabel(index, labels))
-            frame = frame.astype(np.promote_types(frame.dtype, np.uint16))
-            write_tiff(temporary / f"mask{film.first + index:03d}.tif", frame, axes="YX")
-        write_tracks(temporary / RESULT_TRACKS, [_shifted(one, film.first) for one in whole.tracks])
+    folder = film_folder(out, film.name)
+    write_film(folder, links, film, film.first)
     return [path, folder]
-
-
-def _check_results(folders: Sequence[Path]) -> None:
-    """Checks that folders of tracks hold nothing but tracks that this program has written."""
-    for folder in folders:
-        files = folder.iterdir() if folder.is_dir() else ()
-        others = (path for path in files if path.name != RESULT_TRACKS and not is_own(path))
-        foreign = next(others, None)
-        if foreign is not None:
-            raise ValueError(
-                f"{folder}: expected no folder, or tracks that keras-unet has written. Received "
-                f"one with {foreign.name}; choose another --out, or replace it by --overwrite"
-            )
-
-
-def _shifted(one: Track, first: int) -> Track:
-    return replace(one, begin=one.begin + first, end=one.end + first)
-
-
-def _table(film: Film, tracks: Sequence[Track]) -> Columns:
-    return {
-        "file": np.full(len(tracks), printable(f"{film.name}.tif")),
-        "number": np.array([one.number for one in tracks], int),
-        "begin": np.array([one.begin + 1 for one in tracks], int),
-        "end": np.array([one.end + 1 for one in tracks], int),
-        "parent": np.array([one.parent for one in tracks], int),
-    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,18 @@ class PlaneObjects:
         """
         columns = measure_objects(labels, image, probabilities=probabilities, **options)
         return cls(columns, outlines_of(labels) if outlined else {})
+
+    def renumbered(self, numbers: Mapping[int, int]) -> PlaneObjects:
+        """Returns the objects with other labels, in ascending order.
+
+        Args:
+            numbers: New label of each label.
+        """
+        found = np.array([numbers[number] for number in self.columns["number"].tolist()], np.int64)
+        order = np.argsort(found)
+        columns = {name: column[order] for name, column in self.columns.items()}
+        outlines = {numbers[number]: outline for number, outline in self.outlines.items()}
+        return PlaneObjects({**columns, "number": found[order]}, outlines)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from keras_unet.files import printable
 from keras_unet.instances.affinities import MergedAffinities, SeparatedProbabilities
 from keras_unet.instances.blockwise import LARGEST_PIECE, BlockwiseLabeler
 from keras_unet.instances.label import cell_probability
+from keras_unet.instances.link import Links, link_objects
 from keras_unet.measurement.objects import ImageObjects
 from keras_unet.prediction.outputs import OutputPlan, Prediction, Result, write_outlines
 from keras_unet.prediction.predict import SYMMETRIES, as_network_input
@@ -327,11 +328,18 @@ class Blockwise:
             labels = [plane if size == own else ResampledLabels(plane, own) for plane in found]
             classes = {number for plane in planes for number in _classes(plane)}
             sizes = self.output_plan.sizes(outputs.spacing.pixel_size, labels)
+            links, unlinked = None, labels
+            if self.output_plan.link is not None:
+                links = link_objects((plane[:, :] for plane in labels), self.output_plan.link)
+                labels = [_Linked(links, *plane) for plane in enumerate(labels)]
+                cells = len(links.tracks)
             files = [*outputs.write(planes, labels, cells)]
             objects = self._measure(path, outputs, planes, labels)
             files += write_outlines(out, objects, self.output_plan.objects)
-            table = self.output_plan.table_of(objects)
-            return Result(tuple(files), frozenset(classes), sizes, table)
+            films = (plane[:, :] for plane in unlinked)
+            files += self.output_plan.write_film(path, links, films)
+            tables = self.output_plan.table_of(objects), self.output_plan.tracks_of(path, links)
+            return Result(tuple(files), frozenset(classes), sizes, *tables)
 
     def _measure(
         self, path: Path, outputs: _Outputs, planes: Sequence[Any], labels: Sequence[Any]
@@ -546,6 +554,23 @@ class _Classes:
 
     def __getitem__(self, window: Window) -> NDArray[np.float32]:
         return self.outputs[window][..., : self.classes]
+
+
+@dataclass(frozen=True, eq=False)
+class _Linked:
+    """Label image with the numbers of tracks, read by windows."""
+
+    links: Links
+    index: int
+    labels: Any
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        height, width = self.labels.shape
+        return height, width
+
+    def __getitem__(self, window: Window) -> NDArray[Any]:
+        return self.links.relabel(self.index, np.asarray(self.labels[window]))
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ from typing import Any
 from keras_unet.console import quiet_tensorflow, status, track
 from keras_unet.data.lazy import OpenPlane, open_large
 from keras_unet.instances.blockwise import WindowBuffer
+from keras_unet.instances.link import Along
 from keras_unet.prediction.blockwise import (
     Blockwise,
     Measured,
@@ -29,7 +30,7 @@ from keras_unet.prediction.blockwise import (
     Plan,
     measure,
 )
-from keras_unet.prediction.folder import choice_for, log_choice
+from keras_unet.prediction.folder import check_linkable, choice_for, log_choice
 from keras_unet.prediction.load import TFLITE, load
 from keras_unet.prediction.outputs import Form, OutputPlan, describe_unread
 from keras_unet.prediction.predict import tile_size_of
@@ -150,6 +151,7 @@ def predict_files_distributed(  # noqa: PLR0913 - as predict_files
     precision: str | None = None,
     tta: bool = False,
     instances: Mapping[str, Any] | None = None,
+    link: Along | None = None,
     scale: Scale = "off",
     form: Form | None = None,
     axes: str | None = None,
@@ -174,6 +176,7 @@ def predict_files_distributed(  # noqa: PLR0913 - as predict_files
         precision: See `predict_files`; "auto" chooses the fast one of this machine.
         tta: See `predict_files`.
         instances: See `predict_files`.
+        link: See `predict_files`.
         scale: See `predict_files`; objects are looked at in this process.
         form: File format, "tiff" or "ome-zarr"; None for that of each image.
         axes: See `predict_files`.
@@ -195,7 +198,14 @@ def predict_files_distributed(  # noqa: PLR0913 - as predict_files
     factor = segmenter.check_scale(scale)
     paths = [path.absolute() for path in files]
     output_plan = OutputPlan.of(
-        segmenter.info, paths, out.absolute(), save, instances, form, overwrite=overwrite
+        segmenter.info,
+        paths,
+        out.absolute(),
+        save,
+        instances,
+        form,
+        link=link,
+        overwrite=overwrite,
     )
     segmenter = replace(segmenter, info=output_plan.info)
     for message in describe_unread(paths, output_plan.repeated):
@@ -206,6 +216,7 @@ def predict_files_distributed(  # noqa: PLR0913 - as predict_files
     choices = {}
     for path in measured:
         with open_large(path, axes) as image:
+            check_linkable(link, path, image.stack)
             choice = choice_for(factor, segmenter.info, path, image.spacing.pixel_size)
             choices[path] = choice or segmenter.choose_scale(
                 OpenPlane(image, image.shape[0] // 2), path, tile_size=tile_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -15,8 +16,9 @@ from keras_unet.console import track
 from keras_unet.data.headers import Header, read_header
 from keras_unet.data.images import as_channels, read_image
 from keras_unet.data.lazy import is_tiff, is_zarr, open_large
-from keras_unet.data.stacks import channels_in_doubt
+from keras_unet.data.stacks import Stack, channels_in_doubt, check_planes_along
 from keras_unet.files import PathLike, paths_of, printable
+from keras_unet.instances.link import Along
 from keras_unet.prediction.blockwise import Blockwise, Plan, measure, predict_locally
 from keras_unet.prediction.load import load
 from keras_unet.prediction.outputs import OutputOptions, OutputPlan, Result, describe_unread
@@ -39,6 +41,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     precision: str | None = None,
     tta: bool = False,
     instances: Mapping[str, Any] | None = None,
+    link: Along | None = None,
     scale: Scale = "off",
     storage: OutputOptions | None = None,
     axes: str | None = None,
@@ -69,6 +72,11 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         tta: Whether to use test-time augmentation, the average over the eight rotations and
             reflections of each image; takes eight times as long.
         instances: Fields of `InstanceOptions` that override the model's.
+        link: "z" or "t" for stacks whose objects keep their number through the planes of a volume
+            or the frames of a film, see `link_objects`; the outputs have these numbers,
+            `tracks.csv` is a table of the tracks, and for films `<stem>_RES` holds them in the form
+            of the Cell Tracking Challenge, see `link_files`. None for numbers that begin anew in
+            each plane.
         scale: Factor by which images are resampled before the prediction, and probabilities and
             labels back after it: 2 if objects are half as wide as in training. "auto" for the pixel
             size of each image divided by that of the training images or, if one is unknown, for the
@@ -97,7 +105,14 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         segmenter = model.with_precision(precision)
     files, out, storage = paths_of(files), Path(out), storage or OutputOptions()
     output_plan = OutputPlan.of(
-        segmenter.info, files, out, save, instances, storage.form, overwrite=overwrite
+        segmenter.info,
+        files,
+        out,
+        save,
+        instances,
+        storage.form,
+        link=link,
+        overwrite=overwrite,
     )
     segmenter = replace(segmenter, info=output_plan.info)
     for message in describe_unread(files, output_plan.repeated):
@@ -117,6 +132,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     if streamed:
         require("large", "zarr")
     for path, header in headers.items():
+        check_linkable(link, path, header.stack)
         _check_channels(path, header, segmenter.info.architecture.channels, axes)
         doubt = channels_in_doubt(header.stack) if axes is None else ""
         _log_notes(path, [*(header.notes if path in streamed else ()), *filter(None, [doubt])])
@@ -228,6 +244,27 @@ def _check_channels(path: Path, header: Header, channels: int, axes: str | None)
     as_channels(np.zeros((1, received)), channels, path)
     if received != channels and not is_zarr(path) and not header.is_large:
         as_channels(read_image(path, palette="colors", axes=axes).planes, channels, path)
+
+
+def check_linkable(link: Along | None, path: Path, stack: Stack) -> None:
+    """Checks that the objects of an image can be linked.
+
+    Args:
+        link: Axis, "z" or "t"; None if they are not to be linked.
+        path: Path of the image, for the message.
+        stack: Letter and size of each plane axis.
+
+    Raises:
+        ValueError: If it is a single plane, or its planes lie along another axis.
+    """
+    if link is None:
+        return
+    if math.prod(size for _, size in stack) == 1:
+        raise ValueError(
+            f"{path}: link needs a stack. Received one plane; predict single images without it, "
+            f"and then keras-unet link PREDICTIONS --along {link}"
+        )
+    check_planes_along(link.upper(), stack, path)
 
 
 def _log_notes(path: Path, notes: Sequence[str]) -> None:

@@ -29,6 +29,7 @@ from keras_unet.data.stacks import axes_of_stack
 from keras_unet.data.tiff_planes import repeated_in
 from keras_unet.files import check_writable, created_folder, is_own, own_kind, printable
 from keras_unet.instances.label import InstanceOptions, cell_probability, label_instances
+from keras_unet.instances.link import Along, Links, link_objects
 from keras_unet.measurement.geojson import write_geojson
 from keras_unet.measurement.objects import ImageObjects, PlaneObjects
 from keras_unet.measurement.properties import Columns
@@ -36,6 +37,13 @@ from keras_unet.measurement.rois import write_rois
 from keras_unet.measurement.table import write_table
 from keras_unet.prediction.resampling import ResampledLabels, resample
 from keras_unet.prediction.scale import Sizes, advice
+from keras_unet.prediction.tracks import (
+    TRACKS,
+    check_film_folders,
+    film_folder,
+    table_of_tracks,
+    write_film,
+)
 from keras_unet.runs import ModelInfo
 
 _log = logging.getLogger(__name__)
@@ -287,12 +295,14 @@ class Result:
         classes: Classes that occur in the image.
         sizes: Sizes of its pixels and objects.
         table: Measurements of its objects, if requested.
+        tracks: Table of its tracks, if its objects were linked.
     """
 
     files: tuple[Path, ...]
     classes: frozenset[int]
     sizes: Sizes = field(default_factory=Sizes)
     table: Columns | None = None
+    tracks: Columns | None = None
 
 
 @dataclass(frozen=True)
@@ -308,6 +318,7 @@ class OutputPlan:
         form: File format, "tiff" or "ome-zarr"; None for OME-Zarr if the image is Zarr, and TIFF
             otherwise.
         repeated: Further files of a multi-file image, to its first file; it is predicted once.
+        link: Axis along which the objects of a stack are linked, see `link_objects`; or None.
     """
 
     info: ModelInfo
@@ -317,6 +328,7 @@ class OutputPlan:
     objects: tuple[str, ...] = ()
     form: Form | None = None
     repeated: Mapping[Path, Path] = field(default_factory=dict)
+    link: Along | None = None
 
     @classmethod
     def of(
@@ -328,6 +340,7 @@ class OutputPlan:
         instances: Mapping[str, Any] | None,
         form: Form | None = None,
         *,
+        link: Along | None = None,
         overwrite: bool = False,
     ) -> OutputPlan:
         """Makes the plan of image files and options, and checks it.
@@ -340,6 +353,7 @@ class OutputPlan:
                 empty for the kind of the training labels.
             instances: Fields of `InstanceOptions` that override the model's.
             form: File format, "tiff" or "ome-zarr"; None for that of each image.
+            link: Axis along which the objects of a stack are linked, "z" or "t"; or None.
             overwrite: Whether outputs may replace files that this program has not written, except
                 the images, and be written among them.
 
@@ -350,17 +364,19 @@ class OutputPlan:
             OSError: If a file is missing, or the folder cannot be written.
         """
         outputs, objects = _outputs(save, info)
-        _check_used(instances or {}, (*outputs, *objects))
+        linked = {} if link is None else {"link": link}
+        _check_used({**(instances or {}), **linked}, (*outputs, *objects))
         info = info.with_instances(**instances or {})
         images = list(_image_files(files))
         repeated = repeated_in(images)
         images = [path for path in images if path not in repeated]
-        output_plan = cls(info, tuple(images), out, outputs, objects, form, repeated)
+        output_plan = cls(info, tuple(images), out, outputs, objects, form, repeated, link)
         _check_stems(output_plan.images)
         check_writable(out)
         output_plan.check_images_are_kept()
         if not overwrite:
             check_outputs(out, output_plan.targets, output_plan.images)
+            check_film_folders(output_plan.film_folders)
         return output_plan
 
     def check_images_are_kept(self) -> None:
@@ -384,7 +400,14 @@ class OutputPlan:
         """Paths of all output files."""
         names = (*self.outputs, *self.objects)
         targets = [self.target(path, name) for path in self.images for name in names]
-        return list(dict.fromkeys(targets))
+        tables = [] if self.link is None else [self.out / TRACKS]
+        return list(dict.fromkeys([*targets, *tables]))
+
+    @property
+    def film_folders(self) -> list[Path]:
+        """Folders of the tracks of films."""
+        images = self.images if self.link == "t" else ()
+        return [film_folder(self.out, stem_of(path)) for path in images]
 
     @property
     def needs_instances(self) -> bool:
@@ -415,7 +438,7 @@ class OutputPlan:
         if self.needs_instances:
             _log.info(self.info.instances.describe())
         written: list[Path] = []
-        tables: list[Columns] = []
+        tables: dict[str, list[Columns]] = {TABLE: [], TRACKS: []}
         classes: set[int] = set()
         sizes: dict[Path, Sizes] = {}
         with created_folder(self.out):
@@ -424,11 +447,12 @@ class OutputPlan:
                 written += result.files
                 classes |= result.classes
                 sizes[path] = result.sizes
-                tables += [] if result.table is None else [result.table]
+                for name, table in ((TABLE, result.table), (TRACKS, result.tracks)):
+                    tables[name] += [] if table is None else [table]
                 _log.info(printable(path))
-            if "table" in self.objects:
-                write_table(self.out / TABLE, tables)
-                written.append(self.out / TABLE)
+            for name in (name for name, found in tables.items() if found):
+                write_table(self.out / name, tables[name])
+                written.append(self.out / name)
         if len(classes) == 1:
             _log.warning(_single_class_warning(self.info, classes.pop()))
         if compared and (text := advice(self.info, sizes)):
@@ -457,11 +481,18 @@ class OutputPlan:
                 pixels = as_channels(image.planes[number], info.architecture.channels, path)
                 labels, probabilities = outputs["instances"][-1], plane.probabilities
                 measured.append(self.measure(labels, pixels, probabilities, pixel_size))
+        cells = outputs["instances"]
+        sizes = self.sizes(pixel_size, cells)
+        links = None if self.link is None else link_objects(cells, self.link)
+        if links is not None:
+            outputs["instances"] = [links.relabel(*plane) for plane in enumerate(cells)]
+            measured = [*map(PlaneObjects.renumbered, measured, links.numbers)]
         objects = ImageObjects(path, measured, image.stack, info.encoding.names)
         files = [*self._write_files(path, image, outputs)]
         files += write_outlines(self.out, objects, self.objects)
-        sizes = self.sizes(pixel_size, outputs["instances"])
-        return Result(tuple(files), frozenset(classes), sizes, self.table_of(objects))
+        files += self.write_film(path, links, cells)
+        tables = self.table_of(objects), self.tracks_of(path, links)
+        return Result(tuple(files), frozenset(classes), sizes, *tables)
 
     def measure(
         self, labels: Any, image: Any, probabilities: Any, pixel_size: tuple[float, float] | None
@@ -482,6 +513,24 @@ class OutputPlan:
             pixel_size=pixel_size,
             classes=self.info.encoding.names,
         )
+
+    def write_film(self, path: Path, links: Links | None, cells: Iterable[Any]) -> list[Path]:
+        """Writes the tracks of a film, and returns their folder in a list.
+
+        Args:
+            path: Path of the image.
+            links: Its tracks, or None.
+            cells: Label images of the planes, before they were linked.
+        """
+        if links is None or self.link != "t":
+            return []
+        folder = film_folder(self.out, stem_of(path))
+        write_film(folder, links, cells)
+        return [folder]
+
+    def tracks_of(self, path: Path, links: Links | None) -> Columns | None:
+        """Returns the table of the tracks of an image, if its objects were linked."""
+        return None if links is None else table_of_tracks(path.name, links.tracks)
 
     def table_of(self, objects: ImageObjects) -> Columns | None:
         """Returns the table of an image, if it is among the outputs."""

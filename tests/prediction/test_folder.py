@@ -515,3 +515,43 @@ def test_cells_of_a_model_of_classes_have_a_class(cells, changed_run, tmp_path):
     run = changed_run(to_classes)
     predict(run, cells / "images" / "c3.tif", tmp_path / "out", save=["table"])
     assert {row["class"] for row in rows_of(tmp_path / "out" / "objects.csv")} == {"label 255"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_cells_of_a_film_keep_their_number(trained, cells, tmp_path, stream):
+    first, second = (tifffile.imread(cells / "images" / f"c{number}.tif") for number in (2, 3))
+    path, out = tmp_path / "film.tif", tmp_path / "out"
+    film = np.stack([first, first, second])
+    tifffile.imwrite(path, film, imagej=True, metadata={"axes": "TYX"})
+    save = ["instances", "table", "rois"]
+    storage = OutputOptions(stream=stream)
+    written = predict(trained, path, out, save=save, link="t", storage=storage)
+    names = ["film.tif", "film_rois.zip", "film_RES", "objects.csv", "tracks.csv"]
+    assert [path.name for path in written] == names
+    labels = tifffile.imread(out / "film.tif")
+    tracks = rows_of(out / "tracks.csv")
+    assert len(tracks) == labels.max() == len(set(np.unique(labels)) - {0})
+    np.testing.assert_array_equal(labels[0], labels[1])
+    rows = rows_of(out / "objects.csv")
+    for plane, image in enumerate(labels, 1):
+        numbers = [int(row["number"]) for row in rows if row["plane"] == str(plane)]
+        assert numbers == np.unique(image)[1:].tolist()
+    assert {roi.name for roi in roiread(out / "film_rois.zip")} == {
+        f"{row['plane']}-{row['number']}" for row in rows
+    }
+    masks = sorted(path.name for path in (out / "film_RES").iterdir())
+    assert masks == ["mask000.tif", "mask001.tif", "mask002.tif", "res_track.txt"]
+    np.testing.assert_array_equal(tifffile.imread(out / "film_RES" / "mask000.tif"), labels[0])
+
+
+def test_what_cannot_be_linked_is_refused(trained, tmp_path):
+    one, stack = grey(tmp_path / "a.tif"), tmp_path / "b.tif"
+    grey(stack, (3, 40, 50), photometric="minisblack", metadata={"axes": "ZYX"})
+    for path, options, message in (
+        (one, {}, "link needs a stack. Received one plane; predict single images without it"),
+        (stack, {}, "expected planes along T alone. Received Z = 3"),
+        (stack, {"save": ["classes"]}, "link: options for instances"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            predict(trained, path, tmp_path / "out", link="t", **options)
+    assert not (tmp_path / "out").exists()
