@@ -21,10 +21,17 @@ def reference() -> str:
 
 
 def _command(name: str, parent: click.Context) -> Iterator[str]:
-    command = main.commands[name]
+    group = parent.command
+    assert isinstance(group, click.Group)  # noqa: S101 - for mypy
+    command = group.commands[name]
     context = click.Context(command, info_name=name, parent=parent)
+    if isinstance(command, click.Group):
+        for inner in command.list_commands(context):
+            yield from _command(inner, context)
+        return
     usage = " ".join(command.collect_usage_pieces(context))
-    yield f"## {name}\n\n```\n{context.command_path} {usage}\n```"
+    title = context.command_path.removeprefix(f"{PROGRAM} ")
+    yield f"## {title}\n\n```\n{context.command_path} {usage}\n```"
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
         lines = paragraph.removeprefix(LEFT_AS_IT_IS)
         yield paragraph if lines == paragraph else f"```text\n{lines}\n```"

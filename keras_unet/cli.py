@@ -653,7 +653,56 @@ def models_command(name: str | None) -> None:
     click.echo("card: keras-unet models NAME; use: keras-unet predict NAME IMAGES... --out FOLDER")
 
 
-@main.command("data")
+class _DataCommands(click.Group):
+    """Group of the commands that make training data; a name alone is that of a data set."""
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if arguments and arguments[0] not in self.commands:
+            arguments = ["download", *arguments]
+        return super().resolve_command(context, arguments)
+
+
+@main.group("data", cls=_DataCommands)
+def data_commands() -> None:
+    """Make training data: download a public data set, or import annotations.
+
+    keras-unet data NAME downloads a data set: dsb2018, isbi2012, PhC-C2DH-U373, DIC-C2DH-HeLa.
+    """
+
+
+@data_commands.command("import")
+@click.argument("annotations", type=PATH)
+@click.option("--images", type=PATH, required=True, help="The images that were annotated.")
+@click.option("--out", type=PATH, required=True, help="Folder to write.")
+@click.option(
+    "--labels",
+    "kind",
+    type=click.Choice(["instances", "classes"]),
+    default="instances",
+    show_default=True,
+    help="A number for each object, or for each class.",
+)
+@QUIET
+def import_command(annotations: Path, images: Path, out: Path, kind: Any, quiet: bool) -> None:
+    """Convert ANNOTATIONS, a file or a folder of them, to images and labels for train.
+
+    \b
+    .roi, .zip  ROIs of ImageJ and Fiji, one file for each image
+    .geojson    objects of QuPath, one file for each image
+    .json       COCO, or LabelMe
+
+    Files belong to the images of their names; COCO and LabelMe name the images.
+    """  # noqa: D301 - click takes this backspace for lines to be left as they are
+    from keras_unet.data.importing import import_annotations
+
+    with show_progress(quiet=quiet):
+        import_annotations(annotations, images, out, kind=kind)
+        _log.info(f"next: keras-unet inspect {shlex.quote(str(out))}")
+
+
+@data_commands.command("download")
 @click.argument("name", metavar="NAME", type=click.Choice(list(DATASETS), case_sensitive=False))
 @click.option("--out", type=PATH, help="Folder to write [default: NAME]")
 @QUIET

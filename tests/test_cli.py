@@ -721,10 +721,11 @@ def test_exports_that_cannot_be_made(trained, tmp_path, arguments, message):
 def test_every_command_can_be_quiet_but_those_that_only_report():
     quiet = {
         name
-        for name, command in main.commands.items()
+        for name, command in (main.commands | main.commands["data"].commands).items()
         if any("--quiet" in option.opts for option in command.params)
     }
-    assert set(main.commands) - quiet == {"doctor", "models"}
+    assert set(main.commands) - quiet == {"data", "doctor", "models"}
+    assert set(main.commands["data"].commands) <= quiet
 
 
 def test_quiet_leaves_warnings_and_the_result(cells, trained, tmp_path, monkeypatch):

@@ -66,9 +66,12 @@ def invocations(page):
 
 def command_of(arguments):
     """Returns the command that arguments name, and what follows it."""
-    if not arguments or arguments[0] not in main.commands:
-        return main, arguments
-    return main.commands[arguments[0]], arguments[1:]
+    command, context = main, click.Context(main)
+    while arguments and isinstance(command, click.Group):
+        if command is main and arguments[0] not in main.commands:
+            break
+        _, command, arguments = command.resolve_command(context, list(arguments))
+    return command, arguments
 
 
 def options_of(command):

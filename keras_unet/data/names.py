@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 _LABEL_AFFIXES = (
-    "cp_masks?|masks?|labels?|seg|segmentation|gt|ground_truth|instances?|annotations?|annotated"
+    "cp_masks?|masks?|labels?|seg|segmentation|gt|ground_truth|instances?|annotations?|annotated|"
+    "rois?|roiset"
 )
 _IMAGE_AFFIXES = "images?|imgs?"
 

@@ -7,6 +7,9 @@ Three layouts are supported:
 - The Cell Tracking Challenge: `01/t000.tif` with `01_GT/SEG/man_seg000.tif`, or with
   `01_GT/SEG/man_seg_000_003.tif` for plane 3 of a stack. Frames without annotation are skipped.
 - One folder: `a.tif` beside `a_mask.png`.
+
+In the first and the last, outlines of other programs (`data.annotations`) take the place of label
+images that are missing: `a.tif` with `a.geojson`.
 """
 
 from __future__ import annotations
@@ -34,10 +37,11 @@ _OTHER_LABEL_FOLDERS = (
     *("seg", "segmentation", "segmentations", "annotation", "ground_truth", "groundtruth"),
     *("ground-truth", "targets", "target"),
 )
-_OUTLINES = "not an image; convert outlines to a label image"
+_OUTLINES = "without outlines that can be read: ROIs of ImageJ, GeoJSON, LabelMe"
 _UNSUPPORTED = "an unsupported image format; save it as TIFF or PNG"
 _REASONS = {
-    **dict.fromkeys((".geojson", ".json", ".roi", ".xml", ".zip"), _OUTLINES),
+    **dict.fromkeys((".geojson", ".json", ".roi", ".zip"), _OUTLINES),
+    ".xml": "not an image; convert outlines to a label image, or to GeoJSON",
     **dict.fromkeys(
         (".avif", ".czi", ".dcm", ".h5", ".heic", ".ims", ".j2k", ".jp2"), _UNSUPPORTED
     ),
@@ -45,6 +49,7 @@ _REASONS = {
     **dict.fromkeys((".svg", ".vsi", ".webp"), _UNSUPPORTED),
     ".gz": "a compressed file; decompress it",
 }
+_WORDS_OF_JSON = (b'"shapes"', b'"geometry"', b'"segmentation"')
 _FRAME = re.compile(r"t(\d+)\.(?:tiff?|btf|tf[28])", re.IGNORECASE)
 _ANNOTATION = re.compile(r"man_seg_?(\d+)(?:_(\d+))?\.(?:tiff?|btf|tf[28])", re.IGNORECASE)
 
@@ -154,6 +159,32 @@ def files_by_stem(folder: Path) -> dict[str, Path]:
     return files
 
 
+def annotation_files(folder: Path) -> dict[str, Path]:
+    """Returns the files of annotations of a folder by their stems, see `data.annotations`.
+
+    Of several files of one stem, the first one counts.
+    """
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if not is_hidden(path) and is_annotation(path):
+            files.setdefault(path.stem, path)
+    return files
+
+
+def is_annotation(path: Path) -> bool:
+    """Returns whether a file holds ROIs of ImageJ, GeoJSON, or JSON of COCO or LabelMe."""
+    suffix = path.suffix.lower()
+    if not path.is_file() or suffix not in (".roi", ".zip", ".geojson", ".json"):
+        return False
+    content = path.read_bytes()
+    if suffix == ".zip":
+        # The names of the members are stored as they are, in the directory at the end.
+        return content.startswith(b"PK") and b".roi" in content.lower()
+    if suffix == ".roi":
+        return content.startswith(b"Iout")
+    return any(word in content for word in _WORDS_OF_JSON)
+
+
 def annotated_frame(path: Path) -> tuple[int, int | None] | None:
     """Reads the annotated frame and plane from the name of a file.
 
@@ -191,7 +222,8 @@ def unused_in(folder: Path, used: Collection[Path]) -> Iterator[Unused]:
     images = set(image_files(folder))
     for path in sorted(set(folder.iterdir()) - set(used)):
         if not is_hidden(path):
-            yield Unused(path, "no partner" if path in images else _reason_unused(path))
+            is_alone = path in images or is_annotation(path)
+            yield Unused(path, "no partner" if is_alone else _reason_unused(path))
 
 
 def label_folder(folder: Path) -> Path | None:
@@ -264,9 +296,8 @@ def _find(folder: Path) -> Pairs:
         return _find_by_name(images, labels)
     if annotated := sorted(path for path in folder.rglob("*_GT/SEG") if path.is_dir()):
         return _find_sequences(folder, annotated)
-    if images is not None or not any(
-        strip_label_affix(stem_of(path)) for path in image_files(folder)
-    ):
+    has_labels = any(strip_label_affix(stem_of(path)) for path in image_files(folder))
+    if images is not None or not (has_labels or annotation_files(folder)):
         _refuse_layout(folder)
     return _find_beside(folder)
 
@@ -287,7 +318,7 @@ def _find_folder(folder: Path, names: Sequence[str], others: Sequence[str] = ())
 
 def _find_by_name(image_folder: Path, label_folder: Path) -> Pairs:
     images, labels = files_by_stem(image_folder), files_by_stem(label_folder)
-    pairs = _pair_files(image_folder.parent, images, labels)
+    pairs = _pair_files(image_folder.parent, images, labels, annotation_files(label_folder))
     unused = [
         *unused_in(image_folder, [pair.image for pair in pairs]),
         *unused_in(label_folder, [pair.labels for pair in pairs]),
@@ -296,16 +327,25 @@ def _find_by_name(image_folder: Path, label_folder: Path) -> Pairs:
 
 
 def _find_beside(folder: Path) -> Pairs:
-    pairs = _pair_files(folder, *split_labels(files_by_stem(folder)))
+    files = split_labels(files_by_stem(folder))
+    pairs = _pair_files(folder, *files, annotation_files(folder))
     used = [path for pair in pairs for path in (pair.image, pair.labels)]
     return Pairs(pairs, tuple(unused_in(folder, used)))
 
 
 def _pair_files(
-    folder: Path, images: Mapping[str, Path], labels: Mapping[str, Path]
+    folder: Path,
+    images: Mapping[str, Path],
+    labels: Mapping[str, Path],
+    annotations: Mapping[str, Path],
 ) -> tuple[Pair, ...]:
+    """Pairs images with their label images, and those without with annotations."""
     partners = match_files(folder, images, labels)
-    return tuple(Pair(stem, images[stem], labels[partners[stem]]) for stem in sorted(partners))
+    others = {stem: path for stem, path in images.items() if stem not in partners}
+    outlined = match_files(folder, others, annotations)
+    found = {stem: labels[partner] for stem, partner in partners.items()}
+    found |= {stem: annotations[partner] for stem, partner in outlined.items()}
+    return tuple(Pair(stem, images[stem], found[stem]) for stem in sorted(found))
 
 
 def _list_paths(paths: Iterable[Path]) -> str:

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.console import counted, some, track
+from keras_unet.data.annotations import draw_labels, read_annotations
 from keras_unet.data.encoding import Kind, LabelEncoding
 from keras_unet.data.groups import Group, Grouping, draw_held_out, group_images
-from keras_unet.data.images import as_channels, is_grey, pixels_of, read_image
+from keras_unet.data.images import ImageFile, as_channels, is_grey, pixels_of, read_image
 from keras_unet.data.label_consistency import check_same_conventions, differing_conventions
 from keras_unet.data.labels import (
     LabelFile,
@@ -28,7 +29,7 @@ from keras_unet.data.labels import (
     histogram_line,
     read_labels,
 )
-from keras_unet.data.pairs import Pair, Pairs, Unused, find_pairs, plane_name
+from keras_unet.data.pairs import Pair, Pairs, Unused, find_pairs, is_annotation, plane_name
 from keras_unet.data.stacks import describe_axes, in_order_of
 from keras_unet.data.tiff_planes import files_of_set, repeated_in
 from keras_unet.files import PathLike
@@ -354,7 +355,7 @@ def _without_repeated_images(found: Pairs) -> Pairs:
 
 def _read_pair(pair: Pair, axes: str | None) -> Iterable[_Plane]:
     image_file = read_image(pair.image, palette="colors", axes=axes)
-    label_file = read_labels(pair.labels)
+    label_file = _read_label_file(pair, image_file)
     image = _annotated_planes(pair, image_file.planes)
     labels = label_file.labels
     if pair.plane is None and len(labels) == len(image):
@@ -378,6 +379,24 @@ def _read_pair(pair: Pair, axes: str | None) -> Iterable[_Plane]:
         )
         for number in range(len(image))
     ]
+
+
+def _read_label_file(pair: Pair, image: ImageFile) -> LabelFile:
+    """Reads a label image, or draws the outlines of other programs as instances."""
+    if not is_annotation(pair.labels):
+        return read_labels(pair.labels)
+    content = read_annotations(pair.labels)
+    if len(content.objects) != 1:
+        raise ValueError(
+            f"{pair.labels}: expected annotations of one image, {pair.image.name}. Received those "
+            f"of {len(content.objects)}; run keras-unet data import, and train on the result"
+        )
+    (objects,) = content.objects.values()
+    drawn = draw_labels(objects, image.planes.shape[:3])
+    notes = [f"left out, as it has no area: {kind}" for kind in sorted(content.left_out)]
+    if drawn.covered:
+        notes.append("where outlines overlap, the smaller object is on top")
+    return LabelFile(drawn.labels, image.stack, tuple(notes), {}, drawn.labels.dtype.name)
 
 
 def _notes(raw: Sequence[_Plane]) -> tuple[str, ...]:

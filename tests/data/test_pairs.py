@@ -148,8 +148,9 @@ def test_folders_one_level_below_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("b.roi", "not an image; convert outlines to a label image"),
-        ("b.zip", "not an image; convert outlines to a label image"),
+        ("b.roi", "without outlines that can be read: ROIs of ImageJ, GeoJSON, LabelMe"),
+        ("b.zip", "without outlines that can be read: ROIs of ImageJ, GeoJSON, LabelMe"),
+        ("b.xml", "not an image; convert outlines to a label image, or to GeoJSON"),
         ("b.tif.gz", "a compressed file; decompress it"),
         ("b.WEBP", "an unsupported image format; save it as TIFF or PNG"),
         ("b.npy", "an unsupported image format; save it as TIFF or PNG"),
