@@ -23,6 +23,7 @@ from keras_unet.evaluation.comparison import (
     score,
 )
 from keras_unet.evaluation.figures import draw_extreme_cells, draw_images, split_planes
+from keras_unet.evaluation.objects import measured_objects
 from keras_unet.evaluation.pairing import FilePair, LabelImages, find_label_images, pair_files
 from keras_unet.evaluation.tables import score_tables
 from keras_unet.evaluation.tracking import score_tracks
@@ -225,6 +226,7 @@ def _page(
         worst=worst,
         best=best,
         tables=evaluation.tables,
+        objects=measured_objects(planes) if has_cells else None,
     )
 
 

@@ -42,11 +42,13 @@ class ImagePair:
         labels: Labels and prediction, of one plane.
         image: Image, `(height, width, channels)`, or None.
         weights: Function that returns the weight map, `(height, width)`, or None.
+        pixel_size: Height and width of a pixel in micrometers, or None.
     """
 
     labels: LabelPair
     image: NDArray[np.float32] | None = None
     weights: Callable[[], NDArray[np.float32]] | None = None
+    pixel_size: tuple[float, float] | None = None
 
 
 class _Cell(NamedTuple):

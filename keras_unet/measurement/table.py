@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,20 +16,35 @@ _DIGITS = 12  # significant digits of numbers
 
 
 def write_table(path: Path, tables: Sequence[Columns]) -> None:
-    """Writes tables below each other, as CSV in UTF-8 with one header.
+    """Writes tables below each other, see `table_text`, in UTF-8.
 
     Args:
         path: Path of the file; its folder exists.
+        tables: The tables.
+    """
+    with atomic(path) as temporary:
+        temporary.write_bytes(table_text(tables).encode("utf-8"))
+
+
+def table_text(tables: Sequence[Columns]) -> str:
+    """Returns tables below each other, as CSV with one header.
+
+    Args:
         tables: Columns of each; those that a table lacks are empty in its rows.
+
+    Example:
+        >>> table_text([{"number": np.array([1]), "area": np.array([0.5])}]).splitlines()
+        ['number,area', '1,0.5']
     """
     names = list(dict.fromkeys(name for table in tables for name in table))
-    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        for table in tables:
-            rows = len(next(iter(table.values())))
-            columns = [table[name].tolist() if name in table else [""] * rows for name in names]
-            writer.writerows([_text(value) for value in row] for row in zip(*columns, strict=True))
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(names)
+    for table in tables:
+        rows = len(next(iter(table.values())))
+        columns = [table[name].tolist() if name in table else [""] * rows for name in names]
+        writer.writerows([_text(value) for value in row] for row in zip(*columns, strict=True))
+    return file.getvalue()
 
 
 def _text(value: Any) -> Any:

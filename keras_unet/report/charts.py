@@ -9,6 +9,7 @@ from math import log2
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -42,6 +43,7 @@ _ARROWS = {  # color and name
     "up": ("#3a9d5d", "2 x 2 up-convolution"),
     "last": ("#17a2a2", "1 x 1 convolution"),
 }
+_MOST_BINS = 40
 _COLUMN, _ROW_GAP = 50, 46  # units of the drawing
 _LEGEND = 170, 80  # width and height
 _MAX_HEIGHT, _MIN_HEIGHT = 120, 16  # of boxes
@@ -204,6 +206,31 @@ def curves_svg(name: str, curves: Mapping[str, Curve], *, highest: bool = False)
         axes.margins(y=0.12)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(alpha=0.2, color=_INK)
+        return _svg(figure)
+
+
+def histogram_svg(name: str, values: Mapping[str, Sequence[float]]) -> str:
+    """Draws histograms of one quantity over each other, in common bins.
+
+    Args:
+        name: Name of the quantity.
+        values: Values of each histogram by its name; the first is drawn as a line, the last as an
+            area.
+    """
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(_SIZE, layout="constrained")
+        axes = figure.subplots()
+        bins = np.histogram_bin_edges([one for part in values.values() for one in part], "auto")
+        bins = bins if len(bins) <= _MOST_BINS else np.linspace(bins[0], bins[-1], _MOST_BINS)
+        last = list(values)[-1]
+        for title, part in values.items():
+            style: dict[str, Any] = {"histtype": "step", "color": _INK, "label": title}
+            if title == last:
+                style |= {"histtype": "stepfilled", "color": _LINE, "alpha": 0.5}
+            axes.hist(part, bins.tolist(), **style)
+        axes.set(title=name, ylabel="objects")
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.legend(frameon=False)
         return _svg(figure)
 
 

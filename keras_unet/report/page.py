@@ -35,6 +35,23 @@ class ShownImage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Objects:
+    """Objects that were found in the images of a report.
+
+    Attributes:
+        text: Line about their number.
+        charts: Histograms, as SVG.
+        table: Table of the objects.
+        download: Table of all objects and columns, as the data URI of a CSV file.
+    """
+
+    text: str
+    charts: Sequence[str]
+    table: Table
+    download: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Page:
     """Values of a report; empty sections are omitted.
 
@@ -52,6 +69,7 @@ class Page:
         best: Cells with the highest IoU.
         tables: Tables of scores.
         scores_text: Line about the scores.
+        objects: Objects that were found; None for none.
         provenance: Provenance, values by name.
         command: Command that repeats the run.
         next_steps: Commands by purpose.
@@ -70,6 +88,7 @@ class Page:
     best: Sequence[ShownImage] = ()
     tables: Sequence[Table] = ()
     scores_text: str = ""
+    objects: Objects | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     next_steps: Mapping[str, str] = field(default_factory=dict)

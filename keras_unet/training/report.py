@@ -21,6 +21,7 @@ from keras_unet.evaluation.figures import (
     draw_images,
     score_images,
 )
+from keras_unet.evaluation.objects import measured_objects
 from keras_unet.evaluation.tables import score_tables
 from keras_unet.files import check_replaceable, check_writable, make_folder
 from keras_unet.prediction.networks import load_network
@@ -340,6 +341,7 @@ def _with_images(page: Page, images_of_runs: Sequence[_RunImages]) -> Page:
         best=best,
         tables=score_tables(rows, overall, from_probabilities=True),
         scores_text=_describe_options(validator),
+        objects=measured_objects(images) if kind == "instances" else None,
     )
 
 
@@ -353,7 +355,8 @@ def _image_pair(run_images: _RunImages, prediction: ImagePrediction) -> ImagePai
         prediction.probability[None],
         counted_pixels[None],
     )
-    return ImagePair(labels, sample.image, partial(run_images.weights.of, prediction.target))
+    weights = partial(run_images.weights.of, prediction.target)
+    return ImagePair(labels, sample.image, weights, sample.pixel_size)
 
 
 def _held_out(images_of_runs: Sequence[_RunImages]) -> str:

@@ -417,7 +417,8 @@ def test_a_report_shows_scores_truth_and_prediction(tmp_path):
     text = path.read_text(encoding="utf-8")
     names = re.findall(r"<option[^>]*>(.*)</option>", text)
     assert names == ["stack_000", "stack_001", "a"]
-    assert re.findall(r'<section id="(\w+)">', text) == ["images", "cells", "scores", "data"]
+    sections = re.findall(r'<section id="(\w+)">', text)
+    assert sections == ["images", "cells", "scores", "objects", "data"]
     assert "no prediction for c.tif" in text
     assert "pixel error from label images, as there are no probabilities" in text
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_unet.report.page import Page, ShownImage, lossless_uri, lossy_uri, render
+from keras_unet.report.page import Objects, Page, ShownImage, lossless_uri, lossy_uri, render
 from keras_unet.report.tables import Table
 
 EVIL = '<b>.tif" onload="alert(1)'
@@ -49,6 +49,12 @@ def full(name="a"):
         best=[ShownImage(name, name, {"outlines": URI})],
         tables=[Table(name, [name, "IoU"], [[name, "0.5"]], ["all", name])],
         scores_text=name,
+        objects=Objects(
+            text=name,
+            charts=["<svg></svg>"],
+            table=Table(name, [name, "area"], [[name, "3"]]),
+            download="data:text/csv;base64,YQ==",
+        ),
         provenance={name: name},
         command=f"keras-unet train {name}",
         next_steps={name: name},
@@ -58,8 +64,10 @@ def full(name="a"):
 def test_every_section_is_there():
     found = Tags(render(full()))
     assert [one["id"] for one in found.of("section")] == [
-        *("images", "cells", "scores", "training", "data", "network", "made", "further")
+        *("images", "cells", "scores", "objects", "training", "data", "network", "made", "further")
     ]
+    (link,) = (one for one in found.of("a") if "download" in one)
+    assert link == {"download": "objects.csv", "href": "data:text/csv;base64,YQ=="}
     assert len(found.of("option")) == 2
     assert [one["value"] for one in found.of("input") if one["type"] == "radio"] == ["1", "2"]
 

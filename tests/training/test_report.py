@@ -15,7 +15,9 @@ from keras_unet.training.report import command_of, report_run
 from keras_unet.training.resume import options_of
 from keras_unet.training.train import train_folder
 
-SECTIONS = ["images", "cells", "scores", "training", "data", "network", "made", "further"]
+SECTIONS = [
+    *("images", "cells", "scores", "objects", "training", "data", "network", "made", "further")
+]
 
 
 def sections(path):
@@ -58,7 +60,7 @@ def test_without_the_images_the_report_says_so(run, tmp_path):
     change(run, folder=str(tmp_path / "gone"))
     with logged() as said:
         out = report_run(run, tmp_path / "new" / "a.html")
-    assert sections(out) == SECTIONS[3:]
+    assert sections(out) == SECTIONS[4:]
     (line,) = said
     assert line.startswith(f"Warning: {tmp_path / 'gone'}: the images of the run are missing;")
     assert "the images are missing" in out.read_text(encoding="utf-8")
@@ -118,7 +120,7 @@ def test_one_class_alone_and_none_held_out_make_a_report_too(cells, tmp_path):
     )
     run = train_folder(data, tmp_path / "run", options)
     out = run.folder / "report.html"
-    assert sections(out) == [name for name in SECTIONS if name != "cells"]
+    assert sections(out) == [name for name in SECTIONS if name not in ("cells", "objects")]
     assert "as none was held out" in out.read_text(encoding="utf-8")
     assert "--validation 0" in command_of(run)
 
@@ -167,4 +169,4 @@ def test_no_run_and_an_unfinished_ensemble_are_refused_in_one_line(run, tmp_path
 def test_the_command_that_scores_writes_a_report_too(cells, tmp_path):
     result = invoke("evaluate", cells / "labels", cells / "labels", "--report", tmp_path / "a.html")
     assert result.exit_code == 0, result.output
-    assert sections(tmp_path / "a.html") == ["images", "cells", "scores"]
+    assert sections(tmp_path / "a.html") == ["images", "cells", "scores", "objects"]
