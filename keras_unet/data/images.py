@@ -47,6 +47,20 @@ _OTHER_PICTURES = "its further images, such as previews and depth, are not read 
 _LARGEST_TIFF = 2**31  # bytes of pixels for which no BigTIFF is needed
 _ORIENTATION = 274  # tag of EXIF and TIFF
 _OTHER_SIGNATURES = (pngs.SIGNATURE, b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
+_UNREAD_FORMATS = {
+    **dict.fromkeys((".nii", ".img", ".hdr"), "NIfTI"),
+    **dict.fromkeys((".nrrd", ".nhdr"), "NRRD"),
+    **dict.fromkeys((".dcm", ".dicom"), "DICOM"),
+    **dict.fromkeys((".h5", ".hdf5"), "HDF5"),
+    **dict.fromkeys((".oib", ".oif"), "OIB or OIF of Olympus"),
+    ".czi": "CZI of Zeiss",
+    ".ims": "IMS of Imaris",
+    ".lif": "LIF of Leica",
+    ".mrc": "MRC",
+    ".nd2": "ND2 of Nikon",
+    ".vsi": "VSI of Olympus",
+}
+_AS_TIFF = "save it as TIFF, such as in Fiji by File > Save As > Tiff"
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes of the header after the first 14
 _HIDDEN_BY_WINDOWS = frozenset({"desktop.ini", "thumbs.db"})
 PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG")
@@ -139,6 +153,8 @@ def readable(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # decoders raise any type: RuntimeError, SyntaxError, ...
+        if unread_format(path):
+            raise ValueError(describe_unread_format(path)) from error
         raise ValueError(
             f"{path}: cannot be read as an image ({_one_line(error)}). "
             f"Expected an intact {_list_suffixes()} file."
@@ -329,6 +345,22 @@ def _decode(path: Path, palette: Palette, axes: str | None) -> ImageFile:
     if start.startswith(pngs.SIGNATURE) and pngs.has_whole_samples(start):
         return _decode_png(path, start)
     return _decode_with_pillow(path, start, palette)
+
+
+def unread_format(path: Path) -> str:
+    """Returns the format of a file, by its suffix, if it is one of images that is not read.
+
+    Example:
+        >>> unread_format(Path("a.nii.gz")), unread_format(Path("a.CZI")), unread_format(Path("a"))
+        ('NIfTI', 'CZI of Zeiss', '')
+    """
+    name = path.name.lower().removesuffix(".gz")
+    return _UNREAD_FORMATS.get(Path(name).suffix, "")
+
+
+def describe_unread_format(path: Path) -> str:
+    """Returns what to do with a file of a format that is not read."""
+    return f"{path} is {unread_format(path)}, which is not read; {_AS_TIFF}"
 
 
 def first_bytes(path: Path) -> bytes:

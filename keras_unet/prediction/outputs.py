@@ -17,10 +17,12 @@ from keras_unet.data.encoding import Kind, LabelEncoding
 from keras_unet.data.images import (
     ImageFile,
     as_channels,
+    describe_unread_format,
     image_files,
     is_hidden,
     smallest_unsigned,
     stem_of,
+    unread_format,
     write_tiff,
 )
 from keras_unet.data.lazy import is_zarr
@@ -635,7 +637,9 @@ def _images_in(folder: Path) -> list[Path]:
     arrays = [path for path in folder.iterdir() if not is_hidden(path) and is_zarr(path)]
     images = sorted([*image_files(folder), *arrays])
     if not images:
-        raise ValueError(f"{folder}: expected a folder of images. Received one without any")
+        others = [describe_unread_format(path) for path in folder.iterdir() if unread_format(path)]
+        reason = f": {min(others)}" if others else ""
+        raise ValueError(f"{folder}: expected a folder of images. Received one without any{reason}")
     return images
 
 

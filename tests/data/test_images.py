@@ -387,3 +387,26 @@ def test_real_images_read_as_pillow_reads_them(shared_data: Path) -> None:
         assert planes.dtype == dtype
         np.testing.assert_array_equal(planes[0], oracle)
         assert is_grey(planes)
+
+
+@pytest.mark.parametrize(
+    ("name", "format_"),
+    [
+        ("a.nii", "NIfTI"),
+        ("a.nii.gz", "NIfTI"),
+        ("a.NRRD", "NRRD"),
+        ("a.nd2", "ND2 of Nikon"),
+        ("a.czi", "CZI of Zeiss"),
+        ("a.lif", "LIF of Leica"),
+        ("a.dcm", "DICOM"),
+    ],
+)
+def test_formats_that_are_not_read_are_named(tmp_path, name, format_):
+    (tmp_path / name).write_bytes(b"\x00" * 400)
+    with pytest.raises(ValueError, match=rf"{name} is {format_}, which is not read; save it as"):
+        read_planes(tmp_path / name)
+
+
+def test_an_image_with_the_name_of_another_format_is_read(tmp_path):
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "a.nd2", "PNG")
+    assert read_planes(tmp_path / "a.nd2").shape == (1, 4, 5, 1)

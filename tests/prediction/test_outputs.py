@@ -50,3 +50,11 @@ def test_masks_of_other_images_are_not_predicted_unless_named(images):
     )
     assert advice == "to predict a mask as well, pass the path of its file"
     assert list(_image_files([images / "A_mask.png"])) == [images / "A_mask.png"]
+
+
+def test_a_folder_of_formats_that_are_not_read_says_what_to_do(tmp_path):
+    (tmp_path / "a.nrrd").write_bytes(b"NRRD0004")
+    with pytest.raises(
+        ValueError, match=r"without any: .*a\.nrrd is NRRD, which is not read; save"
+    ):
+        list(_image_files([tmp_path]))
