@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -35,6 +35,9 @@ from keras_unet.console import (
     use_display,
 )
 from keras_unet.data.images import read_planes, write_tiff
+
+if TYPE_CHECKING:
+    from keras_unet.instances.link import Along
 
 Send = Callable[..., None]
 """Sends an event, whose entries are keyword arguments."""
@@ -119,12 +122,14 @@ def predict(
     probabilities: bool,
     tta: bool,
     instances: Mapping[str, Any],
+    link: Along | None,
 ) -> dict[str, Any]:
-    """Predicts a file, and returns the files written and their label encoding."""
+    """Predicts a file, and returns the images and tracks written, and the label encoding."""
     with quiet_tensorflow():
         from keras_unet.prediction.folder import predict_files
         from keras_unet.prediction.load import load
         from keras_unet.prediction.outputs import OutputOptions
+        from keras_unet.prediction.tracks import TRACKS
 
     segmenter = load(model)
     encoding = segmenter.info.encoding
@@ -135,9 +140,12 @@ def predict(
         save=[encoding.kind, *(["probabilities"] if probabilities else [])],
         tta=tta,
         instances=instances,
+        link=link,
         storage=OutputOptions(stream=True),
     )
-    return {"encoding": encoding.to_dict(), "files": [str(path) for path in written]}
+    files = [str(path) for path in written if path.suffix == ".tif"]
+    tracks = next((str(path) for path in written if path.name == TRACKS), None)
+    return {"encoding": encoding.to_dict(), "files": files, "tracks": tracks}
 
 
 def propose(*, model: str, image: str, out: str) -> dict[str, Any]:

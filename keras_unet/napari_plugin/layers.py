@@ -6,6 +6,7 @@ axis.
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +15,14 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.measure import regionprops_table
 
 from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.images import read_planes, smallest_unsigned, write_tiff
 from keras_unet.data.pairs import plane_name
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.files import make_folder
+from keras_unet.instances.link import Along
 
 LayerData = tuple[NDArray[Any], dict[str, Any], str]
 """Array, attributes and type of a layer, the tuple of napari."""
@@ -91,13 +94,16 @@ class Snapshot:
         return re.sub(r"\W+", "_", self.name).strip("_")[:_MAX_NAME] or "layer"
 
 
-def write_image(image: Snapshot, folder: Path, planes: Sequence[int] | None = None) -> Path:
+def write_image(
+    image: Snapshot, folder: Path, planes: Sequence[int] | None = None, *, along: Along = "z"
+) -> Path:
     """Writes an image to predict.
 
     Args:
         image: The layer.
         folder: Folder to write to, which exists.
         planes: Numbers of the planes to write; None for all.
+        along: Axis of the planes, "z" or "t".
 
     Returns:
         Path of the file, named after the layer.
@@ -105,7 +111,7 @@ def write_image(image: Snapshot, folder: Path, planes: Sequence[int] | None = No
     path = folder / f"{image.file_name}.tif"
     chosen = image.planes if planes is None else image.planes[list(planes)]
     pixels = np.moveaxis(chosen, -1, 1)
-    write_tiff(path, pixels, axes="ZCYX")
+    write_tiff(path, pixels, axes=f"{along.upper()}CYX")
     return path
 
 
@@ -182,6 +188,29 @@ def result_layers(
             attributes = {"contrast_limits": (0, 1), "colormap": "magma", "visible": False}
             layers.append((probability, {"name": name, **attributes, **image.transform}, "image"))
     return layers
+
+
+def tracks_layer(image: Snapshot, labels: NDArray[Any], table: Path) -> LayerData:
+    """Makes a layer of tracks, with their divisions.
+
+    Args:
+        image: The predicted layer, which the tracks are aligned to.
+        labels: Label images `(frames, height, width)` with the numbers of the tracks.
+        table: Table of the tracks, see `link_files`.
+
+    Returns:
+        Points of number, frame, row and column, and the parent of each daughter.
+    """
+    points = []
+    for frame, plane in enumerate(labels):
+        found = regionprops_table(plane, properties=("label", "centroid"))
+        columns = found["label"], found["centroid-0"], found["centroid-1"]
+        points += [(number, frame, *center) for number, *center in zip(*columns, strict=True)]
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    graph = {int(row["number"]): [int(row["parent"])] for row in rows if row["parent"] != "0"}
+    data = np.array(sorted(points), float).reshape(-1, 4)
+    return data, {"name": f"{image.name} tracks", "graph": graph, **image.transform}, "tracks"
 
 
 def _write_plane(path: Path, pixels: NDArray[Any]) -> None:

@@ -17,11 +17,13 @@ from keras_unet.data.labels import check_labels, detect_encoding
 from keras_unet.data.samples import Sample
 from keras_unet.data.weight_maps import class_balance, weight_map
 from keras_unet.files import check_new
+from keras_unet.instances.link import Along
 from keras_unet.napari_plugin.job import Events, Job
 from keras_unet.napari_plugin.layers import (
     LayerData,
     Snapshot,
     result_layers,
+    tracks_layer,
     write_image,
     write_pairs,
 )
@@ -107,6 +109,7 @@ def predict(
     probabilities: bool = False,
     tta: bool = False,
     instances: Mapping[str, Any] | None = None,
+    link: Along | None = None,
 ) -> Events:
     """Predicts a layer.
 
@@ -117,25 +120,37 @@ def predict(
         probabilities: Whether to add layers of the probabilities.
         tta: Whether to use test-time augmentation.
         instances: Fields of `InstanceOptions` that override the model's.
+        link: "z" or "t" to give cells one number in all planes, see `link_objects`; "t" adds a
+            layer of tracks.
 
     Returns:
         The layers of the result.
 
     Raises:
-        ValueError: If the image has other channels than the model, or an option is out of range.
+        ValueError: If the image has other channels than the model, an option is out of range, or
+            cells are to be linked in a layer that is no stack along one axis.
         OSError: If the model is missing, or the disk is full.
     """
     model = locate(_check_chosen(model, "run", MODELS)).absolute()
+    if link is not None and (len(image.shape) != 3 or image.shape[0] == 1):
+        raise ValueError(
+            f"{image.name}: expected a stack of planes along one axis, to link its cells. Received "
+            f"a layer of shape {image.shape}; choose another layer, or predict each plane by itself"
+        )
     with tempfile.TemporaryDirectory(prefix="keras-unet-") as temporary:
         folder = Path(temporary)
         yield {"text": "writing the image"}
-        file = write_image(image, folder)
+        file = write_image(image, folder, along=link or "z")
         options = {"probabilities": probabilities, "tta": tta, "instances": instances or {}}
+        options |= {"link": link}
         request = {"model": str(model), "image": file.name, "out": "out", **options}
         result = yield from job.run_in_child({"job": "predict", **request}, folder)
         yield {"done": 1.0, "text": "reading the result"}
         files = [folder / name for name in result["files"]]
-        return result_layers(image, LabelEncoding.from_dict(result["encoding"]), files)
+        layers = result_layers(image, LabelEncoding.from_dict(result["encoding"]), files)
+        if link == "t":
+            layers.append(tracks_layer(image, layers[0][0], folder / result["tracks"]))
+        return layers
 
 
 def propose(job: Job, image: Snapshot, model: Path, *, corrected: Collection[int] = ()) -> Events:

@@ -28,6 +28,7 @@ from keras_unet.runs import describe_score
 
 PLUGIN, PREDICT = "keras-unet-biomedical", "U-Net: predict"
 
+_LINKS = [("anew in each plane", ""), ("through z", "z"), ("over time, with tracks", "t")]
 _Kinds = Mapping[str, tuple[Callable[[str], Any], str]]
 
 _FROM_DATA = "from the data"
@@ -143,11 +144,13 @@ class PredictWidget(Container[Any]):
         self.tta.tooltip = (
             "Average over 8 rotations and reflections: a little better, 8 times slower."
         )
+        self.link = ComboBox(label="numbers", choices=_LINKS, nullable=False)
+        self.link.tooltip = "In a stack, the same number for a cell in all planes, or anew in each."
         self.instances = OptionalValues("Instance options", _INSTANCE_OPTIONS)
         self.panel = Panel({"Predict": self._start})
         super().__init__(
             widgets=[
-                Container(widgets=[self.image, self.model.widget]),
+                Container(widgets=[self.image, self.model.widget, self.link]),
                 self.probabilities,
                 self.tta,
                 self.instances.widget,
@@ -166,6 +169,7 @@ class PredictWidget(Container[Any]):
             probabilities=bool(self.probabilities.value),
             tta=bool(self.tta.value),
             instances=self.instances.values(),
+            link=self.link.value or None,
         )
         self.panel.run(task, partial(_add_layers, self.viewer))
 

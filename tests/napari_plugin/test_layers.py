@@ -8,7 +8,16 @@ from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.images import read_planes
 from keras_unet.data.pairs import find_pairs
 from keras_unet.files import is_own
-from keras_unet.napari_plugin.layers import Snapshot, result_layers, write_image, write_pairs
+from keras_unet.measurement.table import write_table
+from keras_unet.metrics.tracking import Track
+from keras_unet.napari_plugin.layers import (
+    Snapshot,
+    result_layers,
+    tracks_layer,
+    write_image,
+    write_pairs,
+)
+from keras_unet.prediction.tracks import table_of_tracks
 
 CELLS = LabelEncoding("instances", (0, 1))
 
@@ -113,6 +122,20 @@ def test_results_lie_where_the_image_does(tmp_path):
     assert all(shown["scale"] == (1, 1, 2, 2) for _, shown, _ in made)
     assert all(data.shape == image.shape for data, _, _ in made)
     np.testing.assert_array_equal(made[2][0].reshape(6, 4, 5), scores[:, 2])
+
+
+def test_tracks_are_points_with_divisions(tmp_path):
+    labels = np.zeros((2, 4, 9), np.int32)
+    labels[0, 1:3, 3:6] = 1
+    labels[1, 1:3, 1:3] = 2
+    labels[1, 1:3, 6:8] = 3
+    tracks = [Track(1, 0, 0), Track(2, 1, 1, 1), Track(3, 1, 1, 1)]
+    write_table(tmp_path / "tracks.csv", [table_of_tracks("a.tif", tracks)])
+    image = Snapshot("a", labels, transform={"scale": (1, 2, 2)})
+    data, shown, kind = tracks_layer(image, labels, tmp_path / "tracks.csv")
+    assert kind == "tracks"
+    assert data.tolist() == [[1, 0, 1.5, 4], [2, 1, 1.5, 1.5], [3, 1, 1.5, 6.5]]
+    assert shown == {"name": "a tracks", "graph": {2: [1], 3: [1]}, "scale": (1, 2, 2)}
 
 
 def test_instances_have_the_probability_of_cells(tmp_path):

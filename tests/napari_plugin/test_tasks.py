@@ -154,6 +154,13 @@ def test_a_folder_has_to_be_chosen(pair):
         finish(predict(Job(), pair[0], Path()))
 
 
+def test_cells_are_linked_in_a_stack_along_one_axis(monkeypatch, tmp_path):
+    for shape in ((40, 50), (1, 40, 50), (2, 3, 40, 50)):
+        image = Snapshot("a", np.zeros(shape, np.uint8))
+        with pytest.raises(ValueError, match="expected a stack of planes along one axis"):
+            finish(predict(fake_job(monkeypatch, lambda *_: fail()), image, tmp_path, link="t"))
+
+
 def test_nothing_stays_of_a_prediction_that_fails(monkeypatch, tmp_path, pair):
     seen = []
 

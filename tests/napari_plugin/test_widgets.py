@@ -112,6 +112,19 @@ def test_from_training_to_labels(viewer, until, notified, tmp_path):
     assert labels.scale.tolist() == [1, 0.5, 0.5]
     assert probability.translate.tolist() == [0, 7, 9]
 
+    predict.link.value = "t"
+    start_of(predict).native.click()
+    until(lambda: predict.panel.job is None)
+    tracks = viewer.layers["cells tracks"]
+    linked = viewer.layers["cells labels [1]"].data
+    numbers, frames = tracks.data[:, 0].astype(int), tracks.data[:, 1].astype(int)
+    assert set(zip(frames, numbers, strict=True)) == {
+        (frame, number)
+        for frame, plane in enumerate(linked)
+        for number in set(np.unique(plane)) - {0}
+    }
+    assert tracks.scale.tolist() == [1, 0.5, 0.5]
+
 
 def ticking(ticks):
     """Starts a timer of the window that ticks every 20 ms."""
