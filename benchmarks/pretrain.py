@@ -95,7 +95,9 @@ MODELS: Mapping[str, Pretraining] = {
         description="cells in phase contrast, as instances",
         license="MIT",
         images="Usiigaci (T98G and NIH-3T3 cells, Tsai et al. 2019, SoftwareX 9:230-237), MIT.",
-        fails="",
+        fails="touching cells whose border does not show, which are joined (first and second row "
+        "of the picture); bright, rounded cells in division, which are missed or broken (first and "
+        "third row); thin protrusions. Images of other kinds were not in the training.",
         tasks=("usiigaci", "phase"),
         scored={"Usiigaci": ("usiigaci", "*"), "Usiigaci, others": ("phase", "*")},
         options=("--steps", "10000", "--groups", "none", "--validation", "0.1"),
@@ -121,7 +123,7 @@ MODELS: Mapping[str, Pretraining] = {
 @click.option("--work", type=click.Path(path_type=Path), default=Path("benchmark-runs"))
 def main(name: str, card: bool, steps: int | None, seed: int, out: Path, work: Path) -> None:
     """Train a model, and write it and its card."""
-    model, folder, work = MODELS[name], out / name, work / f"pretrain-{name}"
+    model, folder, work = MODELS[name], out / name, work.absolute() / f"pretrain-{name}"
     shutil.rmtree(work, ignore_errors=True)
     _write_images(model, work)
     if not card:
@@ -236,8 +238,11 @@ def _card(
         if score in values
     ]
     outcome, seed = record["outcome"], record["options"]["seed"]
+    is_whole = str(outcome["steps"]) in model.options
+    length = "" if is_whole else f" --steps {outcome['steps']}"
     training = (
-        f"**Training**: `python -m benchmarks.pretrain {name}`, {outcome['steps']:,} steps in "
+        f"**Training**: `python -m benchmarks.pretrain {name}{length}`, {outcome['steps']:,} steps "
+        "in "
         f"{outcome['seconds'] / 60:.0f} minutes, seed {seed}, commit {record['commit']}, on "
         f"{counted(record['cores'], 'core')} of {record['processor']}."
     )
