@@ -33,6 +33,7 @@ def table_text(tables: Sequence[Columns]) -> str:
         tables: Columns of each; those that a table lacks are empty in its rows.
 
     Example:
+        >>> import numpy as np
         >>> table_text([{"number": np.array([1]), "area": np.array([0.5])}]).splitlines()
         ['number,area', '1,0.5']
     """
