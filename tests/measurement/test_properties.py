@@ -203,3 +203,20 @@ def test_a_thousand_objects_in_two_seconds():
     found = measure_objects(labels, image, pixel_size=0.5)
     assert len(found["number"]) == 1000
     assert time.process_time() - start < 4  # 1.3 seconds where nothing else runs
+
+
+@given(LABELS)
+def test_ellipses_are_those_of_scikit_image(labels):
+    names = {
+        "centroid_y_px": "centroid-0",
+        "major_axis_px": "axis_major_length",
+        "minor_axis_px": "axis_minor_length",
+    }
+    columns = measure_objects(labels)
+    properties = ("centroid", "axis_major_length", "axis_minor_length", "orientation")
+    theirs = regionprops_table(labels, properties=properties)
+    for mine, name in names.items():
+        np.testing.assert_allclose(columns[mine], theirs[name], rtol=1e-9, atol=1e-6)
+    turned = np.abs(columns["orientation_deg"] - np.degrees(theirs["orientation"]))
+    is_long = theirs["axis_major_length"] - theirs["axis_minor_length"] > 1e-6
+    np.testing.assert_allclose(np.minimum(turned, 180 - turned)[is_long], 0, atol=1e-6)
