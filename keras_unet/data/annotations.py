@@ -35,14 +35,40 @@ class Annotation:
         category: Name of its class; empty if it has none.
         name: Its name; empty if it has none.
         plane: Number of its plane in a stack, from 0.
-        mask: Pixels of the object, `(height, width)`, in place of outlines; or None.
+        mask: Pixels of the object in its bounding box, in place of outlines; or None.
     """
 
     rings: tuple[Ring, ...]
     category: str = ""
     name: str = ""
     plane: int = 0
-    mask: NDArray[np.bool_] | None = None
+    mask: Mask | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Pixels of an object.
+
+    Attributes:
+        size: Height and width of the image.
+        corner: First row and column of the bounding box.
+        pixels: Pixels of the bounding box, True in the object.
+    """
+
+    size: tuple[int, int]
+    corner: tuple[int, int]
+    pixels: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_]) -> Mask:
+        """Cuts a mask of the size of the image to the bounding box."""
+        height, width = mask.shape
+        rows, columns = (np.nonzero(mask.any(axis=axis))[0] for axis in (1, 0))
+        if not len(rows):
+            return cls((height, width), (0, 0), mask[:0, :0])
+        top, left = int(rows[0]), int(columns[0])
+        inside = mask[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1].copy()
+        return cls((height, width), (top, left), inside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +208,7 @@ def _of_coco(content: Mapping[str, Any]) -> Annotations:
         category = categories.get(one.get("category_id"), "")
         segmentation = one.get("segmentation")
         if isinstance(segmentation, dict):
-            found = Annotation((), category, mask=_decode_runs(segmentation))
+            found = Annotation((), category, mask=Mask.of(_decode_runs(segmentation)))
         elif segmentation:
             rings = tuple(np.reshape(np.array(part, float), (-1, 2)) for part in segmentation)
             found = Annotation(rings, category)
@@ -239,7 +265,9 @@ class DrawnLabels:
     lost: tuple[str, ...]
 
 
-def draw_labels(objects: Sequence[Annotation], shape: tuple[int, int, int]) -> DrawnLabels:
+def draw_labels(
+    objects: Sequence[Annotation], shape: tuple[int, int, int], path: Path
+) -> DrawnLabels:
     """Draws annotations as instances.
 
     Where objects overlap, the smallest one is on top. If all names are different whole numbers, as
@@ -249,6 +277,7 @@ def draw_labels(objects: Sequence[Annotation], shape: tuple[int, int, int]) -> D
     Args:
         objects: The annotations.
         shape: Planes, height and width.
+        path: Their image, for messages.
 
     Raises:
         ValueError: If an object lies in a plane that the image does not have, or has a mask of
@@ -256,7 +285,7 @@ def draw_labels(objects: Sequence[Annotation], shape: tuple[int, int, int]) -> D
     """
     numbers = _numbers(objects, shape[0])
     labels = np.zeros(shape, np.int32)
-    masks = [_mask(one, number, shape) for one, number in zip(objects, numbers, strict=True)]
+    masks = [_mask(one, number, shape, path) for one, number in zip(objects, numbers, strict=True)]
     sizes = np.array([np.count_nonzero(mask) for _, mask in masks])
     for index in np.argsort(-sizes, kind="stable").tolist():
         (rows, columns), mask = masks[index]
@@ -288,23 +317,27 @@ def _numbers(objects: Sequence[Annotation], planes: int) -> list[int]:
 
 
 def _mask(
-    item: Annotation, number: int, shape: tuple[int, int, int]
+    item: Annotation, number: int, shape: tuple[int, int, int], path: Path
 ) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
     """Returns the window of an object, and its pixels there."""
     planes, height, width = shape
     if item.plane >= planes:
         raise ValueError(
-            f"object {item.name or number}: expected a plane from 1 to {planes}. Received "
-            f"{item.plane + 1}; give the stack that was annotated"
+            f"{path}: expected objects in the planes 1 to {planes}. Received {item.name or number} "
+            f"in plane {item.plane + 1}; give the stack that was annotated"
         )
     if item.mask is not None:
-        if item.mask.shape != (height, width):
+        if item.mask.size != (height, width):
             raise ValueError(
-                f"object {item.name or number}: expected a mask of {height} x {width} pixels. "
-                f"Received {item.mask.shape[0]} x {item.mask.shape[1]}; give the image that was "
-                "annotated"
+                f"{path}: expected objects of an image of {height} x {width} pixels. Received "
+                f"{item.name or number} of one of {item.mask.size[0]} x {item.mask.size[1]}; give "
+                "the image that was annotated"
             )
-        return (slice(None), slice(None)), item.mask
+        first, pixels = item.mask.corner, item.mask.pixels
+        rows, columns = (
+            slice(start, start + side) for start, side in zip(first, pixels.shape, strict=True)
+        )
+        return (rows, columns), pixels
     corners = np.concatenate(item.rings)
     left, top = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, (width, height)).tolist()
     right, bottom = np.clip(np.ceil(corners.max(axis=0)).astype(int), 0, (width, height)).tolist()

@@ -6,7 +6,8 @@ import csv
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from keras_unet.console import counted, some, track
 from keras_unet.data.annotations import (
     Annotation,
+    DrawnLabels,
     categories_of,
     draw_labels,
     read_annotations,
@@ -22,7 +24,15 @@ from keras_unet.data.encoding import Kind
 from keras_unet.data.images import read_image, smallest_unsigned, stem_of, write_tiff
 from keras_unet.data.pairs import files_by_stem, is_annotation, match_files
 from keras_unet.data.stacks import axes_of_stack
-from keras_unet.files import PathLike, atomic, check_new, make_folder, printable
+from keras_unet.files import (
+    PathLike,
+    atomic,
+    atomic_folder,
+    check_new,
+    created_folder,
+    make_folder,
+    printable,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -56,38 +66,58 @@ def import_annotations(
         OSError: If a file is missing or cannot be written, or files exist.
     """
     annotations, images, out = Path(annotations), Path(images), Path(out)
-    check_new(out / "labels", "label images")
-    copied = out / "images"
-    if copied.resolve() != _folder(images).resolve():
-        check_new(copied, "copies of the images")
+    check_new(out / "labels", "label images", is_removed=True)
+    copies = None if (out / "images").resolve() == _folder(images).resolve() else out / "images"
+    if copies is not None:
+        check_new(copies, "copies of the images", is_removed=True)
     objects = _objects_by_image(annotations, images)
     numbers = _numbers_of_classes(objects, kind)
-    written: list[Path] = []
     rows: list[tuple[str, int, str]] = []
-    for path, found in track(list(objects.items()), "drawing labels"):
-        image = read_image(path)
-        drawn = draw_labels(found, image.planes.shape[:3])
-        labels = drawn.labels
-        if kind == "classes":
-            of_label = np.zeros(1 + max(drawn.categories), np.int32)
-            for number, category in drawn.categories.items():
-                of_label[number] = numbers[category]
-            labels = of_label[labels]
-        letters, sizes = axes_of_stack(image.stack)
-        target = make_folder(out / "labels") / f"{stem_of(path)}.tif"
-        shaped = smallest_unsigned(labels).reshape(*sizes, *labels.shape[1:])
-        write_tiff(target, shaped, axes=f"{letters}YX", spacing=image.spacing, is_data=True)
-        written.append(target)
-        rows += [(path.name, number, name) for number, name in drawn.categories.items()]
-        _log_drawn(path, len(found), drawn.covered, drawn.lost)
-        if copied.resolve() != path.parent.resolve():
-            shutil.copyfile(path, make_folder(copied) / path.name)
+    with created_folder(out), ExitStack() as stack:
+        folder = stack.enter_context(_new_folder(out / "labels"))
+        for path, found in track(list(objects.items()), "drawing labels"):
+            drawn = _write_labels(folder, path, found, numbers if kind == "classes" else None)
+            rows += [(path.name, number, name) for number, name in drawn.categories.items()]
+            _log_drawn(path, len(found), drawn.covered, drawn.lost)
+        if copies is not None:
+            images_folder = stack.enter_context(_new_folder(copies))
+            for path in objects:
+                shutil.copyfile(path, images_folder / path.name)
+        if kind == "instances" and any(name for _, _, name in rows):
+            _write_classes(out / CLASSES, rows)
     if kind == "classes":
         listed = ", ".join(f"{number} {name}" for name, number in numbers.items())
         _log.info(f"classes: 0 background, {listed}")
-    elif any(name for _, _, name in rows):
-        _write_classes(out / CLASSES, rows)
-    return written
+    return [out / "labels" / f"{stem_of(path)}.tif" for path in objects]
+
+
+@contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder, which becomes the new folder if all goes well."""
+    with atomic_folder(path, replaces=False) as temporary:
+        yield make_folder(temporary)
+
+
+def _write_labels(
+    folder: Path,
+    path: Path,
+    objects: tuple[Annotation, ...],
+    numbers: Mapping[str, int] | None,
+) -> DrawnLabels:
+    """Writes the label image of an image, with the numbers of the classes if they are given."""
+    image = read_image(path)
+    drawn = draw_labels(objects, image.planes.shape[:3], path)
+    labels = drawn.labels
+    if numbers is not None:
+        of_label = np.zeros(1 + max(drawn.categories, default=0), np.int32)
+        for number, category in drawn.categories.items():
+            of_label[number] = numbers[category]
+        labels = of_label[labels]
+    letters, sizes = axes_of_stack(image.stack)
+    shaped = smallest_unsigned(labels).reshape(*sizes, *labels.shape[1:])
+    target = folder / f"{stem_of(path)}.tif"
+    write_tiff(target, shaped, axes=f"{letters}YX", spacing=image.spacing, is_data=True)
+    return drawn
 
 
 def _folder(images: Path) -> Path:

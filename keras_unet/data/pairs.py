@@ -14,7 +14,9 @@ images that are missing: `a.tif` with `a.geojson`.
 
 from __future__ import annotations
 
+import mmap
 import re
+import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,13 +178,19 @@ def is_annotation(path: Path) -> bool:
     suffix = path.suffix.lower()
     if not path.is_file() or suffix not in (".roi", ".zip", ".geojson", ".json"):
         return False
-    content = path.read_bytes()
-    if suffix == ".zip":
-        # The names of the members are stored as they are, in the directory at the end.
-        return content.startswith(b"PK") and b".roi" in content.lower()
-    if suffix == ".roi":
-        return content.startswith(b"Iout")
-    return any(word in content for word in _WORDS_OF_JSON)
+    try:
+        if suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                return any(name.lower().endswith(".roi") for name in archive.namelist())
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,  # may be large
+        ):
+            if suffix == ".roi":
+                return content[:4] == b"Iout"
+            return any(content.find(word) >= 0 for word in _WORDS_OF_JSON)
+    except (OSError, ValueError, zipfile.BadZipFile):  # not readable, empty, or no archive
+        return False
 
 
 def annotated_frame(path: Path) -> tuple[int, int | None] | None:

@@ -392,7 +392,7 @@ def _read_label_file(pair: Pair, image: ImageFile) -> LabelFile:
             f"of {len(content.objects)}; run keras-unet data import, and train on the result"
         )
     (objects,) = content.objects.values()
-    drawn = draw_labels(objects, image.planes.shape[:3])
+    drawn = draw_labels(objects, image.planes.shape[:3], pair.image)
     notes = [f"left out, as it has no area: {kind}" for kind in sorted(content.left_out)]
     if drawn.covered:
         notes.append("where outlines overlap, the smaller object is on top")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from roifile import ROI_TYPE, ImagejRoi, roiwrite
 
-from keras_unet.data.annotations import Annotation, draw_labels, read_annotations
+from keras_unet.data.annotations import Annotation, Mask, draw_labels, read_annotations
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.measurement.geojson import write_geojson
 from keras_unet.measurement.objects import ImageObjects, PlaneObjects
@@ -22,9 +22,12 @@ LABELS = arrays(
 )
 
 
+IMAGE = Path("a.tif")
+
+
 def drawn(path, shape):
     (objects,) = read_annotations(path).objects.values()
-    return draw_labels(objects, shape)
+    return draw_labels(objects, shape, IMAGE)
 
 
 def write(path, content):
@@ -76,7 +79,7 @@ def test_rois_of_imagej(tmp_path):
     content = read_annotations(tmp_path / "RoiSet.zip")
     assert [one.name for one in content.objects[""]] == names[:3]
     assert content.left_out == {"point": 1}
-    (labels,) = draw_labels(content.objects[""], (1, 20, 20)).labels
+    (labels,) = draw_labels(content.objects[""], (1, 20, 20), IMAGE).labels
     assert np.argwhere(labels == 1).min(axis=0).tolist() == [2, 1]
     assert np.count_nonzero(labels == 1) == 6
     rows, columns = np.indices((20, 20)) + 0.5
@@ -139,42 +142,49 @@ def test_json_of_coco(tmp_path):
     assert found.left_out == {"box": 1}
     expected = np.zeros((4, 5), int)
     expected[1:3, 1:3] = 1
-    (first,) = draw_labels(found.objects["a"], (1, 4, 5)).labels
+    (first,) = draw_labels(found.objects["a"], (1, 4, 5), IMAGE).labels
     np.testing.assert_array_equal(first, expected)
     runs, text = found.objects["b"]
-    np.testing.assert_array_equal(runs.mask, expected)
-    np.testing.assert_array_equal(text.mask, expected)
+    assert (runs.mask.corner, runs.mask.pixels.shape) == ((1, 1), (2, 2))  # of its box alone
+    for item in (runs, text):
+        np.testing.assert_array_equal(draw_labels([item], (1, 4, 5), IMAGE).labels[0], expected)
     assert {one.category for one in (runs, text)} == {"cell"}
 
 
 def test_the_smaller_of_two_that_overlap_is_on_top():
     large, small = (Annotation((np.array(square(0, 0, side), float),)) for side in (4, 2))
     for objects in ((large, small), (small, large)):
-        found = draw_labels(objects, (1, 5, 5))
+        found = draw_labels(objects, (1, 5, 5), IMAGE)
         sizes = dict(zip(*np.unique(found.labels, return_counts=True), strict=True))
         assert sorted(sizes.values()) == [4, 9, 12]
         assert (found.covered, found.lost) == (1, ())
-    found = draw_labels((small, small), (1, 5, 5))
+    found = draw_labels((small, small), (1, 5, 5), IMAGE)
     assert found.lost == ("object 1",)
 
 
 def test_objects_beyond_the_image_are_cut():
     outside = Annotation((np.array(square(-3, -3, 5), float),), name="left")
-    assert np.count_nonzero(draw_labels([outside], (1, 5, 5)).labels) == 4
+    assert np.count_nonzero(draw_labels([outside], (1, 5, 5), IMAGE).labels) == 4
     away = Annotation((np.array(square(9, 9, 5), float),), name="away")
-    assert draw_labels([away], (1, 5, 5)).lost == ("away",)
+    assert draw_labels([away], (1, 5, 5), IMAGE).lost == ("away",)
 
 
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        (Annotation((np.zeros((3, 2)),), plane=2), "object 1: expected a plane from 1 to 1"),
-        (Annotation((), mask=np.zeros((2, 2), bool)), "expected a mask of 5 x 5 pixels"),
+        (
+            Annotation((np.zeros((3, 2)),), plane=2),
+            r"a\.tif: expected objects in the planes 1 to 1",
+        ),
+        (
+            Annotation((), mask=Mask.of(np.ones((2, 2), bool))),
+            r"a\.tif: expected objects of an image of 5 x 5 pixels\. Received 1 of one of 2 x 2",
+        ),
     ],
 )
 def test_what_does_not_belong_to_the_image_is_refused(item, message):
     with pytest.raises(ValueError, match=message):
-        draw_labels([item], (1, 5, 5))
+        draw_labels([item], (1, 5, 5), IMAGE)
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.roi", "a.json", "a.geojson"])
@@ -190,4 +200,4 @@ def test_an_archive_without_rois_has_no_objects(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("readme.txt", "none")
     assert read_annotations(tmp_path / "a.zip").objects == {"": ()}
-    assert not draw_labels((), (1, 3, 3)).labels.any()
+    assert not draw_labels((), (1, 3, 3), IMAGE).labels.any()

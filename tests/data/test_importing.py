@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 
 from keras_unet.cli import main
 from keras_unet.data.importing import import_annotations
+from keras_unet.data.pairs import annotation_files
 from keras_unet.data.samples import read_samples
 from keras_unet.data.synthetic import draw_cells
 from keras_unet.files import is_own
@@ -110,6 +112,34 @@ def test_one_image_and_one_file_belong_together(folder):
     image = folder / "images" / "a.tif"
     (written,) = import_annotations(folder / "drawn.json", image, folder / "data")
     assert written.name == "a.tif"
+
+
+def test_what_fails_leaves_nothing(folder):
+    labelme(folder / "json" / "a.json", ("", (0, 0, 4)))
+    outside = {"type": "Polygon", "coordinates": [square(0, 0, 4)], "plane": {"z": 3}}
+    content = {"type": "Feature", "geometry": outside, "properties": {}}
+    (folder / "json" / "b.geojson").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"b\.tif: expected objects in the planes 1 to 1"):
+        import_annotations(folder / "json", folder / "images", folder / "data")
+    assert not (folder / "data").exists()
+    assert not (folder / "images" / "labels").exists()
+
+
+def test_an_image_without_objects_has_labels_without_any(folder):
+    labelme(folder / "json" / "a.json", ("round", (0, 0, 4)))
+    labelme(folder / "json" / "b.json")
+    images = folder / "images"
+    _, empty = import_annotations(folder / "json", images, folder / "data", kind="classes")
+    assert not tifffile.imread(empty).any()
+
+
+def test_other_files_are_no_annotations(tmp_path):
+    contents = {"a.json": b"", "b.json": b'{"pixels": 3}', "c.zip": b"PK no archive", "d.roi": b"x"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "e.zip", "w") as archive:
+        archive.writestr("image.tif", b"")
+    assert annotation_files(tmp_path) == {}
 
 
 def test_a_photograph_is_drawn_upright(tmp_path):
