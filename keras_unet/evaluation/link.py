@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +135,15 @@ def _films(path: Path, along: Along) -> list[Film]:
             f"{path}: expected a stack of label images, or a folder of images that are numbered at "
             "the end of their names. Received single images"
         )
-    return sorted(films, key=lambda film: film.name)
+    films.sort(key=lambda film: film.name)
+    for first, second in pairwise(films):
+        if first.name == second.name:
+            raise ValueError(
+                f"{path}: expected stacks and films of different names. Received two of the name "
+                f"{first.name}, {first.files[0].name} and {second.files[0].name}; rename one, or "
+                "put it into another folder"
+            )
+    return films
 
 
 def _series(

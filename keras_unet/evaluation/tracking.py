@@ -49,4 +49,4 @@ def _reference_folder(labels: Path) -> Path | None:
 
 def _read(frames: Mapping[int, Path]) -> Iterator[LabelImage]:
     for path in frames.values():
-        yield read_labels(path).labels[0]
+        yield read_labels(path).labels

@@ -56,7 +56,8 @@ class _Plane:
 
     @classmethod
     def of(cls, index: int, labels: Labels) -> _Plane:
-        compact, _, originals = relabel_sequential(labels)
+        relabeled, _, originals = relabel_sequential(labels)
+        compact = np.asarray(relabeled, np.intp)
         numbers = np.asarray(originals)[1:]
         areas = np.bincount(compact.ravel(), minlength=1 + len(numbers))[1:].astype(float)
         found = range(1, 1 + len(numbers))
@@ -130,7 +131,8 @@ def link_objects(planes: Iterable[Labels], along: Along = "t") -> Links:
             objects move and divide.
 
     Returns:
-        The tracks, numbered from 1 by first plane and then by row and column.
+        The tracks, numbered from 1 by first plane and then by row and column; `relabel` of the
+        result gives the label images with these numbers.
 
     Raises:
         ValueError: If `along` is unknown, or the planes differ in size.

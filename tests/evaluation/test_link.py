@@ -5,11 +5,14 @@ import csv
 import numpy as np
 import pytest
 import tifffile
+from click.testing import CliRunner
 
+from keras_unet.cli import main
 from keras_unet.data.images import read_image, write_tiff
 from keras_unet.data.tracks import read_tracks
 from keras_unet.evaluation.evaluate import evaluate_folders
 from keras_unet.evaluation.link import link_files
+from keras_unet.evaluation.tracking import score_tracks
 from keras_unet.metrics.tracking import Track
 
 FIRST = np.array([[5, 5, 5, 0, 0, 2, 2, 2]], np.uint8).repeat(3, axis=0)
@@ -76,6 +79,36 @@ def test_scores_of_tracks(tmp_path):
     (tmp_path / "out" / "labels_RES" / "mask002.tif").unlink()
     with pytest.raises(ValueError, match=r"expected the 3 frames .*none for mask002\.tif"):
         evaluate_folders(tmp_path / "out" / "labels_RES", tmp_path / "01_GT", metrics=["ctc"])
+
+
+def test_volumes_are_scored_in_all_planes(tmp_path):
+    volume = np.stack([LINKED, 0 * LINKED]).astype(np.uint16)
+    below = volume[::-1].copy()
+    for folder, name, image in (("01_GT/TRA", "man_track000", volume), ("RES", "mask000", below)):
+        (tmp_path / folder).mkdir(parents=True)
+        write_tiff(tmp_path / folder / f"{name}.tif", image, axes="ZYX")
+    (tmp_path / "01_GT" / "TRA" / "man_track.txt").write_text("1 0 0 0\n2 0 0 0\n")
+    (tmp_path / "RES" / "res_track.txt").write_text("1 0 0 0\n2 0 0 0\n")
+    errors = score_tracks(tmp_path / "01_GT", tmp_path / "RES")
+    assert (errors.missing, errors.false, errors.det) == (2, 2, 0)
+
+
+def test_two_films_of_one_name_are_refused(tmp_path):
+    labels = write(tmp_path / "labels", a_t0=FIRST, a_t1=FIRST, a_0=FIRST, a_1=FIRST)
+    with pytest.raises(ValueError, match=r"Received two of the name a, a_\S+ and a_\S+; rename"):
+        link_files(labels, tmp_path / "out", along="t")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command(tmp_path):
+    labels = write(tmp_path / "labels", t0=FIRST, t1=SECOND)
+    words = ["link", str(labels), "--along", "t", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    assert "labels: 2 tracks, 0 divisions" in result.stdout
+    assert len(rows(tmp_path / "out")) == 2
+    wrong = CliRunner().invoke(main, [*words[:-1], str(labels)])
+    assert (wrong.exit_code, len(wrong.stderr.splitlines())) == (2, 1)
 
 
 def test_only_a_film_of_frames_can_be_linked(tmp_path):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from click.testing import CliRunner
 from PIL import Image
 
+from keras_unet.cli import main
 from keras_unet.data import lazy
 from keras_unet.data.images import write_tiff
 from keras_unet.evaluation import measure
@@ -175,6 +177,18 @@ def test_files_of_others_are_not_replaced(tmp_path):
     measure_files(labels, tmp_path / "out", overwrite=True)
     measure_files(labels, tmp_path / "out")
     assert len(rows(tmp_path / "out")) == 2
+
+
+def test_the_command(tmp_path):
+    labels = write(tmp_path / "labels", a=CELLS)
+    images = write(tmp_path / "images", a=GREY)
+    words = ["measure", labels, "--images", images, "--out", tmp_path / "out", "--pixel-size", "2"]
+    result = CliRunner().invoke(main, [*map(str, words), "--save", "table,rois"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith(f"2 files written to {tmp_path / 'out'}\n")
+    assert [row["area_um2"] for row in rows(tmp_path / "out")] == ["16", "4"]
+    wrong = CliRunner().invoke(main, [*map(str, words), "--save", "tables"])
+    assert (wrong.exit_code, len(wrong.stderr.splitlines())) == (2, 1)
 
 
 def test_a_table_may_lie_beside_the_labels(tmp_path):

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keras_unet.data.tracks import frames_of_tracks, read_tracks
 from keras_unet.instances.link import link_objects
 from keras_unet.metrics.tracking import Track, tracking_errors
 
@@ -79,6 +81,18 @@ def test_a_drawn_film(seed):
     errors = tracking_errors(truth, found, tracks, links.without_gaps().tracks)
     assert errors.det == 1
     assert errors.tra >= 0.95
+
+
+def test_a_real_film(shared_data):
+    film = shared_data / "tracking" / "Fluo-N2DL-HeLa"
+    masks = [tifffile.imread(path) for path in sorted((film / "01_ST" / "SEG").glob("*.tif"))]
+    links = link_objects(masks).without_gaps()
+    truth = frames_of_tracks(film / "01_GT" / "TRA").values()
+    tracks = read_tracks(film / "01_GT" / "TRA" / "man_track.txt")
+    found = [links.relabel(index, mask) for index, mask in enumerate(masks)]
+    errors = tracking_errors(map(tifffile.imread, truth), found, tracks, links.tracks)
+    assert errors.det > 0.99
+    assert errors.tra >= 0.97
 
 
 def test_a_drawn_volume():
