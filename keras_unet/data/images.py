@@ -48,7 +48,6 @@ _LARGEST_TIFF = 2**31  # bytes of pixels for which no BigTIFF is needed
 _ORIENTATION = 274  # tag of EXIF and TIFF
 _OTHER_SIGNATURES = (pngs.SIGNATURE, b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
 _UNREAD_FORMATS = {
-    **dict.fromkeys((".nii", ".img", ".hdr"), "NIfTI"),
     **dict.fromkeys((".nrrd", ".nhdr"), "NRRD"),
     **dict.fromkeys((".dcm", ".dicom"), "DICOM"),
     **dict.fromkeys((".h5", ".hdf5"), "HDF5"),
@@ -57,6 +56,7 @@ _UNREAD_FORMATS = {
     ".ims": "IMS of Imaris",
     ".lif": "LIF of Leica",
     ".mrc": "MRC",
+    ".nii": "NIfTI",
     ".nd2": "ND2 of Nikon",
     ".vsi": "VSI of Olympus",
 }

@@ -68,8 +68,8 @@ def measure_objects(
         - With probabilities, `mean_probability`, that of all classes but the background.
 
     Raises:
-        ValueError: If `labels` is no two-dimensional image of integers of 0 or more, or the other
-            arguments have other sizes.
+        ValueError: If `labels` is no two-dimensional image of integers of 0 or more, the other
+            arguments have other sizes, or there are more or fewer names than channels or classes.
 
     Example:
         >>> columns = measure_objects(np.array([[0, 7, 7, 0], [0, 7, 7, 0]]), pixel_size=0.5)
@@ -78,7 +78,9 @@ def measure_objects(
         >>> columns["centroid_y_px"].item(), columns["centroid_x_px"].item()
         (0.5, 1.5)
     """
+    labels, image, probabilities = map(_indexed, (labels, image, probabilities))
     _check(labels, image, probabilities)
+    _check_names(channels, image, classes, probabilities)
     sizes = _pixel_size(pixel_size)
     parts = [
         dict(_columns(found, labels.shape, image, probabilities, sizes, channels, classes))
@@ -104,7 +106,7 @@ def _columns(
     top, left = (part.start for part in found.window)
     shape = regionprops_table(found.labels, properties=_SHAPE) | _ellipses(found.labels)
     probability = None if probabilities is None else _mean_probabilities(found, probabilities)
-    yield "number", found.numbers
+    yield "number", found.numbers.astype(np.int64)
     yield "class", _classes_of(probability, classes, len(found.numbers))
     yield from _shape(shape, (top, left), size)
     if pixel_size is not None:
@@ -125,7 +127,7 @@ def _ellipses(labels: NDArray[np.integer], pixel_size: tuple[float, float] = (1.
         pixel_size: Height and width of a pixel; the centroids are in pixels.
     """
     pixels = np.nonzero(labels)
-    objects = labels[pixels] - 1
+    objects = labels[pixels].astype(np.intp) - 1
     area = np.bincount(objects)
     centers = [np.bincount(objects, weights=place) / area for place in pixels]
     y, x = (
@@ -250,6 +252,26 @@ def _pixel_size(pixel_size: float | tuple[float, float] | None) -> tuple[float, 
             f"pixel_size={pixel_size}"
         )
     return sizes
+
+
+def _indexed(pixels: Any) -> Any:
+    """Returns an object that is indexed like an array; lists become arrays."""
+    return pixels if pixels is None or hasattr(pixels, "shape") else np.asarray(pixels)
+
+
+def _check_names(
+    channels: Sequence[str], image: Any, classes: Sequence[str], probabilities: Any
+) -> None:
+    for name, names, pixels in (
+        ("channels", channels, image),
+        ("classes", classes, probabilities),
+    ):
+        if names and pixels is not None:
+            expected = pixels.shape[2] if len(pixels.shape) == 3 else 1
+            if len(names) != expected:
+                raise ValueError(
+                    f"{name} must be {expected} names, or empty. Received: {name}={tuple(names)}"
+                )
 
 
 def _check(labels: Any, image: Any, probabilities: Any) -> None:

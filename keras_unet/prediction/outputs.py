@@ -413,7 +413,7 @@ class OutputPlan:
 
     @property
     def needs_instances(self) -> bool:
-        """Whether cells are labeled."""
+        """True if cells are labeled."""
         return "instances" in self.outputs or bool(self.objects)
 
     def form_of(self, path: Path) -> Form:

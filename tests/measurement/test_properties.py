@@ -129,6 +129,17 @@ def test_the_same_by_windows(labels, side):
     same(whole, parts)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64", "int64"])
+def test_labels_of_any_integer_type(dtype):
+    _, labels = drawn()
+    same(measure_objects(labels.astype(dtype)), measure_objects(labels))
+
+
+def test_lists_are_taken_for_arrays():
+    columns = measure_objects([[1, 1, 0]], [[2, 4, 9]])
+    assert (columns["area_px"].item(), columns["intensity_mean"].item()) == (2, 3)
+
+
 def test_windows_are_small(monkeypatch):
     monkeypatch.setattr(windows, "SIDE", 64)
     image, labels = drawn(size=400)
@@ -183,6 +194,16 @@ def test_one_pixel_has_no_circularity():
         (np.zeros((2, 2)), {}, "labels must be integers.*float64"),
         (np.array([[-1, 2]]), {}, "labels must be integers.*from -1 to 2"),
         (np.zeros((2, 2), int), {"image": np.zeros((2, 3))}, r"image must .* shape=\(2, 3\)"),
+        (
+            np.zeros((2, 2), int),
+            {"image": np.zeros((2, 2, 3)), "channels": ("dna", "actin")},
+            "channels must be 3 names, or empty",
+        ),
+        (
+            np.zeros((2, 2), int),
+            {"probabilities": np.zeros((2, 2, 2)), "classes": ("cell",)},
+            "classes must be 2 names, or empty",
+        ),
         (np.zeros((2, 2), int), {"pixel_size": 0}, "pixel_size must be one or two numbers above 0"),
     ],
 )
@@ -199,10 +220,13 @@ def test_a_thousand_objects_in_two_seconds():
         top, left = divmod(number - 1, 32)
         labels[64 * top :, 64 * left :][:64, :64][disk] = number
     image = np.random.default_rng(0).normal(size=labels.shape).astype(np.float32)
-    start = time.process_time()
-    found = measure_objects(labels, image, pixel_size=0.5)
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        found = measure_objects(labels, image, pixel_size=0.5)
+        seconds.append(time.process_time() - start)
     assert len(found["number"]) == 1000
-    assert time.process_time() - start < 4  # 1.3 seconds where nothing else runs
+    assert min(seconds) < 2  # 1.2 seconds where nothing else runs
 
 
 @given(LABELS)
