@@ -4,9 +4,10 @@ Each variant is a set of options of `keras-unet train`, and can begin with `-m M
 variation of the program. Every variant is trained on every data set with every seed, at equal steps
 (`--steps`) or equal minutes (`--minutes`), and scored on the held-out images. Images can be changed
 before: `usiigaci+percentiles` scales grey values by percentiles, `isbi2012+neighbors` adds the
-neighboring slices as channels, `usiigaci+halved`, `+quarter` and `+enlarged` change size and
-scale. A row is written to `benchmarks/results/recipes.json` as soon as it is done; rows that exist
-are not repeated. The table lists mean and standard deviation over the seeds.
+neighboring slices as channels, `usiigaci+halved`, `+quarter` and `+enlarged` change size and scale.
+The training images of `isbi2012+strokes` and `dsb2018+few` are labelled in part, see
+`benchmarks.in_part`. A row is written to `benchmarks/results/recipes.json` as soon as it is done;
+rows that exist are not repeated. The table lists mean and standard deviation over the seeds.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from typing import Any
 
 import click
 
-from benchmarks.experiment import Experiment, image_set
+from benchmarks.experiment import TASKS, Experiment, ImageSet
+from benchmarks.experiment import image_set as complete_set
+from benchmarks.in_part import DRAWN, InPart
 from benchmarks.record import RESULTS
 from keras_unet.files import make_folder, write_json
 
@@ -89,6 +92,14 @@ def main(
         )
         write_json(make_folder(RESULTS) / FILE.name, {"rows": rows, "table": table(rows)})
     click.echo("\n".join(table(rows)))
+
+
+def image_set(name: str) -> ImageSet:
+    """Returns a task by its name, with a change of its images or of its labels, if there is one."""
+    task, _, change = name.partition("+")
+    if change in DRAWN:
+        return InPart(TASKS[task], change)  # type: ignore[arg-type]
+    return complete_set(name)
 
 
 def _parse(variants: Iterable[str]) -> list[tuple[str, list[str]]]:

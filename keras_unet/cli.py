@@ -455,6 +455,12 @@ def _refuse(options: dict[str, Any], reason: str) -> None:
     help="Kind of labels: classes or instances [default: auto, from the label values]",
 )
 @click.option("--ignore", type=int, help="Label value of pixels to leave out.")
+@click.option(
+    "--unlabelled",
+    "--unlabeled",
+    type=int,
+    help="Label value of pixels that nobody has labelled, for images labelled in part.",
+)
 @OVERWRITE
 @click.option("--quiet", is_flag=True, help="Print warnings and the scores only.")
 def evaluate_command(
@@ -465,6 +471,7 @@ def evaluate_command(
     report: Path | None,
     labels_hold: Any,
     ignore: int | None,
+    unlabelled: int | None,
     overwrite: bool,
     quiet: bool,
 ) -> None:
@@ -485,6 +492,7 @@ def evaluate_command(
             metrics=split_names(metrics),
             kind=labels_hold,
             ignore=ignore,
+            unlabelled=unlabelled,
             json=json,
             report=report,
             overwrite=overwrite,

@@ -153,6 +153,12 @@ _TRAINING_DATA = (
         "--ignore", type=int, help="Label value of pixels to leave out of the loss and the scores."
     ),
     click.option(
+        "--unlabelled",
+        "--unlabeled",
+        type=int,
+        help="Label value of pixels that nobody has labelled, for images labelled in part.",
+    ),
+    click.option(
         "--allow-empty",
         is_flag=True,
         default=None,

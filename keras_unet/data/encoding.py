@@ -29,6 +29,8 @@ class LabelEncoding:
         values: For classes, the label values in ascending order, background first; the position of
             a value is its class. For instances (0, 1), background and cell.
         ignore: Value of ignored pixels, or None.
+        unlabelled: Value of pixels that nobody has labelled, for images labelled in part, or None.
+            If it is 0, the background of instances is 1.
 
     Raises:
         ValueError: If the fields contradict each other.
@@ -41,20 +43,30 @@ class LabelEncoding:
         [[1, 0, 2]]
         >>> encoding.from_classes(np.array([[0, 1, 1]])).tolist()
         [[0, 255, 255]]
+        >>> in_part = LabelEncoding("instances", (0, 1), unlabelled=0)
+        >>> labels = np.array([[0, 1, 2]])
+        >>> in_part.to_instances(labels).tolist(), in_part.ignored(labels).tolist()
+        ([[0, 0, 2]], [[True, False, False]])
     """
 
     kind: Kind
     values: tuple[int, ...]
     ignore: int | None = None
+    unlabelled: int | None = None
 
     def __post_init__(self) -> None:
         """Checks the fields."""
         if self.kind not in ("classes", "instances"):
             raise ValueError(f"kind must be 'classes' or 'instances'. Received: kind={self.kind!r}")
-        if self.kind == "instances" and (self.values != (0, 1) or self.ignore == 0):
+        if self.ignore is not None and self.ignore == self.unlabelled:
+            raise ValueError(
+                "ignore and unlabelled must be different values: ignored pixels are not scored, "
+                f"and a cell ends there. Received: {self.ignore} for both; give one of them"
+            )
+        if self.kind == "instances" and (self.values != (0, 1) or self.ignore == self.background):
             raise ValueError(
                 "values must be (0, 1) for kind 'instances', and ignore must not be the background "
-                f"0. Received: values={self.values}, ignore={self.ignore}"
+                f"{self.background}. Received: values={self.values}, ignore={self.ignore}"
             )
         if self.kind == "classes" and not self._has_valid_classes:
             raise ValueError(
@@ -64,7 +76,7 @@ class LabelEncoding:
 
     @property
     def _has_valid_classes(self) -> bool:
-        ascends = list(self.values) == sorted(set(self.values) - {self.ignore})
+        ascends = list(self.values) == sorted(set(self.values) - {self.ignore, self.unlabelled})
         return ascends and 2 <= self.classes <= MOST_CLASSES and self.values[0] >= 0
 
     @property
@@ -83,9 +95,25 @@ class LabelEncoding:
             return "background", "cell"
         return tuple(f"label {value}" for value in self.values)
 
+    @property
+    def background(self) -> int:
+        """Label value of the background."""
+        if self.kind == "instances":
+            return background_of_instances(self.unlabelled)
+        return self.values[0]
+
+    @property
+    def holds_strokes(self) -> bool:
+        """Whether the labels are strokes of classes, whose pieces are parts of objects."""
+        return self.kind == "classes" and self.unlabelled is not None
+
     def ignored(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
-        """Returns the mask of ignored pixels, of the shape of `labels`."""
-        return np.zeros(labels.shape, bool) if self.ignore is None else labels == self.ignore
+        """Returns the mask of ignored and unlabelled pixels, of the shape of `labels`."""
+        masked = np.zeros(labels.shape, bool)
+        for value in (self.ignore, self.unlabelled):
+            if value is not None:
+                masked |= labels == value
+        return masked
 
     def to_classes(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
         """Converts label values to classes.
@@ -94,14 +122,14 @@ class LabelEncoding:
             labels: Integers `(height, width)`.
 
         Returns:
-            Classes `(height, width)`; 0 at ignored pixels.
+            Classes `(height, width)`; 0 at ignored and unlabelled pixels.
 
         Raises:
             ValueError: If a value is neither a class nor the value to ignore.
         """
         ignored = self.ignored(labels)
         if self.kind == "instances":
-            return np.asarray((labels != 0) & ~ignored, np.uint8)
+            return np.asarray((labels != self.background) & ~ignored, np.uint8)
         values = np.array(self.values)
         classes = np.minimum(np.searchsorted(values, labels), len(values) - 1)
         unknown = labels[(values[classes] != labels) & ~ignored]
@@ -121,14 +149,14 @@ class LabelEncoding:
             labels: Integers `(height, width)`.
 
         Returns:
-            Instances `(height, width)`, 0 for background and ignored pixels: the values themselves,
-            or, for classes, the edge-connected components of the foreground.
+            Instances `(height, width)`, 0 for background, ignored and unlabelled pixels: the values
+            themselves, or, for classes, the edge-connected components of the foreground.
 
         Raises:
             ValueError: If a value is neither a class nor the value to ignore.
         """
         if self.kind == "instances":
-            return np.where(self.ignored(labels), 0, labels).astype(np.int32)
+            return np.where(self.to_classes(labels) > 0, labels, 0).astype(np.int32)
         components = label(self.to_classes(labels) > 0, connectivity=1, background=0)
         return np.asarray(components, np.int32)
 
@@ -138,12 +166,19 @@ class LabelEncoding:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as a JSON object."""
-        return {"kind": self.kind, "values": list(self.values), "ignore": self.ignore}
+        fields = {"kind": self.kind, "values": list(self.values), "ignore": self.ignore}
+        return fields if self.unlabelled is None else fields | {"unlabelled": self.unlabelled}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> LabelEncoding:
         """Creates an encoding from the result of `to_dict`."""
-        return cls(fields["kind"], tuple(fields["values"]), fields["ignore"])
+        unlabelled = fields.get("unlabelled")
+        return cls(fields["kind"], tuple(fields["values"]), fields["ignore"], unlabelled)
+
+
+def background_of_instances(unlabelled: int | None) -> int:
+    """Returns the label value of the background of instances: 0, or 1 if 0 is unlabelled."""
+    return 1 if unlabelled == 0 else 0
 
 
 def _list_values(values: Sequence[int]) -> str:

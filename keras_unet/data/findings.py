@@ -44,18 +44,18 @@ def check_dataset(
         >>> check_dataset(samples, Fingerprint.of([blank]))[0]
         '1 image holds a single grey value (a): it shows nothing; remove it'
     """
-    every = samples.samples
+    every, is_complete = samples.samples, samples.encoding.unlabelled is None
     checks = (
         _check_unused_files(samples),
         _check_blank_images(every),
         _check_blank_channels(every),
         label_warnings(samples),
-        _check_single_class(every),
+        _check_single_class(every) if is_complete else _check_unmarked(samples),
         _check_duplicates(every, held_out),
         _check_types(samples),
         _check_image_sizes(every),
         _check_saturation(every),
-        _check_specks(every),
+        () if samples.encoding.holds_strokes else _check_specks(every),
         _check_cell_sizes(samples, fingerprint),
     )
     return [warning for check in track(checks, "checking data") for warning in check]
@@ -107,6 +107,28 @@ def _check_single_class(samples: Iterable[Sample]) -> Iterator[str]:
             f"the labels of {counted(len(names), 'image')} hold a single class ({some(names)}): "
             "make sure that they are complete"
         )
+
+
+def _check_unmarked(samples: Samples) -> Iterator[str]:
+    """Finds images labelled in part in which no background, or nothing else, is labelled."""
+    present = {
+        sample.name: set(np.unique(sample.classes[~sample.ignored]).tolist())
+        for sample in samples.samples
+    }
+    encoding = samples.encoding
+    objects = "cell" if encoding.kind == "instances" else "foreground"
+    advice = f"mark some, of value {encoding.background}, also close to objects"
+    unmarked = {
+        "background": ([name for name, found in present.items() if 0 not in found], advice),
+        objects: (
+            [name for name, found in present.items() if found <= {0}],
+            "mark some if it is there",
+        ),
+    }
+    for what, (names, way_out) in unmarked.items():
+        if names:
+            images = f"{counted(len(names), 'image')} ({some(names)})"
+            yield f"no {what} is marked in {images}: {way_out}"
 
 
 def _check_duplicates(samples: Iterable[Sample], held_out: Collection[str]) -> Iterator[str]:
@@ -221,11 +243,12 @@ def label_warnings(samples: Samples) -> Iterator[str]:
         samples: The data set.
     """
     every = samples.samples
-    yield from _check_inverted(samples)
-    yield from _check_outlines(every)
     yield from _check_scattered_numbers(samples)
     yield from _check_same_labels(every)
-    yield from _check_alignment(every)
+    if samples.encoding.unlabelled is None:  # strokes are thin, and where people like to draw
+        yield from _check_inverted(samples)
+        yield from _check_outlines(every)
+        yield from _check_alignment(every)
 
 
 def _check_inverted(samples: Samples) -> Iterator[str]:

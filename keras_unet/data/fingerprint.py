@@ -26,6 +26,7 @@ _GREY_PIXELS = 2**16  # per image; more would not change the percentiles
 _GAP_WINDOW = 1024  # height and width in pixels of the window in which gaps are measured
 _GAP_PIXELS = 2**24  # of all images together, which takes a few seconds
 _ROUNDED = 100  # grey values from here on are shown without decimals
+_NO_CELLS = np.zeros((1, 1), np.int32)
 _NEIGHBORS = (np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])
 
 
@@ -72,11 +73,13 @@ class Fingerprint:
     grey_within: float
 
     @classmethod
-    def of(cls, samples: Sequence[Sample]) -> Fingerprint:
+    def of(cls, samples: Sequence[Sample], *, holds_strokes: bool = False) -> Fingerprint:
         """Computes the statistics of training images.
 
         Args:
             samples: Images with labels, at least one.
+            holds_strokes: Whether the labels are strokes of classes, whose pieces are no cells: the
+                statistics then hold none.
 
         Raises:
             ValueError: If there is no sample.
@@ -94,7 +97,7 @@ class Fingerprint:
                 "samples must hold at least one image. Received none; use fewer for validation."
             )
         sides = [max(sample.classes.shape) for sample in samples]
-        areas, cut, touching = _cells(samples)
+        areas, cut, touching = _cells(() if holds_strokes else samples)
         diameters = _diameters(areas if cut.all() else areas[~cut])
         greys, between, within = _greys(samples)
         return cls(
@@ -173,7 +176,7 @@ def _cells(
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Returns of each cell the area, whether the border cuts it, whether it touches another."""
     measured = [_cells_of(sample.instances) for sample in track(samples, "measuring cells")]
-    areas, cut, touching = zip(*measured, strict=True)
+    areas, cut, touching = zip(*measured or [_cells_of(_NO_CELLS)], strict=True)
     return np.concatenate(areas), np.concatenate(cut), np.concatenate(touching)
 
 

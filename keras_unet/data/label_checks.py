@@ -68,6 +68,33 @@ def kind_of(files: Sequence[Regions], values: Sequence[int]) -> Kind:
     return "instances" if mostly(np.concatenate([file.whole for file in files])) else "classes"
 
 
+def kind_in_part(files: Sequence[Regions], values: Sequence[int], background: int) -> Kind:
+    """Returns the kind of labels of images that are labelled in part.
+
+    The strokes of a class are in several pieces; an object is in one, as in images that are
+    labelled completely.
+
+    Args:
+        files: Regions of each label image, without unlabelled pixels.
+        values: All values in the images, ascending.
+        background: Value of the background if the labels hold instances.
+
+    Raises:
+        ValueError: If the same few values, each in one piece, occur in every image.
+    """
+    whole = np.concatenate([file.whole_besides(background) for file in files])
+    if len(values) <= 2 or not mostly(whole):
+        return "classes"
+    drawn = [set(file.values.tolist()) - {background} for file in files if file.values.size]
+    if len(drawn[0]) <= _FEW_VALUES and all(numbers == drawn[0] for numbers in drawn):
+        raise ValueError(
+            f"{files[0].name}: expected strokes of classes or numbered cells, which labels in part "
+            "do not always tell apart. Received the same few values in every label image: "
+            f"{', '.join(map(str, values))}; {_HINT}"
+        )
+    return "instances"
+
+
 def _refuse_two_scales(files: Sequence[Regions], values: Sequence[int]) -> None:
     """Refuses the same classes saved as 0, 1, ... in some files and up to 255 in others."""
     scales = _split_scales(values)
@@ -305,7 +332,7 @@ def _refuse_unclear(
         f"{files[0].name}: the numbers {numbers} occur {where}, and {reason}: they may be classes "
         "or instances. Set --labels classes or --labels instances (evaluate: --labels-hold); if "
         f"they are strokes ({100 * share:.1f} % of the pixels) and 0 is not annotated, --labels "
-        "classes --ignore 0"
+        "classes --unlabelled 0"
     )
 
 

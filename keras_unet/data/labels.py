@@ -14,6 +14,9 @@ edges or corners.
 5. At most 16 values: classes; the smallest is background.
 6. Otherwise: refused as grey values.
 
+In images that are labelled in part, the values are those without the unlabelled pixels. Instances
+have the background 0, or 1 if 0 is unlabelled.
+
 Values are smeared, as by lossy compression (JPEG), smoothing or resizing, if fewer than nine tenths
 of the regions of the file are whole, and at least half of its values besides the two most frequent
 are scattered: in pieces of fewer than 8 pixels on average. Since a class may consist of dots, this
@@ -35,9 +38,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.data.calibration import Spacing
-from keras_unet.data.encoding import MOST_CLASSES, Kind, LabelEncoding
+from keras_unet.data.encoding import (
+    MOST_CLASSES,
+    Kind,
+    LabelEncoding,
+    background_of_instances,
+)
 from keras_unet.data.images import invert_white, is_grey, read_image
-from keras_unet.data.label_checks import MOST_CLASSES_DETECTED, check_meaning, kind_of
+from keras_unet.data.label_checks import (
+    MOST_CLASSES_DETECTED,
+    check_meaning,
+    kind_in_part,
+    kind_of,
+)
 from keras_unet.data.regions import Regions
 from keras_unet.data.tiffs import WHITE_IS_0
 
@@ -50,6 +63,7 @@ def detect_encoding(
     *,
     kind: Kind | Literal["auto"] = "auto",
     ignore: int | None = None,
+    unlabelled: int | None = None,
 ) -> LabelEncoding:
     """Detects the label encoding of a data set by the rules of this module.
 
@@ -58,6 +72,8 @@ def detect_encoding(
         kind: `"auto"` applies the rules. `"classes"` and `"instances"` override rules 3 to 6;
             `"classes"` still refuses smeared values and more than 256 values.
         ignore: Value of ignored pixels, or None.
+        unlabelled: Value of the pixels that nobody has labelled, for images labelled in part, or
+            None.
 
     Returns:
         The common encoding of all files.
@@ -68,27 +84,31 @@ def detect_encoding(
     Examples:
         >>> cells = np.zeros((9, 9), int)
         >>> cells[1:4, 1:4], cells[5:8, 5:8] = 1, 2
-        >>> detect_encoding([("a.png", cells)])
-        LabelEncoding(kind='instances', values=(0, 1), ignore=None)
-        >>> detect_encoding([("a.png", 255 * (cells > 0))])
-        LabelEncoding(kind='classes', values=(0, 255), ignore=None)
+        >>> detect_encoding([("a.png", cells)]).kind
+        'instances'
+        >>> detect_encoding([("a.png", 255 * (cells > 0))]).values
+        (0, 255)
     """
     if kind not in ("auto", "classes", "instances"):
         raise ValueError(f"kind must be 'auto', 'classes' or 'instances'. Received: kind={kind!r}")
-    files = [Regions.of(name, array, ignore) for name, array in labels]
+    masked = [value for value in (ignore, unlabelled) if value is not None]
+    files = [Regions.of(name, array, masked) for name, array in labels]
     values = sorted(set().union(*(file.values.tolist() for file in files)))
     _refuse_single_value(files, values)
     for file in files:
         _refuse_lossy(file, kind)
-    if kind == "auto":
+    most = MOST_CLASSES_DETECTED if kind == "auto" else MOST_CLASSES
+    if kind == "auto" and unlabelled is not None:
+        kind = kind_in_part(files, values, background_of_instances(unlabelled))
+    elif kind == "auto":
         arrays = [array for _, array in labels]
         check_meaning(list(zip(files, arrays, strict=True)), values, ignore)
-    if (kind_of(files, values) if kind == "auto" else kind) == "instances":
-        return _instance_encoding(files, values, ignore)
-    most = MOST_CLASSES if kind == "classes" else MOST_CLASSES_DETECTED
+        kind = kind_of(files, values)
+    if kind == "instances":
+        return _instance_encoding(files, values, ignore, unlabelled)
     if len(values) > most:
         _refuse_grey_values(files, values, most)
-    return LabelEncoding("classes", tuple(values), ignore)
+    return LabelEncoding("classes", tuple(values), ignore, unlabelled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,15 +246,17 @@ def histogram_line(labels: NDArray[Any]) -> str:
 
 
 def _instance_encoding(
-    files: Sequence[Regions], values: Sequence[int], ignore: int | None
+    files: Sequence[Regions], values: Sequence[int], ignore: int | None, unlabelled: int | None
 ) -> LabelEncoding:
-    if values[0] != 0 or ignore == 0:
+    background = background_of_instances(unlabelled)
+    if values[0] != background or ignore == background:
+        in_part = "" if unlabelled is None else "; strokes of it in a few images are enough"
         raise ValueError(
-            f"{files[0].name}: the labels look like instances, but no label file holds the value 0 "
-            f"for background. Received values from {values[0]} to {values[-1]}; label the "
-            "background 0, or set --labels classes."
+            f"{files[0].name}: the labels look like instances, but no label file holds the value "
+            f"{background} for background. Received values from {values[0]} to {values[-1]}; label "
+            f"the background {background}, or set --labels classes{in_part}."
         )
-    return LabelEncoding("instances", (0, 1), ignore)
+    return LabelEncoding("instances", (0, 1), ignore, unlabelled)
 
 
 def _refuse_single_value(files: Sequence[Regions], values: Sequence[int]) -> None:

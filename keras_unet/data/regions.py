@@ -6,6 +6,7 @@ over edges or corners. A region is *whole* if one piece has nine tenths of its p
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -38,10 +39,10 @@ class Regions:
     largest: NDArray[np.int64]
 
     @classmethod
-    def of(cls, name: str, labels: NDArray[Any], ignore: int | None) -> Regions:
-        """Computes the regions of a label image, `(height, width)`."""
+    def of(cls, name: str, labels: NDArray[Any], ignored: Collection[int] = ()) -> Regions:
+        """Computes the regions of a label image, `(height, width)`, without ignored values."""
         wide = labels.astype(np.int64)
-        kept = wide if ignore is None else np.where(wide == ignore, _IGNORED, wide)
+        kept = np.where(np.isin(wide, list(ignored)), _IGNORED, wide) if ignored else wide
         components = label(kept, connectivity=2, background=_IGNORED)
         areas = np.bincount(components.ravel())[1:]
         value_of = np.zeros(areas.size + 1, np.int64)
@@ -55,7 +56,11 @@ class Regions:
     @property
     def whole(self) -> NDArray[np.bool_]:
         """True for each region of a value other than 0 that is whole."""
-        return np.compress(self.values != 0, self.largest >= _WHOLE * self.pixels)
+        return self.whole_besides(0)
+
+    def whole_besides(self, background: int) -> NDArray[np.bool_]:
+        """Returns for each region of a value other than the background whether it is whole."""
+        return np.compress(self.values != background, self.largest >= _WHOLE * self.pixels)
 
     @property
     def smeared(self) -> bool:

@@ -49,7 +49,7 @@ class Sample:
         image: Grey values as in the file, `(height, width, channels)`.
         classes: Class of each pixel, `(height, width)`.
         instances: Label image `(height, width)`, 0 is background.
-        ignored: Mask of ignored pixels, `(height, width)`.
+        ignored: Mask of ignored and unlabelled pixels, `(height, width)`.
         group: Name of the film, stack or slide that the image is a part of, see `data.groups`; None
             for an image by itself.
         pixel_size: Height and width of a pixel in micrometers, or None.
@@ -86,12 +86,13 @@ class Samples:
 
     def describe(self) -> str:
         """Returns a summary in a few lines."""
+        objects = "strokes" if self.encoding.holds_strokes else "instances"
         lines = (
             f"{counted(len(self.samples), 'image')} of {self._sizes()} pixels (height x width)",
             f"grey values: {self.dtype}, {counted(self.channels, 'channel')}",
             f"labels: {self._labels()}",
             f"fractions of the pixels: {self._fractions()}",
-            f"instances: {sum(_count_instances(sample) for sample in self.samples):,} in total",
+            f"{objects}: {sum(_count_instances(sample) for sample in self.samples):,} in total",
             *self.notes,
             *self._unused_lines(),
         )
@@ -105,10 +106,12 @@ class Samples:
         return f"{shown[0]} to {shown[-1]}"
 
     def _labels(self) -> str:
-        ignore = "" if self.encoding.ignore is None else f"; {self.encoding.ignore} is ignored"
+        values = {"ignored": self.encoding.ignore, "unlabelled": self.encoding.unlabelled}
+        others = [f"; {value} is {name}" for name, value in values.items() if value is not None]
         if self.encoding.kind == "instances":
-            return f"instances, one number per cell, 0 is background{ignore}"
-        return f"classes with values {', '.join(map(str, self.encoding.values))}{ignore}"
+            background = f"{self.encoding.background} is background"
+            return f"instances, one number per cell, {background}{''.join(others)}"
+        return f"classes with values {', '.join(map(str, self.encoding.values))}{''.join(others)}"
 
     def _fractions(self) -> str:
         counts = np.zeros(self.encoding.classes, int)
@@ -117,7 +120,8 @@ class Samples:
         total = sum(sample.classes.size for sample in self.samples)
         pixels = dict(zip(self._class_names(), counts.tolist(), strict=True))
         if counts.sum() < total:
-            pixels["ignored"] = total - counts.sum()
+            is_complete = self.encoding.unlabelled is None
+            pixels["ignored" if is_complete else "unlabelled"] = total - counts.sum()
         return ", ".join(f"{name} {100 * n / total:.1f} %" for name, n in pixels.items())
 
     def _class_names(self) -> list[str]:
@@ -137,6 +141,7 @@ def read_samples(
     *,
     labels: Kind | Literal["auto"] = "auto",
     ignore: int | None = None,
+    unlabelled: int | None = None,
     allow_empty: bool = False,
     axes: str | None = None,
     groups: Grouping = "auto",
@@ -149,6 +154,8 @@ def read_samples(
         folder: Folder in a layout of `find_pairs`.
         labels: Kind of the labels: `"classes"`, `"instances"`, or `"auto"` to detect it.
         ignore: Label value of ignored pixels, or None.
+        unlabelled: Label value of the pixels that nobody has labelled, for images labelled in part,
+            see `LabelEncoding`; None if all are complete. Images without any label are left out.
         allow_empty: Whether images without cells are allowed.
         axes: Axes of image files, if they state none or wrong ones, such as "YXC".
         groups: Groups of images that belong together, see `data.groups.group_images`.
@@ -171,7 +178,8 @@ def read_samples(
         check_same_conventions(files)
     _refuse_same_names([plane.name for plane in raw], folder)
     notes = (*_notes(raw), *differing_conventions(files))
-    samples = _create_samples(raw, labels, ignore, allow_empty, found.unused, notes)
+    masked = ignore, unlabelled
+    samples = _create_samples(raw, labels, masked, allow_empty, found.unused, notes)
     return _with_groups(samples, groups)
 
 
@@ -181,6 +189,7 @@ def samples_of_arrays(
     *,
     kind: Kind | Literal["auto"] = "auto",
     ignore: int | None = None,
+    unlabelled: int | None = None,
     allow_empty: bool = False,
     groups: Grouping = "auto",
 ) -> Samples:
@@ -191,6 +200,7 @@ def samples_of_arrays(
         labels: Label images, whole numbers from 0, each `(height, width)`.
         kind: Kind of the labels: `"classes"`, `"instances"`, or `"auto"` to detect it.
         ignore: Label value of ignored pixels, or None.
+        unlabelled: Label value of the pixels that nobody has labelled, as `read_samples`.
         allow_empty: Whether images without cells are allowed.
         groups: Groups of images that belong together, see `data.groups.group_images`.
 
@@ -209,7 +219,8 @@ def samples_of_arrays(
         _plane_of_arrays(image, label_image, number)
         for number, (image, label_image) in enumerate(zip(images, labels, strict=True))
     ]
-    return _with_groups(_create_samples(raw, kind, ignore, allow_empty, (), ()), groups)
+    masked = ignore, unlabelled
+    return _with_groups(_create_samples(raw, kind, masked, allow_empty, (), ()), groups)
 
 
 def _plane_of_arrays(image: NDArray[Any], labels: NDArray[Any], number: int) -> _Plane:
@@ -234,25 +245,45 @@ def _plane_of_arrays(image: NDArray[Any], labels: NDArray[Any], number: int) -> 
 def _create_samples(
     raw: Sequence[_Plane],
     labels: Kind | Literal["auto"],
-    ignore: int | None,
+    masked: tuple[int | None, int | None],
     allow_empty: bool,
     unused: tuple[Unused, ...],
     notes: tuple[str, ...],
 ) -> Samples:
+    ignore, unlabelled = masked
     channels = _common_channels(raw)
     encoding = detect_encoding(
-        [(str(plane.pair.labels), plane.labels) for plane in raw], kind=labels, ignore=ignore
+        [(str(plane.pair.labels), plane.labels) for plane in raw],
+        kind=labels,
+        ignore=ignore,
+        unlabelled=unlabelled,
     )
+    if unlabelled is not None:
+        raw, blank = _split_blank(raw, encoding)
+        unused = (*unused, *blank)
     samples = tuple(
         _create_sample(plane, encoding, channels) for plane in track(raw, "checking labels")
     )
-    if not allow_empty:
+    if not allow_empty and unlabelled is None:
         for plane, sample in zip(raw, samples, strict=True):
             _refuse_empty(plane, sample)
         if labels == "auto":
             _refuse_inverted(raw, samples, encoding)
     dtype = ", ".join(sorted({plane.image.dtype.name for plane in raw}))
     return Samples(samples, encoding, channels, dtype, unused, notes)
+
+
+def _split_blank(
+    raw: Sequence[_Plane], encoding: LabelEncoding
+) -> tuple[list[_Plane], list[Unused]]:
+    """Separates the images of which nothing is labelled."""
+    is_blank = [bool(encoding.ignored(plane.labels).all()) for plane in raw]
+    kept = [plane for plane, blank in zip(raw, is_blank, strict=True) if not blank]
+    return kept, [
+        Unused(plane.pair.labels, f"nothing is labelled in {plane.name}", is_expected=True)
+        for plane, blank in zip(raw, is_blank, strict=True)
+        if blank
+    ]
 
 
 def _with_groups(samples: Samples, groups: Grouping) -> Samples:

@@ -25,17 +25,20 @@ class ClassPixels(NamedTuple):
 
     Half of the tiles are centered at a pixel of a class that is drawn uniformly from the classes
     present, so that a rare class is seen often; the others are uniform over all pixels. (nnU-Net
-    does so for a third of its tiles.)
+    does so for a third of its tiles.) Of images labelled in part, all tiles are centered at
+    labelled pixels.
 
     Attributes:
         pixels: Indices of pixels in the flat buffer of all images, int32, class by class.
         first: Position in `pixels` of the first pixel of each class present, int32.
         count: Number of pixels of each of these classes, int32.
+        share: Share of the tiles that are centered at these pixels.
     """
 
     pixels: Any
     first: Any
     count: Any
+    share: float = _BY_CLASS
 
     @classmethod
     def of(
@@ -45,6 +48,7 @@ class ClassPixels(NamedTuple):
         *,
         foreground_only: bool,
         seed: int,
+        share: float = _BY_CLASS,
     ) -> ClassPixels | None:
         """Finds the pixels of each class, or a random sample of them.
 
@@ -53,6 +57,7 @@ class ClassPixels(NamedTuple):
             counted: Masks of the pixels that are not ignored, of the same shapes.
             foreground_only: Whether class 0, the background, is left out.
             seed: Seed of the random samples.
+            share: Share of the tiles that are centered at these pixels, from 0 to 1.
 
         Returns:
             The pixels; None if there are none.
@@ -73,6 +78,7 @@ class ClassPixels(NamedTuple):
             tf.constant(np.concatenate(found), tf.int32),
             tf.constant(np.cumsum(count) - count, tf.int32),
             tf.constant(count, tf.int32),
+            share,
         )
 
     def draw(self, uniform: Any, keys: Sequence[Any]) -> Any:
@@ -85,7 +91,7 @@ class ClassPixels(NamedTuple):
         Returns:
             Index of the pixel in the flat buffer, an int32 scalar.
         """
-        by_class = tf.random.stateless_uniform([], keys[0]) < _BY_CLASS
+        by_class = tf.random.stateless_uniform([], keys[0]) < self.share
         classes = self.count.shape[0]
         index = tf.random.stateless_uniform([], keys[1], 0, classes, tf.int32)
         within = tf.random.stateless_uniform([], keys[2], 0, self.count[index], tf.int32)

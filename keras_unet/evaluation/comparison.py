@@ -25,7 +25,6 @@ from keras_unet.metrics.objects import (
     Overlaps,
     matching_of_overlaps,
     mean_ap_of_overlaps,
-    overlaps_of_images,
     seg_of_overlaps,
 )
 from keras_unet.metrics.pixels import (
@@ -43,6 +42,8 @@ from keras_unet.metrics.pixels import (
 class LabelPair:
     """Labels and prediction of an image, in which ignored pixels are background.
 
+    Of images labelled in part, predicted instances are whole, see `Overlaps.of`.
+
     All arrays are `(planes, height, width)`.
 
     Attributes:
@@ -51,11 +52,12 @@ class LabelPair:
         result: Predicted instances.
         scores: Predicted cell probability; without probabilities, 1 at predicted cells and 0
             elsewhere.
-        counted: Pixels that are not ignored.
+        counted: Pixels that are neither ignored nor unlabelled.
         classes: Label values of the classes, if labels and prediction hold more than two; else
             empty.
         confusion: Counted pixels of each true class by predicted class,
             `(planes, classes, classes)`; None without classes.
+        in_part: Whether the image is labelled in part.
     """
 
     name: str
@@ -65,11 +67,13 @@ class LabelPair:
     counted: NDArray[np.bool_]
     classes: Sequence[int] = ()
     confusion: NDArray[np.int64] | None = None
+    in_part: bool = False
 
     @cached_property
     def overlaps(self) -> list[Overlaps]:
         """Overlaps of the instances of each plane."""
-        return overlaps_of_images(list(self.reference), list(self.result))
+        labelled = list(self.counted) if self.in_part else [None] * len(self.counted)
+        return list(map(Overlaps.of, self.reference, self.result, labelled))
 
 
 def compare(
@@ -113,8 +117,10 @@ def _label_pair(
     with_probabilities: bool,
 ) -> LabelPair:
     encoding, result_encoding = encodings
-    counted = ~encoding.ignored(truth.labels)
+    counted, in_part = ~encoding.ignored(truth.labels), encoding.unlabelled is not None
     result = _instances(result_labels, result_encoding)
+    if not in_part:
+        result *= counted
     scores = (result > 0).astype(np.float32)
     if with_probabilities and pair.probabilities is not None:
         scores = _read_foreground(pair, pair.probabilities, truth)
@@ -122,11 +128,12 @@ def _label_pair(
     return LabelPair(
         pair.reference.name,
         _instances(truth.labels, encoding),
-        result * counted,
+        result,
         scores,
         counted,
         values,
         _confusion(encoding, truth.labels, result_labels, counted) if values else None,
+        in_part,
     )
 
 
@@ -349,8 +356,9 @@ def _with_size(image: LabelPair) -> str:
 def _check_no_ignored_pixels(images: Sequence[LabelPair]) -> None:
     for image in images:
         if not image.counted.all():
+            pixels = "unlabelled pixels" if image.in_part else "pixels to ignore"
             raise ValueError(
                 "isbi2012 counts every pixel. Received labels of "
-                f"{image.name} with {np.count_nonzero(~image.counted):,} pixels to ignore; "
+                f"{image.name} with {np.count_nonzero(~image.counted):,} {pixels}; "
                 "use --metrics pixels,ctc,matching"
             )

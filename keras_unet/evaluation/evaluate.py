@@ -103,6 +103,7 @@ def evaluate_folders(
     metrics: Sequence[str] = (),
     kind: Kind | Literal["auto"] = "auto",
     ignore: int | None = None,
+    unlabelled: int | None = None,
     json: PathLike | None = None,
     report: PathLike | None = None,
     overwrite: bool = False,
@@ -125,6 +126,9 @@ def evaluate_folders(
             instances, ctc and matching.
         kind: Kind of the labels: "instances", "classes", or "auto" to detect it.
         ignore: Label value of pixels that are not scored, or None.
+        unlabelled: Label value of the pixels that nobody has labelled, for images labelled in part,
+            or None. Pixels are scored where there are labels; a predicted object that matches none,
+            and has most of its pixels elsewhere, is not false.
         json: File to write the scores to.
         report: HTML file to write, with the scores, pictures of labels and predictions, and the
             cells with the lowest and highest IoU.
@@ -136,8 +140,8 @@ def evaluate_folders(
     Raises:
         ValueError: If no label file has a prediction, sizes differ, the order of planes is unclear,
             two files match the same one, palettes differ, a file holds no labels, a metric is
-            unknown or lacks its input, `json` and `report` are the same file, or one of them
-            exists and keras-unet has not written it.
+            unknown, lacks its input or does not suit the labels, `json` and `report` are the same
+            file, or one of them exists and keras-unet has not written it.
         OSError: If a folder is missing, or a file cannot be written.
     """
     predictions, labels = Path(predictions), Path(labels)
@@ -152,7 +156,7 @@ def evaluate_folders(
             check_writable(path.parent)
             check_replaceable(path, format_, overwrite=overwrite)
     _check_distinct(json, report)
-    evaluation, images = _evaluate(references, pairs, requested, kind, ignore)
+    evaluation, images = _evaluate(references, pairs, requested, kind, (ignore, unlabelled))
     if "ctc" in evaluation.metrics and (errors := score_tracks(labels, predictions)) is not None:
         values = {**evaluation.overall.values, "det": errors.det, "tra": errors.tra}
         evaluation = replace(evaluation, overall=replace(evaluation.overall, values=values))
@@ -179,15 +183,20 @@ def _evaluate(
     pairs: Sequence[FilePair],
     requested: Sequence[Metric],
     kind: Kind | Literal["auto"],
-    ignore: int | None,
+    masked: tuple[int | None, int | None],
 ) -> tuple[Evaluation, list[LabelPair]]:
     truths = [read_labels(pair.reference.labels) for pair in track(pairs, "reading labels")]
     files = [(pair.reference.labels, truth) for pair, truth in zip(pairs, truths, strict=True)]
     if kind != "instances":
         check_same_conventions(files)
     planes = [(str(path), plane) for path, truth in files for plane in truth.labels]
-    encoding = detect_encoding(planes, kind=kind, ignore=ignore)
+    encoding = detect_encoding(planes, kind=kind, ignore=masked[0], unlabelled=masked[1])
     metrics = requested or DEFAULT_METRICS[encoding.kind]
+    if encoding.holds_strokes and not _CELL_METRICS.isdisjoint(metrics):
+        raise ValueError(
+            "metrics of cells need labels of whole cells. Received: strokes of classes, labelled "
+            "in part; use --metrics pixels"
+        )
     from_probabilities = not PROBABILITY_METRICS.isdisjoint(metrics) and all(
         pair.probabilities for pair in pairs
     )

@@ -282,6 +282,7 @@ def _training_images(info: ModelInfo, data: Path | None) -> list[NDArray[np.floa
         folder,
         labels=info.encoding.kind,
         ignore=info.encoding.ignore,
+        unlabelled=info.encoding.unlabelled,
         allow_empty=True,
         axes=recorded.get("axes"),
         groups="none",

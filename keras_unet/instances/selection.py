@@ -48,8 +48,11 @@ _STEP_COST = 0.2
 _AP_IOU = 0.5
 
 _Image = TypeVar("_Image")
-Cells = tuple[Sequence[NDArray[np.floating]], Sequence[NDArray[np.integer]]]
-"""Cell probability of each image, 0 at ignored pixels, and its instances, 0 in the background."""
+Masks = Sequence[NDArray[np.bool_]] | None
+"""Labelled pixels of each image; None if all are labelled."""
+
+Cells = tuple[Sequence[NDArray[np.floating]], Sequence[NDArray[np.integer]], Masks]
+"""Cell probability of each image, 0 at ignored pixels, its instances, and its labelled pixels."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def default_options(
         InstanceOptions(threshold=0.5, markers='distance', merge_threshold=0.6, minimum_size=10,
                         gap=2.0, fill_holes=True, affinities=False)
     """
-    sizes = np.concatenate([_sizes(reference) for reference in references])
+    sizes = np.concatenate([np.empty(0, np.intp), *map(_sizes, references)])
     small = round(float(np.percentile(sizes, _SMALL_CELL)) / 4) if sizes.size else 0
     if kind == "classes":
         return InstanceOptions(minimum_size=small, affinities=affinities)
@@ -133,6 +136,7 @@ def select_options(
     start: InstanceOptions,
     probabilities: Sequence[NDArray[np.floating]],
     references: Sequence[NDArray[np.integer]],
+    labelled: Masks = None,
 ) -> Selection | None:
     """Selects the instance options that fit some images best.
 
@@ -143,6 +147,8 @@ def select_options(
         start: Initial options.
         probabilities: Cell probability of each image, `(height, width)`; 0 at ignored pixels.
         references: Instances of each image, `(height, width)`; 0 is background.
+        labelled: Labelled pixels of each image, `(height, width)`, see `Overlaps.of`; None if all
+            are.
 
     Returns:
         The options with their score; None if the references contain no cell.
@@ -150,16 +156,17 @@ def select_options(
     cells = sum(len(_sizes(reference)) for reference in references)
     if not cells:
         return None
+    masks: Sequence[NDArray[np.bool_] | None] = labelled or [None] * len(references)
 
     def score(options: InstanceOptions) -> float:
         results = [label_instances(probability, options) for probability in probabilities]
-        return _score([_overlaps(*pair) for pair in zip(references, results, strict=True)])
+        return _score(list(map(_overlaps, references, results, masks)))
 
     def best(scored: Iterable[tuple[InstanceOptions, float]]) -> InstanceOptions:
         cost = _cost(cells)
         return max(scored, key=lambda entry: entry[1] - cost * _steps(start, entry[0]))[0]
 
-    split = best(_grid(start, probabilities, references))
+    split = best(_grid(start, probabilities, references, masks))
     variants = track(list(_gap_variants(split)), "selecting gaps and holes")
     selected = best((options, score(options)) for options in variants)
     return Selection(selected, cells, score(selected), score(start))
@@ -184,6 +191,7 @@ def _grid(
     start: InstanceOptions,
     probabilities: Sequence[NDArray[np.floating]],
     references: Sequence[NDArray[np.integer]],
+    masks: Sequence[NDArray[np.bool_] | None],
 ) -> Iterator[tuple[InstanceOptions, float]]:
     """Yields options and their scores, before gaps are closed and holes filled."""
     # Each watershed and its overlaps with the reference are computed once; to merge regions is then
@@ -197,8 +205,8 @@ def _grid(
             for probability in probabilities
         ]
         overlaps_of_regions = [
-            _overlaps(reference, regions.labels)
-            for reference, regions in zip(references, watersheds, strict=True)
+            _overlaps(reference, regions.labels, mask)
+            for reference, regions, mask in zip(references, watersheds, masks, strict=True)
         ]
         for merge_threshold, size in product(_MERGE_THRESHOLDS[markers], sizes):
             values: dict[str, Any] = {"merge_threshold": merge_threshold, "minimum_size": size}
@@ -245,10 +253,15 @@ def _score(images: Sequence[Overlaps]) -> float:
     return (seg_of_overlaps(images) + matching_of_overlaps(images, _AP_IOU).ap) / 2
 
 
-def _overlaps(reference: NDArray[np.integer], result: NDArray[np.integer]) -> Overlaps:
+def _overlaps(
+    reference: NDArray[np.integer],
+    result: NDArray[np.integer],
+    labelled: NDArray[np.bool_] | None,
+) -> Overlaps:
     """Counts the overlaps, leaving out pixels that are background in both."""
     foreground = (reference > 0) | (result > 0)
-    return Overlaps.of(reference[foreground], result[foreground])
+    mask = None if labelled is None else labelled[foreground]
+    return Overlaps.of(reference[foreground], result[foreground], mask)
 
 
 def _merge_overlaps(overlaps: Overlaps, cells: NDArray[np.int32]) -> Overlaps:
@@ -259,10 +272,12 @@ def _merge_overlaps(overlaps: Overlaps, cells: NDArray[np.int32]) -> Overlaps:
     key = overlaps.reference[kept] * number + cell_of_region[overlaps.result[kept]] - 1
     pairs, inverse = np.unique(key, return_inverse=True)
     reference, result = np.divmod(pairs, max(number, 1))
-    sizes, common = np.zeros(number + 1, np.intp), np.zeros(len(pairs), np.intp)
+    sizes, labelled = np.zeros((2, number + 1), np.intp)
+    common = np.zeros(len(pairs), np.intp)
     np.add.at(sizes, cell_of_region, overlaps.result_sizes)
+    np.add.at(labelled, cell_of_region, overlaps.result_labelled)
     np.add.at(common, inverse, overlaps.common[kept])
-    return Overlaps(overlaps.reference_sizes, sizes[1:], reference, result, common)
+    return Overlaps(overlaps.reference_sizes, sizes[1:], reference, result, common, labelled[1:])
 
 
 def _sizes(reference: NDArray[np.integer]) -> NDArray[np.intp]:

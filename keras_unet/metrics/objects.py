@@ -31,6 +31,8 @@ class Overlaps:
         reference: Index of the reference object of each pair, `(pairs,)`.
         result: Index of the result object of each pair, `(pairs,)`.
         common: Common pixels of each pair, `(pairs,)`, at least 1.
+        result_labelled: Pixels of each result object that the reference labels,
+            `(result objects,)`.
     """
 
     reference_sizes: NDArray[np.intp]
@@ -38,14 +40,23 @@ class Overlaps:
     reference: NDArray[np.intp]
     result: NDArray[np.intp]
     common: NDArray[np.intp]
+    result_labelled: NDArray[np.intp]
 
     @classmethod
-    def of(cls, reference: LabelImage, result: LabelImage) -> Overlaps:
+    def of(
+        cls,
+        reference: LabelImage,
+        result: LabelImage,
+        labelled: NDArray[np.bool_] | None = None,
+    ) -> Overlaps:
         """Computes the overlaps of two label images.
 
         Args:
             reference: Reference label image of integers, of any shape; 0 is background.
             result: Integer label image to score, of the same shape.
+            labelled: Pixels that the reference labels, of the same shape, for an image labelled in
+                part; None if it labels all. An object without a match that lies mostly outside
+                them may be right, and is no false positive.
 
         Raises:
             ValueError: If the shapes differ, or ids are not integers from 0.
@@ -64,7 +75,11 @@ class Overlaps:
         pairs = reference_numbers[shared] * len(result_sizes) + result_numbers[shared]
         pairs, common = np.unique(pairs, return_counts=True)
         left, right = np.divmod(pairs, max(len(result_sizes), 1))
-        return cls(reference_sizes, result_sizes, left, right, common)
+        counted = result_sizes
+        if labelled is not None:
+            inside = result_numbers[(result_numbers >= 0) & labelled.ravel()]
+            counted = np.bincount(inside, minlength=len(result_sizes))
+        return cls(reference_sizes, result_sizes, left, right, common, counted)
 
     @property
     def iou(self) -> NDArray[np.float64]:
@@ -126,7 +141,8 @@ class Matching:
     Attributes:
         threshold: Smallest intersection over union (IoU) of a match.
         tp: True positives: matched pairs of objects.
-        fp: False positives: objects of the result without a match.
+        fp: False positives: objects of the result without a match. Of images labelled in part,
+            those with at least half of their pixels labelled.
         fn: False negatives: reference objects without a match.
         matched_iou: Sum of the IoU of all matched pairs.
     """
@@ -197,11 +213,19 @@ def matching(
 
 def matching_of_overlaps(images: Sequence[Overlaps], threshold: float) -> Matching:
     """Matches objects by the overlaps of each image at one threshold, see `matching`."""
-    matched = [iou for image in images for iou in _matched_iou(image, threshold).tolist()]
+    pairs = [_matched_pairs(image, threshold) for image in images]
+    matched = [
+        iou
+        for image, chosen in zip(images, pairs, strict=True)
+        for iou in image.iou[chosen].tolist()
+    ]
     return Matching(
         float(threshold),
         tp=len(matched),
-        fp=sum(len(image.result_sizes) for image in images) - len(matched),
+        fp=sum(
+            _count_false(image, image.result[chosen])
+            for image, chosen in zip(images, pairs, strict=True)
+        ),
         fn=sum(len(image.reference_sizes) for image in images) - len(matched),
         matched_iou=math.fsum(matched),
     )
@@ -238,12 +262,19 @@ def mean_ap_of_overlaps(images: Sequence[Overlaps]) -> float:
     return math.fsum(scores) / len(scores)
 
 
-def _matched_iou(overlaps: Overlaps, threshold: float) -> NDArray[np.float64]:
-    """Returns the IoU of the pairs in the best matching of one image."""
+def _count_false(overlaps: Overlaps, matched: NDArray[np.intp]) -> int:
+    """Counts the result objects that are not matched, and that the reference mostly labels."""
+    is_false = 2 * overlaps.result_labelled >= overlaps.result_sizes
+    is_false[matched] = False
+    return int(np.count_nonzero(is_false))
+
+
+def _matched_pairs(overlaps: Overlaps, threshold: float) -> NDArray[np.intp]:
+    """Returns the indices of the pairs in the best matching of one image."""
     iou = overlaps.iou
-    fits = iou >= threshold
+    fits = np.flatnonzero(iou >= threshold)
     chosen = _best_matching(overlaps.reference[fits], overlaps.result[fits], iou[fits])
-    return iou[fits][chosen]
+    return fits[chosen]
 
 
 def _best_matching(

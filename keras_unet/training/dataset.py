@@ -97,8 +97,8 @@ class TrainingData:
             images: Folder with `images/` and `labels/`, or in the Cell Tracking Challenge's layout;
                 or arrays, each `(height, width)` or `(height, width, channels)`.
             labels: Label images of arrays, each `(height, width)`; None for a folder.
-            options: Options, of which `kind`, `ignore`, `allow_empty`, `axes` and `groups` are
-                used.
+            options: Options, of which `kind`, `ignore`, `unlabelled`, `allow_empty`, `axes` and
+                `groups` are used.
 
         Raises:
             ValueError: If images and labels are not suitable for training.
@@ -120,6 +120,7 @@ class TrainingData:
                 images,
                 labels=options.kind,
                 ignore=options.ignore,
+                unlabelled=options.unlabelled,
                 allow_empty=options.allow_empty,
                 axes=options.axes,
                 groups=options.groups,
@@ -135,6 +136,7 @@ class TrainingData:
             labels,
             kind=options.kind,
             ignore=options.ignore,
+            unlabelled=options.unlabelled,
             allow_empty=options.allow_empty,
             groups=options.groups,
         )
@@ -196,9 +198,7 @@ class TrainingData:
             augmentation: Augmentation of the tiles; "options" for that of the options.
         """
         network = info.architecture
-        centers = None
-        if options.sampling == "classes":
-            centers = _centers(targets, info.encoding, weights.sigma, options.seed)
+        centers = _centers(options.sampling, targets, info.encoding, weights.sigma, options.seed)
         tiles: dict[str, Any] = {
             "tile_size": options.tile,
             "seed": options.seed,
@@ -223,7 +223,7 @@ class TrainingData:
                 info.normalization.apply(target.sample.image),
                 target.classes,
                 weights.of(target),
-                target.sample.instances,
+                _objects(target.sample, info.encoding),
             )
             for target in track(targets, "computing weight maps")
         ]
@@ -234,11 +234,24 @@ class TrainingData:
 
 
 def _centers(
-    targets: Sequence[Target], encoding: LabelEncoding, sigma: float, seed: int
+    sampling: Sampling,
+    targets: Sequence[Target],
+    encoding: LabelEncoding,
+    sigma: float,
+    seed: int,
 ) -> ClassPixels | None:
-    """Returns the pixels of each class; of instances, those of cells and of close borders."""
+    """Returns the pixels that tiles are centered at, class by class; None for all pixels.
+
+    The classes of instances are cells and close borders. Of images labelled in part, tiles are
+    centered at labelled pixels, of all classes together or, by class, also of the background.
+    """
+    is_complete = encoding.unlabelled is None
+    if sampling == "uniform" and is_complete:
+        return None
     classes = [target.classes for target in targets]
-    if encoding.kind == "instances":
+    if sampling == "uniform":
+        classes = [np.zeros_like(one) for one in classes]
+    elif encoding.kind == "instances":
         classes = [
             np.where(close_borders(target.sample.instances, sigma=sigma), _BORDER, target.classes)
             for target in targets
@@ -246,19 +259,26 @@ def _centers(
     return ClassPixels.of(
         classes,
         [target.counted for target in targets],
-        foreground_only=encoding.kind == "instances",
+        foreground_only=encoding.kind == "instances" and is_complete,
         seed=seed,
+        **({} if is_complete else {"share": 1.0}),
     )
+
+
+def _objects(sample: Sample, encoding: LabelEncoding) -> NDArray[np.int32]:
+    """Returns the number of the object of each pixel, negative for strokes."""
+    return -sample.instances if encoding.holds_strokes else sample.instances
 
 
 def _label_values(sample: Sample, encoding: LabelEncoding) -> NDArray[np.int32]:
     """Returns the labels of a sample with the values of its label file."""
     if encoding.kind == "instances":
-        labels = sample.instances.copy()
+        labels = np.where(sample.instances > 0, sample.instances, encoding.background)
     else:
         labels = encoding.from_classes(sample.classes).astype(np.int32)
-    if encoding.ignore is not None:
-        labels[sample.ignored] = encoding.ignore
+    masked = encoding.unlabelled if encoding.ignore is None else encoding.ignore
+    if masked is not None:
+        labels[sample.ignored] = masked
     return labels
 
 
@@ -292,6 +312,7 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
     normalization: Normalization | Mode = "image",
     kind: Kind | Literal["auto"] = "auto",
     ignore: int | None = None,
+    unlabelled: int | None = None,
     augmentation: Augmentation | AugmentationFunction | None = Augmentation(),
     sampling: Sampling = "uniform",
     batch_size: int = 1,
@@ -328,6 +349,8 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
             together; or a `Normalization`.
         kind: Kind of the labels: "instances", "classes", or "auto" to detect it.
         ignore: Label value of pixels with weight 0, or None.
+        unlabelled: Label value of the pixels that nobody has labelled, for images labelled in part:
+            their weight is 0, and tiles are centered at the others; or None.
         augmentation: Augmentation of the tiles: an `Augmentation`; None for none; or a function
             that maps a normalized tile `(tile, tile, channels)` and its labels `(tile, tile)` to
             both, in the same shapes. Weights are computed from the labels it returns.
@@ -361,7 +384,13 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
             "labels and not the weights. Received: both"
         )
     samples = samples_of_arrays(
-        images, labels, kind=kind, ignore=ignore, allow_empty=True, groups="none"
+        images,
+        labels,
+        kind=kind,
+        ignore=ignore,
+        unlabelled=unlabelled,
+        allow_empty=True,
+        groups="none",
     )
     network = architecture or Architecture(
         channels=samples.channels, classes=samples.encoding.classes
@@ -371,11 +400,13 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
     pixels = _normalized([sample.image for sample in samples.samples], normalization)
     tiles: dict[str, Any] = {"tile_size": tile_size, "seed": seed, "batch_size": batch_size}
     tiles |= {"first": first, "weights": weights}
-    if sampling == "classes":
-        tiles["centers"] = _centers(targets, samples.encoding, sigma, seed)
+    tiles["centers"] = _centers(sampling, targets, samples.encoding, sigma, seed)
     if callable(augmentation):
         return build_dataset_by_function(
-            list(zip(pixels, map(_label_image, labels), strict=True)),
+            [
+                (image, _label_values(sample, samples.encoding))
+                for image, sample in zip(pixels, samples.samples, strict=True)
+            ],
             network,
             augmentation=augmentation,
             target=partial(maps.of_labels, encoding=samples.encoding),
@@ -383,7 +414,7 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
         )
     weighted = [maps.of(target) for target in targets] if weight_maps is None else weight_maps
     classes = [target.classes for target in targets]
-    objects = [target.sample.instances for target in targets]
+    objects = [_objects(target.sample, samples.encoding) for target in targets]
     return build_dataset(
         [TrainingImage(*arrays) for arrays in zip(pixels, classes, weighted, objects, strict=True)],
         network,
@@ -400,8 +431,3 @@ def _normalized(
     if not isinstance(normalization, Normalization):
         normalization = Normalization.of(images, normalization)
     return [normalization.apply(image) for image in images]
-
-
-def _label_image(labels: NDArray[Any]) -> NDArray[np.int32]:
-    array = np.asarray(labels, np.int32)
-    return array.reshape(array.shape[:2])

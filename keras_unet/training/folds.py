@@ -142,7 +142,7 @@ def train_folds(
     held_out = draw_folds(names, folds, options.seed, groups)
     resolved = autoconfigure(
         options,
-        Fingerprint.of(samples),
+        Fingerprint.of(samples, holds_strokes=data.samples.encoding.holds_strokes),
         data.samples.encoding.kind,
         fine_tuning=initial_model is not None and initial_model.is_trained,
     )
@@ -270,25 +270,29 @@ def _train_missing(
 
 def _select_options(runs: Sequence[Run], data: TrainingData) -> Selection | None:
     """Selects instance options on predictions of images by the network of their own fold."""
-    samples = data.samples.samples
+    encoding, samples = data.samples.encoding, data.samples.samples
+    if encoding.holds_strokes:
+        return None
     run_of = {name: run for run in runs for name in run.record["data"]["validation"]}
     subset = subsample(samples, [sample.classes.size for sample in samples])
 
     def predict(options: InstanceOptions) -> Cells:
         probabilities: list[NDArray[np.floating]] = []
         references: list[NDArray[np.integer]] = []
+        labelled: list[NDArray[np.bool_]] = []
         for run in runs:
             unseen = [sample for sample in subset if run_of[sample.name] is run]
             validator = Validator(run, data.targets(unseen), tile=options_of(run).validation_tile)
-            predicted, labels = validator.cells(load_network(run), options)
+            predicted, labels, masks = validator.cells(load_network(run), options)
             probabilities += predicted
             references += labels
-        return probabilities, references
+            labelled += masks or ()
+        return probabilities, references, labelled or None
 
     references = [sample.instances for sample in samples]
-    kind, affinities = runs[0].encoding.kind, runs[0].architecture.affinities
-    defaults = default_options(kind, references, affinities=affinities)
-    return select_predicted(defaults, predict, kind)
+    affinities = runs[0].architecture.affinities
+    defaults = default_options(encoding.kind, references, affinities=affinities)
+    return select_predicted(defaults, predict, encoding.kind)
 
 
 def _check_unused(folder: Path) -> None:

@@ -89,7 +89,8 @@ def inspect_folder(
         f"training on {len(split.training)}, held out for validation: {len(split.validation)}"
         f"{scored}"
     )
-    fingerprint = Fingerprint.of(split.training)
+    strokes = samples.encoding.holds_strokes
+    fingerprint = Fingerprint.of(split.training, holds_strokes=strokes)
     resolved = autoconfigure(requested, fingerprint, samples.encoding.kind)
     warnings = check_dataset(samples, fingerprint, split.names["validation"])
     for warning in warnings:

@@ -76,7 +76,7 @@ _ABSENT = {  # values of options that older runs do not record
     "final_share": 0.0,
     "normalize_kernels": False,
 }
-_SMALLEST = {"batch_size": 1, "seed": 0, "ignore": 0, "memory_limit": 1}
+_SMALLEST = {"batch_size": 1, "seed": 0, "ignore": 0, "unlabelled": 0, "memory_limit": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +118,10 @@ class TrainingOptions:
         kind: Kind of the labels: "classes", "instances", or "auto" to detect it.
         axes: Axes of images whose files do not state them, such as "YXC", or None.
         ignore: Label value of pixels without weight in the loss and the scores, or None.
+        unlabelled: Label value of the pixels that nobody has labelled, for images of which only
+            some objects, or strokes, are labelled; or None. They have no weight either, tiles are
+            centered at the others, and a predicted object that lies mostly there is not false. If
+            it is 0, the background of numbered objects is 1.
         allow_empty: Whether label files without any foreground are accepted.
         normalization: Normalize grey values per "image" or per "dataset".
         border_weight: w0 of equation 2. The paper takes 10; 0 turns the border term off.
@@ -169,6 +173,7 @@ class TrainingOptions:
     kind: Kind | Literal["auto"] = "auto"
     axes: str | None = None
     ignore: int | None = None
+    unlabelled: int | None = None
     allow_empty: bool = False
     normalization: Mode = "image"
     border_weight: float = 10.0

@@ -348,12 +348,14 @@ def _with_images(page: Page, images_of_runs: Sequence[_RunImages]) -> Page:
 def _image_pair(run_images: _RunImages, prediction: ImagePrediction) -> ImagePair:
     """Returns an image with labels and prediction as stacks of one plane, for scoring."""
     sample, counted_pixels = prediction.target.sample, prediction.target.counted
+    validator = run_images.validator
     labels = LabelPair(
         sample.name,
         sample.instances[None] * counted_pixels[None],
-        (run_images.validator.instances(prediction) * counted_pixels)[None],
+        validator.scored_instances(prediction)[None],
         prediction.probability[None],
         counted_pixels[None],
+        in_part=validator.in_part,
     )
     weights = partial(run_images.weights.of, prediction.target)
     return ImagePair(labels, sample.image, weights, sample.pixel_size)

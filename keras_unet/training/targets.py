@@ -45,7 +45,7 @@ class Target:
 
     @property
     def counted(self) -> NDArray[np.bool_]:
-        """Pixels that are not ignored, `(height, width)`."""
+        """Pixels that are neither ignored nor unlabelled, `(height, width)`."""
         return ~self.sample.ignored
 
 
@@ -115,7 +115,7 @@ class WeightMaps:
         instances = encoding.to_instances(labels)
         classes = _separate_classes(encoding.to_classes(labels), instances, encoding)
         weights = self._compute(classes, instances, encoding.ignored(labels))
-        return classes, weights, instances
+        return classes, weights, -instances if encoding.holds_strokes else instances
 
     def _compute(
         self,

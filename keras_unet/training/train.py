@@ -229,7 +229,8 @@ def train_folder(
     if initial_model is not None:
         initial_model.check_channels(data.samples.channels)
     split = data.split(requested)
-    fingerprint = Fingerprint.of(split.training)
+    strokes = data.samples.encoding.holds_strokes
+    fingerprint = Fingerprint.of(split.training, holds_strokes=strokes)
     resolved = autoconfigure(
         requested,
         fingerprint,
@@ -304,7 +305,8 @@ def _train_locked(
     network, options, split = run.architecture, training.options, training.split
     schedule = schedule_of(run, split.pixels)
     targets = training.data.targets(split.training)
-    references = [sample.instances for sample in split.training]
+    strokes = run.encoding.holds_strokes
+    references = [] if strokes else [sample.instances for sample in split.training]
     defaults = default_options(run.encoding.kind, references, affinities=network.affinities)
     run = replace(run, instances=defaults, record={**run.record, "cluster": cluster.to_dict()})
     held_out = training.data.targets(split.validation)

@@ -99,7 +99,7 @@ class Validator:
 
     def select_options(self, model: Any) -> Selection | None:
         """Selects the instance options; returns None without images or cells held out."""
-        if not self.held_out:
+        if not self.held_out or self.run.encoding.holds_strokes:
             return None
         targets = subsample(self.targets, [target.classes.size for target in self.targets])
         subset = replace(self, targets=targets)
@@ -107,7 +107,7 @@ class Validator:
         return select_predicted(self.run.instances, predict, kind)
 
     def cells(self, model: Any, options: InstanceOptions) -> Cells:
-        """Returns the cell probabilities, 0 at ignored pixels, and the label images.
+        """Returns the cell probabilities, 0 at ignored pixels, the labels and labelled pixels.
 
         Args:
             model: The model.
@@ -115,8 +115,12 @@ class Validator:
         """
         predictions = replace(self, run=replace(self.run, instances=options)).predictions(model)
         return (
-            [prediction.probability * prediction.target.counted for prediction in predictions],
+            [
+                prediction.probability * self._within(prediction.target)
+                for prediction in predictions
+            ],
             [target.sample.instances for target in self.targets],
+            [target.counted for target in self.targets] if self.in_part else None,
         )
 
     def predictions(self, model: Any) -> list[ImagePrediction]:
@@ -150,8 +154,22 @@ class Validator:
     def _seg(self, predictions: Sequence[ImagePrediction]) -> float:
         return seg(
             [prediction.target.sample.instances for prediction in predictions],
-            [self.instances(prediction) * prediction.target.counted for prediction in predictions],
+            [self.scored_instances(prediction) for prediction in predictions],
         )
+
+    def scored_instances(self, prediction: ImagePrediction) -> NDArray[np.int32]:
+        """Labels the cells of a prediction, without ignored pixels."""
+        return self.instances(prediction) * self._within(prediction.target)
+
+    @property
+    def in_part(self) -> bool:
+        """Whether the images are labelled in part."""
+        return self.run.encoding.unlabelled is not None
+
+    def _within(self, target: Target) -> NDArray[np.bool_]:
+        """Returns the pixels where predicted cells are scored, which are cut at the others."""
+        # A cell that reaches from labelled to unlabelled pixels is scored as a whole.
+        return np.ones_like(target.counted) if self.in_part else target.counted
 
     def _mean_iou(self, predictions: Sequence[ImagePrediction]) -> float:
         return mean_iou(*_counted_classes(predictions), self.run.encoding.classes)

@@ -99,3 +99,36 @@ def test_encoding_refuses_contradictions(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         LabelEncoding(kind, values, ignore)
+
+
+@pytest.mark.parametrize(("unlabelled", "background"), [(0, 1), (9, 0)])
+def test_the_background_of_instances_in_part(unlabelled: int, background: int) -> None:
+    encoding = LabelEncoding("instances", (0, 1), unlabelled=unlabelled)
+    labels = np.array([[unlabelled, background, 3], [7, 7, unlabelled]])
+    assert encoding.background == background
+    assert encoding.to_instances(labels).tolist() == [[0, 0, 3], [7, 7, 0]]
+    assert encoding.to_classes(labels).tolist() == [[0, 0, 1], [1, 1, 0]]
+    assert encoding.ignored(labels).tolist() == [[True, False, False], [False, False, True]]
+    assert not encoding.holds_strokes
+    assert LabelEncoding.from_dict(encoding.to_dict()) == encoding
+
+
+def test_strokes_of_classes_do_not_count_the_unlabelled_value() -> None:
+    encoding = LabelEncoding("classes", (1, 2), 255, unlabelled=0)
+    labels = np.array([[0, 1, 2, 255]])
+    assert encoding.holds_strokes
+    assert encoding.background == 1
+    assert encoding.to_classes(labels).tolist() == [[0, 0, 1, 0]]
+    assert encoding.ignored(labels).tolist() == [[True, False, False, True]]
+    assert LabelEncoding.from_dict(encoding.to_dict()) == encoding
+
+
+def test_one_value_is_not_both_ignored_and_unlabelled() -> None:
+    with pytest.raises(ValueError, match=r"must be different values.*Received: 9 for both; give"):
+        LabelEncoding("classes", (0, 1), 9, unlabelled=9)
+    with pytest.raises(ValueError, match=r"ignore must not be the background 1\. Received.*=1"):
+        LabelEncoding("instances", (0, 1), 1, unlabelled=0)
+
+
+def test_encodings_of_complete_labels_are_recorded_as_before() -> None:
+    assert INSTANCES.to_dict() == {"kind": "instances", "values": [0, 1], "ignore": None}

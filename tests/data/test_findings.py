@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -139,3 +140,38 @@ def test_pieces_that_may_be_cells_that_touch():
     line = only(sample("a", instances=labels), encoding=CLASSES)
     assert line.startswith("pieces of the foreground differ in size: the median is 11 pixels")
     assert warnings_of(sample("a", instances=squares(*[10] * 7, *[18] * 3)), encoding=CLASSES) == []
+
+
+IN_PART = LabelEncoding("instances", (0, 1), unlabelled=0)
+
+
+def in_part(name, seed, *, background=True, cells=True):
+    """A sample of which a cell, and some of the background, are labelled."""
+    one = sample(name, seed)
+    instances = one.instances * cells
+    labelled = (instances > 0) | (background & (np.indices(instances.shape)[0] > 35))
+    classes = (instances > 0).astype(np.uint8)
+    return replace(one, instances=instances, classes=classes, ignored=~labelled)
+
+
+def test_images_without_background_or_cells_are_named():
+    complete = [in_part("a", 0), in_part("b", 1)]
+    assert not any("is marked" in line for line in warnings_of(*complete, encoding=IN_PART))
+    lacking = [in_part("c", 2, background=False), in_part("d", 3, cells=False)]
+    found = [line for line in warnings_of(*complete, *lacking, encoding=IN_PART) if "mark" in line]
+    assert found == [
+        "no background is marked in 1 image (c): mark some, of value 1, also close to objects",
+        "no cell is marked in 1 image (d): mark some if it is there",
+    ]
+
+
+def test_strokes_are_neither_outlines_nor_specks():
+    labels = np.zeros((40, 40), np.int32)
+    labels[5, 5:30] = labels[30, 5:30] = labels[5:31, 5] = labels[5:31, 29] = 1  # a closed line
+    labels[20, 20] = 2
+    strokes = LabelEncoding("classes", (1, 2), unlabelled=0)
+    drawn = [replace(sample(name, seed, instances=labels)) for seed, name in enumerate("abc")]
+    for encoding, expected in ((strokes, False), (CLASSES, True)):
+        lines = warnings_of(*drawn, encoding=encoding)
+        assert any("thin lines" in line for line in lines) is expected
+        assert any("less than 5 pixels" in line for line in lines) is expected

@@ -226,3 +226,11 @@ def test_no_sample_is_refused():
 def test_a_fingerprint_comes_back_from_json(instances):
     seen = Fingerprint.of([sample(instances)])
     assert Fingerprint.from_dict(json.loads(json.dumps(asdict(seen)))) == seen
+
+
+def test_strokes_are_no_cells():
+    labels = discs((64, 64), (30, 15, 9), (30, 40, 9))
+    seen = Fingerprint.of([sample(labels, ignored=labels == 0)], holds_strokes=True)
+    assert (seen.cells, seen.diameters, seen.gap) == (0, None, None)
+    assert seen.shares == (0.0, 1.0)
+    assert "cells: none" in seen.describe()

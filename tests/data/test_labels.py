@@ -255,3 +255,41 @@ def test_numbers_that_are_no_labels_are_refused(value: complex, message: str) ->
 def test_histogram_line_lists_all_of_four_values() -> None:
     labels = np.repeat([3, 9, 1, 0], [1, 2, 3, 4])
     assert histogram_line(labels) == "0: 40.0 %, 1: 30.0 %, 9: 20.0 %, 3: 10.0 %"
+
+
+def in_part(unlabelled: int, background: int, number: int) -> NDArray[np.int32]:
+    """Numbered squares and two strokes of background, the other pixels unlabelled."""
+    labels = np.where(cells(3, 3) > 0, cells(3, 3) + background, unlabelled)
+    labels[labels > number + background] = unlabelled
+    labels[0, 5:20], labels[24, 5:20] = background, background
+    return labels.astype(np.int32)
+
+
+@pytest.mark.parametrize(("unlabelled", "background"), [(0, 1), (255, 0), (65_535, 0)])
+def test_a_few_numbered_cells_are_instances(unlabelled: int, background: int) -> None:
+    labels = [in_part(unlabelled, background, number) for number in (5, 6, 5)]
+    found = detect(*labels, unlabelled=unlabelled)
+    assert found == LabelEncoding("instances", (0, 1), unlabelled=unlabelled)
+
+
+@pytest.mark.parametrize("values", [(1, 2), (1, 2, 5)])
+def test_strokes_are_classes(values: tuple[int, ...]) -> None:
+    labels = np.zeros((60, 60), np.int32)
+    for row in range(0, 60, 6):
+        labels[row, row % 4 : 30 + row % 5] = values[row // 6 % len(values)]
+    found = detect(labels, labels.T, unlabelled=0)
+    assert found == LabelEncoding("classes", values, unlabelled=0)
+
+
+def test_the_same_few_whole_values_in_part_may_be_both() -> None:
+    labels = in_part(0, 1, 2)
+    with pytest.raises(ValueError, match=r"0\.png: expected strokes.*: 1, 2, 3; set --labels cl"):
+        detect(labels, labels.T, unlabelled=0)
+    assert detect(labels, labels.T, unlabelled=0, kind="classes").values == (1, 2, 3)
+    assert detect(labels, labels.T, unlabelled=0, kind="instances").kind == "instances"
+
+
+def test_instances_in_part_need_some_background() -> None:
+    labels = np.where(cells(3, 3) > 0, cells(3, 3), 255)
+    with pytest.raises(ValueError, match=r"holds the value 0 for background.*strokes of it in a f"):
+        detect(labels, unlabelled=255)

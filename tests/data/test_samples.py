@@ -347,3 +347,33 @@ def test_of_two_sequences_one_end_is_held_out_and_of_three_a_whole_sequence(tmp_
     training, held_out = split(read_samples(tmp_path).samples, 0.25, seed=0)
     assert {sample.group for sample in training}.isdisjoint(sample.group for sample in held_out)
     assert len(held_out) == 4
+
+
+def labelled_in_part(folder: Path) -> Path:
+    """Three images: two cells and background, background alone, nothing."""
+    labels = np.zeros((3, 20, 24), np.uint8)
+    labels[0, 3:9, 4:12], labels[0, 12:18, 4:12], labels[:2, :2] = 2, 3, 1
+    for name, one in zip("abc", labels, strict=True):
+        write_pair(folder, name, grey(20, 24), one)
+    return folder
+
+
+def test_images_without_any_label_are_left_out(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"labels": "instances", "unlabelled": 0}
+    found = read_samples(labelled_in_part(tmp_path), **options)
+    assert [sample.name for sample in found.samples] == ["a", "b"]
+    first, second = found.samples
+    assert np.unique(first.instances).tolist() == [0, 2, 3]
+    assert first.ignored.sum() == 20 * 24 - 2 * 48 - 2 * 24
+    assert not second.classes.any()
+    text = found.describe()
+    assert "0 is unlabelled" in text
+    assert "1 is background" in text
+    assert "not used: nothing is labelled in c" in text
+    assert "fractions of the pixels: background 10.0 %, cells 10.0 %, unlabelled 80.0 %" in text
+
+
+def test_strokes_are_counted_as_strokes(tmp_path: Path) -> None:
+    found = read_samples(labelled_in_part(tmp_path), labels="classes", unlabelled=0)
+    assert "strokes: 2 in total" in found.describe()
+    assert found.encoding.values == (1, 2, 3)

@@ -189,3 +189,25 @@ class TestTiles:
     def test_refuses_other_names(self) -> None:
         with pytest.raises(ValueError, match=r'sampling must be "uniform" or "classes".*\'cells\''):
             self.centers(np.eye(20, dtype=int), sampling="cells")
+
+
+@pytest.mark.parametrize("name", ["uniform", "classes"])
+def test_of_images_labelled_in_part_every_tile_is_centered_at_a_label(name: Any) -> None:
+    labels = np.zeros((200, 200), np.int32)
+    labels[90:98, 20:28], labels[150:154, 100:180] = 2, 1
+    data = tile_dataset(
+        [np.zeros(labels.shape, np.float32)],
+        [labels],
+        tile_size=20,
+        architecture=Architecture(depth=1),
+        kind="instances",
+        unlabelled=0,
+        augmentation=None,
+        sampling=name,
+    )
+    tiles = [targets.numpy()[0] for _, targets in data.take(200)]
+    middle = np.array([tile[tile.shape[0] // 2, tile.shape[1] // 2] for tile in tiles])
+    assert (middle[:, 1] > 0).all()  # a weight
+    share = np.mean(middle[:, 0])
+    expected = 64 / (64 + 320) if name == "uniform" else 1 / 2
+    assert stats.binomtest(round(share * 200), 200, expected).pvalue > 1e-3

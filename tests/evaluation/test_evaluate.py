@@ -522,3 +522,36 @@ def test_palettes_that_contradict_each_other_are_refused(tmp_path):
     predictions = write(tmp_path / "predictions", a=TWO_CELLS, b=TWO_CELLS)
     with pytest.raises(ValueError, match=r"b\.png: expected the palette of a\.png"):
         evaluate_folders(predictions, folder)
+
+
+def test_labels_in_part_score_what_is_labelled(tmp_path):
+    truth = np.full((6, 12), 9)
+    truth[:, :3], truth[:, 3:5] = 1, 0
+    found = np.zeros((6, 12), int)
+    found[:, :3], found[:, 6:9] = 1, 2  # the second lies where nobody has looked
+    labels = write(tmp_path / "labels", a=truth)
+    predictions = write(tmp_path / "predictions", a=found)
+    overall = evaluate_folders(predictions, labels, kind="instances", unlabelled=9).overall
+    assert overall.values == PERFECT
+    assert (overall.matching[0].tp, overall.matching[0].fp) == (1, 0)
+    wide = found.copy()
+    wide[:, 3:9] = 1  # the cell, and as much as that again beyond the labels
+    write(predictions, a=wide)
+    overall = evaluate_folders(predictions, labels, kind="instances", unlabelled=9).overall
+    assert overall.values["iou"] == 3 / 5
+    assert overall.values["seg"] == 3 / 9
+
+
+def test_strokes_are_scored_by_pixels_alone(tmp_path):
+    strokes = np.zeros((6, 6), int)
+    strokes[0], strokes[2], strokes[4] = 1, 2, 1
+    labels = write(tmp_path / "labels", a=strokes)
+    predictions = write(tmp_path / "predictions", a=np.where(strokes == 2, 2, 1))
+    scores = evaluate_folders(predictions, labels, unlabelled=0).overall.values
+    assert scores["iou"] == 1
+    with pytest.raises(ValueError, match=r"need labels of whole cells.*; use --metrics pixels$"):
+        evaluate_folders(predictions, labels, metrics=["ctc"], unlabelled=0)
+    probable = probabilities(strokes == 2)
+    write(predictions, a_probabilities=probable)
+    with pytest.raises(ValueError, match=r"labels of a with 18 unlabelled pixels; use"):
+        evaluate_folders(predictions, labels, metrics=["isbi2012"], unlabelled=0)

@@ -19,6 +19,7 @@ from keras_unet.instances.selection import (
     subsample,
 )
 from keras_unet.metrics import matching, seg
+from keras_unet.metrics.objects import Overlaps, matching_of_overlaps
 
 START = InstanceOptions(threshold=0.6, markers="distance", merge_threshold=0.6, minimum_size=20)
 
@@ -41,12 +42,28 @@ def examples():
 
 def test_scores_of_merged_regions_are_those_of_label_images(examples) -> None:
     probabilities, references = examples
-    grid = list(module._grid(START, probabilities, references))
+    grid = list(module._grid(START, probabilities, references, [None] * len(references)))
     assert len(grid) == len({options for options, _ in grid}) == 5 * 10 * 3
     for options, score in grid[::3]:
         plain = replace(options, gap=0, fill_holes=False)
         results = [label_instances(one, plain) for one in probabilities]
         assert score == pytest.approx(mean_of_seg_and_ap(references, results), abs=1e-12)
+
+
+def test_scores_of_merged_regions_in_part_are_those_of_label_images(examples) -> None:
+    probabilities, references = examples
+    masks = [
+        np.random.default_rng(seed).random(one.shape) < 0.5 for seed, one in enumerate(references)
+    ]
+    labels = [one * (one % 2) for one in references]
+    grid = list(module._grid(START, probabilities, labels, masks))
+    for options, score in grid[::7]:
+        plain = replace(options, gap=0, fill_holes=False)
+        results = [label_instances(one, plain) for one in probabilities]
+        overlaps = list(map(Overlaps.of, labels, results, masks))
+        ap = matching_of_overlaps(overlaps, 0.5).ap
+        assert score == pytest.approx((seg(labels, results) + ap) / 2, abs=1e-12)
+        assert ap >= matching(labels, results, [0.5])[0].ap
 
 
 def test_score_and_score_before_are_those_of_the_two_options(examples) -> None:

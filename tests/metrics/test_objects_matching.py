@@ -15,7 +15,7 @@ from scipy import ndimage
 from stardist.matching import matching_dataset
 
 from keras_unet.metrics import matching, mean_ap
-from keras_unet.metrics.objects import THRESHOLDS, Matching
+from keras_unet.metrics.objects import THRESHOLDS, Matching, Overlaps, matching_of_overlaps
 
 LABELS = hnp.arrays(np.int64, (4, 5), elements=st.sampled_from([0, 1, 2, 5, 9]))
 IN_CONFLICT = (0.05, 0.1, 0.2, 0.25, 1 / 3, 0.4, 0.5)
@@ -206,3 +206,40 @@ def test_refuses_thresholds_that_are_no_overlap(wrong: float) -> None:
 def test_refuses_numbers_of_images_that_differ() -> None:
     with pytest.raises(ValueError, match=r"equal numbers of images\. Received 1 and 0;"):
         matching([two_squares()], [])
+
+
+@settings(deadline=None, max_examples=80)
+@given(LABELS, LABELS, hnp.arrays(np.bool_, (4, 5)), st.sampled_from([0.3, 0.5, 0.7]))
+def test_unmatched_objects_outside_the_labels_are_not_false(
+    reference: NDArray[np.int64],
+    result: NDArray[np.int64],
+    labelled: NDArray[np.bool_],
+    threshold: float,
+) -> None:
+    complete = matching_of_overlaps([Overlaps.of(reference, result)], threshold)
+    found = matching_of_overlaps([Overlaps.of(reference, result, labelled)], threshold)
+    assert (found.tp, found.fn) == (complete.tp, complete.fn)
+    assert found.matched_iou == complete.matched_iou
+    outside = {
+        number
+        for number in np.unique(result[result > 0]).tolist()
+        if 2 * np.count_nonzero(labelled & (result == number)) < np.count_nonzero(result == number)
+    }
+    # an object outside is false in complete labels unless it is matched
+    kept = np.where(np.isin(result, list(outside)), 0, result)
+    without = matching_of_overlaps([Overlaps.of(reference, kept)], threshold)
+    assert without.fp <= found.fp + found.tp
+    assert complete.fp - len(outside) <= found.fp <= complete.fp
+    if not outside:
+        assert found == complete
+
+
+def test_a_wrong_object_counts_where_the_labels_are() -> None:
+    reference, result = np.zeros((2, 4, 12), np.int32)
+    reference[:, :2] = 1
+    result[:, :2], result[:, 4:6], result[:, 8:10], result[:, 11] = 1, 2, 3, 4
+    labelled = np.ones((4, 12), bool)
+    labelled[:, 7:] = False
+    labelled[:2, 11] = True  # half of the fourth
+    (found,) = [matching_of_overlaps([Overlaps.of(reference, result, labelled)], 0.5)]
+    assert (found.tp, found.fp, found.fn) == (1, 2, 0)

@@ -16,7 +16,9 @@ from tensorboard.plugins.hparams.metadata import (
 
 from keras_unet.architecture import OFFSETS
 from keras_unet.cli import main
+from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.fingerprint import Fingerprint
+from keras_unet.data.images import read_planes, write_tiff
 from keras_unet.data.samples import read_samples
 from keras_unet.instances.affinities import separate_objects
 from keras_unet.prediction.load import load
@@ -435,3 +437,22 @@ def test_labels_of_three_classes_have_no_affinities(data, tmp_path):
     run, _ = train(data, tmp_path / "run", affinities=True, kind="classes")
     assert run.architecture.classes == 3
     assert not run.architecture.affinities
+
+
+@pytest.mark.parametrize("name", ["instances", "classes"])
+def test_images_labelled_in_part_are_learned(data, tmp_path, name):
+    for path in sorted((data / "labels").iterdir()):
+        labels = read_planes(path)[0, ..., 0].astype(int)
+        cells = np.where(np.isin(labels, np.unique(labels)[1:4]) & (labels > 0), labels + 1, 0)
+        in_part = np.where(labels == 0, (np.indices(labels.shape)[0] % 8 < 2) * 1, cells)
+        if name == "classes":
+            in_part = np.minimum(in_part, 2)
+        path.unlink()
+        write_tiff(path.with_suffix(".tif"), in_part.astype(np.uint16), axes="YX")
+    options = {"unlabelled": 0, "kind": name, "base_filters": 8, "learning_rate": 0.003}
+    run, _ = train(data, tmp_path / "run", steps=60, **options)
+    assert run.encoding == LabelEncoding(name, run.encoding.values, unlabelled=0)
+    sample = read_samples(data, labels=name, unlabelled=0).samples[3]
+    foreground = 1 - load(tmp_path / "run").predict(sample.image)[..., 0]
+    cell, background = sample.classes > 0, (sample.classes == 0) & ~sample.ignored
+    assert foreground[cell].mean() > foreground[background].mean() + 0.2

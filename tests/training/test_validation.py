@@ -209,3 +209,23 @@ def test_tiles_are_no_larger_than_asked_for_but_reach_the_next(tmp_path, tile, s
 
     a_validator(run(tmp_path), [], [sample([[0] * 50] * 50)], tile).predictions(model)
     assert max(sizes) == size
+
+
+def test_cells_in_part_are_scored_as_a_whole(tmp_path):
+    labels = np.zeros((40, 40), np.int32)
+    labels[10:20, 10:20] = 1
+    one = replace(sample(labels > 0, ignored=labels == 0), instances=labels)
+    # The network finds one cell everywhere, of which a sixteenth is labelled
+    for unlabelled, expected in ((None, 1), (9, 100 / 1600)):
+        encoding = LabelEncoding("instances", (0, 1), unlabelled=unlabelled)
+        validator = a_validator(run(tmp_path, encoding=encoding), [], [one])
+        score = 0.0 if unlabelled else 1.0  # less than half of the union is no match for AP
+        selection = validator.select_options(constant(2, 1))
+        assert validator(constant(2, 1)).score == pytest.approx(expected)
+        assert selection.score_before == pytest.approx((expected + score) / 2)
+
+
+def test_no_instance_options_are_selected_from_strokes(tmp_path):
+    encoding = LabelEncoding("classes", (1, 2), unlabelled=0)
+    validator = a_validator(run(tmp_path, encoding=encoding), [], [sample(HALF)])
+    assert validator.select_options(constant(2, 1)) is None
