@@ -9,7 +9,7 @@ from pathlib import Path
 import tifffile
 from PIL import Image
 
-from keras_unet.data import lazy, pngs
+from keras_unet.data import lazy, microscopes, pngs
 from keras_unet.data.calibration import Spacing
 from keras_unet.data.images import (
     PILLOW_FORMATS,
@@ -19,7 +19,7 @@ from keras_unet.data.images import (
     readable,
 )
 from keras_unet.data.lazy import OpenImage, describe_tiff, is_tiff, is_zarr, open_large
-from keras_unet.data.stacks import Stack
+from keras_unet.data.stacks import Stack, stack_of
 
 _CHANNELS_OF_PNG = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}  # by color type, without alpha
 _GREY_MODES = ("1", "L", "LA", "I", "F", "I;16")
@@ -60,16 +60,19 @@ def read_header(path: Path, *, axes: str | None = None) -> Header:
     """Reads the header of an image file, in agreement with `read_image`.
 
     Args:
-        path: TIFF, Zarr, PNG, JPEG, BMP or GIF file.
+        path: TIFF, Zarr, PNG, JPEG, BMP, GIF, CZI, LIF or ND2 file, or the path of a scene.
         axes: Axes of a TIFF that states none or wrong ones, such as "YXC".
 
     Raises:
         FileNotFoundError: If there is no such file.
+        ModuleNotFoundError: If the library that reads the file is not installed.
         ValueError: If it is not an image, has no pixel, or is a TIFF with missing pixels.
     """
     if is_zarr(path):
         with open_large(path, axes) as image:
             return _header_of_open_image(image)
+    if microscopes.holds_scenes(path):
+        return _header_of_scene(path)
     with readable(path):
         if not is_tiff(path):
             return _header_of_picture(path)
@@ -81,6 +84,16 @@ def read_header(path: Path, *, axes: str | None = None) -> Header:
 
 def _header_of_open_image(image: OpenImage) -> Header:
     return Header(image.shape, image.stack, image.notes, image.spacing)
+
+
+def _header_of_scene(path: Path) -> Header:
+    scene = microscopes.find_scene(path)
+    sizes = dict(zip(scene.axes, scene.shape, strict=True))
+    stack = stack_of(scene.axes, scene.shape)
+    channels = math.prod(n for a, n in zip(scene.axes, scene.shape, strict=True) if a in "CS")
+    shape = (math.prod(size for _, size in stack), sizes["Y"], sizes["X"], channels)
+    check_some_pixels(path, shape)
+    return Header(shape, stack, scene.notes, scene.spacing)
 
 
 def _header_of_picture(path: Path) -> Header:

@@ -24,10 +24,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from keras_unet.console import counted, quiet_stderr
-from keras_unet.data import pngs
+from keras_unet.data import microscopes, pngs
 from keras_unet.data.calibration import Spacing, tiff_options
 from keras_unet.data.colors import alpha_index
+from keras_unet.data.microscopes import AS_TIFF
 from keras_unet.data.ome import spacing_of_tiff
+from keras_unet.data.scenes import file_of
 from keras_unet.data.stacks import stack_of
 from keras_unet.data.tiffs import check_room, conversion_notes, tiff_image
 from keras_unet.files import SOFTWARE, atomic
@@ -36,6 +38,7 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset(
     {
         *(".bmp", ".gif", ".jpeg", ".jpg", ".png"),
         *(".tif", ".tiff", ".btf", ".tf2", ".tf8", ".lsm", ".stk"),
+        *microscopes.FORMATS,
     }
 )
 
@@ -52,15 +55,12 @@ _UNREAD_FORMATS = {
     **dict.fromkeys((".dcm", ".dicom"), "DICOM"),
     **dict.fromkeys((".h5", ".hdf5"), "HDF5"),
     **dict.fromkeys((".oib", ".oif"), "OIB or OIF of Olympus"),
-    ".czi": "CZI of Zeiss",
     ".ims": "IMS of Imaris",
-    ".lif": "LIF of Leica",
     ".mrc": "MRC",
     ".nii": "NIfTI",
-    ".nd2": "ND2 of Nikon",
     ".vsi": "VSI of Olympus",
 }
-_AS_TIFF = "save it as TIFF, such as in Fiji by File > Save As > Tiff"
+_JPEG_2000 = b"\0\0\0\x0cjP  "
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes of the header after the first 14
 _HIDDEN_BY_WINDOWS = frozenset({"desktop.ini", "thumbs.db"})
 PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG")
@@ -105,13 +105,14 @@ def read_image(path: Path, *, palette: Palette = "indices", axes: str | None = N
     """Reads an image file.
 
     TIFF: all series and pages of equal size and type; samples (S) and channels (C) become channels,
-    all axes besides height and width (Z, T, pages, ...) become planes. PNG: full depth; 1 bit as
-    bool; 2 and 4 bits as stored in label images, and as grey values from 0 to 255 otherwise. Other
-    formats: the single image. A TIFF that stores white as 0 is inverted; the EXIF orientation of
-    JPEG and PNG is applied; an alpha channel is removed.
+    all axes besides height and width (Z, T, pages, ...) become planes. CZI, LIF and ND2: as TIFF,
+    one of the images of the file, see `keras_unet.data.scenes`. PNG: full depth; 1 bit as bool; 2
+    and 4 bits as stored in label images, and as grey values from 0 to 255 otherwise. Other formats:
+    the single image. A TIFF that stores white as 0 is inverted; the EXIF orientation of JPEG and
+    PNG is applied; an alpha channel is removed.
 
     Args:
-        path: TIFF, PNG, JPEG, BMP or GIF file.
+        path: TIFF, PNG, JPEG, BMP, GIF, CZI, LIF or ND2 file, or the path of a scene.
         palette: Content to read from an image with a palette: `"indices"`, for label images, or
             `"colors"`, red, green, blue. The numbers of a TIFF with a smooth palette are
             intensities, which are kept, see `color_table`.
@@ -119,10 +120,14 @@ def read_image(path: Path, *, palette: Palette = "indices", axes: str | None = N
 
     Raises:
         FileNotFoundError: If there is no such file.
+        ModuleNotFoundError: If the library that reads the file is not installed.
         ValueError: If the file is not an image, is damaged or holds no pixel.
     """
-    with readable(path):
-        image = _decode(path, palette, axes)
+    if microscopes.holds_scenes(path):
+        image = _read_scene(path)
+    else:
+        with readable(path):
+            image = _decode(path, palette, axes)
     check_some_pixels(path, image.planes.shape)
     return image
 
@@ -148,7 +153,7 @@ def readable(path: Path) -> Iterator[None]:
         FileNotFoundError: If there is no such file.
         ValueError: If reading fails.
     """
-    if not path.exists():
+    if not file_of(path).exists():
         raise FileNotFoundError(f"{path}: no such file. Expected an image ({_list_suffixes()}).")
     try:
         yield
@@ -164,9 +169,15 @@ def readable(path: Path) -> Iterator[None]:
 def image_files(folder: Path) -> list[Path]:
     """Lists the image files of a folder by name, without hidden files and folders.
 
-    Image files have the first bytes of an image, or, since they may be damaged, its ending.
+    Image files have the first bytes of an image, or, since they may be damaged, its ending. A file
+    with several images is listed by the paths of its scenes, see `keras_unet.data.scenes`.
+
+    Raises:
+        ModuleNotFoundError: If the library that reads a file of a microscope is not installed.
+        ValueError: If a file of a microscope cannot be read.
     """
-    return [path for path in sorted(folder.iterdir()) if _is_image_file(path)]
+    files = [path for path in sorted(folder.iterdir()) if _is_image_file(path)]
+    return [path for file in files for path in microscopes.scene_paths(file)]
 
 
 def is_hidden(path: Path) -> bool:
@@ -338,8 +349,17 @@ def _begins_as_image(path: Path) -> bool:
     return is_bmp or start.startswith((*_TIFF_SIGNATURES, *_OTHER_SIGNATURES))
 
 
+def _read_scene(path: Path) -> ImageFile:
+    scene = microscopes.find_scene(path)
+    with readable(path):
+        planes = ordered(microscopes.read_scene(path, scene), scene.axes)
+    return ImageFile(planes, stack_of(scene.axes, scene.shape), scene.spacing, scene.notes)
+
+
 def _decode(path: Path, palette: Palette, axes: str | None) -> ImageFile:
     start = first_bytes(path)
+    if start.startswith(_JPEG_2000):
+        raise ValueError(f"it is JPEG 2000, as are ND2 files of before 2010; {AS_TIFF}")
     if start.startswith(_TIFF_SIGNATURES):
         return _decode_tiff(path, axes, palette)
     if start.startswith(pngs.SIGNATURE) and pngs.has_whole_samples(start):
@@ -351,8 +371,8 @@ def unread_format(path: Path) -> str:
     """Returns the format of a file, by its suffix, if it is one of images that is not read.
 
     Example:
-        >>> unread_format(Path("a.nii.gz")), unread_format(Path("a.CZI")), unread_format(Path("a"))
-        ('NIfTI', 'CZI of Zeiss', '')
+        >>> unread_format(Path("a.nii.gz")), unread_format(Path("a.VSI")), unread_format(Path("a"))
+        ('NIfTI', 'VSI of Olympus', '')
     """
     name = path.name.lower().removesuffix(".gz")
     return _UNREAD_FORMATS.get(Path(name).suffix, "")
@@ -360,7 +380,7 @@ def unread_format(path: Path) -> str:
 
 def describe_unread_format(path: Path) -> str:
     """Returns what to do with a file of a format that is not read."""
-    return f"{path} is {unread_format(path)}, which is not read; {_AS_TIFF}"
+    return f"{path} is {unread_format(path)}, which is not read; {AS_TIFF}"
 
 
 def first_bytes(path: Path) -> bytes:
@@ -452,7 +472,7 @@ def large_images_allowed() -> Iterator[None]:
 def _decode_tiff(path: Path, axes: str | None, palette: Palette) -> ImageFile:
     with tifffile.TiffFile(path) as file:
         image = tiff_image(file, axes)
-        check_room(image)
+        check_room(image.nbytes)
         planes = invert_white(ordered(image.asarray(), image.axes), image.white)
         stack, spacing = stack_of(image.axes, image.shape), spacing_of_tiff(file, image)
         notes = conversion_notes(image, with_palette=palette == "colors")

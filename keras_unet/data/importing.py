@@ -22,7 +22,9 @@ from keras_unet.data.annotations import (
 )
 from keras_unet.data.encoding import Kind
 from keras_unet.data.images import read_image, smallest_unsigned, stem_of, write_tiff
+from keras_unet.data.microscopes import scene_paths
 from keras_unet.data.pairs import files_by_stem, is_annotation, match_files
+from keras_unet.data.scenes import file_of
 from keras_unet.data.stacks import axes_of_stack
 from keras_unet.files import (
     PathLike,
@@ -81,8 +83,8 @@ def import_annotations(
             _log_drawn(path, len(found), drawn.covered, drawn.lost)
         if copies is not None:
             images_folder = stack.enter_context(_new_folder(copies))
-            for path in objects:
-                shutil.copyfile(path, images_folder / path.name)
+            for file in {file_of(path) for path in objects}:
+                shutil.copyfile(file, images_folder / file.name)
         if kind == "instances" and any(name for _, _, name in rows):
             _write_classes(out / CLASSES, rows)
     if kind == "classes":
@@ -131,7 +133,11 @@ def _objects_by_image(annotations: Path, images: Path) -> dict[Path, tuple[Annot
         ValueError: If none belongs to an image.
     """
     files = _annotation_files(annotations)
-    sources = files_by_stem(images) if images.is_dir() else {stem_of(images): images}
+    sources = (
+        files_by_stem(images)
+        if images.is_dir()
+        else {stem_of(path): path for path in scene_paths(images)}
+    )
     found: dict[str, list[Annotation]] = {}
     origins: dict[str, Path] = {}
     left_out: Counter[str] = Counter()

@@ -22,6 +22,7 @@ from keras_unet.data.calibration import Spacing
 from keras_unet.data.colors import alpha_index
 from keras_unet.data.images import check_some_pixels, invert_white, ordered, readable
 from keras_unet.data.ome import spacing_of_tiff
+from keras_unet.data.scenes import file_of
 from keras_unet.data.stacks import stack_of
 from keras_unet.data.tiffs import TiffImage, conversion_notes, tiff_image
 
@@ -185,7 +186,7 @@ def _opened(path: Path, axes: str | None) -> Iterator[OpenImage]:
             image = _open_zarr(path)
         yield image
         return
-    if path.exists() and not is_tiff(path):
+    if file_of(path).exists() and not is_tiff(path):
         raise ValueError(
             f"{path}: expected a TIFF or Zarr file, which can be read in parts. Received another "
             "format; save it as a tiled TIFF, or omit --stream, --dask and --workers"

@@ -30,6 +30,7 @@ from keras_unet.data.names import (
     strip_image_affix,
     strip_label_affix,
 )
+from keras_unet.data.scenes import file_of
 from keras_unet.files import check_name, printable
 
 _IMAGE_FOLDERS = ("images", "image", "imgs")
@@ -44,10 +45,8 @@ _UNSUPPORTED = "an unsupported image format; save it as TIFF or PNG"
 _REASONS = {
     **dict.fromkeys((".geojson", ".json", ".roi", ".zip"), _OUTLINES),
     ".xml": "not an image; convert outlines to a label image, or to GeoJSON",
-    **dict.fromkeys(
-        (".avif", ".czi", ".dcm", ".h5", ".heic", ".ims", ".j2k", ".jp2"), _UNSUPPORTED
-    ),
-    **dict.fromkeys((".lif", ".mrc", ".nd2", ".nii", ".npy", ".npz", ".oib", ".oif"), _UNSUPPORTED),
+    **dict.fromkeys((".avif", ".dcm", ".h5", ".heic", ".ims", ".j2k", ".jp2"), _UNSUPPORTED),
+    **dict.fromkeys((".mrc", ".nii", ".npy", ".npz", ".oib", ".oif"), _UNSUPPORTED),
     **dict.fromkeys((".svg", ".vsi", ".webp"), _UNSUPPORTED),
     ".gz": "a compressed file; decompress it",
 }
@@ -228,7 +227,8 @@ def unused_in(folder: Path, used: Collection[Path]) -> Iterator[Unused]:
         used: Its files that are used.
     """
     images = set(image_files(folder))
-    for path in sorted(set(folder.iterdir()) - set(used)):
+    others = set(folder.iterdir()) - {file_of(path) for path in images}
+    for path in sorted((others | images) - set(used)):
         if not is_hidden(path):
             is_alone = path in images or is_annotation(path)
             yield Unused(path, "no partner" if is_alone else _reason_unused(path))

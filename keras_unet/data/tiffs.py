@@ -364,14 +364,17 @@ def _check_companion(image: TiffImage, companion: str | None) -> TiffImage:
     return replace(image, notes=(*image.notes, note))
 
 
-def check_room(image: TiffImage) -> None:
+def check_room(size: int) -> None:
     """Checks that an image fits in memory.
+
+    Args:
+        size: Size of its pixels in bytes.
 
     Raises:
         ValueError: If it does not; the message states its bytes.
     """
-    if image.nbytes > total_memory():
-        raise ValueError(f"it takes {image.nbytes:,} bytes, more than the memory of this machine")
+    if size > total_memory():
+        raise ValueError(f"it takes {size:,} bytes, more than the memory of this machine")
 
 
 def _check_chain(file: tifffile.TiffFile) -> None:

@@ -20,6 +20,7 @@ from keras_unet.data.encoding import Kind, LabelEncoding
 from keras_unet.data.images import image_files, is_grey, read_image, stem_of
 from keras_unet.data.labels import detect_encoding, read_labels
 from keras_unet.data.lazy import OpenPlane, is_large, is_zarr, open_large
+from keras_unet.data.microscopes import holds_scenes
 from keras_unet.data.stacks import Stack, describe_axes, in_order_of
 from keras_unet.evaluation.pairing import LabelImage, find_label_images, pair_files
 from keras_unet.files import PathLike, check_writable, created_folder, printable
@@ -124,7 +125,7 @@ def _images_of(files: Sequence[LabelImage], images: Path) -> dict[LabelImage, Pa
     Raises:
         ValueError: If one has none.
     """
-    if images.is_file() or is_zarr(images):
+    if images.is_file() or is_zarr(images) or holds_scenes(images):
         found = {files[0]: images} if len(files) == 1 else {}
     elif images.is_dir():
         arrays = {stem_of(path): path for path in images.iterdir() if is_zarr(path)}

@@ -26,6 +26,7 @@ from keras_unet.data.images import (
     write_tiff,
 )
 from keras_unet.data.lazy import is_zarr
+from keras_unet.data.microscopes import holds_scenes, scene_paths
 from keras_unet.data.pairs import Unused, map_labels_to_images, unused_in
 from keras_unet.data.stacks import axes_of_stack
 from keras_unet.data.tiff_planes import repeated_in
@@ -621,7 +622,9 @@ def _check_used(changes: Mapping[str, Any], outputs: Sequence[str]) -> None:
 
 def _image_files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
-        if path.is_file() or is_zarr(path):
+        if path.is_file():
+            yield from scene_paths(path)
+        elif is_zarr(path) or holds_scenes(path):
             yield path
         elif path.is_dir():
             images = _images_in(path)

@@ -395,9 +395,7 @@ def test_real_images_read_as_pillow_reads_them(shared_data: Path) -> None:
         ("a.nii", "NIfTI"),
         ("a.nii.gz", "NIfTI"),
         ("a.NRRD", "NRRD"),
-        ("a.nd2", "ND2 of Nikon"),
-        ("a.czi", "CZI of Zeiss"),
-        ("a.lif", "LIF of Leica"),
+        ("a.vsi", "VSI of Olympus"),
         ("a.dcm", "DICOM"),
     ],
 )
@@ -408,5 +406,14 @@ def test_formats_that_are_not_read_are_named(tmp_path, name, format_):
 
 
 def test_an_image_with_the_name_of_another_format_is_read(tmp_path):
-    Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "a.nd2", "PNG")
-    assert read_planes(tmp_path / "a.nd2").shape == (1, 4, 5, 1)
+    for name in ("a.nd2", "a.nrrd"):
+        Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / name, "PNG")
+        assert read_planes(tmp_path / name).shape == (1, 4, 5, 1)
+
+
+def test_nd2_of_old_microscopes_is_refused_with_what_to_do(tmp_path):
+    (tmp_path / "a.nd2").write_bytes(b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(99))
+    with pytest.raises(
+        ValueError, match=r"a.nd2: .*JPEG 2000, as are ND2 files of before 2010; sav"
+    ):
+        read_planes(tmp_path / "a.nd2")
