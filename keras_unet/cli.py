@@ -21,6 +21,7 @@ from keras_unet.cli_options import (
     given_options,
     instance_options,
     none_if_absent,
+    parse_channels,
     split_names,
     training_data_options,
     training_length_options,
@@ -329,6 +330,10 @@ def report_command(
 @AS_TRAINED
 @click.option("--axes", help="Axes of FILES without axes metadata, such as YXC or CYX.")
 @click.option(
+    "--channels",
+    help="Channels of FILES: numbers from 0, or names, such as 0,2 or DAPI [default: as trained]",
+)
+@click.option(
     "--tta",
     is_flag=True,
     help="Test-time augmentation: average over 8 rotated and mirrored versions.",
@@ -428,6 +433,8 @@ def _prediction(choices: dict[str, Any]) -> dict[str, Any]:
     """Separates the options of the outputs from those of the instances."""
     names = ("out", "tta", "link", "scale", "axes", "overwrite")
     given = {name: choices.pop(name) for name in names} | {"save": split_names(choices.pop("save"))}
+    channels = choices.pop("channels")
+    given |= {"channels": None if channels is None else parse_channels(channels)}
     instances = {name: value for name, value in choices.items() if value is not None}
     return given | {"instances": instances}
 

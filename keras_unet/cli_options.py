@@ -150,6 +150,10 @@ _TRAINING_DATA = (
     ),
     click.option("--axes", help="Axes of image files without axes metadata, such as YXC or CYX."),
     click.option(
+        "--channels",
+        help="Channels of the images: numbers from 0, or names, such as 0,2 or DAPI [default: all]",
+    ),
+    click.option(
         "--ignore", type=int, help="Label value of pixels to leave out of the loss and the scores."
     ),
     click.option(
@@ -262,6 +266,8 @@ def given_options(values: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in values.items() if value is not None}
     if "validation" in given:
         given["validation"] = fraction_or_names(given["validation"])
+    if "channels" in given:
+        given["channels"] = parse_channels(given["channels"])
     if "memory_limit" in given:
         given["memory_limit"] = parse_bytes(given["memory_limit"])
     return given
@@ -303,6 +309,15 @@ def split_names(text: str) -> tuple[str, ...]:
     ('a', 'b')
     """
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def parse_channels(text: str) -> tuple[int | str, ...]:
+    """Parses numbers and names of channels.
+
+    >>> parse_channels("0,2"), parse_channels("DAPI")
+    ((0, 2), ('DAPI',))
+    """
+    return tuple(int(name) if name.isdecimal() else name for name in split_names(text))
 
 
 def none_if_absent(

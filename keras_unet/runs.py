@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from keras_unet import shipped
 from keras_unet.architecture import Architecture
+from keras_unet.data.channels import Selection
 from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.fingerprint import Percentiles
 from keras_unet.data.groups import HeldOut
@@ -59,6 +60,8 @@ class ModelInfo:
         normalization: Normalization of grey values in training and prediction.
         precision: Precision of the training.
         instances: Instance options, selected at the end of the training.
+        channels: Channels of the training's image files that the model reads, see
+            `keras_unet.data.channels`; None for all.
         pixel_size: Height and width in micrometers of a pixel of the training images; None if
             their files do not state it, or it differs between them.
         diameters: 10th, 50th and 90th percentile of the diameters of the training cells in pixels,
@@ -72,6 +75,7 @@ class ModelInfo:
     normalization: Normalization
     precision: str = "float32"
     instances: InstanceOptions = field(default_factory=InstanceOptions)
+    channels: tuple[int | str, ...] | None = None
     pixel_size: tuple[float, float] | None = None
     diameters: Percentiles | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -95,6 +99,7 @@ class ModelInfo:
             "normalization": self.normalization.to_dict(),
             "precision": self.precision,
             "instances": self.instances.to_dict(),
+            "channels": self.channels and list(self.channels),
             "pixel_size": self.pixel_size and list(self.pixel_size),
             "diameters": self.diameters and list(self.diameters),
             "record": dict(self.record),
@@ -105,8 +110,8 @@ class ModelInfo:
         """Rebuilds the information from the result of `to_dict`.
 
         Args:
-            values: Result of `to_dict`; `record`, `pixel_size` and `diameters` may be missing, as
-                in older ones, whose records may hold the diameters.
+            values: Result of `to_dict`; `record`, `channels`, `pixel_size` and `diameters` may be
+                missing, as in older ones, whose records may hold the diameters.
             more: Further fields.
 
         Raises:
@@ -126,6 +131,7 @@ class ModelInfo:
             "normalization": Normalization.from_dict(values["normalization"]),
             "precision": values["precision"],
             "instances": InstanceOptions.from_dict(values["instances"]),
+            "channels": values.get("channels") and tuple(values["channels"]),
             "pixel_size": pixel_size and _two_sizes(*pixel_size),
             "diameters": diameters and Percentiles(*map(float, diameters)),
             "record": values.get("record", {}),
@@ -144,6 +150,11 @@ class ModelInfo:
                 does not predict.
         """
         return replace(self, instances=replace(self.instances, **options))
+
+    @property
+    def selection(self) -> Selection | None:
+        """Channels to read of images to predict; None for all."""
+        return Selection.of(self.channels, is_recorded=True)
 
     @property
     def data_folder(self) -> Path | None:

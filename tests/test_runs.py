@@ -28,6 +28,7 @@ def run(tmp_path):
         encoding=LabelEncoding("classes", (0, 7, 255), ignore=9),
         normalization=Normalization("dataset", mean=(10.0, 20.0), std=(2.0, 4.0)),
         precision="bfloat16",
+        channels=(2, "DAPI"),
         pixel_size=(0.5, 0.25),
         diameters=Percentiles(10.0, 20.5, 31.0),
         record={"options": {"steps": 5, "validation": ["a", "b"]}, "outcome": {"best_score": None}},
@@ -50,15 +51,18 @@ def test_a_run_comes_back_as_it_was_saved(run):
         ("classes", [4.0, 5.0, 6.0], None),
     ],
 )
-def test_older_records_state_diameters_in_the_data_and_no_pixel_size(kind, measured, expected):
+def test_older_records_state_diameters_in_the_data_and_no_pixel_size_and_channels(
+    kind, measured, expected
+):
     values = ModelInfo(
         architecture=Architecture(),
         encoding=LabelEncoding(kind, (0, 1)),
         normalization=Normalization("image"),
         record={"data": {"fingerprint": {"diameters": measured}}},
     ).to_dict()
-    del values["pixel_size"], values["diameters"]
+    del values["pixel_size"], values["diameters"], values["channels"]
     info = ModelInfo.from_dict(values)
+    assert (info.channels, info.selection) == (None, None)
     assert (info.pixel_size, info.diameters) == (None, expected)
 
 

@@ -30,7 +30,7 @@ class Spacing:
         places: Positions of each plane, in the order of the planes, from an OME-TIFF.
         place_units: Units of the positions, as in OME-XML.
         name: Name of the image, or an empty text.
-        channels: Names of the channels of an output.
+        channels: Names of the channels, as far as the file states them; or those of an output.
     """
 
     steps: Mapping[str, float] = field(default_factory=dict)
@@ -208,7 +208,14 @@ def _of_imagej(file: tifffile.TiffFile) -> Spacing:
     if stated.get("finterval"):
         steps["T"] = float(stated["finterval"])
         units["T"] = time_of_imagej(str(stated.get("tunit", "sec")))
-    return Spacing(steps, {}, units)
+    return Spacing(steps, {}, units, channels=_channels_of_imagej(stated))
+
+
+def _channels_of_imagej(stated: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the labels of the slices, if each slice is a channel."""
+    labels = stated.get("Labels") or ()
+    count = int(stated.get("channels", 1))
+    return tuple(map(str, labels)) if count == len(labels) > 1 and all(labels) else ()
 
 
 def _of_resolution(page: Any, unit: str, factor: float) -> Spacing:

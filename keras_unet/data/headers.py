@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tifffile
@@ -11,6 +11,7 @@ from PIL import Image
 
 from keras_unet.data import lazy, microscopes, pngs
 from keras_unet.data.calibration import Spacing
+from keras_unet.data.channels import Selection, with_channels
 from keras_unet.data.images import (
     PILLOW_FORMATS,
     check_some_pixels,
@@ -56,18 +57,31 @@ class Header:
         return self.numbers * max(1.0, factor) ** 2 > lazy.LARGE
 
 
-def read_header(path: Path, *, axes: str | None = None) -> Header:
+def read_header(
+    path: Path, *, axes: str | None = None, channels: Selection | None = None
+) -> Header:
     """Reads the header of an image file, in agreement with `read_image`.
 
     Args:
         path: TIFF, Zarr, PNG, JPEG, BMP, GIF, CZI, LIF or ND2 file, or the path of a scene.
         axes: Axes of a TIFF that states none or wrong ones, such as "YXC".
+        channels: Channels to read; None for all.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ModuleNotFoundError: If the library that reads the file is not installed.
-        ValueError: If it is not an image, has no pixel, or is a TIFF with missing pixels.
+        ValueError: If it is not an image, has no pixel, lacks a channel, or is a TIFF with missing
+            pixels.
     """
+    header = _read_header(path, axes)
+    indices = channels and channels.indices(header.spacing.channels, header.shape[-1], path)
+    if not indices:
+        return header
+    spacing = with_channels(header.spacing, indices)
+    return replace(header, shape=(*header.shape[:3], len(indices)), spacing=spacing)
+
+
+def _read_header(path: Path, axes: str | None) -> Header:
     if is_zarr(path):
         with open_large(path, axes) as image:
             return _header_of_open_image(image)

@@ -26,6 +26,7 @@ from PIL import Image
 from keras_unet.console import counted, quiet_stderr
 from keras_unet.data import microscopes, pngs
 from keras_unet.data.calibration import Spacing, tiff_options
+from keras_unet.data.channels import Selection, select
 from keras_unet.data.colors import alpha_index
 from keras_unet.data.microscopes import AS_TIFF
 from keras_unet.data.ome import spacing_of_tiff
@@ -101,7 +102,13 @@ def read_planes(path: Path, *, palette: Palette = "indices") -> NDArray[Any]:
     return read_image(path, palette=palette).planes
 
 
-def read_image(path: Path, *, palette: Palette = "indices", axes: str | None = None) -> ImageFile:
+def read_image(
+    path: Path,
+    *,
+    palette: Palette = "indices",
+    axes: str | None = None,
+    channels: Selection | None = None,
+) -> ImageFile:
     """Reads an image file.
 
     TIFF: all series and pages of equal size and type; samples (S) and channels (C) become channels,
@@ -117,11 +124,12 @@ def read_image(path: Path, *, palette: Palette = "indices", axes: str | None = N
             `"colors"`, red, green, blue. The numbers of a TIFF with a smooth palette are
             intensities, which are kept, see `color_table`.
         axes: Axes of a TIFF that states none or wrong ones, such as "YXC".
+        channels: Channels to read; None for all.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ModuleNotFoundError: If the library that reads the file is not installed.
-        ValueError: If the file is not an image, is damaged or holds no pixel.
+        ValueError: If the file is not an image, is damaged, holds no pixel or lacks a channel.
     """
     if microscopes.holds_scenes(path):
         image = _read_scene(path)
@@ -129,7 +137,8 @@ def read_image(path: Path, *, palette: Palette = "indices", axes: str | None = N
         with readable(path):
             image = _decode(path, palette, axes)
     check_some_pixels(path, image.planes.shape)
-    return image
+    planes, spacing = select(channels, image.planes, image.spacing, path)
+    return replace(image, planes=planes, spacing=spacing)
 
 
 def check_some_pixels(path: Path, shape: tuple[int, ...]) -> None:
@@ -253,8 +262,8 @@ def as_channels(image: NDArray[Any], channels: int, path: Path) -> NDArray[Any]:
         return image[..., :1]
     raise ValueError(
         f"{path}: expected {counted(channels, 'channel')}{' or 3 equal ones' * (channels == 1)}, "
-        f"received {received}. Convert the image, or use a model for "
-        f"{counted(received, 'channel')}."
+        f"received {received}. Convert the image, choose channels by --channels (channels=), or "
+        f"use a model for {counted(received, 'channel')}."
     )
 
 

@@ -19,6 +19,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from keras_unet.data.calibration import Spacing
+from keras_unet.data.channels import Selection, with_channels
 from keras_unet.data.colors import alpha_index
 from keras_unet.data.images import check_some_pixels, invert_white, ordered, readable
 from keras_unet.data.ome import spacing_of_tiff
@@ -54,6 +55,7 @@ class OpenImage:
         white: Number that is black if the file stores white as 0, see `invert_white`.
         notes: Notes on content that is not read.
         table: Grey value or color of each number, see `color_table`; None for the number itself.
+        selected: Indices of the channels to read, in their order; None for all.
     """
 
     path: Path
@@ -64,10 +66,16 @@ class OpenImage:
     white: int | None = None
     notes: tuple[str, ...] = ()
     table: NDArray[np.uint8] | None = None
+    selected: tuple[int, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Planes, height, width, channels."""
+        sizes = self._stored_shape
+        return sizes if self.selected is None else (*sizes[:3], len(self.selected))
+
+    @property
+    def _stored_shape(self) -> tuple[int, int, int, int]:
         size = dict.fromkeys("YX", 0) | dict(zip(self.axes, self.array.shape, strict=True))
         count = math.prod(n for a, n in zip(self.axes, self.array.shape, strict=True) if a in "CS")
         return (
@@ -101,8 +109,10 @@ class OpenImage:
             stored: NDArray[Any] = ordered(np.asarray(self.array[window]), self.axes)[0]
         pixels = invert_white(stored, self.white)
         if self.table is not None:
-            return np.take(self.table, pixels[..., 0], axis=0)
-        return pixels if self.alpha is None else np.delete(pixels, self.alpha, -1)
+            pixels = np.take(self.table, pixels[..., 0], axis=0)
+        elif self.alpha is not None:
+            pixels = np.delete(pixels, self.alpha, -1)
+        return pixels if self.selected is None else np.take(pixels, self.selected, axis=-1)
 
 
 @dataclass(eq=False)
@@ -162,21 +172,31 @@ def is_large(path: Path, axes: str | None = None) -> bool:
 
 
 @contextmanager
-def open_large(path: Path, axes: str | None = None) -> Iterator[OpenImage]:
+def open_large(
+    path: Path, axes: str | None = None, channels: Selection | None = None
+) -> Iterator[OpenImage]:
     """Opens an image for reading by windows.
 
     Args:
         path: TIFF file, or folder of a Zarr array or OME-Zarr image.
         axes: Axes of a TIFF that states none or wrong ones.
+        channels: Channels to read; None for all.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not such an image, is damaged, has no pixel, or has tiles, strips or
-            chunks that are too large.
+        ValueError: If it is not such an image, is damaged, has no pixel, lacks a channel, or has
+            tiles, strips or chunks that are too large.
     """
     with _opened(path, axes) as image:
         check_some_pixels(path, image.array.shape)
-        yield image
+        yield _with_selected(image, channels)
+
+
+def _with_selected(image: OpenImage, channels: Selection | None) -> OpenImage:
+    indices = channels and channels.indices(image.spacing.channels, image.shape[-1], image.path)
+    if not indices:
+        return image
+    return replace(image, selected=indices, spacing=with_channels(image.spacing, indices))
 
 
 @contextmanager
@@ -319,7 +339,7 @@ def _largest_resolution(group: Any) -> tuple[Any, str, Spacing]:
     image, largest = multiscales[0], multiscales[0]["datasets"][0]
     image = {**image, "axes": _axis_objects(image.get("axes", _AXES_UNTIL_0_2))}
     axes = "".join(map(_letter_of_axis, image["axes"]))
-    return group[largest["path"]], axes, _spacing(image, largest, axes)
+    return group[largest["path"]], axes, _spacing(image, largest, axes, stated)
 
 
 def _axis_objects(axes: Sequence[Any]) -> list[Mapping[str, Any]]:
@@ -346,7 +366,9 @@ def _only_image(group: Any) -> tuple[Any, str, Spacing]:
     return _largest_resolution(group[names[0]])
 
 
-def _spacing(image: Mapping[str, Any], dataset: Mapping[str, Any], axes: str) -> Spacing:
+def _spacing(
+    image: Mapping[str, Any], dataset: Mapping[str, Any], axes: str, stated: Mapping[str, Any]
+) -> Spacing:
     """Combines the transformations of a resolution with those of the image."""
     steps, starts = np.ones(len(axes)), np.zeros(len(axes))
     for metadata in (dataset, image):
@@ -367,7 +389,15 @@ def _spacing(image: Mapping[str, Any], dataset: Mapping[str, Any], axes: str) ->
         {letter: float(starts[number]) for letter, number in spatial.items()},
         {letter: unit for letter, unit in units.items() if unit},
         name=str(image.get("name") or ""),
+        channels=_names_of_channels(stated),
     )
+
+
+def _names_of_channels(stated: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the labels of the channels, which OME-Zarr states for a viewer (omero)."""
+    channels = (stated.get("omero") or {}).get("channels") or ()
+    names = tuple(str(channel.get("label", "")) for channel in channels)
+    return names if all(names) else ()
 
 
 def _axes_of_array(array: Any) -> str:

@@ -71,7 +71,9 @@ class _ImageMetadata:
 
     def spacing(self) -> Spacing:
         name = _common(element.get("Name", "") for element in self.elements) or ""
-        spacing = replace(self._steps(), name="" if name in _NAMELESS else name)
+        spacing = replace(
+            self._steps(), name="" if name in _NAMELESS else name, channels=self._channels()
+        )
         for letter in "XYZ":
             spacing = self._with_positions(spacing, letter)
         return spacing
@@ -91,6 +93,15 @@ class _ImageMetadata:
                 steps[letter] = step
                 units |= {letter: known} if (known := of_ome(unit)) else {}
         return Spacing(steps, {}, units)
+
+    def _channels(self) -> tuple[str, ...]:
+        """Returns the names of the channels, if they are the same in all images."""
+        names = _common(
+            tuple(channel.get("Name", "") for channel in _children(pixels, "Channel"))
+            for element in self.elements
+            for pixels in _children(element, "Pixels")
+        )
+        return names if names and all(names) else ()
 
     def _with_positions(self, spacing: Spacing, letter: str) -> Spacing:
         positions = self._positions(letter)

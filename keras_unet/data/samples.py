@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from keras_unet.console import counted, some, track
 from keras_unet.data.annotations import draw_labels, read_annotations
+from keras_unet.data.channels import Channels, Selection, differing_names
 from keras_unet.data.encoding import Kind, LabelEncoding
 from keras_unet.data.groups import Group, Grouping, draw_held_out, group_images
 from keras_unet.data.images import ImageFile, as_channels, is_grey, pixels_of, read_image
@@ -144,6 +145,7 @@ def read_samples(
     unlabelled: int | None = None,
     allow_empty: bool = False,
     axes: str | None = None,
+    channels: Channels | None = None,
     groups: Grouping = "auto",
 ) -> Samples:
     """Reads the images of a folder with their labels, without scaling or resizing.
@@ -158,6 +160,7 @@ def read_samples(
             see `LabelEncoding`; None if all are complete. Images without any label are left out.
         allow_empty: Whether images without cells are allowed.
         axes: Axes of image files, if they state none or wrong ones, such as "YXC".
+        channels: Numbers, from 0, or names of the channels to read; None for all.
         groups: Groups of images that belong together, see `data.groups.group_images`.
 
     Returns:
@@ -170,14 +173,21 @@ def read_samples(
     """
     folder = Path(folder)
     found = _without_repeated_images(find_pairs(folder))
+    selection = Selection.of(channels)
     raw = [
-        plane for pair in track(found.pairs, "reading images") for plane in _read_pair(pair, axes)
+        plane
+        for pair in track(found.pairs, "reading images")
+        for plane in _read_pair(pair, axes, selection)
     ]
     files = list({plane.pair.labels: plane.file for plane in raw}.items())
     if labels != "instances":
         check_same_conventions(files)
     _refuse_same_names([plane.name for plane in raw], folder)
-    notes = (*_notes(raw), *differing_conventions(files))
+    notes = (
+        *_notes(raw),
+        *differing_names((plane.pair.image, plane.channels) for plane in raw),
+        *differing_conventions(files),
+    )
     masked = ignore, unlabelled
     samples = _create_samples(raw, labels, masked, allow_empty, found.unused, notes)
     return _with_groups(samples, groups)
@@ -367,6 +377,7 @@ class _Plane:
     notes: tuple[str, ...]
     group: Group
     pixel_size: tuple[float, float] | None = None
+    channels: tuple[str, ...] = ()
 
 
 def _without_repeated_images(found: Pairs) -> Pairs:
@@ -384,8 +395,8 @@ def _without_repeated_images(found: Pairs) -> Pairs:
     return Pairs(kept, (*found.unused, *unused))
 
 
-def _read_pair(pair: Pair, axes: str | None) -> Iterable[_Plane]:
-    image_file = read_image(pair.image, palette="colors", axes=axes)
+def _read_pair(pair: Pair, axes: str | None, channels: Selection | None) -> Iterable[_Plane]:
+    image_file = read_image(pair.image, palette="colors", axes=axes, channels=channels)
     label_file = _read_label_file(pair, image_file)
     image = _annotated_planes(pair, image_file.planes)
     labels = label_file.labels
@@ -407,6 +418,7 @@ def _read_pair(pair: Pair, axes: str | None) -> Iterable[_Plane]:
             notes,
             group,
             image_file.spacing.pixel_size,
+            image_file.spacing.channels,
         )
         for number in range(len(image))
     ]

@@ -179,7 +179,7 @@ def example_image(info: ModelInfo, largest: int) -> tuple[NDArray[Any], str]:
     try:
         path = find_pairs(Path(info.record["data"]["folder"])).pairs[0].image
         axes = info.record["options"].get("axes")
-        planes = read_image(path, palette="colors", axes=axes).planes
+        planes = read_image(path, palette="colors", axes=axes, channels=info.selection).planes
         image = as_channels(planes[0], channels, path)
     except (KeyError, OSError, ValueError):  # the data was moved or replaced
         size = (max(largest, _SMALLEST_DRAWING),) * 2

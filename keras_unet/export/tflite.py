@@ -285,6 +285,7 @@ def _training_images(info: ModelInfo, data: Path | None) -> list[NDArray[np.floa
         unlabelled=info.encoding.unlabelled,
         allow_empty=True,
         axes=recorded.get("axes"),
+        channels=info.channels,
         groups="none",
     ).samples
     names = (

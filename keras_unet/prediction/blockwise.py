@@ -25,6 +25,7 @@ from keras_unet.architecture import Architecture
 from keras_unet.console import Task as Progress
 from keras_unet.console import track
 from keras_unet.data.calibration import Spacing
+from keras_unet.data.channels import Selection
 from keras_unet.data.images import as_channels, pixels_of, smallest_unsigned, stem_of
 from keras_unet.data.lazy import OpenPlane, open_large
 from keras_unet.data.normalization import ROWS, Moments, Normalization
@@ -93,13 +94,16 @@ class Measured:
     checksum: str
 
 
-def measure(info: ModelInfo, path: Path, axes: str | None = None) -> Measured:
+def measure(
+    info: ModelInfo, path: Path, axes: str | None = None, channels: Selection | None = None
+) -> Measured:
     """Reads an image once, to check and measure its grey values.
 
     Args:
         info: Metadata of the model.
         path: Path of the image.
         axes: Axes of the image, if its file does not state them correctly.
+        channels: Channels to read; None for all.
 
     Raises:
         ValueError: If the image cannot be read, has other channels than the model, or a pixel that
@@ -115,7 +119,7 @@ def measure(info: ModelInfo, path: Path, axes: str | None = None) -> Measured:
             digest.update(pixels.tobytes())
             yield pixels
 
-    with open_large(path, axes) as image:
+    with open_large(path, axes, channels) as image:
         moments = [Moments.of(read_bands(plane)) for plane in image]
         return Measured(image.shape, moments, digest.hexdigest())
 
@@ -132,6 +136,7 @@ class Plan:
         precision: Precision to predict in; None for that of each network's training.
         checksums: SHA-256 of each network's weights; None if they are unknown, so that an
             interrupted prediction cannot be resumed.
+        channels: Channels of the images to read; None for all.
     """
 
     infos: tuple[ModelInfo, ...]
@@ -140,6 +145,7 @@ class Plan:
     axes: str | None = None
     precision: str | None = None
     checksums: tuple[str, ...] | None = None
+    channels: Selection | None = None
 
     def stages(self, size: tuple[int, int]) -> tuple[Stage, ...]:
         """Returns the stages of the prediction of a plane, one for each network and view.
@@ -254,7 +260,9 @@ def predict_locally(models: Sequence[Any], batches: Iterable[Sequence[Task]]) ->
     image = None
     with ExitStack() as stack:
         for tasks in batches:
-            image = image or stack.enter_context(open_large(tasks[0].image, tasks[0].axes))
+            image = image or stack.enter_context(
+                open_large(tasks[0].image, tasks[0].axes, tasks[0].channels)
+            )
             for number, tasks_of_plane in groupby(tasks, key=lambda task: task.plane):
                 plane = OpenPlane(image, number)
                 for task in tasks_of_plane:
@@ -305,7 +313,7 @@ class Blockwise:
             OSError: If the disk is full, or a file cannot be read or written.
         """
         _log.info(f"{printable(path.name)}: read, predicted and written in parts")
-        with open_large(path, self.plan.axes) as opened:
+        with open_large(path, self.plan.axes, self.plan.channels) as opened:
             outputs = _Outputs(self.output_plan, path, opened.spacing, opened.stack)
         outputs.log_lost_positions()
         size = scaled_size(image.shape[1:3], scale)
@@ -347,7 +355,7 @@ class Blockwise:
         """Measures the objects of an image, if requested."""
         info, objects = self.output_plan.info, []
         if self.output_plan.objects:
-            with open_large(path, self.plan.axes) as opened:
+            with open_large(path, self.plan.axes, self.plan.channels) as opened:
                 objects = [
                     self.output_plan.measure(
                         labeled,
@@ -439,7 +447,9 @@ class _Job:
             fitted = normalization.with_moments(self.image.moments[plane])
             for numbers in stage.tiles.row_groups(missing, limit) if limit else [tuple(missing)]:
                 source = (self.path, plan.axes, self.image.shape, plane)
-                tasks.append(Task(self.store.folder, *source, fitted, stage, numbers))
+                tasks.append(
+                    Task(self.store.folder, *source, fitted, stage, numbers, plan.channels)
+                )
         return [task for task in tasks if task.numbers]
 
     def probabilities(self, plane: int) -> Probabilities:

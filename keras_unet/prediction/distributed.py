@@ -20,6 +20,7 @@ from threading import Lock
 from typing import Any
 
 from keras_unet.console import quiet_tensorflow, status, track
+from keras_unet.data.channels import Channels, Selection
 from keras_unet.data.lazy import OpenPlane, open_large
 from keras_unet.instances.blockwise import WindowBuffer
 from keras_unet.instances.link import Along
@@ -155,6 +156,7 @@ def predict_files_distributed(  # noqa: PLR0913 - as predict_files
     scale: Scale = "off",
     form: Form | None = None,
     axes: str | None = None,
+    channels: Channels | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
     """Predicts image files by Dask workers, with the outputs of `predict_files`, bit by bit.
@@ -180,6 +182,7 @@ def predict_files_distributed(  # noqa: PLR0913 - as predict_files
         scale: See `predict_files`; objects are looked at in this process.
         form: File format, "tiff" or "ome-zarr"; None for that of each image.
         axes: See `predict_files`.
+        channels: See `predict_files`.
         overwrite: See `predict_files`.
 
     Returns:
@@ -211,11 +214,12 @@ def predict_files_distributed(  # noqa: PLR0913 - as predict_files
     for message in describe_unread(paths, output_plan.repeated):
         _log.warning(message)
     plan, networks = _plan(segmenter, model, precision, tile_size, tta, axes)
+    plan = replace(plan, channels=Selection.of(channels) or segmenter.info.selection)
     images = track(output_plan.images, "checking images")
     measured = {path: _measure(plan, path) for path in images}
     choices = {}
     for path in measured:
-        with open_large(path, axes) as image:
+        with open_large(path, plan.axes, plan.channels) as image:
             check_linkable(link, path, image.stack)
             choice = choice_for(factor, segmenter.info, path, image.spacing.pixel_size)
             choices[path] = choice or segmenter.choose_scale(
@@ -255,10 +259,10 @@ def _plan(
 
 
 def _measure(plan: Plan, path: Path) -> Measured:
-    with open_large(path, plan.axes) as image:
+    with open_large(path, plan.axes, plan.channels) as image:
         for stage in plan.stages(image.shape[1:3]):
             _ = stage.tiles.tiling  # raises if the tile size does not fit
-    return measure(plan.infos[0], path, plan.axes)
+    return measure(plan.infos[0], path, plan.axes, plan.channels)
 
 
 @dataclass(frozen=True)
@@ -349,7 +353,7 @@ def predict_task(networks: Networks, task: Task) -> int:
         ValueError: If image or networks cannot be read, or differ from those of the task.
         OSError: If a chunk cannot be written.
     """
-    with _NETWORK_LOCK, open_large(task.image, task.axes) as image:
+    with _NETWORK_LOCK, open_large(task.image, task.axes, task.channels) as image:
         if image.shape != task.shape:
             raise ValueError(
                 f"{task.image}: expected the image of {task.shape} (planes, height, width, "

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_unet.console import track
+from keras_unet.data.channels import Channels, Selection
 from keras_unet.data.headers import Header, read_header
 from keras_unet.data.images import as_channels, read_image
 from keras_unet.data.lazy import is_tiff, is_zarr, open_large
@@ -45,6 +46,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     scale: Scale = "off",
     storage: OutputOptions | None = None,
     axes: str | None = None,
+    channels: Channels | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
     """Predicts image files.
@@ -85,6 +87,9 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
             pixels or objects differ by more than 25 %.
         storage: File format of the outputs, and whether images are streamed; None for the defaults.
         axes: Axes of the images, such as "YXC", if their files do not state them correctly.
+        channels: Channels to read of every image: numbers, from 0, or names as in the files, in the
+            order of the model's. None for the channels that the model was trained on, if they were
+            selected; an image that has as many channels, and does not name these, is read as it is.
         overwrite: Whether outputs may replace files that this program has not written, and be
             written into a folder of images or labels. One of `files` is never replaced.
 
@@ -117,8 +122,10 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     segmenter = replace(segmenter, info=output_plan.info)
     for message in describe_unread(files, output_plan.repeated):
         _log.warning(message)
+    selection = Selection.of(channels) or segmenter.info.selection
     headers = {
-        path: read_header(path, axes=axes) for path in track(output_plan.images, "reading headers")
+        path: read_header(path, axes=axes, channels=selection)
+        for path in track(output_plan.images, "reading headers")
     }
     choices = {
         path: choice_for(factor, segmenter.info, path, header.spacing.pixel_size)
@@ -133,7 +140,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
         require("large", "zarr")
     for path, header in headers.items():
         check_linkable(link, path, header.stack)
-        _check_channels(path, header, segmenter.info.architecture.channels, axes)
+        _check_channels(path, header, segmenter.info.architecture.channels, axes, selection)
         doubt = channels_in_doubt(header.stack) if axes is None else ""
         _log_notes(path, [*(header.notes if path in streamed else ()), *filter(None, [doubt])])
     segmenter.check_tile_size(tile_size)
@@ -141,7 +148,7 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
 
     @cache
     def blockwise() -> Blockwise:
-        plan = _plan(segmenter, tile_size, tta, axes)
+        plan = replace(_plan(segmenter, tile_size, tta, axes), channels=selection)
         return Blockwise(output_plan, plan, partial(predict_locally, segmenter.networks))
 
     def look(path: Path, planes: Any) -> Choice:
@@ -150,13 +157,13 @@ def predict_files(  # noqa: PLR0913 - a prediction has that many choices, all bu
     def predict(path: Path) -> Result:
         choice = choices[path]
         if path in streamed:
-            measured = measure(segmenter.info, path, axes)
+            measured = measure(segmenter.info, path, axes, selection)
             if choice is None:
-                with open_large(path, axes) as opened:
+                with open_large(path, axes, selection) as opened:
                     choice = look(path, list(opened))
             log_choice(path, choice)
             return blockwise().predict_image(path, measured, choice.factor)
-        image = read_image(path, palette="colors", axes=axes)
+        image = read_image(path, palette="colors", axes=axes, channels=selection)
         _log_notes(path, image.notes)
         choice = choice or look(path, image.planes)
         log_choice(path, choice)
@@ -238,12 +245,15 @@ def _plan(segmenter: Segmenter, tile_size: int | None, tta: bool, axes: str | No
     return Plan(infos, sizes, tta, axes, precision, checksums)
 
 
-def _check_channels(path: Path, header: Header, channels: int, axes: str | None) -> None:
+def _check_channels(
+    path: Path, header: Header, channels: int, axes: str | None, selection: Selection | None
+) -> None:
     """Refuses an image of other channels than the model's; three equal ones count as one."""
     received = header.shape[-1]
     as_channels(np.zeros((1, received)), channels, path)
     if received != channels and not is_zarr(path) and not header.is_large:
-        as_channels(read_image(path, palette="colors", axes=axes).planes, channels, path)
+        image = read_image(path, palette="colors", axes=axes, channels=selection)
+        as_channels(image.planes, channels, path)
 
 
 def check_linkable(link: Along | None, path: Path, stack: Stack) -> None:

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
+from keras_unet.data.channels import Selection
 from keras_unet.data.normalization import Normalization
 from keras_unet.files import locked, make_folder, printable
 from keras_unet.prediction.predict import SYMMETRIES, TransformedView, of_view, predict_tiles
@@ -226,6 +227,7 @@ class Task:
         normalization: Normalization with the statistics of this plane.
         stage: The stage.
         numbers: Numbers of the tiles.
+        channels: Channels to read; None for all.
     """
 
     store: Path
@@ -236,6 +238,7 @@ class Task:
     normalization: Normalization
     stage: Stage
     numbers: tuple[int, ...]
+    channels: Selection | None = None
 
     @property
     def read_window(self) -> Window:

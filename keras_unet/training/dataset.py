@@ -97,8 +97,8 @@ class TrainingData:
             images: Folder with `images/` and `labels/`, or in the Cell Tracking Challenge's layout;
                 or arrays, each `(height, width)` or `(height, width, channels)`.
             labels: Label images of arrays, each `(height, width)`; None for a folder.
-            options: Options, of which `kind`, `ignore`, `unlabelled`, `allow_empty`, `axes` and
-                `groups` are used.
+            options: Options, of which `kind`, `ignore`, `unlabelled`, `allow_empty`, `axes`,
+                `channels` and `groups` are used.
 
         Raises:
             ValueError: If images and labels are not suitable for training.
@@ -123,6 +123,7 @@ class TrainingData:
                 unlabelled=options.unlabelled,
                 allow_empty=options.allow_empty,
                 axes=options.axes,
+                channels=options.channels,
                 groups=options.groups,
             )
             return cls(samples, str(images))
@@ -130,6 +131,11 @@ class TrainingData:
             raise ValueError(
                 "labels must be label images, one for each image. Received: None; give them, or a "
                 "folder of images and labels"
+            )
+        if options.channels is not None:
+            raise ValueError(
+                "channels must be None for arrays, whose channels can be indexed. "
+                f"Received: channels={options.channels!r}; index the last axis of the images"
             )
         samples = samples_of_arrays(
             images,

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from keras_unet.architecture import Architecture, NormLayer, Padding
 from keras_unet.backend import choose_precision
 from keras_unet.data.augmentation import Augmentation
+from keras_unet.data.channels import Channels, Selection
 from keras_unet.data.encoding import Kind
 from keras_unet.data.groups import Grouping, check_grouping
 from keras_unet.data.normalization import Mode
@@ -66,6 +67,7 @@ _CHOICES = {
     "optimizer": get_args(Optimizer),
 }
 _ABSENT = {  # values of options that older runs do not record
+    "channels": None,
     "optimizer": "sgd",
     "contrast": 0.15,
     "brightness": 0.15,
@@ -117,6 +119,8 @@ class TrainingOptions:
         precision: "auto", "float32", "bfloat16" or "float16".
         kind: Kind of the labels: "classes", "instances", or "auto" to detect it.
         axes: Axes of images whose files do not state them, such as "YXC", or None.
+        channels: Channels of image files to train on: numbers, from 0, or names as in the files,
+            such as ("DAPI",); None for all. A prediction reads the same channels.
         ignore: Label value of pixels without weight in the loss and the scores, or None.
         unlabelled: Label value of the pixels that nobody has labelled, for images of which only
             some objects, or strokes, are labelled; or None. They have no weight either, tiles are
@@ -172,6 +176,7 @@ class TrainingOptions:
     precision: str = "auto"
     kind: Kind | Literal["auto"] = "auto"
     axes: str | None = None
+    channels: Channels | None = None
     ignore: int | None = None
     unlabelled: int | None = None
     allow_empty: bool = False
@@ -203,6 +208,7 @@ class TrainingOptions:
         self._check_validation()
         self._check_network()
         check_grouping(self.groups)
+        Selection.of(self.channels)
         self._augmentation(self.amplitude or 0.0)
         choose_precision(self.precision)
 

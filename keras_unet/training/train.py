@@ -455,6 +455,7 @@ def _new_run(
             else Normalization.of(images, options.normalization)
         ),
         precision=choose_precision(options.precision),
+        channels=None if options.channels is None else tuple(options.channels),
         pixel_size=common_pixel_size(training.split.training),
         diameters=fingerprint.diameters if samples.encoding.kind == "instances" else None,
         record=record,

@@ -226,6 +226,19 @@ def test_chunks_of_another_prediction_are_not_taken(changed, trained, image, tmp
     assert described(run, **{one: others[one] for one in {changed} & others.keys()}) != before
 
 
+def test_a_channel(cluster, trained, cells, tmp_path):
+    picture = tifffile.imread(cells / "images" / "c3.tif")
+    named = {"axes": "CYX", "Channel": {"Name": ["none", "cells"]}}
+    options = {"metadata": named, "photometric": "minisblack"}
+    tifffile.imwrite(tmp_path / "a.ome.tif", np.stack([0 * picture, picture]), **options)
+    files, channels = [tmp_path / "a.ome.tif"], {"channels": ["cells"]}
+    written = subsample(trained, files, tmp_path / "out", cluster, **channels)
+    alone = in_one_process(trained, [cells / "images" / "c3.tif"], tmp_path / "alone")
+    for ours, theirs in zip(written, alone, strict=True):
+        np.testing.assert_allclose(tifffile.imread(ours), tifffile.imread(theirs), atol=6e-8)
+    assert tifffile.imread(written[0]).any()
+
+
 def test_an_ensemble_a_stack_and_zarr(client, cluster, ensemble, cells, tmp_path):
     planes = [tifffile.imread(cells / "images" / f"c{one}.tif") for one in range(2)]
     path = tmp_path / "a.zarr"
