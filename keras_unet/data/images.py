@@ -35,13 +35,13 @@ from keras_unet.data.stacks import stack_of
 from keras_unet.data.tiffs import check_room, conversion_notes, tiff_image
 from keras_unet.files import SOFTWARE, atomic
 
-IMAGE_SUFFIXES: frozenset[str] = frozenset(
+_SINGLE_SUFFIXES = frozenset(
     {
         *(".bmp", ".gif", ".jpeg", ".jpg", ".png"),
         *(".tif", ".tiff", ".btf", ".tf2", ".tf8", ".lsm", ".stk"),
-        *microscopes.FORMATS,
     }
 )
+IMAGE_SUFFIXES = _SINGLE_SUFFIXES.union(microscopes.FORMATS)
 
 Palette = Literal["indices", "colors"]
 
@@ -186,7 +186,12 @@ def image_files(folder: Path) -> list[Path]:
         ValueError: If a file of a microscope cannot be read.
     """
     files = [path for path in sorted(folder.iterdir()) if _is_image_file(path)]
-    return [path for file in files for path in microscopes.scene_paths(file)]
+    return [path for file in files for path in _images_of(file)]
+
+
+def _images_of(file: Path) -> list[Path]:
+    is_single = file.suffix.lower() in _SINGLE_SUFFIXES  # without opening it
+    return [file] if is_single else microscopes.scene_paths(file)
 
 
 def is_hidden(path: Path) -> bool:
@@ -355,7 +360,8 @@ def _begins_as_image(path: Path) -> bool:
     except OSError:  # not readable, and without the ending of an image
         return False
     is_bmp = start.startswith(b"BM") and int.from_bytes(start[14:], "little") in _BMP_HEADERS
-    return is_bmp or start.startswith((*_TIFF_SIGNATURES, *_OTHER_SIGNATURES))
+    is_picture = is_bmp or start.startswith((*_TIFF_SIGNATURES, *_OTHER_SIGNATURES))
+    return is_picture or microscopes.format_of(start) is not None
 
 
 def _read_scene(path: Path) -> ImageFile:

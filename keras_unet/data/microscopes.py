@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from keras_unet.console import counted
 from keras_unet.data.scenes import Scene, file_of, index_of_scene, path_of_scene
-from keras_unet.data.tiffs import check_room
+from keras_unet.data.tiffs import LARGEST_RATIO, SMALL, check_room
 
 AS_TIFF = "save it as TIFF, such as in Fiji by File > Save As > Tiff"
 """Way out of a format that is not read."""
@@ -79,7 +79,7 @@ def scene_paths(path: Path) -> list[Path]:
         ModuleNotFoundError: If the library that reads it is not installed.
         ValueError: If it cannot be read, or another file has the name of one of its scenes.
     """
-    if path.suffix.lower() not in FORMATS or not holds_scenes(path):
+    if not holds_scenes(path):
         return [path]
     scenes = scenes_of(path)
     if len(scenes) == 1:
@@ -142,10 +142,13 @@ def read_scene(path: Path, scene: Scene) -> NDArray[Any]:
         Array with the axes of the metadata.
 
     Raises:
-        ValueError: If it is larger than memory.
+        ValueError: If it is larger than memory, or than a file of this size can hold.
     """
     check_room(scene.nbytes)
     file = file_of(path)
+    size = file.stat().st_size
+    if scene.nbytes > max(SMALL, LARGEST_RATIO * size):
+        raise ValueError(f"it states {scene.nbytes:,} bytes of pixels in a file of {size:,} bytes")
     pixels: NDArray[Any] = _reader(file).read(file, scene)
     return pixels
 

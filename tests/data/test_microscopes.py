@@ -4,6 +4,8 @@ import sys
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from microscope_files import LifImage, write_czi, write_lif, write_nd2
 
 from keras_unet.data import images, microscopes, tiffs
@@ -60,6 +62,12 @@ def test_the_format_is_that_of_the_first_bytes(tmp_path, suffix):
     write(tmp_path / f"a{suffix}").rename(tmp_path / "a.tif")
     assert read_image(tmp_path / "a.tif").planes.shape == (2, 8, 9, 2)
     assert read_header(tmp_path / "a.tif").shape == (2, 8, 9, 2)
+
+
+def test_no_ending_is_needed(tmp_path, suffix):
+    write(tmp_path / f"a{suffix}", 2).rename(tmp_path / "a")
+    assert image_files(tmp_path) == [tmp_path / "a_s000", tmp_path / "a_s001"]
+    assert read_image(tmp_path / "a_s001").planes.shape[:2] == (2, 8)
 
 
 def test_a_file_of_several_images_is_not_an_image(tmp_path, suffix):
@@ -139,6 +147,36 @@ def test_images_larger_than_memory_are_refused(tmp_path, suffix, monkeypatch):
     monkeypatch.setattr(tiffs, "total_memory", lambda: 100)
     with pytest.raises(ValueError, match=r"it takes 576 bytes, more than the memory"):
         read_image(path)
+
+
+def test_images_larger_than_their_file_can_hold_are_refused(tmp_path, suffix, monkeypatch):
+    path = write(tmp_path / f"a{suffix}")
+    monkeypatch.setattr(microscopes, "SMALL", 100)
+    monkeypatch.setattr(microscopes, "LARGEST_RATIO", 0)
+    with pytest.raises(
+        ValueError, match=r"it states 576 bytes of pixels in a file of [\d,]+ bytes"
+    ):
+        read_image(path)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_changed_bytes_are_read_or_refused_in_one_line(tmp_path, suffix, data):
+    path = tmp_path / f"a{suffix}"
+    if not (tmp_path / ".whole").exists():
+        write(path).rename(tmp_path / ".whole")
+    content = bytearray((tmp_path / ".whole").read_bytes())
+    places = st.integers(0, len(content) - 1)
+    for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=5)):
+        content[place] = value
+    path.write_bytes(content[: data.draw(st.integers(len(content) // 2, len(content)))])
+    message = ""
+    try:
+        for image in image_files(tmp_path):
+            read_image(image)
+    except ValueError as error:
+        message = str(error)
+    assert "\n" not in message
 
 
 def test_images_are_not_read_in_parts(tmp_path, suffix):
