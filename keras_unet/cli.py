@@ -682,7 +682,7 @@ def data_commands() -> None:
     type=click.Choice(["instances", "classes"]),
     default="instances",
     show_default=True,
-    help="A number for each object, or for each class.",
+    help="A number for each object, with a table of their classes, or for each class.",
 )
 @QUIET
 def import_command(annotations: Path, images: Path, out: Path, kind: Any, quiet: bool) -> None:

@@ -27,8 +27,11 @@ class LabelEncoding:
     Attributes:
         kind: `"classes"` or `"instances"`.
         values: For classes, the label values in ascending order, background first; the position of
-            a value is its class. For instances (0, 1), background and cell.
+            a value is its class. For instances (0, 1), background and cell; for instances that have
+            classes, 0 and the values of these.
         ignore: Value of ignored pixels, or None.
+        class_names: For instances that have classes, the names of these, without the background;
+            else empty. Labels are then `(height, width, 2)`: instances and values of classes.
 
     Raises:
         ValueError: If the fields contradict each other.
@@ -46,12 +49,15 @@ class LabelEncoding:
     kind: Kind
     values: tuple[int, ...]
     ignore: int | None = None
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the fields."""
         if self.kind not in ("classes", "instances"):
             raise ValueError(f"kind must be 'classes' or 'instances'. Received: kind={self.kind!r}")
-        if self.kind == "instances" and (self.values != (0, 1) or self.ignore == 0):
+        if self.class_names:
+            self._check_class_names()
+        elif self.kind == "instances" and (self.values != (0, 1) or self.ignore == 0):
             raise ValueError(
                 "values must be (0, 1) for kind 'instances', and ignore must not be the background "
                 f"0. Received: values={self.values}, ignore={self.ignore}"
@@ -60,6 +66,23 @@ class LabelEncoding:
             raise ValueError(
                 f"values must be 2 to {MOST_CLASSES} ascending numbers, 0 or more, without the "
                 f"value to ignore. Received: values={self.values}, ignore={self.ignore}"
+            )
+
+    def _check_class_names(self) -> None:
+        names, values = self.class_names, self.values
+        is_paired = values[:1] == (0,) and len(values) == len(names) + 1 < MOST_CLASSES
+        is_valid = is_paired and list(values) == sorted(set(values)) and all(names)
+        if (
+            self.kind != "instances"
+            or self.ignore == 0
+            or not is_valid
+            or len(set(names)) < len(names)
+        ):
+            raise ValueError(
+                f"class_names must be at most {MOST_CLASSES - 2} different names of classes of "
+                "instances, one for each of the ascending values after 0, and ignore must not be "
+                f"0. Received: kind={self.kind!r}, ignore={self.ignore}, "
+                f"{len(names)} names ({', '.join(names[:8])}), values={values[:8]}"
             )
 
     @property
@@ -78,20 +101,25 @@ class LabelEncoding:
 
         >>> LabelEncoding("instances", (0, 1)).names, LabelEncoding("classes", (0, 255)).names
         (('background', 'cell'), ('label 0', 'label 255'))
+        >>> LabelEncoding("instances", (0, 1, 2), class_names=("long", "round")).names
+        ('background', 'long', 'round')
         """
+        if self.class_names:
+            return "background", *self.class_names
         if self.kind == "instances":
             return "background", "cell"
         return tuple(f"label {value}" for value in self.values)
 
     def ignored(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
-        """Returns the mask of ignored pixels, of the shape of `labels`."""
-        return np.zeros(labels.shape, bool) if self.ignore is None else labels == self.ignore
+        """Returns the mask of ignored pixels, `(height, width)`."""
+        numbers = labels[..., 0] if self.class_names else labels
+        return np.zeros(numbers.shape, bool) if self.ignore is None else numbers == self.ignore
 
     def to_classes(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
         """Converts label values to classes.
 
         Args:
-            labels: Integers `(height, width)`.
+            labels: Integers `(height, width)`, or `(height, width, 2)` with `class_names`.
 
         Returns:
             Classes `(height, width)`; 0 at ignored pixels.
@@ -100,7 +128,9 @@ class LabelEncoding:
             ValueError: If a value is neither a class nor the value to ignore.
         """
         ignored = self.ignored(labels)
-        if self.kind == "instances":
+        if self.class_names:
+            ignored, labels = ignored | (labels[..., 0] == 0), labels[..., 1]
+        elif self.kind == "instances":
             return np.asarray((labels != 0) & ~ignored, np.uint8)
         values = np.array(self.values)
         classes = np.minimum(np.searchsorted(values, labels), len(values) - 1)
@@ -118,7 +148,7 @@ class LabelEncoding:
         """Converts label values to instances.
 
         Args:
-            labels: Integers `(height, width)`.
+            labels: Integers `(height, width)`, or `(height, width, 2)` with `class_names`.
 
         Returns:
             Instances `(height, width)`, 0 for background and ignored pixels: the values themselves,
@@ -128,7 +158,8 @@ class LabelEncoding:
             ValueError: If a value is neither a class nor the value to ignore.
         """
         if self.kind == "instances":
-            return np.where(self.ignored(labels), 0, labels).astype(np.int32)
+            numbers = labels[..., 0] if self.class_names else labels
+            return np.where(self.ignored(labels), 0, numbers).astype(np.int32)
         components = label(self.to_classes(labels) > 0, connectivity=1, background=0)
         return np.asarray(components, np.int32)
 
@@ -138,12 +169,14 @@ class LabelEncoding:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as a JSON object."""
-        return {"kind": self.kind, "values": list(self.values), "ignore": self.ignore}
+        names = {"class_names": list(self.class_names)} if self.class_names else {}
+        return {"kind": self.kind, "values": list(self.values), "ignore": self.ignore, **names}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> LabelEncoding:
-        """Creates an encoding from the result of `to_dict`."""
-        return cls(fields["kind"], tuple(fields["values"]), fields["ignore"])
+        """Creates an encoding from the result of `to_dict`, older ones without names included."""
+        names = tuple(map(str, fields.get("class_names", ())))
+        return cls(fields["kind"], tuple(fields["values"]), fields["ignore"], names)
 
 
 def _list_values(values: Sequence[int]) -> str:

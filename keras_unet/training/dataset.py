@@ -37,8 +37,6 @@ from keras_unet.training.targets import Target, WeightMaps, sample_digest
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_BORDER = np.uint8(2)  # stands for a class of the background between close cells
-
 Images = PathLike | Sequence[NDArray[Any]]
 """Folder of images and labels, or images as arrays."""
 
@@ -96,7 +94,8 @@ class TrainingData:
         Args:
             images: Folder with `images/` and `labels/`, or in the Cell Tracking Challenge's layout;
                 or arrays, each `(height, width)` or `(height, width, channels)`.
-            labels: Label images of arrays, each `(height, width)`; None for a folder.
+            labels: Label images of arrays, each `(height, width)` or `(height, width, 2)`; None
+                for a folder.
             options: Options, of which `kind`, `ignore`, `allow_empty`, `axes` and `groups` are
                 used.
 
@@ -239,8 +238,9 @@ def _centers(
     """Returns the pixels of each class; of instances, those of cells and of close borders."""
     classes = [target.classes for target in targets]
     if encoding.kind == "instances":
+        border = np.uint8(encoding.classes)  # stands for the background between close cells
         classes = [
-            np.where(close_borders(target.sample.instances, sigma=sigma), _BORDER, target.classes)
+            np.where(close_borders(target.sample.instances, sigma=sigma), border, target.classes)
             for target in targets
         ]
     return ClassPixels.of(
@@ -252,14 +252,12 @@ def _centers(
 
 
 def _label_values(sample: Sample, encoding: LabelEncoding) -> NDArray[np.int32]:
-    """Returns the labels of a sample with the values of its label file."""
-    if encoding.kind == "instances":
-        labels = sample.instances.copy()
-    else:
-        labels = encoding.from_classes(sample.classes).astype(np.int32)
+    """Returns the labels of a sample with the values of its label file, see `LabelEncoding`."""
+    values = encoding.from_classes(sample.classes).astype(np.int32)
+    labels = sample.instances.copy() if encoding.kind == "instances" else values
     if encoding.ignore is not None:
         labels[sample.ignored] = encoding.ignore
-    return labels
+    return np.stack([labels, values], axis=-1) if encoding.class_names else labels
 
 
 def weight_maps(
@@ -315,7 +313,8 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
     Args:
         images: Grey values as measured, each `(height, width)` or `(height, width, channels)`;
             sizes may differ.
-        labels: Label images, each `(height, width)`: one number per cell, or one per class.
+        labels: Label images, each `(height, width)`: one number per cell, or one per class; or
+            `(height, width, 2)`: instances and the number of the class of each pixel.
         tile_size: Height and width of the input tile in pixels. The paper takes 572.
         architecture: Architecture of the network, `Architecture.of(model)`; None for figure 1,
             with the channels of the images and the classes of the labels.
@@ -329,11 +328,12 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
         kind: Kind of the labels: "instances", "classes", or "auto" to detect it.
         ignore: Label value of pixels with weight 0, or None.
         augmentation: Augmentation of the tiles: an `Augmentation`; None for none; or a function
-            that maps a normalized tile `(tile, tile, channels)` and its labels `(tile, tile)` to
-            both, in the same shapes. Weights are computed from the labels it returns.
+            that maps a normalized tile `(tile, tile, channels)` and its labels `(tile, tile)`, or
+            `(tile, tile, 2)` for instances that have classes, to both, in the same shapes. Weights
+            are computed from the labels it returns.
         sampling: Centers of the tiles: "uniform" over all pixels; or "classes", which centers half
             of the tiles at a pixel of a class drawn uniformly from those present. If the labels
-            hold instances, the classes are cells and the borders between close cells.
+            hold instances, the classes are those of the cells and the borders between close cells.
         batch_size: Tiles per batch. The paper takes 1, and large tiles.
         seed: Seed of all random choices, except those of an augmentation function.
         first: Number of the first batch, to resume a training.
@@ -375,7 +375,10 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
         tiles["centers"] = _centers(targets, samples.encoding, sigma, seed)
     if callable(augmentation):
         return build_dataset_by_function(
-            list(zip(pixels, map(_label_image, labels), strict=True)),
+            [
+                (image, _label_values(sample, samples.encoding))
+                for image, sample in zip(pixels, samples.samples, strict=True)
+            ],
             network,
             augmentation=augmentation,
             target=partial(maps.of_labels, encoding=samples.encoding),
@@ -400,8 +403,3 @@ def _normalized(
     if not isinstance(normalization, Normalization):
         normalization = Normalization.of(images, normalization)
     return [normalization.apply(image) for image in images]
-
-
-def _label_image(labels: NDArray[Any]) -> NDArray[np.int32]:
-    array = np.asarray(labels, np.int32)
-    return array.reshape(array.shape[:2])
