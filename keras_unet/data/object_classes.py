@@ -119,11 +119,8 @@ def update_table(path: Path, files: Collection[str], rows: Sequence[ObjectClass]
         ValueError: If the table cannot be read.
     """
     replaced = {_stem(name) for name in files}
-    kept = (
-        [row for row in read_table(path) if _stem(row.file) not in replaced]
-        if path.exists()
-        else []
-    )
+    rows_before = read_table(path) if path.exists() else []
+    kept = [row for row in rows_before if _stem(row.file) not in replaced]
     if kept or rows:
         write_table(path, [*kept, *rows])
         return True
