@@ -22,7 +22,9 @@ def draw_kinds(seed, size=(96, 96), cells=12, *, separated=False):
     _, labels = draw_cells(seed, size=size, cells=cells)
     labels = separate_touching(labels) if separated else labels
     classes = {number: NAMES[number % 2] for number in np.unique(labels[labels > 0]).tolist()}
-    grey = np.array([100, *(160 if classes[number] == "bright" else 40 for number in classes)])
+    steps = {number: 45 + number // 2 % 4 * 12 for number in classes}
+    signs = {"bright": 1, "dark": -1}
+    grey = np.array([100, *(100 + signs[classes[number]] * steps[number] for number in classes)])
     place = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
     noise = np.random.default_rng(seed).normal(0, 4, labels.shape)
     return (grey[place] + noise).clip(0, 255).astype(np.uint8), labels, classes

@@ -18,13 +18,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_unet.console import some
-from keras_unet.data.encoding import LabelEncoding
+from keras_unet.data.encoding import Kind, LabelEncoding
 from keras_unet.data.images import stem_of
 from keras_unet.data.names import strip_label_affix
 from keras_unet.files import atomic
@@ -202,15 +202,23 @@ def stated_classes(planes: Iterable[Mapping[int, str]]) -> tuple[StatedClasses, 
 
 
 def class_of_objects(
-    place: str, labels: NDArray[np.int32], stated: StatedClasses, ignore: int | None = None
+    place: str,
+    labels: NDArray[np.integer],
+    stated: StatedClasses,
+    ignore: int | None = None,
+    *,
+    complete: bool = True,
 ) -> dict[int, str]:
     """Returns the class of each object of a plane, after checks.
 
     Args:
         place: Name of the label file and the plane, for messages.
-        labels: Label image, `(height, width)`.
+        labels: Label image, or the numbers of its objects.
         stated: Classes that are stated for its numbers.
         ignore: Value of ignored pixels, or None.
+        complete: Whether classes and objects must belong together; otherwise, objects without a
+            class get an empty text, and classes without an object are left out, except those of
+            background.
 
     Raises:
         ValueError: If an object has no class or several, or a class has no object.
@@ -221,31 +229,52 @@ def class_of_objects(
     """
     numbers = [number for number in np.unique(labels).tolist() if number not in (0, ignore)]
     without = [number for number in numbers if stated.get(number, ("",)) == ("",)]
-    if without:
+    if without and complete:
         raise ValueError(
             f"{place}: expected a class for each object, as for others. Received none for object "
             f"{_list(without)}; state it in {CLASSES} or the file of the object, or set the kind "
             "of the labels to instances, which leaves out all classes"
         )
     for number in numbers:
-        if len(stated[number]) > 1:
+        if len(stated.get(number, ())) > 1:
             received = " and ".join(name or "no class" for name in stated[number])
             raise ValueError(
                 f"{place}: expected one class for each object. Received {received} for object "
                 f"{number}; correct its class, or give parts of different classes different numbers"
             )
     alone = sorted(stated.keys() - set(numbers) - {ignore})
-    if alone:
+    if alone[:1] == [0] or (alone and complete):
         what = f"object {_list(alone)}, which the labels do not hold" if alone[0] else "background"
         raise ValueError(
             f"{place}: expected classes of objects alone. Received {stated[alone[0]][0] or 'none'} "
             f"for {what}; remove the class, or add the object"
         )
-    return {number: stated[number][0] for number in numbers}
+    return {number: stated.get(number, ("",))[0] for number in numbers}
 
 
 def _list(numbers: Sequence[int]) -> str:
     return some([f"{number}" for number in numbers], _LISTED)
+
+
+def uses_classes(
+    planes: Iterable[tuple[str, StatedClasses | None]], kind: Kind | Literal["auto"]
+) -> bool:
+    """Returns whether objects have classes that are used: those of the kind "auto".
+
+    Args:
+        planes: Name of the label file for messages, and stated classes of each plane, if any.
+        kind: Kind of the labels that was asked for.
+
+    Raises:
+        ValueError: If label images are to hold classes, and objects have some.
+    """
+    stated = next((place for place, classes in planes if classes is not None), None)
+    if stated is not None and kind == "classes":
+        raise ValueError(
+            f"{stated}: expected numbers of classes, as kind is classes. Received objects that "
+            "have classes; leave the kind of the labels out"
+        )
+    return stated is not None and kind == "auto"
 
 
 def encode_objects(

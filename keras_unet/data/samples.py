@@ -30,7 +30,13 @@ from keras_unet.data.labels import (
     read_labels,
     separate_classes,
 )
-from keras_unet.data.object_classes import StatedClasses, encode_objects, stated_classes
+from keras_unet.data.object_classes import (
+    StatedClasses,
+    class_of_objects,
+    encode_objects,
+    stated_classes,
+    uses_classes,
+)
 from keras_unet.data.pairs import Pair, Pairs, Unused, find_pairs, is_annotation, plane_name
 from keras_unet.data.stacks import describe_axes, in_order_of
 from keras_unet.data.tiff_planes import files_of_set, repeated_in
@@ -132,13 +138,13 @@ class Samples:
     @property
     def objects(self) -> dict[str, int]:
         """Number of objects of each class, by name; empty if objects have no classes."""
-        totals = np.zeros(self.encoding.classes, int)
         names = self.encoding.class_names
-        for sample in self.samples if names else ():
-            numbers, first = np.unique(sample.instances, return_index=True)
-            classes = sample.classes.ravel()[first[numbers > 0]]
-            totals += np.bincount(classes, minlength=totals.size)
-        return dict(zip(names, totals[1:].tolist(), strict=True)) if names else {}
+        found = Counter(
+            name
+            for sample in (self.samples if names else ())
+            for name in classes_in(sample, self.encoding).values()
+        )
+        return {name: found[name] for name in names}
 
     def _instances(self) -> str:
         total = sum(_count_instances(sample) for sample in self.samples)
@@ -150,6 +156,17 @@ class Samples:
         others = [f"  {file.name}: {file.reason}" for file in self.unused if not file.is_expected]
         head = [f"not used: {counted(len(others), 'file')}"] if others else []
         return [*_some_lines(expected), *head, *_some_lines(others)]
+
+
+def classes_in(sample: Sample, encoding: LabelEncoding) -> dict[int, str]:
+    """Returns the class of each object of a sample, of an encoding with names of classes."""
+    numbers, first = np.unique(sample.instances, return_index=True)
+    classes = sample.classes.ravel()[first]
+    return {
+        number: encoding.names[value]
+        for number, value in zip(numbers.tolist(), classes.tolist(), strict=True)
+        if number
+    }
 
 
 def read_samples(
@@ -264,13 +281,16 @@ def _create_samples(
     notes: tuple[str, ...],
 ) -> Samples:
     channels = _common_channels(raw)
-    has_classes = _has_classes(raw, labels)
+    has_classes = uses_classes(((plane.place, plane.classes) for plane in raw), labels)
     encoding = detect_encoding(
         [(str(plane.pair.labels), plane.labels) for plane in raw],
         kind="instances" if has_classes else labels,
         ignore=ignore,
     )
     arrays = [plane.labels for plane in raw]
+    for plane in raw:
+        if plane.classes is not None and not has_classes:  # left out, but no other planes
+            class_of_objects(plane.place, plane.labels, plane.classes, ignore, complete=False)
     if has_classes:
         stated = [(plane.place, plane.labels, plane.classes) for plane in raw]
         encoding, arrays = encode_objects(stated, encoding)
@@ -509,21 +529,6 @@ def _common_channels(raw: Sequence[_Plane]) -> int:
                 "so that all have the same channels."
             )
     return expected
-
-
-def _has_classes(raw: Sequence[_Plane], kind: Kind | Literal["auto"]) -> bool:
-    """Returns whether objects have classes that are used.
-
-    Raises:
-        ValueError: If labels are to hold classes, and objects have some.
-    """
-    stated = next((plane for plane in raw if plane.classes is not None), None)
-    if stated is not None and kind == "classes":
-        raise ValueError(
-            f"{stated.place}: expected numbers of classes, as kind is classes. Received objects "
-            "that have classes; leave the kind of the labels out"
-        )
-    return stated is not None and kind == "auto"
 
 
 def _create_sample(

@@ -432,6 +432,7 @@ def _new_run(
             **origin,
             "digests": data.digests,
             "fingerprint": asdict(fingerprint),
+            **({"objects": samples.objects} if samples.objects else {}),
             **findings,
         },
         **provenance(),

@@ -80,6 +80,15 @@ def test_a_second_channel_or_plane_holds_the_classes(data, form):
     check(read_samples(data), ("class 1", "class 2"))
 
 
+@pytest.mark.parametrize("kind", ["auto", "instances"])
+def test_two_planes_of_objects_are_no_labels_of_one_plane(data, kind):
+    (data / "labels" / CLASSES).unlink()
+    planes = np.stack([draw_kinds(seed)[1] for seed in range(2)]).astype(np.uint16)
+    tifffile.imwrite(data / "labels" / "a.tif", planes)
+    with pytest.raises(ValueError, match=r"a\.tif: expected one class for each object\. Received"):
+        read_samples(data, labels=kind)
+
+
 def test_two_planes_of_a_stack_of_two_are_labels_of_both(data):
     (data / "labels" / CLASSES).unlink()
     stack = [draw_kinds(seed) for seed in range(2)]
