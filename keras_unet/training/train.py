@@ -445,7 +445,9 @@ def _new_run(
     return Run(
         folder=folder,
         architecture=options.architecture(
-            channels=samples.channels, classes=samples.encoding.classes
+            channels=samples.channels,
+            classes=samples.encoding.classes,
+            kind=samples.encoding.kind,
         ),
         encoding=samples.encoding,
         normalization=(

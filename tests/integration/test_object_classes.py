@@ -17,6 +17,7 @@ from keras_unet.data.object_classes import CLASSES
 from keras_unet.measurement.geojson import write_geojson
 from keras_unet.measurement.objects import ImageObjects, PlaneObjects
 from keras_unet.prediction.load import load
+from keras_unet.prediction.outputs import OutputOptions
 from keras_unet.runs import Run
 
 TINY = ["--depth", "1", "--base-filters", "2", "--steps", "1"]
@@ -157,6 +158,33 @@ def test_arrays_with_classes_are_trained_on():
     assert set(segmenter.measure(images[0])["class"].tolist()) <= {"class 1", "class 2"}
     plain = keras_unet.train(images, pairs, steps=1, depth=1, base_filters=2, kind="instances")
     assert plain.info.encoding.names == ("background", "cell")
+
+
+def test_affinities_are_those_of_objects_of_any_class(tmp_path):
+    drawn = [draw_kinds(seed, size=(96, 96)) for seed in range(2)]
+    images = [image for image, _, _ in drawn]
+    pairs = [with_values(*pair) for _, *pair in drawn]
+    options = {"steps": 1, "depth": 1, "base_filters": 2, "affinities": True}
+    segmenter = keras_unet.train(images, pairs, **options)
+    assert segmenter.info.architecture.affinities
+    assert segmenter.info.architecture.classes == 3
+    assert segmenter.predict(images[0]).shape == (96, 96, 3)
+    tifffile.imwrite(tmp_path / "a.tif", images[0])
+    for stream in (False, True):
+        keras_unet.predict_files(
+            segmenter,
+            tmp_path / "a.tif",
+            tmp_path / f"{stream}",
+            save=["instances", "table"],
+            instances={"affinities": True, "threshold": 0.3},
+            storage=OutputOptions(stream=stream),
+        )
+    tables = [(tmp_path / f"{stream}" / "objects.csv").read_text() for stream in (False, True)]
+    assert tables[0] == tables[1]
+    merged = [np.where(pair[..., 0] > 0, pair[..., 1], 0) for pair in pairs]
+    assert not keras_unet.train(
+        images, merged, kind="classes", **options
+    ).info.architecture.affinities
 
 
 def test_data_that_lack_a_class_are_refused_in_one_line(trained_on_kinds, tmp_path):
