@@ -452,7 +452,7 @@ def _refuse(options: dict[str, Any], reason: str) -> None:
     "--labels-hold",
     type=click.Choice(["auto", "classes", "instances"]),
     default="auto",
-    help="Kind of labels: classes or instances [default: auto, from the label values]",
+    help="Kind of labels: classes, or instances without classes [default: auto, from the files]",
 )
 @click.option("--ignore", type=int, help="Label value of pixels to leave out.")
 @OVERWRITE
@@ -509,7 +509,7 @@ def evaluate_command(
     "--labels-hold",
     type=click.Choice(["auto", "classes", "instances"]),
     default="auto",
-    help="Kind of labels: classes or instances [default: auto, from the label values]",
+    help="Kind of labels: classes, or instances without classes [default: auto, from the files]",
 )
 @OVERWRITE
 @QUIET
