@@ -459,7 +459,7 @@ def _refuse(options: dict[str, Any], reason: str) -> None:
     "--labels-hold",
     type=click.Choice(["auto", "classes", "instances"]),
     default="auto",
-    help="Kind of labels: classes or instances [default: auto, from the label values]",
+    help="Kind of labels: classes, or instances without classes [default: auto, from the files]",
 )
 @click.option("--ignore", type=int, help="Label value of pixels to leave out.")
 @click.option(
@@ -524,7 +524,7 @@ def evaluate_command(
     "--labels-hold",
     type=click.Choice(["auto", "classes", "instances"]),
     default="auto",
-    help="Kind of labels: classes or instances [default: auto, from the label values]",
+    help="Kind of labels: classes, or instances without classes [default: auto, from the files]",
 )
 @OVERWRITE
 @QUIET
@@ -697,7 +697,7 @@ def data_commands() -> None:
     type=click.Choice(["instances", "classes"]),
     default="instances",
     show_default=True,
-    help="A number for each object, or for each class.",
+    help="A number for each object, with a table of their classes, or for each class.",
 )
 @QUIET
 def import_command(annotations: Path, images: Path, out: Path, kind: Any, quiet: bool) -> None:

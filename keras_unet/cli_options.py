@@ -146,7 +146,8 @@ _TRAINING_DATA = (
         "--labels",
         "kind",
         type=click.Choice(["auto", "classes", "instances"]),
-        help="Kind of labels: classes or instances [default: auto, from the label values]",
+        help="Kind of labels: classes, or instances without classes "
+        "[default: auto, from the files]",
     ),
     click.option("--axes", help="Axes of image files without axes metadata, such as YXC or CYX."),
     click.option(

@@ -31,7 +31,11 @@ _MARKS = {
     )
 }
 
-_TABLE_HEADERS = (b"file,plane,number,class,", b"file,number,begin,end,parent")
+_TABLE_HEADERS = (
+    b"file,plane,number,class",
+    b"file,number,class",
+    b"file,number,begin,end,parent",
+)
 _ZIP_SIGNATURES = (b"PK\3\4", b"PK\5\6")
 
 _LEFTOVER = re.compile(r"\.[0-9a-f]{8}-.+")  # temporary files of `atomic`

@@ -254,13 +254,14 @@ class DrawnLabels:
 
     Attributes:
         labels: Label images `(planes, height, width)`, int32.
-        categories: Class of each label, in the order of the labels; empty texts for none.
+        categories: Class of each label of each plane, in the order of the objects; empty texts for
+            none. Objects without any pixel are left out.
         covered: Objects of which pixels were lost to smaller ones.
         lost: Objects of which no pixel is left, by name or position.
     """
 
     labels: NDArray[np.int32]
-    categories: Mapping[int, str]
+    categories: tuple[Mapping[int, str], ...]
     covered: int
     lost: tuple[str, ...]
 
@@ -295,9 +296,13 @@ def draw_labels(
         found, counts = np.unique(image[image > 0], return_counts=True)
         kept.update({(plane, int(n)): int(c) for n, c in zip(found, counts, strict=True)})
     left = [kept[one.plane, number] for one, number in zip(objects, numbers, strict=True)]
+    categories: list[dict[int, str]] = [{} for _ in labels]
+    for one, number, now in zip(objects, numbers, left, strict=True):
+        if now:
+            categories[one.plane][number] = one.category
     return DrawnLabels(
         labels,
-        {number: one.category for one, number in zip(objects, numbers, strict=True)},
+        tuple(categories),
         sum(0 < now < size for now, size in zip(left, sizes.tolist(), strict=True)),
         tuple(
             one.name or f"object {index}"

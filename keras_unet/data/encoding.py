@@ -27,10 +27,13 @@ class LabelEncoding:
     Attributes:
         kind: `"classes"` or `"instances"`.
         values: For classes, the label values in ascending order, background first; the position of
-            a value is its class. For instances (0, 1), background and cell.
+            a value is its class. For instances (0, 1), background and cell; for instances that have
+            classes, 0 and the values of these.
         ignore: Value of ignored pixels, or None.
         unlabelled: Value of pixels that nobody has labelled, for images labelled in part, or None.
             If it is 0, the background of instances is 1.
+        class_names: For instances that have classes, the names of these, without the background;
+            else empty. Labels are then `(height, width, 2)`: instances and values of classes.
 
     Raises:
         ValueError: If the fields contradict each other.
@@ -53,6 +56,7 @@ class LabelEncoding:
     values: tuple[int, ...]
     ignore: int | None = None
     unlabelled: int | None = None
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the fields."""
@@ -63,7 +67,9 @@ class LabelEncoding:
                 "ignore and unlabelled must be different values: ignored pixels are not scored, "
                 f"and a cell ends there. Received: {self.ignore} for both; give one of them"
             )
-        if self.kind == "instances" and (self.values != (0, 1) or self.ignore == self.background):
+        if self.class_names:
+            self._check_class_names()
+        elif self.kind == "instances" and (self.values != (0, 1) or self.ignore == self.background):
             raise ValueError(
                 "values must be (0, 1) for kind 'instances', and ignore must not be the background "
                 f"{self.background}. Received: values={self.values}, ignore={self.ignore}"
@@ -72,6 +78,23 @@ class LabelEncoding:
             raise ValueError(
                 f"values must be 2 to {MOST_CLASSES} ascending numbers, 0 or more, without the "
                 f"value to ignore. Received: values={self.values}, ignore={self.ignore}"
+            )
+
+    def _check_class_names(self) -> None:
+        names, values = self.class_names, self.values
+        is_paired = values[:1] == (0,) and len(values) == len(names) + 1 < MOST_CLASSES
+        is_valid = is_paired and list(values) == sorted(set(values)) and all(names)
+        if (
+            self.kind != "instances"
+            or self.ignore == self.background
+            or not is_valid
+            or len(set(names)) < len(names)
+        ):
+            raise ValueError(
+                f"class_names must be at most {MOST_CLASSES - 2} different names of classes of "
+                "instances, one for each of the ascending values after 0, and ignore must not be "
+                f"0. Received: kind={self.kind!r}, ignore={self.ignore}, "
+                f"{len(names)} names ({', '.join(names[:8])}), values={values[:8]}"
             )
 
     @property
@@ -90,7 +113,11 @@ class LabelEncoding:
 
         >>> LabelEncoding("instances", (0, 1)).names, LabelEncoding("classes", (0, 255)).names
         (('background', 'cell'), ('label 0', 'label 255'))
+        >>> LabelEncoding("instances", (0, 1, 2), class_names=("long", "round")).names
+        ('background', 'long', 'round')
         """
+        if self.class_names:
+            return "background", *self.class_names
         if self.kind == "instances":
             return "background", "cell"
         return tuple(f"label {value}" for value in self.values)
@@ -103,23 +130,30 @@ class LabelEncoding:
         return self.values[0]
 
     @property
+    def others(self) -> frozenset[int]:
+        """Label values that are no objects: of background, ignored and unlabelled pixels."""
+        values = {self.background, self.ignore, self.unlabelled}
+        return frozenset(value for value in values if value is not None)
+
+    @property
     def holds_strokes(self) -> bool:
         """Whether the labels are strokes of classes, whose pieces are parts of objects."""
         return self.kind == "classes" and self.unlabelled is not None
 
     def ignored(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
-        """Returns the mask of ignored and unlabelled pixels, of the shape of `labels`."""
-        masked = np.zeros(labels.shape, bool)
+        """Returns the mask of ignored and unlabelled pixels, `(height, width)`."""
+        numbers = labels[..., 0] if self.class_names else labels
+        masked = np.zeros(numbers.shape, bool)
         for value in (self.ignore, self.unlabelled):
             if value is not None:
-                masked |= labels == value
+                masked |= numbers == value
         return masked
 
     def to_classes(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
         """Converts label values to classes.
 
         Args:
-            labels: Integers `(height, width)`.
+            labels: Integers `(height, width)`, or `(height, width, 2)` with `class_names`.
 
         Returns:
             Classes `(height, width)`; 0 at ignored and unlabelled pixels.
@@ -128,7 +162,9 @@ class LabelEncoding:
             ValueError: If a value is neither a class nor the value to ignore.
         """
         ignored = self.ignored(labels)
-        if self.kind == "instances":
+        if self.class_names:
+            ignored, labels = ignored | (labels[..., 0] == self.background), labels[..., 1]
+        elif self.kind == "instances":
             return np.asarray((labels != self.background) & ~ignored, np.uint8)
         values = np.array(self.values)
         classes = np.minimum(np.searchsorted(values, labels), len(values) - 1)
@@ -146,7 +182,7 @@ class LabelEncoding:
         """Converts label values to instances.
 
         Args:
-            labels: Integers `(height, width)`.
+            labels: Integers `(height, width)`, or `(height, width, 2)` with `class_names`.
 
         Returns:
             Instances `(height, width)`, 0 for background, ignored and unlabelled pixels: the values
@@ -156,7 +192,9 @@ class LabelEncoding:
             ValueError: If a value is neither a class nor the value to ignore.
         """
         if self.kind == "instances":
-            return np.where(self.to_classes(labels) > 0, labels, 0).astype(np.int32)
+            numbers = labels[..., 0] if self.class_names else labels
+            is_object = (numbers != self.background) & ~self.ignored(labels)
+            return np.where(is_object, numbers, 0).astype(np.int32)
         components = label(self.to_classes(labels) > 0, connectivity=1, background=0)
         return np.asarray(components, np.int32)
 
@@ -167,13 +205,20 @@ class LabelEncoding:
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as a JSON object."""
         fields = {"kind": self.kind, "values": list(self.values), "ignore": self.ignore}
-        return fields if self.unlabelled is None else fields | {"unlabelled": self.unlabelled}
+        names = {"class_names": list(self.class_names)} if self.class_names else {}
+        unlabelled = {} if self.unlabelled is None else {"unlabelled": self.unlabelled}
+        return fields | unlabelled | names
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> LabelEncoding:
-        """Creates an encoding from the result of `to_dict`."""
-        unlabelled = fields.get("unlabelled")
-        return cls(fields["kind"], tuple(fields["values"]), fields["ignore"], unlabelled)
+        """Creates an encoding from the result of `to_dict`, older ones without names included."""
+        return cls(
+            fields["kind"],
+            tuple(fields["values"]),
+            fields["ignore"],
+            fields.get("unlabelled"),
+            tuple(map(str, fields.get("class_names", ()))),
+        )
 
 
 def background_of_instances(unlabelled: int | None) -> int:

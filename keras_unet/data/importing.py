@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import shutil
 from collections import Counter
@@ -23,12 +22,12 @@ from keras_unet.data.annotations import (
 from keras_unet.data.encoding import Kind
 from keras_unet.data.images import read_image, smallest_unsigned, stem_of, write_tiff
 from keras_unet.data.microscopes import scene_paths
+from keras_unet.data.object_classes import CLASSES, ObjectClass, values_of_objects, write_table
 from keras_unet.data.pairs import files_by_stem, is_annotation, match_files
 from keras_unet.data.scenes import file_of
 from keras_unet.data.stacks import axes_of_stack
 from keras_unet.files import (
     PathLike,
-    atomic,
     atomic_folder,
     check_new,
     created_folder,
@@ -37,9 +36,6 @@ from keras_unet.files import (
 )
 
 _log = logging.getLogger(__name__)
-
-CLASSES = "classes.csv"
-"""Name of the table of the classes of instances."""
 
 
 def import_annotations(
@@ -56,8 +52,8 @@ def import_annotations(
         images: The image, or the folder of the images, that were annotated.
         out: Folder to write to; its `labels` must be new or empty.
         kind: "instances" for a number for each object and, if objects have classes, the table
-            `classes.csv` of file, number and class; "classes" for a number for each class, in
-            alphabetical order from 1.
+            `labels/classes.csv` of file, number and class, which training reads; "classes" for a
+            number for each class, in alphabetical order from 1.
 
     Returns:
         The label images written.
@@ -74,19 +70,19 @@ def import_annotations(
         check_new(copies, "copies of the images", is_removed=True)
     objects = _objects_by_image(annotations, images)
     numbers = _numbers_of_classes(objects, kind)
-    rows: list[tuple[str, int, str]] = []
+    rows: list[ObjectClass] = []
     with created_folder(out), ExitStack() as stack:
         folder = stack.enter_context(_new_folder(out / "labels"))
         for path, found in track(list(objects.items()), "drawing labels"):
             drawn = _write_labels(folder, path, found, numbers if kind == "classes" else None)
-            rows += [(path.name, number, name) for number, name in drawn.categories.items()]
+            rows += _rows(path, drawn)
             _log_drawn(path, len(found), drawn.covered, drawn.lost)
         if copies is not None:
             images_folder = stack.enter_context(_new_folder(copies))
             for file in {file_of(path) for path in objects}:
                 shutil.copyfile(file, images_folder / file.name)
-        if kind == "instances" and any(name for _, _, name in rows):
-            _write_classes(out / CLASSES, rows)
+        if kind == "instances" and any(row.name for row in rows):
+            write_table(folder / CLASSES, rows)
     if kind == "classes":
         listed = ", ".join(f"{number} {name}" for name, number in numbers.items())
         _log.info(f"classes: 0 background, {listed}")
@@ -111,15 +107,20 @@ def _write_labels(
     drawn = draw_labels(objects, image.planes.shape[:3], path)
     labels = drawn.labels
     if numbers is not None:
-        of_label = np.zeros(1 + max(drawn.categories, default=0), np.int32)
-        for number, category in drawn.categories.items():
-            of_label[number] = numbers[category]
-        labels = of_label[labels]
+        pairs = zip(labels, drawn.categories, strict=True)
+        labels = np.stack([values_of_objects(*pair, numbers) for pair in pairs])
     letters, sizes = axes_of_stack(image.stack)
     shaped = smallest_unsigned(labels).reshape(*sizes, *labels.shape[1:])
     target = folder / f"{stem_of(path)}.tif"
     write_tiff(target, shaped, axes=f"{letters}YX", spacing=image.spacing, is_data=True)
     return drawn
+
+
+def _rows(path: Path, drawn: DrawnLabels) -> Iterator[ObjectClass]:
+    is_stack = len(drawn.categories) > 1
+    for plane, categories in enumerate(drawn.categories, 1):
+        for number, name in categories.items():
+            yield ObjectClass(path.name, plane if is_stack else None, number, name)
 
 
 def _folder(images: Path) -> Path:
@@ -213,9 +214,3 @@ def _log_drawn(path: Path, number: int, covered: int, lost: tuple[str, ...]) -> 
         )
     if lost:
         _log.warning(f"{printable(path.name)}: without any pixel, and lost: {some(lost)}")
-
-
-def _write_classes(path: Path, rows: list[tuple[str, int, str]]) -> None:
-    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([("file", "number", "class"), *rows])

@@ -30,7 +30,7 @@ Ambiguous labels are refused with a request for `kind`, see `data.label_checks`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,11 +51,13 @@ from keras_unet.data.label_checks import (
     kind_in_part,
     kind_of,
 )
+from keras_unet.data.object_classes import StatedClasses, classes_beside, classes_of_pixels
 from keras_unet.data.regions import Regions
 from keras_unet.data.tiffs import WHITE_IS_0
 
 _VALUES_IN_HISTOGRAM = 4
 _WHITE, _RGB = 255, 3
+_INSTANCES_AND_CLASSES = 2  # channels, or planes
 
 
 def detect_encoding(
@@ -124,6 +126,8 @@ class LabelFile:
         has_palette: Whether the file has a palette.
         white: Number that is black if the file stores white as 0, see `ImageFile`.
         spacing: Distances between pixels, as far as the file states them.
+        classes: Classes of the objects of each plane, see `keras_unet.data.object_classes`; empty
+            if none are stated.
     """
 
     labels: NDArray[np.int32]
@@ -134,6 +138,7 @@ class LabelFile:
     has_palette: bool = False
     white: int | None = None
     spacing: Spacing = field(default_factory=Spacing)
+    classes: tuple[StatedClasses, ...] = ()
 
 
 def read_labels(path: Path) -> LabelFile:
@@ -142,7 +147,8 @@ def read_labels(path: Path) -> LabelFile:
     In a palette of black and white, black becomes 0 and white 1, whatever their indices; of any
     other palette the indices are the labels. If the file stores white as 0, a black and white mask
     is inverted, and more than two values are read as stored. If the colors are constant and the
-    transparency is not, the transparency is the mask.
+    transparency is not, the transparency is the mask. Classes of objects are read from the table
+    beside the file, or from its second channel.
 
     Args:
         path: TIFF, PNG, JPEG, BMP or GIF file.
@@ -163,7 +169,8 @@ def read_labels(path: Path) -> LabelFile:
     color_of_number: dict[int, tuple[int, ...]] = {}
     if image.colors is not None:
         planes, color_of_number = _apply_palette(planes, image.colors)
-    labels, has_palette = check_labels(path, planes), image.colors is not None
+    labels, classes = separate_classes(path, planes)
+    has_palette = image.colors is not None
     return LabelFile(
         labels,
         image.stack,
@@ -173,6 +180,44 @@ def read_labels(path: Path) -> LabelFile:
         has_palette,
         image.white,
         image.spacing,
+        classes or classes_beside(path, len(labels)),
+    )
+
+
+def separate_classes(
+    path: Path, planes: NDArray[Any]
+) -> tuple[NDArray[np.int32], tuple[StatedClasses, ...]]:
+    """Separates instances from the classes of their pixels, which are a second channel.
+
+    Args:
+        path: The file, for the messages.
+        planes: Array `(planes, height, width, channels)`.
+
+    Returns:
+        Integers `(planes, height, width)`, and the classes of the objects of each plane; empty if
+        there is no second channel.
+
+    Raises:
+        ValueError: See `check_labels`.
+    """
+    if planes.shape[-1] != _INSTANCES_AND_CLASSES:
+        return check_labels(path, planes), ()
+    instances, values = (check_labels(path, planes[..., [channel]]) for channel in (0, 1))
+    return instances, tuple(map(classes_of_pixels, instances, values))
+
+
+def labels_of_planes(file: LabelFile, planes: int) -> LabelFile:
+    """Returns a label file, whose second plane is that of the classes if the image has only one.
+
+    Args:
+        file: Content of the label file.
+        planes: Number of planes of the image.
+    """
+    if planes != 1 or len(file.labels) != _INSTANCES_AND_CLASSES:
+        return file
+    instances, values = file.labels
+    return replace(
+        file, labels=instances[None], stack=(), classes=(classes_of_pixels(instances, values),)
     )
 
 

@@ -30,6 +30,7 @@ from keras_unet.data.names import (
     strip_image_affix,
     strip_label_affix,
 )
+from keras_unet.data.object_classes import CLASSES
 from keras_unet.data.scenes import file_of
 from keras_unet.files import check_name, printable
 
@@ -329,7 +330,7 @@ def _find_by_name(image_folder: Path, label_folder: Path) -> Pairs:
     pairs = _pair_files(image_folder.parent, images, labels, annotation_files(label_folder))
     unused = [
         *unused_in(image_folder, [pair.image for pair in pairs]),
-        *unused_in(label_folder, [pair.labels for pair in pairs]),
+        *unused_in(label_folder, [label_folder / CLASSES, *(pair.labels for pair in pairs)]),
     ]
     return Pairs(pairs, tuple(unused))
 
@@ -338,7 +339,7 @@ def _find_beside(folder: Path) -> Pairs:
     files = split_labels(files_by_stem(folder))
     pairs = _pair_files(folder, *files, annotation_files(folder))
     used = [path for pair in pairs for path in (pair.image, pair.labels)]
-    return Pairs(pairs, tuple(unused_in(folder, used)))
+    return Pairs(pairs, tuple(unused_in(folder, [folder / CLASSES, *used])))
 
 
 def _pair_files(
@@ -421,7 +422,7 @@ def _unused_frames(
 
 
 def _unused_annotations(annotated: Path, pairs: Iterable[Pair]) -> Iterator[Unused]:
-    for file in unused_in(annotated, [pair.labels for pair in pairs]):
+    for file in unused_in(annotated, [annotated / CLASSES, *(pair.labels for pair in pairs)]):
         is_annotation = annotated_frame(file.path) is not None
         name_reason = "expected a name such as man_seg000.tif"
         yield file if is_annotation else _with_name_reason(file, name_reason)

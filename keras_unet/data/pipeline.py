@@ -149,7 +149,8 @@ def build_dataset_by_function(  # noqa: PLR0913 - all but two by name
     seed alone; random numbers of the function do not.
 
     Args:
-        images: Normalized grey values `(height, width, channels)` and labels `(height, width)`.
+        images: Normalized grey values `(height, width, channels)` and labels `(height, width)`, or
+            `(height, width, 2)`, see `LabelEncoding`.
         architecture: Architecture of the network.
         augmentation: Function of a tile and its labels.
         target: Function from the augmented labels to classes, weights and objects.
@@ -182,7 +183,7 @@ def build_dataset_by_function(  # noqa: PLR0913 - all but two by name
         targets = np.stack(target(labels)[:targets_number], axis=-1, dtype=np.float32)
         return pixels, targets[inner, inner]
 
-    sizes = np.array([labels.shape for _, labels in images])
+    sizes = np.array([labels.shape[:2] for _, labels in images])
     first_pixel = np.cumsum(sizes.prod(axis=1)) - sizes.prod(axis=1)
     table = tf.constant(np.column_stack([first_pixel, sizes]), tf.int32)
 

@@ -25,10 +25,18 @@ from keras_unet.data.images import ImageFile, as_channels, is_grey, pixels_of, r
 from keras_unet.data.label_consistency import check_same_conventions, differing_conventions
 from keras_unet.data.labels import (
     LabelFile,
-    check_labels,
     detect_encoding,
     histogram_line,
+    labels_of_planes,
     read_labels,
+    separate_classes,
+)
+from keras_unet.data.object_classes import (
+    StatedClasses,
+    class_of_objects,
+    encode_objects,
+    stated_classes,
+    uses_classes,
 )
 from keras_unet.data.pairs import Pair, Pairs, Unused, find_pairs, is_annotation, plane_name
 from keras_unet.data.stacks import describe_axes, in_order_of
@@ -93,7 +101,7 @@ class Samples:
             f"grey values: {self.dtype}, {counted(self.channels, 'channel')}",
             f"labels: {self._labels()}",
             f"fractions of the pixels: {self._fractions()}",
-            f"{objects}: {sum(_count_instances(sample) for sample in self.samples):,} in total",
+            f"{objects}: {self._instances()}",
             *self.notes,
             *self._unused_lines(),
         )
@@ -110,8 +118,10 @@ class Samples:
         values = {"ignored": self.encoding.ignore, "unlabelled": self.encoding.unlabelled}
         others = [f"; {value} is {name}" for name, value in values.items() if value is not None]
         if self.encoding.kind == "instances":
+            named = self.encoding.class_names
+            of_classes = f" of the classes {', '.join(named)}" if named else ""
             background = f"{self.encoding.background} is background"
-            return f"instances, one number per cell, {background}{''.join(others)}"
+            return f"instances{of_classes}, one number per cell, {background}{''.join(others)}"
         return f"classes with values {', '.join(map(str, self.encoding.values))}{''.join(others)}"
 
     def _fractions(self) -> str:
@@ -127,14 +137,41 @@ class Samples:
 
     def _class_names(self) -> list[str]:
         if self.encoding.kind == "instances":
-            return ["background", "cells"]
+            return ["background", *(self.encoding.class_names or ("cells",))]
         return [f"value {value}" for value in self.encoding.values]
+
+    @property
+    def objects(self) -> dict[str, int]:
+        """Number of objects of each class, by name; empty if objects have no classes."""
+        names = self.encoding.class_names
+        found = Counter(
+            name
+            for sample in (self.samples if names else ())
+            for name in classes_in(sample, self.encoding).values()
+        )
+        return {name: found[name] for name in names}
+
+    def _instances(self) -> str:
+        total = sum(_count_instances(sample) for sample in self.samples)
+        of_classes = ", ".join(f"{number:,} {name}" for name, number in self.objects.items())
+        return f"{total:,} in total{f': {of_classes}' if of_classes else ''}"
 
     def _unused_lines(self) -> list[str]:
         expected = [f"not used: {file.reason}" for file in self.unused if file.is_expected]
         others = [f"  {file.name}: {file.reason}" for file in self.unused if not file.is_expected]
         head = [f"not used: {counted(len(others), 'file')}"] if others else []
         return [*_some_lines(expected), *head, *_some_lines(others)]
+
+
+def classes_in(sample: Sample, encoding: LabelEncoding) -> dict[int, str]:
+    """Returns the class of each object of a sample, of an encoding with names of classes."""
+    numbers, first = np.unique(sample.instances, return_index=True)
+    classes = sample.classes.ravel()[first]
+    return {
+        number: encoding.names[value]
+        for number, value in zip(numbers.tolist(), classes.tolist(), strict=True)
+        if number
+    }
 
 
 def read_samples(
@@ -155,6 +192,7 @@ def read_samples(
     Args:
         folder: Folder in a layout of `find_pairs`.
         labels: Kind of the labels: `"classes"`, `"instances"`, or `"auto"` to detect it.
+            `"instances"` leaves out the classes of objects, see `data.object_classes`.
         ignore: Label value of ignored pixels, or None.
         unlabelled: Label value of the pixels that nobody has labelled, for images labelled in part,
             see `LabelEncoding`; None if all are complete. Images without any label are left out.
@@ -180,7 +218,7 @@ def read_samples(
         for plane in _read_pair(pair, axes, selection)
     ]
     files = list({plane.pair.labels: plane.file for plane in raw}.items())
-    if labels != "instances":
+    if labels != "instances" and not any(file.classes for _, file in files):
         check_same_conventions(files)
     _refuse_same_names([plane.name for plane in raw], folder)
     notes = (
@@ -207,8 +245,9 @@ def samples_of_arrays(
 
     Args:
         images: Raw grey values, each `(height, width)` or `(height, width, channels)`.
-        labels: Label images, whole numbers from 0, each `(height, width)`.
-        kind: Kind of the labels: `"classes"`, `"instances"`, or `"auto"` to detect it.
+        labels: Label images, whole numbers from 0, each `(height, width)`; or
+            `(height, width, 2)`, instances and the number of the class of each pixel, from 1.
+        kind: Kind of the labels, see `read_samples`.
         ignore: Label value of ignored pixels, or None.
         unlabelled: Label value of the pixels that nobody has labelled, as `read_samples`.
         allow_empty: Whether images without cells are allowed.
@@ -238,18 +277,20 @@ def _plane_of_arrays(image: NDArray[Any], labels: NDArray[Any], number: int) -> 
     pixels, label_image = np.asarray(image), np.asarray(labels)
     if pixels.ndim == 2:
         pixels = pixels[..., np.newaxis]
-    if label_image.ndim == 3 and label_image.shape[-1] == 1:
-        label_image = label_image[..., 0]
-    if pixels.ndim != 3 or label_image.ndim != 2 or not label_image.size:
+    if label_image.ndim == 2:
+        label_image = label_image[..., np.newaxis]
+    has_labels = label_image.ndim == 3 and label_image.shape[-1] in (1, 2) and label_image.size
+    if pixels.ndim != 3 or not has_labels:
         raise ValueError(
             f"{pair.image} and {pair.labels} must be of shape (height, width) or (height, width, "
-            "channels), and (height, width), with at least one pixel. Received: "
-            f"{np.shape(image)} and {np.shape(labels)}"
+            "channels), and (height, width), or (height, width, 2) for instances and their "
+            f"classes, with at least one pixel. Received: {np.shape(image)} and {np.shape(labels)}"
         )
     _refuse_different_sizes(pair, pixels[np.newaxis], label_image[np.newaxis])
-    integers = check_labels(pair.labels, label_image[np.newaxis, ..., np.newaxis])
-    file = LabelFile(integers, (), (), {}, "")
-    return _Plane(pair.name, pair, pixels, file.labels[0], file, (), None)
+    integers, classes = separate_classes(pair.labels, label_image[np.newaxis])
+    file = LabelFile(integers, (), (), {}, "", classes=classes)
+    stated = classes[0] if classes else None
+    return _Plane(pair.name, pair, pixels, file.labels[0], file, (), None, classes=stated)
 
 
 def _create_samples(
@@ -262,18 +303,26 @@ def _create_samples(
 ) -> Samples:
     ignore, unlabelled = masked
     channels = _common_channels(raw)
+    has_classes = uses_classes(((plane.place, plane.classes) for plane in raw), labels)
     encoding = detect_encoding(
         [(str(plane.pair.labels), plane.labels) for plane in raw],
-        kind=labels,
+        kind="instances" if has_classes else labels,
         ignore=ignore,
         unlabelled=unlabelled,
     )
     if unlabelled is not None:
         raw, blank = _split_blank(raw, encoding)
         unused = (*unused, *blank)
-    samples = tuple(
-        _create_sample(plane, encoding, channels) for plane in track(raw, "checking labels")
-    )
+    arrays = [plane.labels for plane in raw]
+    for plane in raw:
+        if plane.classes is not None and not has_classes:  # left out, but no other planes
+            others = encoding.others
+            class_of_objects(plane.place, plane.labels, plane.classes, others, complete=False)
+    if has_classes:
+        stated = [(plane.place, plane.labels, plane.classes) for plane in raw]
+        encoding, arrays = encode_objects(stated, encoding)
+    pairs = track(list(zip(raw, arrays, strict=True)), "checking labels")
+    samples = tuple(_create_sample(*pair, encoding, channels) for pair in pairs)
     if not allow_empty and unlabelled is None:
         for plane, sample in zip(raw, samples, strict=True):
             _refuse_empty(plane, sample)
@@ -378,6 +427,13 @@ class _Plane:
     group: Group
     pixel_size: tuple[float, float] | None = None
     channels: tuple[str, ...] = ()
+    classes: StatedClasses | None = None
+
+    @property
+    def place(self) -> str:
+        """Label file and, of a stack, name of the plane, for messages."""
+        is_single = self.name == self.pair.name
+        return f"{self.pair.labels}{'' if is_single else f', {self.name}'}"
 
 
 def _without_repeated_images(found: Pairs) -> Pairs:
@@ -399,10 +455,12 @@ def _read_pair(pair: Pair, axes: str | None, channels: Selection | None) -> Iter
     image_file = read_image(pair.image, palette="colors", axes=axes, channels=channels)
     label_file = _read_label_file(pair, image_file)
     image = _annotated_planes(pair, image_file.planes)
-    labels = label_file.labels
+    label_file = labels_of_planes(label_file, len(image))
+    labels, order = label_file.labels, np.arange(len(label_file.labels))
     if pair.plane is None and len(labels) == len(image):
-        stored = pair.labels, label_file.stack
-        labels = in_order_of((pair.image, image_file.stack), stored, labels, "labels")
+        source, stored = (pair.image, image_file.stack), (pair.labels, label_file.stack)
+        order = in_order_of(source, stored, order.reshape(-1, 1, 1), "labels").ravel()
+        labels = labels[order]
     _refuse_different_sizes(pair, image, labels)
     is_single = len(image) == 1
     group = pair.sequence or (None if is_single else pair.name)
@@ -419,6 +477,7 @@ def _read_pair(pair: Pair, axes: str | None, channels: Selection | None) -> Iter
             group,
             image_file.spacing.pixel_size,
             image_file.spacing.channels,
+            label_file.classes[order[number]] if label_file.classes else None,
         )
         for number in range(len(image))
     ]
@@ -439,7 +498,15 @@ def _read_label_file(pair: Pair, image: ImageFile) -> LabelFile:
     notes = [f"left out, as it has no area: {kind}" for kind in sorted(content.left_out)]
     if drawn.covered:
         notes.append("where outlines overlap, the smaller object is on top")
-    return LabelFile(drawn.labels, image.stack, tuple(notes), {}, drawn.labels.dtype.name)
+    has_classes = any(one.category for one in objects)
+    return LabelFile(
+        drawn.labels,
+        image.stack,
+        tuple(notes),
+        {},
+        drawn.labels.dtype.name,
+        classes=stated_classes(drawn.categories) if has_classes else (),
+    )
 
 
 def _notes(raw: Sequence[_Plane]) -> tuple[str, ...]:
@@ -506,14 +573,16 @@ def _common_channels(raw: Sequence[_Plane]) -> int:
     return expected
 
 
-def _create_sample(plane: _Plane, encoding: LabelEncoding, channels: int) -> Sample:
+def _create_sample(
+    plane: _Plane, labels: NDArray[np.int32], encoding: LabelEncoding, channels: int
+) -> Sample:
     image = as_channels(plane.image, channels, plane.pair.image)
     return Sample(
         name=plane.name,
         image=pixels_of(image, plane.pair.image),
-        classes=encoding.to_classes(plane.labels),
-        instances=encoding.to_instances(plane.labels),
-        ignored=encoding.ignored(plane.labels),
+        classes=encoding.to_classes(labels),
+        instances=encoding.to_instances(labels),
+        ignored=encoding.ignored(labels),
         group=plane.group,
         pixel_size=plane.pixel_size,
     )

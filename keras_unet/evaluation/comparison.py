@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from math import nan
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from keras_unet.console import counted, track
 from keras_unet.data.encoding import Kind, LabelEncoding
 from keras_unet.data.images import read_image
-from keras_unet.data.labels import LabelFile, read_labels
+from keras_unet.data.labels import LabelFile, labels_of_planes, read_labels
+from keras_unet.data.object_classes import StatedClasses, class_of_objects, number_classes
 from keras_unet.data.stacks import Stack, in_order_of
 from keras_unet.evaluation.pairing import FilePair
 from keras_unet.metrics.isbi2012 import isbi2012
@@ -58,6 +60,10 @@ class LabelPair:
         confusion: Counted pixels of each true class by predicted class,
             `(planes, classes, classes)`; None without classes.
         in_part: Whether the image is labelled in part.
+        class_names: Names of the classes of objects in all images, if labels and prediction state
+            them; else empty.
+        reference_classes: Class of each true object of each plane; empty without `class_names`.
+        result_classes: Class of each predicted object of each plane; empty without `class_names`.
     """
 
     name: str
@@ -68,12 +74,29 @@ class LabelPair:
     classes: Sequence[int] = ()
     confusion: NDArray[np.int64] | None = None
     in_part: bool = False
+    class_names: Sequence[str] = ()
+    reference_classes: Sequence[Mapping[int, str]] = ()
+    result_classes: Sequence[Mapping[int, str]] = ()
 
     @cached_property
     def overlaps(self) -> list[Overlaps]:
         """Overlaps of the instances of each plane."""
-        labelled = list(self.counted) if self.in_part else [None] * len(self.counted)
-        return list(map(Overlaps.of, self.reference, self.result, labelled))
+        return list(map(Overlaps.of, self.reference, self.result, self._labelled))
+
+    @property
+    def _labelled(self) -> list[NDArray[np.bool_] | None]:
+        return list(self.counted) if self.in_part else [None] * len(self.counted)
+
+    def overlaps_of_class(self, name: str) -> list[Overlaps]:
+        """Returns the overlaps of the instances of a class, of each plane."""
+        references, results = (
+            [_only(*pair, name) for pair in zip(planes, classes, strict=True)]
+            for planes, classes in (
+                (self.reference, self.reference_classes),
+                (self.result, self.result_classes),
+            )
+        )
+        return list(map(Overlaps.of, references, results, self._labelled))
 
 
 def compare(
@@ -82,31 +105,83 @@ def compare(
     encoding: LabelEncoding,
     *,
     with_probabilities: bool,
+    with_classes: bool = False,
 ) -> list[LabelPair]:
     """Reads the predictions of label files, and converts both to instances.
 
     Predictions hold classes if all their values are classes of the labels, or if there is a single
-    value besides 0; otherwise they hold instances.
+    value besides 0; otherwise they hold instances, as they do if their objects have classes.
 
     Args:
         pairs: The files.
         truths: Contents of the label files.
         encoding: Encoding of the label files.
         with_probabilities: Whether to read the probabilities, which every prediction must have.
+        with_classes: Whether to compare the classes of objects, if predictions state them.
 
     Raises:
         ValueError: If a prediction has another size than its labels, the order of its planes is
-            unclear, or it holds no labels.
+            unclear, it holds no labels, or an object has no class or several.
     """
-    results = [
+    files = [
         _read_result(pair, truth)
         for pair, truth in zip(track(pairs, "reading predictions"), truths, strict=True)
     ]
-    result_encoding = _detect_result_encoding(results, encoding)
-    return [
+    has_classes = with_classes and any(file.classes for file in files)
+    results = [file.labels for file in files]
+    result_encoding = (
+        LabelEncoding("instances", (0, 1))
+        if has_classes
+        else _detect_result_encoding(results, encoding)
+    )
+    images = [
         _label_pair(pair, truth, result, (encoding, result_encoding), with_probabilities)
         for pair, truth, result in zip(pairs, truths, results, strict=True)
     ]
+    references = [
+        _classes_of(pair.reference.labels, truth, encoding.others, complete=with_classes)
+        for pair, truth in zip(pairs, truths, strict=True)
+    ]
+    predicted = [
+        _classes_of(pair.result, file, (0,), complete=has_classes)
+        for pair, file in zip(pairs, files, strict=True)
+    ]
+    return _with_classes(images, references, predicted) if has_classes else images
+
+
+def _with_classes(
+    images: Sequence[LabelPair],
+    references: Sequence[Sequence[Mapping[int, str]]],
+    predicted: Sequence[Sequence[Mapping[int, str]]],
+) -> list[LabelPair]:
+    """Adds the classes of the objects."""
+    named = [*chain(*references), *chain(*predicted)]
+    names = tuple(number_classes({name for plane in named for name in plane.values()}))
+    return [
+        replace(image, class_names=names, reference_classes=reference, result_classes=result)
+        for image, reference, result in zip(images, references, predicted, strict=True)
+    ]
+
+
+def _classes_of(
+    path: Path, file: LabelFile, others: Collection[int], *, complete: bool
+) -> list[dict[int, str]]:
+    """Returns the class of each object of each plane, after checks, see `class_of_objects`."""
+    if not file.classes and not complete:
+        return []
+    stated: Sequence[StatedClasses] = file.classes or [{}] * len(file.labels)
+    places = [f"{path}, plane {plane}" for plane in range(1, len(stated) + 1)]
+    places = places if len(stated) > 1 else [f"{path}"]
+    return [
+        class_of_objects(place, labels, classes, others, complete=complete)
+        for place, labels, classes in zip(places, file.labels, stated, strict=True)
+    ]
+
+
+def _only(labels: NDArray[np.int32], classes: Mapping[int, str], name: str) -> NDArray[np.int32]:
+    """Returns a label image with the objects of a class alone."""
+    numbers = [number for number, of_object in classes.items() if of_object == name]
+    return np.where(np.isin(labels, numbers), labels, 0).astype(np.int32)
 
 
 def _label_pair(
@@ -158,9 +233,18 @@ def _confusion(
     )
 
 
-def _read_result(pair: FilePair, truth: LabelFile) -> NDArray[np.int32]:
+def _read_result(pair: FilePair, truth: LabelFile) -> LabelFile:
+    """Reads the planes of a prediction that are labeled, in the order of the labels."""
     file = read_labels(pair.result)
-    return _labeled_planes(pair, (pair.result, file.stack), file.labels, truth)
+    if truth.classes and pair.reference.plane is None:
+        file = labels_of_planes(file, len(truth.labels))
+    source = pair.result, file.stack
+    labels = _labeled_planes(pair, source, file.labels, truth)
+    if not file.classes:
+        return replace(file, labels=labels)
+    numbers = np.arange(len(file.labels), dtype=np.int32)[:, None, None] + 0 * file.labels
+    order = _labeled_planes(pair, source, numbers, truth)[:, 0, 0].tolist()
+    return replace(file, labels=labels, classes=tuple(file.classes[number] for number in order))
 
 
 def _read_foreground(pair: FilePair, path: Path, truth: LabelFile) -> NDArray[np.float32]:
@@ -224,17 +308,29 @@ class Scores:
             probabilities of a score.
         matching: Counts and scores of matched cells, for each threshold of the IoU.
         classes: Scores of each class, if there are more than two.
+        matching_of_class: Counts and scores of cells that are matched within their class, for each
+            threshold, by the name of the class; empty if cells have no classes.
     """
 
     values: Mapping[str, float]
     matching: Sequence[Matching] = ()
     classes: Sequence[ClassScore] = ()
+    matching_of_class: Mapping[str, Sequence[Matching]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON."""
         rows = {"matching": [row.to_dict() for row in self.matching]} if self.matching else {}
         classes = {"classes": [asdict(score) for score in self.classes]} if self.classes else {}
-        return {**self.values, **rows, **classes}
+        by_class = {
+            name: [row.to_dict() for row in matching]
+            for name, matching in self.matching_of_class.items()
+        }
+        return {
+            **self.values,
+            **rows,
+            **classes,
+            **({"matching_of_class": by_class} if by_class else {}),
+        }
 
 
 def parse_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
@@ -267,6 +363,7 @@ def score(images: Sequence[LabelPair], metrics: Sequence[Metric]) -> Scores:
         {name: value for values in results for name, value in values.items()},
         _matching(images) if "matching" in metrics else (),
         _class_scores(images) if "pixels" in metrics else (),
+        _matching_of_class(images) if "matching" in metrics else {},
     )
 
 
@@ -320,6 +417,15 @@ def _ctc(images: Sequence[LabelPair]) -> dict[str, float]:
 
 def _matching(images: Sequence[LabelPair]) -> list[Matching]:
     return [matching_of_overlaps(_overlaps(images), threshold) for threshold in THRESHOLDS]
+
+
+def _matching_of_class(images: Sequence[LabelPair]) -> dict[str, list[Matching]]:
+    """Matches the cells of each class alone."""
+    found = {}
+    for name in images[0].class_names:
+        overlaps = [plane for image in images for plane in image.overlaps_of_class(name)]
+        found[name] = [matching_of_overlaps(overlaps, threshold) for threshold in THRESHOLDS]
+    return found
 
 
 def _mean_ap(images: Sequence[LabelPair]) -> dict[str, float]:

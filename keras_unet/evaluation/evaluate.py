@@ -11,7 +11,8 @@ from typing import Any, Literal
 from keras_unet.console import counted, some, status, track
 from keras_unet.data.encoding import Kind
 from keras_unet.data.label_consistency import check_same_conventions
-from keras_unet.data.labels import detect_encoding, read_labels
+from keras_unet.data.labels import LabelFile, detect_encoding, labels_of_planes, read_labels
+from keras_unet.data.object_classes import CLASSES, uses_classes
 from keras_unet.evaluation.comparison import (
     DEFAULT_METRICS,
     PROBABILITY_METRICS,
@@ -42,6 +43,10 @@ _log = logging.getLogger(__name__)
 
 _CAPTION_METRICS: tuple[Metric, ...] = ("pixels", "ctc")
 _CELL_METRICS = {"ctc", "matching"}
+_LACKS_CLASSES = (
+    f"the objects of the labels have classes, those of the predictions none: no {CLASSES} lies "
+    "beside them, and classes are not scored"
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class Evaluation:
             images.
         missing: Label files without a prediction.
         left_out: Files in the label folder whose names are not those of labels, with the reason.
+        lacks_classes: Whether the objects of the labels have classes, and those of the predictions
+            none.
     """
 
     metrics: Sequence[Metric]
@@ -64,6 +71,7 @@ class Evaluation:
     from_probabilities: bool
     missing: Sequence[str]
     left_out: Sequence[str] = ()
+    lacks_classes: bool = False
 
     @property
     def tables(self) -> list[Table]:
@@ -81,6 +89,7 @@ class Evaluation:
                 if left_out
                 else []
             ),
+            *([_LACKS_CLASSES] if self.lacks_classes else []),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,8 +120,9 @@ def evaluate_folders(
     """Scores the predictions in a folder against the labels in another, paired by name.
 
     All classes except the background count as cell; with more than two classes, each is also scored
-    alone. If label files or predictions hold classes, the
-    cells are their 4-connected components. The pixel error is computed from
+    alone. If label files or predictions hold classes, the cells are their 4-connected components.
+    If the objects of both have classes, see `keras_unet.data.object_classes`, "matching" also
+    matches the objects of each class alone. The pixel error is computed from
     `<stem>_probabilities.tif` if every prediction has one, otherwise from label images; `isbi2012`
     requires these files. If the labels are those of the Cell Tracking Challenge with tracks, and
     the predictions hold `res_track.txt`, as `link_files` writes it, "ctc" adds DET and TRA.
@@ -124,7 +134,8 @@ def evaluate_folders(
         metrics: Any of "pixels", "isbi2012", "ctc" and "matching"
             (`keras_unet.evaluation.comparison`). By default pixels and, if the labels hold
             instances, ctc and matching.
-        kind: Kind of the labels: "instances", "classes", or "auto" to detect it.
+        kind: Kind of the labels: "instances", without classes of objects, "classes", or "auto" to
+            detect it.
         ignore: Label value of pixels that are not scored, or None.
         unlabelled: Label value of the pixels that nobody has labelled, for images labelled in part,
             or None. Pixels are scored where there are labels; a predicted object that matches none,
@@ -185,8 +196,11 @@ def _evaluate(
     kind: Kind | Literal["auto"],
     masked: tuple[int | None, int | None],
 ) -> tuple[Evaluation, list[LabelPair]]:
-    truths = [read_labels(pair.reference.labels) for pair in track(pairs, "reading labels")]
+    truths = [_read_truth(pair) for pair in track(pairs, "reading labels")]
     files = [(pair.reference.labels, truth) for pair, truth in zip(pairs, truths, strict=True)]
+    stated = [(str(path), classes) for path, truth in files for classes in truth.classes]
+    has_classes = uses_classes(stated, kind)
+    kind = "instances" if has_classes else kind
     if kind != "instances":
         check_same_conventions(files)
     planes = [(str(path), plane) for path, truth in files for plane in truth.labels]
@@ -200,7 +214,13 @@ def _evaluate(
     from_probabilities = not PROBABILITY_METRICS.isdisjoint(metrics) and all(
         pair.probabilities for pair in pairs
     )
-    images = compare(pairs, truths, encoding, with_probabilities=from_probabilities)
+    images = compare(
+        pairs,
+        truths,
+        encoding,
+        with_probabilities=from_probabilities,
+        with_classes=has_classes,
+    )
     image_metrics = [metric for metric in metrics if metric != "isbi2012"]
     paired = {pair.reference for pair in pairs}
     rows = {image.name: score([image], image_metrics) for image in track(images, "scoring images")}
@@ -213,8 +233,17 @@ def _evaluate(
         from_probabilities=from_probabilities,
         missing=[file.labels.name for file in references.files if file not in paired],
         left_out=[str(unused) for unused in references.left_out],
+        lacks_classes=has_classes and not images[0].class_names,
     )
     return evaluation, images
+
+
+def _read_truth(pair: FilePair) -> LabelFile:
+    """Reads a label file, of which two planes may be instances and classes of a prediction."""
+    truth = read_labels(pair.reference.labels)
+    if len(truth.labels) == 1 or truth.classes:
+        return truth
+    return labels_of_planes(truth, len(read_labels(pair.result).labels))
 
 
 def _page(

@@ -190,11 +190,13 @@ def _planes(stack: LabelPair) -> list[LabelPair]:
         return [stack]
     names = ["reference", "result", "scores", "counted"]
     names += [] if stack.confusion is None else ["confusion"]
+    of_objects = ("reference_classes", "result_classes")
     return [
         replace(
             stack,
             name=plane_name(stack.name, plane),
             **{name: getattr(stack, name)[plane, None] for name in names},
+            **{name: getattr(stack, name)[plane : plane + 1] for name in of_objects},
         )
         for plane in range(len(stack.reference))
     ]

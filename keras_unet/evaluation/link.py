@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,14 @@ from keras_unet.data.calibration import Spacing
 from keras_unet.data.headers import Header, read_header
 from keras_unet.data.images import smallest_unsigned, stem_of, write_tiff
 from keras_unet.data.labels import read_labels
+from keras_unet.data.object_classes import CLASSES, ObjectClass, classes_beside, update_table
 from keras_unet.data.stacks import check_planes_along
 from keras_unet.evaluation.pairing import find_label_images
 from keras_unet.files import (
     PathLike,
     check_writable,
     created_folder,
+    own_kind,
     printable,
 )
 from keras_unet.instances.link import Along, Links, link_objects
@@ -64,6 +66,19 @@ class Film:
         for path in self.files:
             yield from read_labels(path).labels
 
+    def classes(self, links: Links) -> Iterator[ObjectClass]:
+        """Yields the classes that tables beside the files state, with the numbers of the tracks.
+
+        Args:
+            links: Tracks of the film.
+        """
+        planes = len(links.numbers) // len(self.files)
+        stated = [classes_beside(path, planes) or ({},) * planes for path in self.files]
+        for index, classes in enumerate(chain(*stated)):
+            for number, track_number in links.numbers[index].items():
+                for name in classes.get(number, ()):
+                    yield ObjectClass(f"{self.name}.tif", index + 1, track_number, name)
+
 
 def link_files(
     labels: PathLike, out: PathLike, *, along: Along, overwrite: bool = False
@@ -76,6 +91,8 @@ def link_files(
     first and last plane, from 1 as in `measure_files`, and the parent after a division. For a film,
     `<name>_RES` holds the same in the form of the Cell Tracking Challenge, `mask000.tif`, ... and
     `res_track.txt`, in which an object that is missing in a frame continues as a new track.
+    `classes.csv` has the classes of the objects in each plane, if such a table lies beside the
+    label images.
 
     Args:
         labels: A stack of label images, or a folder of stacks, or of single images.
@@ -97,13 +114,16 @@ def link_files(
     if not overwrite:
         sources = [path for film in films for path in film.files]
         check_outputs(out, [out / f"{film.name}.tif" for film in films], sources)
-        check_only_own([out / TRACKS])
+        has_classes = any((path.parent / CLASSES).is_file() for path in sources)
+        check_only_own([out / TRACKS, *([out / CLASSES] if has_classes else [])])
         check_film_folders(film_folder(out, film.name) for film in films if along == "t")
     written: list[Path] = []
     tables = []
+    classes: list[ObjectClass] = []
     with created_folder(out):
         for film in track(films, "linking objects"):
             links = link_objects(film, along)
+            classes += film.classes(links)
             written += _write(film, links, out, along)
             tables.append(table_of_tracks(f"{film.name}.tif", links.tracks))
             divisions = len({one.parent for one in links.tracks} - {0})
@@ -111,7 +131,9 @@ def link_files(
             found = counted(len(links.tracks), "track")
             _log.info(f"{printable(film.name)}: {found}{divided}")
         write_table(out / TRACKS, tables)
-    return [*written, out / TRACKS]
+        if classes or own_kind(out / CLASSES) == "csv":
+            update_table(out / CLASSES, [f"{film.name}.tif" for film in films], classes)
+    return [*written, out / TRACKS, *([out / CLASSES] if classes else [])]
 
 
 def _films(path: Path, along: Along) -> list[Film]:

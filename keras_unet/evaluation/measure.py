@@ -21,6 +21,15 @@ from keras_unet.data.images import image_files, is_grey, read_image, stem_of
 from keras_unet.data.labels import detect_encoding, read_labels
 from keras_unet.data.lazy import OpenPlane, is_large, is_zarr, open_large
 from keras_unet.data.microscopes import holds_scenes
+from keras_unet.data.object_classes import (
+    CLASSES,
+    StatedClasses,
+    class_of_objects,
+    classes_beside,
+    number_classes,
+    read_table,
+    uses_classes,
+)
 from keras_unet.data.stacks import Stack, describe_axes, in_order_of
 from keras_unet.evaluation.pairing import LabelImage, find_label_images, pair_files
 from keras_unet.files import PathLike, check_writable, created_folder, printable
@@ -62,8 +71,9 @@ def measure_files(
         images: The image, or the folder of the images, whose intensities are measured; None for
             shapes alone. Names are matched as in training.
         save: Some of "table", "rois" and "geojson".
-        kind: Kind of the labels: "instances", "classes", whose connected components are the
-            objects, or "auto" to detect it.
+        kind: Kind of the labels: "instances"; "classes", whose connected components are the
+            objects; or "auto" to detect it, and to read the classes of instances, see
+            `keras_unet.data.object_classes`.
         pixel_size: Height and width of a pixel in micrometers; None for that in the files.
         overwrite: Whether outputs may replace files that keras-unet has not written.
 
@@ -146,17 +156,31 @@ def _images_of(files: Sequence[LabelImage], images: Path) -> dict[LabelImage, Pa
 
 
 def _encoding(files: Sequence[LabelImage], kind: Kind | Literal["auto"]) -> LabelEncoding:
-    """Detects the kind of the labels, by the files that are read whole."""
+    """Detects the kind of the labels, by the files that are read whole, and classes of objects."""
     whole = [file.labels for file in files if not is_large(file.labels)]
-    if kind == "instances" or not whole:
+    contents = {} if kind == "instances" else {path: read_labels(path) for path in whole}
+    stated = [(f"{path}", one) for path, file in contents.items() for one in file.classes]
+    names = _class_names(files) | {
+        name for _, one in stated for found in one.values() for name in found
+    }
+    has_classes = uses_classes(stated, kind) or (bool(names) and kind == "auto")
+    if has_classes and (values := number_classes(names - {""})):
+        return LabelEncoding("instances", (0, *values.values()), class_names=tuple(values))
+    if kind == "instances" or has_classes or not whole:
         if kind == "classes":
             raise ValueError(
                 "kind must be instances for label images that are read in parts. Received: "
                 "kind=classes; number the objects"
             )
         return LabelEncoding("instances", (0, 1))
-    planes = [(str(path), plane) for path in whole for plane in read_labels(path).labels]
+    planes = [(f"{path}", plane) for path, file in contents.items() for plane in file.labels]
     return detect_encoding(planes, kind=kind)
+
+
+def _class_names(files: Sequence[LabelImage]) -> set[str]:
+    """Returns the names of the classes in the tables beside label files."""
+    tables = {file.labels.parent / CLASSES for file in files}
+    return {row.name for table in tables if table.is_file() for row in read_table(table)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +190,7 @@ class _Planes:
     planes: Sequence[Any]
     stack: Stack
     spacing: Spacing
+    classes: Sequence[StatedClasses] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,10 +217,12 @@ class _LargeLabels:
 def _labels(path: Path) -> Iterator[_Planes]:
     if is_large(path):
         with open_large(path) as opened:
-            yield _Planes([*map(_LargeLabels, opened)], opened.stack, opened.spacing)
+            planes = [*map(_LargeLabels, opened)]
+            stated = classes_beside(path, len(planes))
+            yield _Planes(planes, opened.stack, opened.spacing, stated)
     else:
         file = read_labels(path)
-        yield _Planes([*file.labels], file.stack, file.spacing)
+        yield _Planes([*file.labels], file.stack, file.spacing, file.classes)
 
 
 @contextmanager
@@ -219,11 +246,11 @@ def _measure(
 ) -> ImageObjects:
     with _labels(file.labels) as labels:
         if image is None:
-            planes = _objects(labels, None, encoding, pixel_size, outlined=outlined)
+            planes = _objects(file, labels, None, encoding, pixel_size, outlined=outlined)
             return ImageObjects(file.labels, planes, labels.stack, encoding.names)
         with _image(image) as opened:
             pixels = _planes_of(file, labels, image, opened)
-            planes = _objects(labels, pixels, encoding, pixel_size, outlined=outlined)
+            planes = _objects(file, labels, pixels, encoding, pixel_size, outlined=outlined)
             return ImageObjects(image, planes, labels.stack, encoding.names)
 
 
@@ -253,6 +280,7 @@ def _planes_of(file: LabelImage, labels: _Planes, path: Path, image: _Planes) ->
 
 
 def _objects(
+    file: LabelImage,
     labels: _Planes,
     image: _Planes | None,
     encoding: LabelEncoding,
@@ -264,12 +292,23 @@ def _objects(
     stated = next((size for spacing in spacings if (size := spacing.pixel_size)), None)
     options: Mapping[str, Any] = {"pixel_size": pixel_size or stated, "outlined": outlined}
     pixels = [None] * len(labels.planes) if image is None else image.planes
-    return [
+    measured = [
         _objects_of_classes(plane, grey, encoding, options)
         if encoding.kind == "classes"
         else PlaneObjects.of(plane, grey, **options)
         for plane, grey in zip(labels.planes, pixels, strict=True)
     ]
+    if not encoding.class_names or not labels.classes:
+        return measured
+    return [
+        _with_classes(file, objects, stated)
+        for objects, stated in zip(measured, labels.classes, strict=True)
+    ]
+
+
+def _with_classes(file: LabelImage, objects: PlaneObjects, stated: StatedClasses) -> PlaneObjects:
+    numbers = objects.columns["number"]
+    return objects.of_classes(class_of_objects(f"{file.labels}", numbers, stated, complete=False))
 
 
 def _objects_of_classes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ _LISTED = 100  # rows of the table on the page; its file has all
 _HEAD: Mapping[str, str] = {
     "file": "image",
     "number": "number",
+    "class": "class",
     "area": "area",
     "circularity": "circularity",
     "solidity": "solidity",
@@ -63,7 +65,7 @@ def measured_objects(images: Sequence[ImagePair]) -> Objects | None:
     content = base64.b64encode(table_text(predicted).encode("utf-8")).decode("ascii")
     return Objects(
         text=f"{number:,} predicted objects, {sum(len(table['number']) for table in labels):,} in "
-        f"the labels. Areas in {unit[1]}.",
+        f"the labels{_by_class(predicted)}. Areas in {unit[1]}.",
         charts=charts,
         table=_shown_table(predicted, columns),
         download=f"data:text/csv;base64,{content}",
@@ -73,9 +75,18 @@ def measured_objects(images: Sequence[ImagePair]) -> Objects | None:
 def _table(image: ImagePair, *, result: bool, in_micrometers: bool) -> Columns:
     """Measures an image, which is named by its name alone."""
     labels = (image.labels.result if result else image.labels.reference)[0]
+    classes = image.labels.result_classes if result else image.labels.reference_classes
     size = image.pixel_size if in_micrometers else None
     objects = PlaneObjects.of(labels, image.image, outlined=False, pixel_size=size)
+    objects = objects.of_classes(classes[0]) if classes else objects
     return ImageObjects(Path(image.labels.name), [objects]).table
+
+
+def _by_class(tables: Sequence[Columns]) -> str:
+    """Lists the number of objects of each class, if they have classes."""
+    counts = Counter(name for table in tables for name in table["class"].tolist() if name)
+    listed = ", ".join(f"{number:,} {name}" for name, number in sorted(counts.items()))
+    return f"; predicted are {listed}" if listed else ""
 
 
 def _column(tables: Sequence[Columns], name: str) -> Sequence[float]:
@@ -85,7 +96,9 @@ def _column(tables: Sequence[Columns], name: str) -> Sequence[float]:
 
 def _shown_table(tables: Sequence[Columns], columns: Mapping[str, str]) -> Table:
     names = {columns.get(name, name): title for name, title in _HEAD.items()}
-    names = {name: title for name, title in names.items() if name in tables[0]}
+    has_classes = any(table["class"].any() for table in tables)
+    left_out = set() if has_classes else {"class"}
+    names = {name: names[name] for name in names if name in tables[0].keys() - left_out}
     rows = [
         [_text(table[name][row]) for name in names]
         for table in tables

@@ -43,6 +43,7 @@ def score_tables(
         _image_table(rows, overall, from_probabilities),
         _class_table(overall),
         _matching_table(overall),
+        _matching_table_of_classes(overall),
         _isbi2012_table(overall),
         _tracking_table(overall),
     )
@@ -124,6 +125,21 @@ def _matching_table(overall: Scores) -> Table:
     if "ap_mean" in overall.values:
         note = f"mean AP at 0.5, 0.55, ... 0.95: {_number(overall.values['ap_mean'])}"
     return Table(title, head, rows, note=note)
+
+
+def _matching_table_of_classes(overall: Scores) -> Table:
+    rows = [
+        [
+            name,
+            f"{matching[0].tp + matching[0].fn:,}",
+            f"{matching[0].tp + matching[0].fp:,}",
+            *_numbers(row.ap for row in matching),
+        ]
+        for name, matching in overall.matching_of_class.items()
+    ]
+    thresholds = [f"AP@{row.threshold}" for row in overall.matching] if rows else []
+    head = ["class", "in the labels", "predicted", *thresholds]
+    return Table("Cells matched within each class, all images together", head, rows)
 
 
 def _isbi2012_table(overall: Scores) -> Table:

@@ -43,13 +43,13 @@ def separate_objects(outputs: Any) -> NDArray[np.float32]:
     """Separates touching objects in the class probabilities of an image.
 
     Args:
-        outputs: Probabilities of two classes, the first of them background, and affinities,
-            `(height, width, 2 + affinities)`: an array, or an object that is read by windows of
-            rows and columns like one.
+        outputs: Probabilities of classes, the first of them background, and affinities,
+            `(height, width, classes + affinities)`: an array, or an object that is read by windows
+            of rows and columns like one.
 
     Returns:
-        Class probabilities, `(height, width, 2)`, with background of probability 1 on lines between
-        objects that touch.
+        Class probabilities, `(height, width, classes)`, with background of probability 1 on lines
+        between objects that touch.
     """
     return SeparatedProbabilities(outputs)[: outputs.shape[0], : outputs.shape[1]]
 
@@ -120,8 +120,8 @@ class SeparatedProbabilities:
     """Class probabilities with separated objects, see `separate_objects`, read by windows.
 
     Attributes:
-        outputs: Probabilities and affinities, `(height, width, 2 + affinities)`: an array, or an
-            object that is read by windows of rows and columns like one.
+        outputs: Probabilities and affinities, `(height, width, classes + affinities)`: an array, or
+            an object that is read by windows of rows and columns like one.
     """
 
     outputs: Any

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,11 @@ class PlaneObjects:
         """
         columns = measure_objects(labels, image, probabilities=probabilities, **options)
         return cls(columns, outlines_of(labels) if outlined else {})
+
+    def of_classes(self, classes: Mapping[int, str]) -> PlaneObjects:
+        """Returns the objects with the names of their classes, by their labels."""
+        names = [classes[number] for number in self.columns["number"].tolist()]
+        return replace(self, columns={**self.columns, "class": np.array(names, np.str_)})
 
     def renumbered(self, numbers: Mapping[int, int]) -> PlaneObjects:
         """Returns the objects with other labels, in ascending order.

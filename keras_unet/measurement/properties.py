@@ -117,6 +117,27 @@ def _columns(
         yield "mean_probability", 1 - probability[:, 0]
 
 
+def classes_of_objects(labels: Any, probabilities: Any, classes: Sequence[str]) -> dict[int, str]:
+    """Returns the class of each object by its number, see the column `class` of `measure_objects`.
+
+    Args:
+        labels: See `measure_objects`.
+        probabilities: See `measure_objects`.
+        classes: Names of the classes, background first.
+
+    Example:
+        >>> probabilities = np.array([[[0.1, 0.7, 0.2], [0.1, 0.2, 0.7], [0.2, 0.3, 0.5]]])
+        >>> classes_of_objects(np.array([[1, 1, 2]]), probabilities, ("background", "a", "b"))
+        {1: 'a', 2: 'b'}
+    """
+    found: dict[int, str] = {}
+    for window in object_windows(labels):
+        means, numbers = _mean_probabilities(window, probabilities), window.numbers.tolist()
+        names = _classes_of(means, classes, len(numbers)).tolist()
+        found |= dict(zip(numbers, names, strict=True))
+    return dict(sorted(found.items()))
+
+
 def _ellipses(labels: NDArray[np.integer], pixel_size: tuple[float, float] = (1.0, 1.0)) -> Columns:
     """Returns centroids, and axes and orientation of the ellipses of the same second moments.
 

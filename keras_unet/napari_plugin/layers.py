@@ -221,6 +221,8 @@ def _write_plane(path: Path, pixels: NDArray[Any]) -> None:
 
 
 def _class_name(encoding: LabelEncoding, number: int) -> str:
+    if encoding.class_names:
+        return encoding.names[number]
     return "cells" if encoding.kind == "instances" else str(encoding.values[number])
 
 

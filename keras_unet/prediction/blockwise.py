@@ -29,6 +29,7 @@ from keras_unet.data.channels import Selection
 from keras_unet.data.images import as_channels, pixels_of, smallest_unsigned, stem_of
 from keras_unet.data.lazy import OpenPlane, open_large
 from keras_unet.data.normalization import ROWS, Moments, Normalization
+from keras_unet.data.object_classes import ObjectClass
 from keras_unet.data.stacks import axes_of_stack
 from keras_unet.data.tiled import LazyImage, write_ome_zarr, write_tiled_tiff
 from keras_unet.files import printable
@@ -347,7 +348,18 @@ class Blockwise:
             films = (plane[:, :] for plane in unlinked)
             files += self.output_plan.write_film(path, links, films)
             tables = self.output_plan.table_of(objects), self.output_plan.tracks_of(path, links)
-            return Result(tuple(files), frozenset(classes), sizes, *tables)
+            rows = self._rows(path, planes, unlinked, links)
+            return Result(tuple(files), frozenset(classes), sizes, *tables, rows)
+
+    def _rows(
+        self, path: Path, planes: Sequence[Any], labels: Sequence[Any], links: Links | None
+    ) -> list[ObjectClass]:
+        """Returns the class of each object, if objects have classes and are written."""
+        if not self.output_plan.has_object_classes:
+            return []
+        classes_of = self.output_plan.classes_of
+        found = [classes_of(*pair) for pair in zip(labels, planes, strict=True)]
+        return self.output_plan.rows_of(path, found, links)
 
     def _measure(
         self, path: Path, outputs: _Outputs, planes: Sequence[Any], labels: Sequence[Any]

@@ -27,6 +27,7 @@ from keras_unet.data.images import (
 )
 from keras_unet.data.lazy import is_zarr
 from keras_unet.data.microscopes import holds_scenes, scene_paths
+from keras_unet.data.object_classes import CLASSES, ObjectClass, read_table, update_table
 from keras_unet.data.pairs import Unused, map_labels_to_images, unused_in
 from keras_unet.data.stacks import axes_of_stack
 from keras_unet.data.tiff_planes import repeated_in
@@ -35,7 +36,7 @@ from keras_unet.instances.label import InstanceOptions, cell_probability, label_
 from keras_unet.instances.link import Along, Links, link_objects
 from keras_unet.measurement.geojson import write_geojson
 from keras_unet.measurement.objects import ImageObjects, PlaneObjects
-from keras_unet.measurement.properties import Columns
+from keras_unet.measurement.properties import Columns, classes_of_objects
 from keras_unet.measurement.rois import write_rois
 from keras_unet.measurement.table import write_table
 from keras_unet.prediction.resampling import ResampledLabels, resample
@@ -299,6 +300,7 @@ class Result:
         sizes: Sizes of its pixels and objects.
         table: Measurements of its objects, if requested.
         tracks: Table of its tracks, if its objects were linked.
+        objects: Class of each object, if objects have classes and are written.
     """
 
     files: tuple[Path, ...]
@@ -306,6 +308,7 @@ class Result:
     sizes: Sizes = field(default_factory=Sizes)
     table: Columns | None = None
     tracks: Columns | None = None
+    objects: Sequence[ObjectClass] = ()
 
 
 @dataclass(frozen=True)
@@ -380,6 +383,8 @@ class OutputPlan:
         if not overwrite:
             check_outputs(out, output_plan.targets, output_plan.images)
             check_film_folders(output_plan.film_folders)
+        if output_plan.changes_classes and output_plan.class_table.exists():
+            read_table(output_plan.class_table)  # raises if rows could not be kept
         return output_plan
 
     def check_images_are_kept(self) -> None:
@@ -404,6 +409,7 @@ class OutputPlan:
         names = (*self.outputs, *self.objects)
         targets = [self.target(path, name) for path in self.images for name in names]
         tables = [] if self.link is None else [self.out / TRACKS]
+        tables += [self.class_table] if self.has_object_classes else []
         return list(dict.fromkeys([*targets, *tables]))
 
     @property
@@ -416,6 +422,22 @@ class OutputPlan:
     def needs_instances(self) -> bool:
         """True if cells are labeled."""
         return "instances" in self.outputs or bool(self.objects)
+
+    @property
+    def has_object_classes(self) -> bool:
+        """True if label images of objects that have classes are written."""
+        return "instances" in self.outputs and bool(self.info.encoding.class_names)
+
+    @property
+    def class_table(self) -> Path:
+        """Table of the classes of the objects of all images in the folder."""
+        return self.out / CLASSES
+
+    @property
+    def changes_classes(self) -> bool:
+        """True if label images are written whose classes are, or were, in the table of classes."""
+        is_there = "instances" in self.outputs and own_kind(self.class_table) == "csv"
+        return self.has_object_classes or is_there
 
     def form_of(self, path: Path) -> Form:
         """Returns the file format of an image's outputs."""
@@ -444,18 +466,24 @@ class OutputPlan:
         tables: dict[str, list[Columns]] = {TABLE: [], TRACKS: []}
         classes: set[int] = set()
         sizes: dict[Path, Sizes] = {}
+        objects: list[ObjectClass] = []
         with created_folder(self.out):
+            if self.changes_classes:  # those of images that are replaced are no longer true
+                update_table(self.class_table, [path.name for path in self.images], ())
             for path in track(self.images, "predicting images"):
                 result = predict(path)
                 written += result.files
                 classes |= result.classes
                 sizes[path] = result.sizes
+                objects += result.objects
                 for name, table in ((TABLE, result.table), (TRACKS, result.tracks)):
                     tables[name] += [] if table is None else [table]
                 _log.info(printable(path))
             for name in (name for name, found in tables.items() if found):
                 write_table(self.out / name, tables[name])
                 written.append(self.out / name)
+            if self.has_object_classes and update_table(self.class_table, (), objects):
+                written.append(self.class_table)
         if len(classes) == 1:
             _log.warning(_single_class_warning(self.info, classes.pop()))
         if compared and (text := advice(self.info, sizes)):
@@ -473,11 +501,15 @@ class OutputPlan:
         outputs: dict[str, list[NDArray[Any]]] = defaultdict(list)
         classes: set[int] = set()
         measured: list[PlaneObjects] = []
+        objects_of_planes: list[dict[int, str]] = []
         pixel_size, info = image.spacing.pixel_size, self.info
         for number, plane in enumerate(planes):
             classes.update(np.unique(plane.classes).tolist())
             if self.needs_instances:
                 outputs["instances"].append(plane.instances(info.instances))
+            if self.has_object_classes:
+                labels = outputs["instances"][-1]
+                objects_of_planes.append(self.classes_of(labels, plane.probabilities))
             for name in set(self.outputs) - {"instances"}:
                 outputs[name].append(plane.as_output(name, info.encoding))
             if self.objects:
@@ -495,7 +527,8 @@ class OutputPlan:
         files += write_outlines(self.out, objects, self.objects)
         files += self.write_film(path, links, cells)
         tables = self.table_of(objects), self.tracks_of(path, links)
-        return Result(tuple(files), frozenset(classes), sizes, *tables)
+        rows = self.rows_of(path, objects_of_planes, links)
+        return Result(tuple(files), frozenset(classes), sizes, *tables, rows)
 
     def measure(
         self, labels: Any, image: Any, probabilities: Any, pixel_size: tuple[float, float] | None
@@ -516,6 +549,31 @@ class OutputPlan:
             pixel_size=pixel_size,
             classes=self.info.encoding.names,
         )
+
+    def classes_of(self, labels: Any, probabilities: Any) -> dict[int, str]:
+        """Returns the class of each object of a plane, see `classes_of_objects`."""
+        return classes_of_objects(labels, probabilities, self.info.encoding.names)
+
+    def rows_of(
+        self, path: Path, planes: Sequence[Mapping[int, str]], links: Links | None
+    ) -> list[ObjectClass]:
+        """Returns the rows of an image in the table of classes.
+
+        Args:
+            path: Path of the image.
+            planes: Class of each object of each plane.
+            links: Tracks, whose numbers the objects have; or None.
+        """
+        return [
+            ObjectClass(
+                printable(path.name),
+                index + 1 if len(planes) > 1 else None,
+                number if links is None else links.numbers[index][number],
+                name,
+            )
+            for index, objects in enumerate(planes)
+            for number, name in objects.items()
+        ]
 
     def write_film(self, path: Path, links: Links | None, cells: Iterable[Any]) -> list[Path]:
         """Writes the tracks of a film, and returns their folder in a list.
@@ -664,7 +722,8 @@ def _check_stems(images: Sequence[Path]) -> None:
 
 
 def _single_class_warning(info: ModelInfo, number: int) -> str:
-    names = ("background", "cell") if info.encoding.kind == "instances" else info.encoding.values
+    encoding = info.encoding
+    names = encoding.names if encoding.kind == "instances" else encoding.values
     return (
         f"every pixel of every image is predicted as class {number} ({names[number]}). Look "
         "at the pictures of the run, and compare these images with its training images."

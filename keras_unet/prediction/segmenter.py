@@ -589,6 +589,7 @@ def _encoding(labels: LabelEncoding | Kind | None, classes: int) -> LabelEncodin
     if labels.classes != classes:
         raise ValueError(
             f"labels must have as many classes as the model, {classes}. Received: {labels.classes} "
-            f"({labels.kind})"
+            f"({labels.kind}); for instances of several classes, give a LabelEncoding with "
+            "class_names"
         )
     return labels

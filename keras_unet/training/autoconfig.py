@@ -83,6 +83,8 @@ _LARGEST_NAMED = 4 * PAPER_TILE  # largest tile that a message names, in pixels
 _FINE_TUNING = ", from a model"
 _HEAD = "options chosen from these statistics; give one to change it:"
 
+_TWO = 2  # classes, background included
+
 Number = TypeVar("Number", bool, int, float)
 
 
@@ -104,7 +106,8 @@ def autoconfigure(
         ValueError: If the given tile, or every tile, needs more memory than `memory_limit`.
     """
     affinities = options.given.get("affinities", _affinities(fingerprint, kind)[0])
-    memory = MemoryEstimate(replace(options, affinities=affinities), fingerprint)
+    has_affinities = affinities and (kind == "instances" or len(fingerprint.shares) <= _TWO)
+    memory = MemoryEstimate(replace(options, affinities=has_affinities), fingerprint)
     configuration = AutoConfiguration.of(
         fingerprint,
         kind=kind,
@@ -401,7 +404,8 @@ class MemoryEstimate:
         }
 
     def _network(self, depth: int) -> Architecture:
-        return self.options.network(depth, classes=max(2, len(self.fingerprint.shares)))
+        classes = max(_TWO, len(self.fingerprint.shares))
+        return self.options.network(depth, classes=classes, kind="instances")
 
 
 def _gigabytes(size: int) -> str:

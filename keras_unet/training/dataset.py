@@ -37,8 +37,6 @@ from keras_unet.training.targets import Target, WeightMaps, sample_digest
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_BORDER = np.uint8(2)  # stands for a class of the background between close cells
-
 Images = PathLike | Sequence[NDArray[Any]]
 """Folder of images and labels, or images as arrays."""
 
@@ -96,7 +94,8 @@ class TrainingData:
         Args:
             images: Folder with `images/` and `labels/`, or in the Cell Tracking Challenge's layout;
                 or arrays, each `(height, width)` or `(height, width, channels)`.
-            labels: Label images of arrays, each `(height, width)`; None for a folder.
+            labels: Label images of arrays, each `(height, width)` or `(height, width, 2)`; None
+                for a folder.
             options: Options, of which `kind`, `ignore`, `unlabelled`, `allow_empty`, `axes`,
                 `channels` and `groups` are used.
 
@@ -258,8 +257,9 @@ def _centers(
     if sampling == "uniform":
         classes = [np.zeros_like(one) for one in classes]
     elif encoding.kind == "instances":
+        border = np.uint8(encoding.classes)  # stands for the background between close cells
         classes = [
-            np.where(close_borders(target.sample.instances, sigma=sigma), _BORDER, target.classes)
+            np.where(close_borders(target.sample.instances, sigma=sigma), border, target.classes)
             for target in targets
         ]
     return ClassPixels.of(
@@ -277,15 +277,15 @@ def _objects(sample: Sample, encoding: LabelEncoding) -> NDArray[np.int32]:
 
 
 def _label_values(sample: Sample, encoding: LabelEncoding) -> NDArray[np.int32]:
-    """Returns the labels of a sample with the values of its label file."""
+    """Returns the labels of a sample with the values of its label file, see `LabelEncoding`."""
+    values = encoding.from_classes(sample.classes).astype(np.int32)
+    labels = values.copy()
     if encoding.kind == "instances":
         labels = np.where(sample.instances > 0, sample.instances, encoding.background)
-    else:
-        labels = encoding.from_classes(sample.classes).astype(np.int32)
     masked = encoding.unlabelled if encoding.ignore is None else encoding.ignore
     if masked is not None:
         labels[sample.ignored] = masked
-    return labels
+    return np.stack([labels, values], axis=-1) if encoding.class_names else labels
 
 
 def weight_maps(
@@ -342,7 +342,8 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
     Args:
         images: Grey values as measured, each `(height, width)` or `(height, width, channels)`;
             sizes may differ.
-        labels: Label images, each `(height, width)`: one number per cell, or one per class.
+        labels: Label images, each `(height, width)`: one number per cell, or one per class; or
+            `(height, width, 2)`: instances and the number of the class of each pixel.
         tile_size: Height and width of the input tile in pixels. The paper takes 572.
         architecture: Architecture of the network, `Architecture.of(model)`; None for figure 1,
             with the channels of the images and the classes of the labels.
@@ -358,11 +359,12 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
         unlabelled: Label value of the pixels that nobody has labelled, for images labelled in part:
             their weight is 0, and tiles are centered at the others; or None.
         augmentation: Augmentation of the tiles: an `Augmentation`; None for none; or a function
-            that maps a normalized tile `(tile, tile, channels)` and its labels `(tile, tile)` to
-            both, in the same shapes. Weights are computed from the labels it returns.
+            that maps a normalized tile `(tile, tile, channels)` and its labels `(tile, tile)`, or
+            `(tile, tile, 2)` for instances that have classes, to both, in the same shapes. Weights
+            are computed from the labels it returns.
         sampling: Centers of the tiles: "uniform" over all pixels; or "classes", which centers half
             of the tiles at a pixel of a class drawn uniformly from those present. If the labels
-            hold instances, the classes are cells and the borders between close cells.
+            hold instances, the classes are those of the cells and the borders between close cells.
         batch_size: Tiles per batch. The paper takes 1, and large tiles.
         seed: Seed of all random choices, except those of an augmentation function.
         first: Number of the first batch, to resume a training.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from keras_unet.architecture import Architecture
+from keras_unet.data.encoding import LabelEncoding
 from keras_unet.files import PathLike
 from keras_unet.instances.label import InstanceOptions
 from keras_unet.prediction.load import load
@@ -21,11 +22,12 @@ from keras_unet.training.options import TrainingOptions
 _log = logging.getLogger(__name__)
 
 INITIAL = "initial.keras"
-"""Weights that a run has started from, with as many classes."""
+"""Weights that a run has started from, of the same classes."""
 
 _FROM_MODEL = ("base_filters", "padding", "norm_layer", "depth", "affinities")
 _LAST_LAYER = "logits"
 _KERAS = ".keras"
+_ONE_CLASS = 2  # with the background
 
 Options = TypeVar("Options", bound=TrainingOptions)
 
@@ -111,7 +113,8 @@ class Initial:
 
         Returns:
             Name, path and SHA-256 of the weights; license of the model and what it was trained
-            from, or None; its classes, kind of labels, and instance options, None if unknown.
+            from, or None; its number of classes, kind of labels, and names of the classes of
+            objects and instance options, None if unknown.
         """
         (member,) = self.segmenter.members
         info = self.segmenter.info
@@ -124,6 +127,7 @@ class Initial:
             "initial": info.record.get("initial"),
             "classes": info.architecture.classes,
             "kind": info.encoding.kind,
+            "class_names": None if is_file else list(info.encoding.class_names),
             "instances": None if is_file else info.instances.to_dict(),
         }
 
@@ -170,19 +174,25 @@ class Initial:
                 "without an initial model"
             )
 
-    def copy_weights(self, model: Any) -> None:
+    def copy_weights(self, model: Any, encoding: LabelEncoding) -> None:
         """Copies the weights to a new network, except to its last layer if the classes differ.
 
         Args:
             model: The Keras network to copy to.
+            encoding: Encoding of the labels that it is trained on.
 
         Raises:
             ValueError: If other layers differ.
         """
         source, unmatched = self.segmenter.model, []
+        is_same = _has_same_classes(self.to_dict(), encoding)
         for layer in model.layers:
             weights = source.get_layer(layer.name).get_weights() if layer.weights else []
-            if [array.shape for array in weights] == [variable.shape for variable in layer.weights]:
+            if layer.name == _LAST_LAYER and not is_same:
+                unmatched.append(layer.name)
+            elif [array.shape for array in weights] == [
+                variable.shape for variable in layer.weights
+            ]:
                 layer.set_weights(weights)
             else:
                 unmatched.append(layer.name)
@@ -193,9 +203,10 @@ class Initial:
             )
         message = f"starting from the weights of {self._name}"
         if unmatched:
+            earlier = self.segmenter.info.encoding
             message += (
-                f"; the last layer is initialized at random, for {model.output_shape[-1]} classes "
-                f"in place of {self.architecture.classes}"
+                f"; the last layer is initialized at random, for {_describe_classes(encoding)} "
+                f"in place of {_describe_classes(earlier)}"
             )
         _log.info(message)
 
@@ -205,9 +216,22 @@ class Initial:
 
 
 def starts_trained(run: Run) -> bool:
-    """Returns whether a run starts from a model of as many classes, none of its layers drawn."""
+    """Returns whether a run starts from a model of the same classes, none of its layers drawn."""
     initial = run.record.get("initial") or {}
-    return bool(initial.get("classes") == run.architecture.classes)
+    return bool(initial) and _has_same_classes(initial, run.encoding)
+
+
+def _has_same_classes(initial: Mapping[str, Any], encoding: LabelEncoding) -> bool:
+    """Compares number and, as far as they are known, names of classes; one class needs no name."""
+    names = initial.get("class_names", [])
+    is_named = encoding.classes > _ONE_CLASS and names is not None
+    is_other = is_named and tuple(names) != encoding.class_names
+    return initial.get("classes") == encoding.classes and not is_other
+
+
+def _describe_classes(encoding: LabelEncoding) -> str:
+    names = ", ".join(encoding.class_names)
+    return f"{encoding.classes} classes{f' ({names})' if names else ''}"
 
 
 def initial_instances(run: Run) -> InstanceOptions | None:

@@ -95,7 +95,10 @@ def inspect_folder(
     warnings = check_dataset(samples, fingerprint, split.names["validation"])
     for warning in warnings:
         _log.warning(warning)
-    network = resolved.architecture(channels=samples.channels, classes=samples.encoding.classes)
+    encoding = samples.encoding
+    network = resolved.architecture(
+        channels=samples.channels, classes=encoding.classes, kind=encoding.kind
+    )
     images = [sample.image for sample in split.training]
     info = ModelInfo(
         architecture=network,

@@ -227,8 +227,13 @@ class TrainingOptions:
         """Returns the options as values for JSON."""
         return asdict(self)
 
-    def network(self, depth: int, channels: int = 1, classes: int = 2) -> Architecture:
-        """Returns the architecture of a depth, for a number of channels and of classes."""
+    def network(
+        self, depth: int, channels: int = 1, classes: int = 2, kind: Kind = "classes"
+    ) -> Architecture:
+        """Returns the architecture of a depth, for a number of channels and of classes.
+
+        Several classes of the kind "classes" have no affinities, as their objects are not known.
+        """
         return Architecture(
             channels=channels,
             classes=classes,
@@ -237,7 +242,7 @@ class TrainingOptions:
             dropout=self.dropout,
             padding=self.padding,
             norm_layer=self.norm_layer,
-            affinities=bool(self.affinities) and classes == 2,
+            affinities=bool(self.affinities) and (classes == 2 or kind == "instances"),
         )
 
     def _augmentation(self, amplitude: float) -> Augmentation:
@@ -360,9 +365,9 @@ class ResolvedOptions(TrainingOptions):
         lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
         return cls(**given | lists)
 
-    def architecture(self, *, channels: int, classes: int) -> Architecture:
-        """Returns the architecture for a number of channels and of classes."""
-        return self.network(self.depth, channels, classes)
+    def architecture(self, *, channels: int, classes: int, kind: Kind = "classes") -> Architecture:
+        """Returns the architecture for a number of channels, of classes, and their kind."""
+        return self.network(self.depth, channels, classes, kind)
 
     @property
     def validation_tile(self) -> int | None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from keras_unet.console import counted
 from keras_unet.data.fingerprint import Fingerprint
+from keras_unet.data.samples import classes_in
 from keras_unet.evaluation.comparison import DEFAULT_METRICS, LabelPair
 from keras_unet.evaluation.figures import (
     ImagePair,
@@ -24,6 +25,7 @@ from keras_unet.evaluation.figures import (
 from keras_unet.evaluation.objects import measured_objects
 from keras_unet.evaluation.tables import score_tables
 from keras_unet.files import check_replaceable, check_writable, make_folder
+from keras_unet.measurement.properties import classes_of_objects
 from keras_unet.prediction.networks import load_network
 from keras_unet.report.charts import Curve, curves_svg, network_svg
 from keras_unet.report.page import Page, write_page
@@ -191,6 +193,9 @@ def _describe_data(runs: Sequence[Run]) -> list[str]:
     lines = [f"{images} ({data['dtype']}) with labels ({labels}), {held_out}."]
     if "fingerprint" in data:
         lines += Fingerprint.from_dict(data["fingerprint"]).describe().splitlines()
+    if data.get("objects"):
+        counts = ", ".join(f"{number:,} {name}" for name, number in data["objects"].items())
+        lines.append(f"cells by class, in all images: {counts}")
     return [f"{line[:1].upper()}{line[1:]}" for line in lines] + list(data.get("notes", ()))
 
 
@@ -357,6 +362,15 @@ def _image_pair(run_images: _RunImages, prediction: ImagePrediction) -> ImagePai
         counted_pixels[None],
         in_part=validator.in_part,
     )
+    if prediction.probabilities is not None:
+        encoding = run_images.validator.run.encoding
+        predicted = classes_of_objects(labels.result[0], prediction.probabilities, encoding.names)
+        labels = replace(
+            labels,
+            class_names=encoding.class_names,
+            reference_classes=(classes_in(sample, encoding),),
+            result_classes=(predicted,),
+        )
     weights = partial(run_images.weights.of, prediction.target)
     return ImagePair(labels, sample.image, weights, sample.pixel_size)
 

@@ -109,7 +109,7 @@ class WeightMaps:
         """Computes classes, weights and objects of labels with the values of a file.
 
         Args:
-            labels: Labels, `(height, width)`.
+            labels: Labels, `(height, width)`, or `(height, width, 2)`, see `LabelEncoding`.
             encoding: Their encoding.
         """
         instances = encoding.to_instances(labels)
@@ -146,7 +146,7 @@ def _separate_classes(
     """Puts background between touching cells, unless the labels hold classes."""
     if encoding.kind == "classes":
         return classes
-    return (separate_touching(instances) > 0).astype(np.uint8)
+    return np.where(separate_touching(instances) > 0, classes, 0).astype(np.uint8)
 
 
 def sample_digest(sample: Sample) -> str:

@@ -326,7 +326,7 @@ def _train_locked(
     )
     model = new_network(run, options.seed)
     if training.initial is not None:
-        training.initial.copy_weights(model)
+        training.initial.copy_weights(model, run.encoding)
     if training.initial is not None and starts_trained(run):
         run = score_start(validator, model)
         run.save()
@@ -401,7 +401,7 @@ def train_on_dataset(
         run = Run(**values | {"record": record}, folder=folder)
         run.save()
         model = new_network(run, options.seed)
-        initial_model.copy_weights(model)
+        initial_model.copy_weights(model, run.encoding)
         batches = dataset.repeat().map(_with_weight_channel)
         history = fit(model, batches.skip, schedule, folder=folder, callbacks=callbacks)
         outcome = outcome_of(schedule, history.progress, "none", HeldOut.of((), ()))
@@ -434,6 +434,7 @@ def _new_run(
             **origin,
             "digests": data.digests,
             "fingerprint": asdict(fingerprint),
+            **({"objects": samples.objects} if samples.objects else {}),
             **findings,
         },
         **provenance(),
@@ -446,7 +447,9 @@ def _new_run(
     return Run(
         folder=folder,
         architecture=options.architecture(
-            channels=samples.channels, classes=samples.encoding.classes
+            channels=samples.channels,
+            classes=samples.encoding.classes,
+            kind=samples.encoding.kind,
         ),
         encoding=samples.encoding,
         normalization=(

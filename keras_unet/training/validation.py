@@ -149,7 +149,8 @@ class Validator:
         separated = self.run.instances.affinities
         probabilities = class_probabilities(outputs, network, separated=separated)
         classes = np.asarray(probabilities.argmax(axis=-1), np.uint8)
-        return ImagePrediction(target, classes, cell_probability(probabilities))
+        kept = probabilities if self.run.encoding.class_names else None
+        return ImagePrediction(target, classes, cell_probability(probabilities), kept)
 
     def _seg(self, predictions: Sequence[ImagePrediction]) -> float:
         return seg(
@@ -199,11 +200,14 @@ class ImagePrediction:
         target: The image and its labels.
         classes: Class of each pixel, `(height, width)`.
         probability: Cell probability, `(height, width)`.
+        probabilities: Class probabilities, `(height, width, classes)`, if objects have classes;
+            else None.
     """
 
     target: Target
     classes: NDArray[np.uint8]
     probability: NDArray[np.float32]
+    probabilities: NDArray[np.float32] | None = None
 
 
 def single_class_warning(truth: NDArray[np.uint8], result: NDArray[np.uint8]) -> str | None:

@@ -103,7 +103,7 @@ def test_geojson_of_qupath(tmp_path):
         path = write(tmp_path / "a.geojson", content)
         found = drawn(path, (1, 10, 10))
         assert np.bincount(found.labels.ravel()).tolist() == [100 - 32 - 5, 32, 5]
-        assert found.categories == {1: "Tumor", 2: ""}
+        assert found.categories == ({1: "Tumor", 2: ""},)
         assert read_annotations(path).left_out == {"Point": 1}
 
 
@@ -118,7 +118,7 @@ def test_json_of_labelme(tmp_path):
     assert list(read_annotations(path).objects) == ["day 1"]
     found = drawn(path, (1, 8, 8))
     assert np.bincount(found.labels.ravel())[1:].tolist() == [9, 4, 12]
-    assert list(found.categories.values()) == ["a", "b", "c"]
+    assert list(found.categories[0].values()) == ["a", "b", "c"]
 
 
 # The same mask as polygon, as numbers and as text, made with pycocotools.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from keras_unet.data.encoding import LabelEncoding
 
 INSTANCES = LabelEncoding("instances", (0, 1))
+NAMED = LabelEncoding("instances", (0, 2, 5), 9, ("long", "round"))
 SCHEMES = st.builds(
     lambda values, ignore: LabelEncoding("classes", tuple(sorted(values - {ignore})), ignore),
     st.sets(st.integers(0, 70_000), min_size=3, max_size=9),
@@ -71,9 +74,39 @@ def test_unknown_values_are_named() -> None:
         LabelEncoding("classes", (0, 255)).to_instances(many)
 
 
+def test_instances_with_classes_are_pairs_of_numbers_and_values() -> None:
+    labels = np.array([[[0, 0], [70_000, 5], [9, 2]], [[3, 2], [3, 2], [0, 7]]])
+    assert NAMED.classes == 3
+    assert NAMED.to_instances(labels).tolist() == [[0, 70_000, 0], [3, 3, 0]]
+    assert NAMED.to_classes(labels).tolist() == [[0, 2, 0], [1, 1, 0]]
+    assert NAMED.ignored(labels).tolist() == [[False, False, True], [False, False, False]]
+    assert NAMED.from_classes(NAMED.to_classes(labels)).tolist() == [[0, 5, 0], [2, 2, 0]]
+    with pytest.raises(ValueError, match=r"labels must be 0, 2, 5, or 9 to ignore\. Received 7"):
+        NAMED.to_classes(np.array([[[1, 7]]]))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "classes"},
+        {"ignore": 0},
+        {"values": (0, 1)},
+        {"values": (1, 2, 5)},
+        {"values": (0, 5, 2)},
+        {"class_names": ("long", "long")},
+        {"class_names": ("long", "")},
+        {"values": tuple(range(256)), "class_names": tuple(map(str, range(255)))},
+    ],
+)
+def test_names_must_suit_the_values(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"class_names must be at most 254 different names"):
+        replace(NAMED, **changes)
+
+
 def test_encoding_travels_as_json() -> None:
-    for encoding in (INSTANCES, LabelEncoding("classes", (0, 3, 7), 5)):
-        assert LabelEncoding.from_dict(encoding.to_dict()) == encoding
+    for encoding in (INSTANCES, LabelEncoding("classes", (0, 3, 7), 5), NAMED):
+        assert LabelEncoding.from_dict(json.loads(json.dumps(encoding.to_dict()))) == encoding
+    assert "class_names" not in INSTANCES.to_dict()
 
 
 @pytest.mark.parametrize(

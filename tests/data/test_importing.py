@@ -68,7 +68,7 @@ def test_what_is_imported_can_be_trained_on(folder):
         assert not is_own(out / "labels" / f"{name}.tif")  # data, which predictions keep
         source, copy = (path / "images" / f"{name}.tif" for path in (folder, out))
         assert source.read_bytes() == copy.read_bytes()
-    assert not (out / "classes.csv").exists()
+    assert not (out / "labels" / "classes.csv").exists()
 
 
 def test_images_that_lie_there_are_not_copied(folder):
@@ -86,7 +86,7 @@ def test_classes(folder):
         boxes = ("round", (0, 0, 9)), ("long", (20, 20, 5)), ("round", (40, 40, 9))
         labelme(folder / "json" / f"{name}.json", *boxes)
     import_annotations(folder / "json", folder / "images", folder / "instances")
-    with (folder / "instances" / "classes.csv").open(newline="") as file:
+    with (folder / "instances" / "labels" / "classes.csv").open(newline="") as file:
         rows = [tuple(row.values()) for row in csv.DictReader(file)]
     assert rows[:3] == [("a.tif", "1", "round"), ("a.tif", "2", "long"), ("a.tif", "3", "round")]
     with logged() as lines:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner
+from kinds import write_classes
 
 from keras_unet.cli import main
 from keras_unet.data.images import read_image, write_tiff
+from keras_unet.data.object_classes import CLASSES, ObjectClass, read_table, write_table
 from keras_unet.data.tracks import read_tracks
 from keras_unet.evaluation.evaluate import evaluate_folders
 from keras_unet.evaluation.link import link_files
@@ -43,6 +45,26 @@ def test_a_stack_along_z(tmp_path):
     assert found.stack == (("Z", 2),)
     assert found.spacing.pixel_size == (0.25, 0.25)
     assert rows(out) == [["cells.tif", "1", "1", "2", "0"], ["cells.tif", "2", "1", "2", "0"]]
+
+
+@pytest.mark.parametrize("form", ["stack", "files"])
+def test_classes_follow_the_numbers(tmp_path, form):
+    labels, out = tmp_path / "labels", tmp_path / "out"
+    if form == "files":
+        write(labels, a_t1=FIRST, a_t2=SECOND)
+        write_classes(labels, {"a_t1": {5: "x", 2: "y"}, "a_t2": {1: "x", 9: "z"}})
+    else:
+        labels.mkdir()
+        stack = np.stack([FIRST, SECOND])
+        tifffile.imwrite(labels / "a.tif", stack, imagej=True, metadata={"axes": "TYX"})
+        table = [(1, 5, "x"), (1, 2, "y"), (2, 1, "x"), (2, 9, "z")]
+        write_table(labels / CLASSES, [ObjectClass("a.tif", *row) for row in table])
+    assert link_files(labels, out, along="t")[-1] == out / CLASSES
+    expected = [(1, 1, "x"), (1, 2, "y"), (2, 1, "x"), (2, 2, "z")]
+    assert sorted(read_table(out / CLASSES)) == [ObjectClass("a.tif", *row) for row in expected]
+    (labels / CLASSES).unlink()
+    link_files(labels, out, along="t")
+    assert not (out / CLASSES).exists()  # those of earlier numbers
 
 
 def test_a_film_of_files_in_any_order(tmp_path):

@@ -1,12 +1,14 @@
 """Measurement of folders of label images."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
 import tifffile
 import zarr
 from click.testing import CliRunner
+from kinds import write_classes
 from PIL import Image
 
 from keras_unet.cli import main
@@ -195,3 +197,32 @@ def test_a_table_may_lie_beside_the_labels(tmp_path):
     labels = write(tmp_path / "labels", a=CELLS)
     measure_files(labels, labels)
     assert sorted(path.name for path in labels.iterdir()) == ["a.tif", "objects.csv"]
+
+
+def test_classes_of_objects_are_read(tmp_path, monkeypatch):
+    write(tmp_path / "labels", a=CELLS, b=CELLS)
+    write_classes(tmp_path / "labels", {"a": {7: "round", 9: "long"}, "b": {7: "odd", 3: "lost"}})
+    for is_large in (False, True):
+        out = tmp_path / f"{is_large}"
+        monkeypatch.setattr(lazy, "LARGE", 0 if is_large else 2**26)
+        measure_files(tmp_path / "labels", out, save=["table", "geojson"])
+        found = [(row["file"], row["number"], row["class"]) for row in rows(out)]
+        assert found == [
+            ("a.tif", "7", "round"),
+            ("a.tif", "9", "long"),
+            ("b.tif", "7", "odd"),
+            ("b.tif", "9", ""),  # added since the classes were written
+        ]
+        features = json.loads((out / "a.geojson").read_text())["features"]
+        classes = [feature["properties"]["classification"] for feature in features]
+        assert [one["name"] for one in classes] == ["round", "long"]
+        assert classes[0]["color"] != classes[1]["color"]
+    monkeypatch.setattr(lazy, "LARGE", 2**26)
+    write_classes(tmp_path / "labels", {"a": {7: "round"}, "a.ome": {7: "long"}})
+    with pytest.raises(ValueError, match=r"a\.tif: .* Received round and long for object 7"):
+        measure_files(tmp_path / "labels", tmp_path / "out")
+    measure_files(tmp_path / "labels", tmp_path / "plain", kind="instances")
+    assert {row["class"] for row in rows(tmp_path / "plain")} == {""}
+    write_classes(tmp_path / "labels", {"a": {7: ""}})
+    measure_files(tmp_path / "labels", tmp_path / "nameless")
+    assert {row["class"] for row in rows(tmp_path / "nameless")} == {""}

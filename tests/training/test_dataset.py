@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from kinds import draw_kinds, with_values
 
 from keras_unet.architecture import Architecture
 from keras_unet.data.encoding import LabelEncoding
@@ -161,3 +162,42 @@ def test_a_function_that_changes_nothing_gives_plain_tiles(data, tmp_path):
         np.testing.assert_allclose(image, other, atol=1e-5)
         np.testing.assert_array_equal(y_true[..., 0], y_other[..., 0])
         np.testing.assert_allclose(y_true[..., 1], y_other[..., 1], atol=0.2)
+
+
+@pytest.mark.parametrize("augmentation", [None, lambda *pair: pair])
+def test_instances_with_classes_make_tiles_of_their_classes(augmentation):
+    drawn = [draw_kinds(seed) for seed in range(2)]
+    images, labels = zip(*((image, with_values(*pair)) for image, *pair in drawn), strict=True)
+    options = {"tile_size": 60, "architecture": Architecture(classes=3, depth=1), "batch_size": 40}
+    tiles = tile_dataset(images, labels, augmentation=augmentation, **options)
+    ((tile, y_true),) = tiles.take(1)
+    classes, weights = np.moveaxis(y_true.numpy(), -1, 0)
+    assert np.unique(classes).tolist() == [0, 1, 2]
+    grey = tile.numpy()[:, 8:-8, 8:-8, 0]
+    assert grey[classes == 1].min() > grey[classes == 2].max()  # bright and dark
+    for number in (1, 2):
+        assert np.unique(weights[classes == number]).size == 1
+    plain = tile_dataset(
+        images,
+        [pair[..., 0] for pair in labels],
+        **options | {"augmentation": augmentation, "architecture": Architecture(depth=1)},
+    )
+    ((_, expected),) = plain.take(1)
+    np.testing.assert_array_equal(classes > 0, expected[..., 0] > 0)
+
+
+def test_tiles_are_centered_at_each_class_and_close_borders():
+    image, *pair = draw_kinds(1)
+    options = {
+        "tile_size": 60,
+        "architecture": Architecture(classes=3, depth=1),
+        "sampling": "classes",
+    }
+    tiles = tile_dataset(
+        [image], [with_values(*pair)], augmentation=None, batch_size=400, **options
+    )
+    ((_, y_true),) = tiles.take(1)
+    classes = y_true[:, 22, 22, 0].numpy().astype(int)
+    counts = np.bincount(np.ravel(y_true[..., 0]).astype(int)) / y_true[..., 0].numpy().size
+    for number in (1, 2):  # half of the tiles, in equal parts: bright, dark, close borders
+        assert np.mean(classes == number) == pytest.approx(0.5 / 3 + 0.5 * counts[number], abs=0.1)

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from logs import logged
 
 from keras_unet.backend import keras
 from keras_unet.cli import main
+from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.images import write_tiff
 from keras_unet.data.normalization import Normalization
 from keras_unet.data.samples import read_samples
@@ -25,7 +27,7 @@ from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.runs import Ensemble, Run, describe_score
 from keras_unet.training.dataset import TrainingData, tile_dataset
 from keras_unet.training.folds import cross_validate, train_folds
-from keras_unet.training.initial import Initial
+from keras_unet.training.initial import Initial, starts_trained
 from keras_unet.training.options import TrainingOptions
 from keras_unet.training.resume import options_of
 from keras_unet.training.train import train, train_folder
@@ -101,7 +103,48 @@ def test_the_last_layer_is_drawn_anew_for_other_classes(trained, cells, tmp_path
     assert run.architecture.classes == 3
     check_same(load(tmp_path / "run").model, load(trained).model, but=["logits"])
     (line,) = [line for line in said if line.startswith("starting from")]
-    assert line.endswith("; the last layer is initialized at random, for 3 classes in place of 2")
+    assert line.endswith(
+        "; the last layer is initialized at random, for 3 classes in place of 2 classes"
+    )
+
+
+NAMED = LabelEncoding("instances", (0, 1, 2), class_names=("long", "round"))
+
+
+@pytest.mark.parametrize(
+    ("initial", "encoding", "is_kept"),
+    [
+        (NAMED, NAMED, True),
+        (NAMED, replace(NAMED, values=(0, 3, 4)), True),
+        (NAMED, replace(NAMED, class_names=("long", "odd")), False),
+        (NAMED, LabelEncoding("classes", (0, 1, 2)), False),
+        (LabelEncoding("classes", (0, 1, 2)), NAMED, False),
+        (LabelEncoding("classes", (0, 1, 2)), LabelEncoding("classes", (0, 5, 9)), True),
+        (
+            LabelEncoding("instances", (0, 1)),
+            replace(NAMED, values=(0, 1), class_names=("a",)),
+            True,
+        ),
+        (None, NAMED, True),  # a file of weights, of unknown classes
+    ],
+)
+def test_the_last_layer_is_kept_for_the_same_names_alone(tmp_path, initial, encoding, is_kept):
+    number = encoding.classes
+    earlier, model = (build_unet((None, None, 1), number, depth=1, base_filters=2) for _ in "ab")
+    earlier.save(tmp_path / "a.keras")
+    source = (
+        tmp_path / "a.keras" if initial is None else Segmenter.from_model(earlier, labels=initial)
+    )
+    start = Initial.of(source)
+    with logged() as said:
+        start.copy_weights(model, encoding)
+    kernels = [network.get_layer("logits").get_weights()[0] for network in (earlier, model)]
+    assert np.array_equal(*kernels) == is_kept
+    assert any("initialized at random" in line for line in said) != is_kept
+    info = Segmenter.from_model(model, labels=encoding).info
+    record = {"initial": start.to_dict()}
+    run = Run(**{**vars(info), "record": record}, folder=tmp_path / "run")
+    assert starts_trained(run) == is_kept
 
 
 def test_other_channels_are_refused(trained):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,23 @@ def test_touching_cells_are_parted_but_classes_are_not():
     touching = sample([[1, 1, 1, 2, 2, 2]])
     assert Target.of(touching, INSTANCES).classes.tolist() == [[1, 1, 0, 0, 1, 1]]
     assert Target.of(touching, CLASSES).classes.tolist() == [[1, 1, 1, 1, 1, 1]]
+
+
+def test_touching_cells_of_different_classes_are_parted_and_keep_their_classes():
+    named = LabelEncoding("instances", (0, 4, 9), class_names=("long", "round"))
+    touching = replace(
+        sample([[1, 1, 1, 2, 2, 2]]), classes=np.array([[2, 2, 2, 1, 1, 1]], np.uint8)
+    )
+    target = Target.of(touching, named)
+    assert target.classes.tolist() == [[2, 2, 0, 0, 1, 1]]
+    maps = WeightMaps.unbalanced(None, 3, w0=10.0, sigma=5.0)
+    pairs = np.array([[[1, 9], [1, 9], [1, 9], [2, 4], [2, 4], [2, 4]]])
+    classes, weights, instances = maps.of_labels(pairs, named)
+    np.testing.assert_array_equal(classes, target.classes)
+    np.testing.assert_array_equal(instances, touching.instances)
+    np.testing.assert_array_equal(weights, maps.of(target))
+    plain = Target.of(sample([[1, 1, 1, 2, 2, 2]]), INSTANCES)
+    np.testing.assert_array_equal(weights, maps.of(plain))  # whatever the classes are
 
 
 def test_ignored_pixels_do_not_count():
