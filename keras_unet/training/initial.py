@@ -170,8 +170,8 @@ class Initial:
         if channels != self.architecture.channels:
             raise ValueError(
                 f"{self._name}: expected a model for images of {channels} channels, to start from. "
-                f"Received one for {self.architecture.channels}; convert the images, or train "
-                "without an initial model"
+                f"Received one for {self.architecture.channels}; convert the images, choose "
+                "channels by --channels (channels=), or train without an initial model"
             )
 
     def copy_weights(self, model: Any, encoding: LabelEncoding) -> None:

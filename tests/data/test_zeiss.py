@@ -1,3 +1,5 @@
+import struct
+
 import numpy as np
 import pytest
 from microscope_files import write_czi
@@ -43,6 +45,26 @@ def test_the_tiles_of_a_mosaic_are_stitched_at_their_places(tmp_path):
             tile = whole[row : row + 15, column : column + 20, np.newaxis]
             file.write(tile, location=(column - 5, row + 3), plane={"C": 0, "T": 0, "Z": 0})
     np.testing.assert_array_equal(read_image(tmp_path / "a.czi").planes[0, ..., 0], whole)
+
+
+def test_a_pyramid_is_read_at_full_resolution(tmp_path):
+    whole, path = noise((30, 40)), tmp_path / "a.czi"
+    with czi.create_czi(str(path)) as file:
+        place = {"C": 0, "T": 0, "Z": 0}
+        file.write(whole[..., np.newaxis], plane=place)
+        file.write(np.full((15, 20, 1), 999, np.uint16), plane=place)
+    assert (read_image(path).planes[0, :15, :20] == 999).all()  # a block on top of the other
+    content = path.read_bytes()  # the library writes no pyramids: half the pixels in the same area
+    for axis, stored, size in ((b"X", 20, 40), (b"Y", 15, 30)):
+        old, new = (struct.pack("<4sii", axis, 0, number) for number in (stored, size))
+        assert content.count(old) == 2  # with the block, and in the directory
+        content = content.replace(old, new)
+    path.write_bytes(content)
+    with czi.open_czi(str(path)) as file:
+        zooms = []
+        file.enumerate_subblocks(lambda _, block: zooms.append(block.get_zoom()) or True)
+    assert zooms == [1.0, 0.5]
+    np.testing.assert_array_equal(read_image(path).planes[0, ..., 0], whole)
 
 
 def test_channels_of_different_types_keep_their_values(tmp_path):

@@ -150,7 +150,9 @@ def test_the_last_layer_is_kept_for_the_same_names_alone(tmp_path, initial, enco
 def test_other_channels_are_refused(trained):
     pairs = [draw_cells(seed, size=(80, 80), cells=5) for seed in range(2)]
     images = [np.stack([image, image / 2, image * 0], axis=-1) for image, _ in pairs]
-    with pytest.raises(ValueError, match=r"images of 3 channels.*Received one for 1; convert"):
+    with pytest.raises(
+        ValueError, match=r"images of 3 channels.*Received one for 1; .* channels by --channels"
+    ):
         train(images, [labels for _, labels in pairs], initial=trained, **TINY)
 
 
