@@ -55,8 +55,8 @@ class LabelEncoding:
     kind: Kind
     values: tuple[int, ...]
     ignore: int | None = None
-    unlabelled: int | None = None
     class_names: tuple[str, ...] = ()
+    unlabelled: int | None = None
 
     def __post_init__(self) -> None:
         """Checks the fields."""
@@ -216,8 +216,8 @@ class LabelEncoding:
             fields["kind"],
             tuple(fields["values"]),
             fields["ignore"],
-            fields.get("unlabelled"),
             tuple(map(str, fields.get("class_names", ()))),
+            fields.get("unlabelled"),
         )
 
 

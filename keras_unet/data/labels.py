@@ -110,7 +110,7 @@ def detect_encoding(
         return _instance_encoding(files, values, ignore, unlabelled)
     if len(values) > most:
         _refuse_grey_values(files, values, most)
-    return LabelEncoding("classes", tuple(values), ignore, unlabelled)
+    return LabelEncoding("classes", tuple(values), ignore, unlabelled=unlabelled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,7 +301,7 @@ def _instance_encoding(
             f"{background} for background. Received values from {values[0]} to {values[-1]}; label "
             f"the background {background}, or set --labels classes{in_part}."
         )
-    return LabelEncoding("instances", (0, 1), ignore, unlabelled)
+    return LabelEncoding("instances", (0, 1), ignore, unlabelled=unlabelled)
 
 
 def _refuse_single_value(files: Sequence[Regions], values: Sequence[int]) -> None:
