@@ -70,8 +70,6 @@ class AffinityCrossEntropy(WeightedCrossEntropy):
     `y_true` has shape `(batch, height, width, 3)`: label, weight, and number of the object of each
     pixel, 0 for none. `y_pred` has shape `(batch, height, width, classes + affinities)`. Each pair
     of pixels has the same weight; pairs with a pixel of weight 0, or beyond the tile, have none.
-    Negative numbers are strokes, which mark a part of an object: two strokes may mark the same
-    object, and pairs of their pixels have no weight.
     """
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -98,17 +96,14 @@ def _losses_of_pairs(scores: Any, objects: Any, counted: Any) -> Any:
 
     Args:
         scores: Logits, `(batch, height, width, affinities)`.
-        objects: Number of the object of each pixel, 0 for none, negative for a stroke,
-            `(batch, height, width)`.
+        objects: Number of the object of each pixel, 0 for none, `(batch, height, width)`.
         counted: Pixels of a weight that is not 0, `(batch, height, width)`.
     """
     same, is_pair = [], []
     for offset in OFFSETS:
         other = _shift(objects, offset)
-        is_same = (objects == other) & (objects != 0)
-        are_strokes = (objects < 0) & (other < 0)
-        same.append(is_same)
-        is_pair.append(counted & _shift(counted, offset) & (is_same | ~are_strokes))
+        same.append((objects == other) & (objects > 0))
+        is_pair.append(counted & _shift(counted, offset))
     pairs = ops.cast(ops.stack(is_pair, axis=-1), scores.dtype)
     targets = ops.cast(ops.stack(same, axis=-1), scores.dtype)
     losses = pairs * ops.binary_crossentropy(targets, scores, from_logits=True)

@@ -48,18 +48,11 @@ def test_each_pixel_is_numpys(seed, classes, scale):
 
 
 @settings(deadline=None, max_examples=10)
-@given(
-    seed=st.integers(0, 999),
-    size=st.sampled_from([(1, 1), (8, 30), (30, 29)]),
-    low=st.sampled_from([0, -2]),
-)
-def test_affinities_of_all_pairs_count_equally(seed, size, low):
+@given(seed=st.integers(0, 999), size=st.sampled_from([(1, 1), (8, 30), (30, 29)]))
+def test_affinities_of_all_pairs_count_equally(seed, size):
     height, width = size  # few sizes, because the loss is compiled for each
     rng = np.random.default_rng(seed)
-    labels, objects = (
-        rng.integers(0, 2, (1, height, width)),
-        rng.integers(low, 3, (1, height, width)),
-    )
+    labels, objects = rng.integers(0, 2, (1, height, width)), rng.integers(0, 3, (1, height, width))
     weights = rng.integers(0, 3, (1, height, width))
     y_true = np.stack([labels, weights, objects], axis=-1).astype(np.float32)
     logits = rng.normal(size=(1, height, width, 2 + len(OFFSETS))).astype(np.float32)
@@ -71,10 +64,7 @@ def test_affinities_of_all_pairs_count_equally(seed, size, low):
             if not (0 <= other[0] < height and 0 <= other[1] < width):
                 continue
             if weights[0][row, column] and weights[0][other]:
-                one, another = objects[0][row, column], objects[0][other]
-                same = one == another != 0
-                if one != another and max(one, another) < 0:  # two strokes, maybe of one object
-                    continue
+                same = objects[0][row, column] == objects[0][other] > 0
                 score = float(scores[row, column])
                 losses[0, row, column] += np.logaddexp(0, -score if same else score)
                 pairs += 1

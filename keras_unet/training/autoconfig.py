@@ -6,7 +6,7 @@ the training images. That rules can replace tuning by hand was shown by nnU-Net:
 Methods 18, 203-211 (2021). The rules here are this package's own.
 
     option     rule                                                             without cells
-    affinities for tissue: two classes, more than half of it foreground         the same
+    affinities for tissue: two classes, more than half of it foreground         none
     balance    of classes in the loss, if one has less than 10 % of the pixels  the same
     depth      3 if its margin, 44 pixels, is at least a large cell; else 4     4
     tile       output covers the median image or 2.5 large cells; at most 572,  median image
@@ -103,8 +103,15 @@ def autoconfigure(
         The options with all numbers set, as the run records them.
 
     Raises:
-        ValueError: If the given tile, or every tile, needs more memory than `memory_limit`.
+        ValueError: If the given tile, or every tile, needs more memory than `memory_limit`, or
+            affinities are to be learned from labels without objects.
     """
+    if options.affinities and fingerprint.diameters is None:
+        raise ValueError(
+            "affinities need labels of whole objects, which show what belongs together. Received: "
+            "affinities with strokes, or without any object; label objects, or use a network "
+            "without affinities (--no-affinities)"
+        )
     affinities = options.given.get("affinities", _affinities(fingerprint, kind)[0])
     has_affinities = affinities and (kind == "instances" or len(fingerprint.shares) <= _TWO)
     memory = MemoryEstimate(replace(options, affinities=has_affinities), fingerprint)
@@ -223,6 +230,8 @@ class AutoConfiguration:
 
 def _affinities(fingerprint: Fingerprint, kind: Kind) -> tuple[bool, str]:
     share = f"{100 * fingerprint.foreground:.0f} % of the pixels are foreground"
+    if kind == "classes" and fingerprint.diameters is None:
+        return False, "they need whole objects, and the labels hold none"
     if kind == "classes" and len(fingerprint.shares) == 2 and fingerprint.foreground > TISSUE:
         return True, f"to separate the cells of tissue: the labels hold two classes, and {share}"
     return False, (

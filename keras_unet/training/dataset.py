@@ -228,7 +228,7 @@ class TrainingData:
                 info.normalization.apply(target.sample.image),
                 target.classes,
                 weights.of(target),
-                _objects(target.sample, info.encoding),
+                target.sample.instances,
             )
             for target in track(targets, "computing weight maps")
         ]
@@ -269,11 +269,6 @@ def _centers(
         seed=seed,
         **({} if is_complete else {"share": 1.0}),
     )
-
-
-def _objects(sample: Sample, encoding: LabelEncoding) -> NDArray[np.int32]:
-    """Returns the number of the object of each pixel, negative for strokes."""
-    return -sample.instances if encoding.holds_strokes else sample.instances
 
 
 def _label_values(sample: Sample, encoding: LabelEncoding) -> NDArray[np.int32]:
@@ -422,7 +417,7 @@ def tile_dataset(  # noqa: PLR0913 - all but two by name
         )
     weighted = [maps.of(target) for target in targets] if weight_maps is None else weight_maps
     classes = [target.classes for target in targets]
-    objects = [_objects(target.sample, samples.encoding) for target in targets]
+    objects = [target.sample.instances for target in targets]
     return build_dataset(
         [TrainingImage(*arrays) for arrays in zip(pixels, classes, weighted, objects, strict=True)],
         network,

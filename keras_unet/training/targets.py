@@ -115,7 +115,7 @@ class WeightMaps:
         instances = encoding.to_instances(labels)
         classes = _separate_classes(encoding.to_classes(labels), instances, encoding)
         weights = self._compute(classes, instances, encoding.ignored(labels))
-        return classes, weights, -instances if encoding.holds_strokes else instances
+        return classes, weights, instances
 
     def _compute(
         self,

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from keras_unet.data.encoding import LabelEncoding
-from keras_unet.data.samples import Sample, common_pixel_size, read_samples, split
+from keras_unet.data.samples import (
+    Sample,
+    common_pixel_size,
+    read_samples,
+    samples_of_arrays,
+    split,
+)
 
 
 def write(path: Path, array: NDArray[Any]) -> Path:
@@ -377,3 +383,20 @@ def test_strokes_are_counted_as_strokes(tmp_path: Path) -> None:
     found = read_samples(labelled_in_part(tmp_path), labels="classes", unlabelled=0)
     assert "strokes: 2 in total" in found.describe()
     assert found.encoding.values == (1, 2, 3)
+
+
+@pytest.mark.parametrize(("unlabelled", "background"), [(0, 1), (9, 0)])
+def test_objects_with_classes_may_be_labelled_in_part(unlabelled: int, background: int) -> None:
+    numbers = np.full((20, 24), unlabelled)
+    numbers[3:9, 4:12], numbers[12:18, 4:12], numbers[:2] = 2, 3, background
+    classes = np.where(numbers == 2, 1, np.where(numbers == 3, 2, 0))
+    found = samples_of_arrays(
+        [grey(20, 24)], [np.stack([numbers, classes], axis=-1)], unlabelled=unlabelled
+    )
+    (sample,) = found.samples
+    assert found.encoding.class_names == ("class 1", "class 2")
+    assert found.objects == {"class 1": 1, "class 2": 1}
+    np.testing.assert_array_equal(sample.instances, np.where(classes > 0, numbers, 0))
+    np.testing.assert_array_equal(sample.classes, classes)
+    np.testing.assert_array_equal(sample.ignored, numbers == unlabelled)
+    assert LabelEncoding.from_dict(found.encoding.to_dict()) == found.encoding

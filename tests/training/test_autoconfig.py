@@ -184,6 +184,14 @@ def test_affinities_are_learned_for_tissue(kind, shares, affinities):
     assert resolved.architecture(channels=1, classes=2).affinities is affinities
 
 
+@pytest.mark.parametrize("kind", ["classes", "instances"])
+def test_affinities_need_objects(kind):
+    strokes = a_fingerprint(shares=(0.2, 0.8), diameters=None)
+    assert not AutoConfiguration.of(strokes, kind=kind).affinities
+    with pytest.raises(ValueError, match=r"affinities need labels of whole objects.*without affin"):
+        autoconfigure(TrainingOptions(steps=1, affinities=True), strokes, kind)
+
+
 @pytest.mark.parametrize(("optimizer", "rate"), [("sgd", 0.01), ("adam", 0.001)])
 def test_the_learning_rate_goes_with_the_optimizer(optimizer, rate):
     assert AutoConfiguration.of(a_fingerprint(), optimizer=optimizer).learning_rate == rate
