@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from keras_unet.data.distances import separate_touching
 from keras_unet.data.encoding import LabelEncoding
@@ -29,24 +30,25 @@ class Target:
     Attributes:
         sample: The annotated image.
         classes: Classes, with background between touching cells, `(height, width)`.
+        counted: Pixels to learn and to score, `(height, width)`: those that are neither ignored nor
+            unlabelled, and those around a cell that is labelled in part of an image, see `of`.
     """
 
     sample: Sample
     classes: NDArray[np.uint8]
+    counted: NDArray[np.bool_]
 
     @classmethod
     def of(cls, sample: Sample, encoding: LabelEncoding) -> Target:
         """Separates the touching cells of a sample by background.
 
         Section 3 of the paper: the network learns "a separation border" between them. Labels that
-        hold classes are unchanged.
+        hold classes are unchanged. In an image that is labelled in part, the unlabelled pixels
+        around a cell are background: either they show it, or a cell that touches.
         """
-        return cls(sample, _separate_classes(sample.classes, sample.instances, encoding))
-
-    @property
-    def counted(self) -> NDArray[np.bool_]:
-        """Pixels that are neither ignored nor unlabelled, `(height, width)`."""
-        return ~self.sample.ignored
+        instances = sample.instances
+        classes = _separate_classes(sample.classes, instances, encoding)
+        return cls(sample, classes, _counted(instances, sample.ignored, encoding))
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,7 @@ class WeightMaps:
         balance = class_balance(
             [target.classes for target in targets],
             classes,
-            [target.sample.ignored for target in targets],
+            [~target.counted for target in targets],
         )
         return cls(folder, balance, w0, sigma)
 
@@ -95,11 +97,11 @@ class WeightMaps:
         """Returns the weight map of an image, `(height, width)`, computed the first time."""
         sample = target.sample
         if self.folder is None:
-            return self._compute(target.classes, sample.instances, sample.ignored)
+            return self._compute(target.classes, sample.instances, ~target.counted)
         path = self._path(target, self.folder)
         if path.exists():
             return np.asarray(read_planes(path)[0, ..., 0], np.float32)
-        weights = self._compute(target.classes, sample.instances, sample.ignored)
+        weights = self._compute(target.classes, sample.instances, ~target.counted)
         write_tiff(path, weights, axes="YX")
         return weights
 
@@ -114,7 +116,8 @@ class WeightMaps:
         """
         instances = encoding.to_instances(labels)
         classes = _separate_classes(encoding.to_classes(labels), instances, encoding)
-        weights = self._compute(classes, instances, encoding.ignored(labels))
+        counted = _counted(instances, encoding.ignored(labels), encoding)
+        weights = self._compute(classes, instances, ~counted)
         return classes, weights, instances
 
     def _compute(
@@ -135,7 +138,7 @@ class WeightMaps:
     def _path(self, target: Target, folder: Path) -> Path:
         sample = target.sample
         numbers = np.array([*self.balance, self.w0, self.sigma])
-        key = digest(target.classes, sample.instances, sample.ignored, numbers)
+        key = digest(target.classes, sample.instances, ~target.counted, numbers)
         name = re.sub(r"[^\w.-]", "_", sample.name)[:_MAX_NAME_LENGTH]
         return folder / f"{name}-{key[:_DIGITS]}.tif"
 
@@ -147,6 +150,16 @@ def _separate_classes(
     if encoding.kind == "classes":
         return classes
     return np.where(separate_touching(instances) > 0, classes, 0).astype(np.uint8)
+
+
+def _counted(
+    instances: NDArray[np.int32], ignored: NDArray[np.bool_], encoding: LabelEncoding
+) -> NDArray[np.bool_]:
+    """Returns the pixels to learn and to score, see `Target`."""
+    whole_cells = encoding.kind == "instances" and encoding.unlabelled is not None
+    if not whole_cells or encoding.ignore is not None:  # pixels beside a cell may be ignored
+        return ~ignored
+    return ~ignored | ndimage.binary_dilation(instances > 0, np.ones((3, 3), bool))
 
 
 def sample_digest(sample: Sample) -> str:

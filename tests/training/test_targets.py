@@ -2,9 +2,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from keras_unet.data.encoding import LabelEncoding
 from keras_unet.data.samples import Sample
+from keras_unet.data.synthetic import draw_cells
 from keras_unet.training import targets
 from keras_unet.training.targets import Target, WeightMaps, digest, sample_digest
 
@@ -127,3 +129,28 @@ def test_a_sample_s_digest_tells_its_content_not_its_name():
     )
     assert sample_digest(one) == sample_digest(same) != sample_digest(other)
     assert len(sample_digest(one)) == 16
+
+
+def test_pixels_around_a_cell_in_part_are_background_as_in_complete_labels():
+    _, complete = draw_cells(3, size=(80, 90), cells=8)
+    chosen = complete * (complete % 2)
+    in_part = LabelEncoding("instances", (0, 1), unlabelled=9)
+    full = Target.of(sample(complete), INSTANCES)
+    part = Target.of(sample(chosen, ignored=chosen == 0), in_part)
+    around = ndimage.binary_dilation(chosen > 0, np.ones((3, 3))) & (chosen == 0)
+    np.testing.assert_array_equal(part.counted, (chosen > 0) | around)
+    assert around.sum() > 100
+    assert (part.classes[around] == 0).all()
+    np.testing.assert_array_equal(part.classes[around], full.classes[around])
+    labels = np.where(chosen > 0, chosen, 9)
+    for weights in (weight_maps(None, [part]), weight_maps(None, [part], w0=0.0)):
+        classes, map_of_labels, _ = weights.of_labels(labels, in_part)
+        np.testing.assert_array_equal(map_of_labels > 0, part.counted)
+        np.testing.assert_array_equal(map_of_labels, weights.of(part))
+        np.testing.assert_array_equal(classes, part.classes)
+
+
+def test_ignored_pixels_stay_ignored_beside_cells_in_part():
+    cells = sample([[0, 1, 1, 0, 0, 0]], ignored=[[1, 0, 0, 1, 1, 0]])
+    encoding = LabelEncoding("instances", (0, 1), 255, unlabelled=9)
+    np.testing.assert_array_equal(Target.of(cells, encoding).counted, ~cells.ignored)
