@@ -12,6 +12,7 @@ from microscope_files import LifImage, write_czi, write_lif, write_nd2
 from keras_unet.cli import main
 from keras_unet.data import microscopes
 from keras_unet.data.images import read_image
+from keras_unet.data.labels import read_labels
 from keras_unet.data.synthetic import draw_cells
 
 
@@ -107,7 +108,8 @@ def test_outlines_are_imported_for_a_scene(file, tmp_path):
     result = run(*command)
     assert result.exit_code == 0, result.output
     assert [path.name for path in (data / "images").iterdir()] == [file.name]
-    assert [path.name for path in (data / "labels").iterdir()] == ["a_s001.tif"]
+    assert {path.name for path in (data / "labels").iterdir()} == {"a_s001.tif", "classes.csv"}
+    assert read_labels(data / "labels" / "a_s001.tif").classes[0] == {1: ("cell",)}
     assert tifffile.imread(data / "labels" / "a_s001.tif")[0, 10, 10] == 1
 
 
