@@ -137,7 +137,7 @@ class LabelEncoding:
 
     @property
     def holds_strokes(self) -> bool:
-        """Whether the labels are strokes of classes, whose pieces are parts of objects."""
+        """True if the labels are strokes of classes, whose pieces are parts of objects."""
         return self.kind == "classes" and self.unlabelled is not None
 
     def ignored(self, labels: NDArray[Any]) -> NDArray[np.bool_]:

@@ -164,7 +164,7 @@ class Validator:
 
     @property
     def in_part(self) -> bool:
-        """Whether the images are labelled in part."""
+        """True if the images are labelled in part."""
         return self.run.encoding.unlabelled is not None
 
     def _within(self, target: Target) -> NDArray[np.bool_]:
