@@ -450,9 +450,9 @@ def test_images_labelled_in_part_are_learned(data, tmp_path, name):
         path.unlink()
         write_tiff(path.with_suffix(".tif"), in_part.astype(np.uint16), axes="YX")
     options = {"unlabelled": 0, "kind": name, "base_filters": 8, "learning_rate": 0.003}
-    run, _ = train(data, tmp_path / "run", steps=60, **options)
+    run, _ = train(data, tmp_path / "run", steps=120, **options)
     assert run.encoding == LabelEncoding(name, run.encoding.values, unlabelled=0)
     sample = read_samples(data, labels=name, unlabelled=0).samples[3]
     foreground = 1 - load(tmp_path / "run").predict(sample.image)[..., 0]
     cell, background = sample.classes > 0, (sample.classes == 0) & ~sample.ignored
-    assert foreground[cell].mean() > foreground[background].mean() + 0.05
+    assert foreground[cell].mean() > foreground[background].mean() + 0.2
