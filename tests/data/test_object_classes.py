@@ -89,26 +89,27 @@ def test_two_planes_of_objects_are_no_labels_of_one_plane(data, kind):
         read_samples(data, labels=kind)
 
 
-def test_two_planes_of_a_stack_of_two_are_labels_of_both(data):
-    (data / "labels" / CLASSES).unlink()
+def write_stack(data):
+    """Replaces the images by a stack of two planes, and returns these."""
     stack = [draw_kinds(seed) for seed in range(2)]
     for folder, part in (("images", 0), ("labels", 1)):
         for name in "ab":
             (data / folder / f"{name}.tif").unlink()
         planes = np.stack([drawn[part] for drawn in stack]).astype(np.uint16)
         tifffile.imwrite(data / folder / "s.tif", planes, imagej=True, metadata={"axes": "ZYX"})
+    return stack
+
+
+def test_two_planes_of_a_stack_of_two_are_labels_of_both(data):
+    (data / "labels" / CLASSES).unlink()
+    write_stack(data)
     samples = read_samples(data)
     assert samples.encoding == LabelEncoding("instances", (0, 1))
     assert len(samples.samples) == 2
 
 
 def test_objects_of_one_number_in_planes_of_a_stack_have_classes_of_their_own(data):
-    stack = [draw_kinds(seed) for seed in range(2)]
-    for folder, part in (("images", 0), ("labels", 1)):
-        for name in "ab":
-            (data / folder / f"{name}.tif").unlink()
-        planes = np.stack([drawn[part] for drawn in stack]).astype(np.uint16)
-        tifffile.imwrite(data / folder / "s.tif", planes, imagej=True, metadata={"axes": "ZYX"})
+    stack = write_stack(data)
     swapped = {"bright": "dark", "dark": "bright"}
     rows = [
         ObjectClass("s.tif", plane, number, swapped[name] if plane == 2 else name)
