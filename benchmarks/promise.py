@@ -29,6 +29,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.experiment import DATA, TASKS, Experiment, Frames, ImageSet, Task
+from benchmarks.recipes import numbers
 from benchmarks.record import RESULTS
 from keras_unet.data.images import read_planes, write_tiff
 from keras_unet.files import make_folder, write_json
@@ -48,7 +49,7 @@ class Blocks:
         columns: Blocks beside each other.
         scored: Number of the block of each film that is scored, in the order of the films.
         save: Outputs of `keras-unet predict`.
-        metrics: Metrics of `keras-unet evaluate`.
+        metrics: Metrics of `keras-unet evaluate`, with `ctc` and `matching`.
     """
 
     folder: str
@@ -168,7 +169,8 @@ def main(
 def _promise(result: Mapping[str, Any]) -> dict[str, Any]:
     """Compares the score that the training printed with that of the images that it did not see."""
     (training,) = result["trainings"]
-    promised, true = training["score"], result["scores"]["overall"]["seg"]
+    scores = numbers(result["scores"]["overall"])
+    promised, true = training["score"], (scores["seg"] + scores["ap_50"]) / 2
     return {
         "promised": promised,
         "called": describe_score(training),

@@ -59,7 +59,7 @@ figure, axis = plt.subplots(figsize=(5, 2.7), layout="constrained")
 for name in list(segmenters)[1:]:
     history = np.genfromtxt(folder / name / "history.csv", delimiter=",", names=True)
     axis.plot(history["step"], history["score"], label=name)
-axis.set(xlabel="step", ylabel="SEG of the held-out image", ylim=(0, 1))
+axis.set(xlabel="step", ylabel="mean of SEG and AP,\nheld-out image", ylim=(0, 1))
 axis.legend()
 figure.savefig(folder / "scores.png")
 

@@ -281,11 +281,11 @@ def describe_score(outcome: Mapping[str, Any]) -> str | None:
 
     Example:
         >>> held_out = {"kind": "groups", "groups": ["02"], "images": 9}
-        >>> outcome = {"score_name": "SEG", "score": 0.75, "validation": held_out}
+        >>> outcome = {"score_name": "mean IoU", "score": 0.75, "validation": held_out}
         >>> describe_score(outcome)
-        'SEG 0.7500 on 9 images of 1 group that was not trained on (02)'
+        'mean IoU 0.7500 on 9 images of 1 group that was not trained on (02)'
         >>> describe_score(outcome | {"start_score": 0.5, "weights": "best"})
-        'SEG 0.7500 on 9 images of 1 group that was not trained on (02); 0.5000 before the training'
+        'mean IoU 0.7500 on 9 images of 1 group that was ...; 0.5000 before the training'
     """
     score = outcome.get("score", outcome.get("best_score"))
     if score is None:

@@ -1,7 +1,6 @@
 """Selection of the instance options by a grid search on validation images.
 
-The score is the mean of SEG and of AP at an IoU of 0.5. SEG measures how well each cell is covered
-and ignores false cells; AP counts those, but is insensitive to outlines.
+The score is the mean of SEG and of AP at an IoU of 0.5, see `seg_ap_of_overlaps`.
 
 The options that are best on a few images are seldom the best on others. On DSB 2018, the best of
 588 on 2 images was worse on the other 14 than fixed options, and on 8 images it was no better. The
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from keras_unet.console import counted, track
 from keras_unet.data.encoding import Kind
 from keras_unet.instances.label import InstanceOptions, Markers, label_instances, watershed_regions
-from keras_unet.metrics.objects import Overlaps, matching_of_overlaps, seg_of_overlaps
+from keras_unet.metrics.objects import Overlaps, seg_ap_of_overlaps
 
 MOST_PIXELS = 2**22
 """Pixels that `subsample` selects at most."""
@@ -45,7 +44,6 @@ _SIZES = (0, 1, 2)  # times the initial minimum size; 4 would remove a tenth of 
 _GAPS = (0.0, 2.0, 4.0)
 _SMALL_CELL = 10  # percentile of the cells' sizes
 _STEP_COST = 0.2
-_AP_IOU = 0.5
 
 _Image = TypeVar("_Image")
 Masks = Sequence[NDArray[np.bool_]] | None
@@ -160,7 +158,7 @@ def select_options(
 
     def score(options: InstanceOptions) -> float:
         results = [label_instances(probability, options) for probability in probabilities]
-        return _score(list(map(_overlaps, references, results, masks)))
+        return seg_ap_of_overlaps(list(map(_overlaps, references, results, masks)))
 
     def best(scored: Iterable[tuple[InstanceOptions, float]]) -> InstanceOptions:
         cost = _cost(cells)
@@ -215,7 +213,7 @@ def _grid(
                 _merge_overlaps(overlaps, regions.cells(merge_threshold, size))
                 for overlaps, regions in zip(overlaps_of_regions, watersheds, strict=True)
             ]
-            yield options, _score(merged)
+            yield options, seg_ap_of_overlaps(merged)
 
 
 def _gap_variants(options: InstanceOptions) -> Iterator[InstanceOptions]:
@@ -247,10 +245,6 @@ def _steps(start: InstanceOptions, options: InstanceOptions) -> int:
 def _count_between(values: Sequence[float], start: float, end: float) -> int:
     low, high = sorted((start, end))
     return sum(low < value <= high for value in values)
-
-
-def _score(images: Sequence[Overlaps]) -> float:
-    return (seg_of_overlaps(images) + matching_of_overlaps(images, _AP_IOU).ap) / 2
 
 
 def _overlaps(

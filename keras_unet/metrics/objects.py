@@ -340,6 +340,25 @@ def seg_of_overlaps(images: Sequence[Overlaps]) -> float:
     return math.fsum(scores) / len(scores) if scores else math.nan
 
 
+def seg_ap_of_overlaps(images: Sequence[Overlaps]) -> float:
+    """Computes the mean of SEG and of AP at an IoU of 0.5 from the overlaps of each image.
+
+    SEG measures how well each object is covered and ignores false objects; AP counts those, but is
+    insensitive to outlines.
+
+    Returns:
+        The score, 0 to 1 (best); nan, undefined, without a reference object.
+
+    Example:
+        One object is found to two thirds, and another is false:
+
+        >>> overlaps = Overlaps.of(np.array([[3, 3, 3, 0]]), np.array([[1, 1, 0, 2]]))
+        >>> seg_ap_of_overlaps([overlaps]) == (2 / 3 + 1 / 2) / 2
+        True
+    """
+    return (seg_of_overlaps(images) + matching_of_overlaps(images, 0.5).ap) / 2
+
+
 def jaccard_of_references(overlaps: Overlaps) -> NDArray[np.float64]:
     """Computes the Jaccard index of each reference object with the result object that covers it.
 

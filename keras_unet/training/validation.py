@@ -16,7 +16,8 @@ from keras_unet.evaluation.figures import renumber_matches
 from keras_unet.instances.affinities import class_probabilities
 from keras_unet.instances.label import InstanceOptions, cell_probability, label_instances
 from keras_unet.instances.selection import Cells, Selection, select_predicted, subsample
-from keras_unet.metrics import mean_iou, seg
+from keras_unet.metrics import mean_iou
+from keras_unet.metrics.objects import Overlaps, seg_ap_of_overlaps
 from keras_unet.prediction.predict import predict_outputs
 from keras_unet.report.pictures import (
     Picture,
@@ -42,9 +43,9 @@ _LONGEST_SIDE = 512  # pixels
 class Validator:
     """Predicts images that are held out from the training, and scores the predictions.
 
-    Instances are scored by SEG, which drops if cells merge; the pixels of a border between two
-    cells are too few to affect a score of pixels. Classes are scored by the intersection over union
-    (IoU) over all images, averaged over the classes.
+    Instances are scored by the mean of SEG and AP, which drops if cells merge or are false; the
+    pixels of a border between two cells are too few to affect a score of pixels. Classes are scored
+    by the intersection over union (IoU) over all images, averaged over the classes.
 
     Attributes:
         run: The run.
@@ -85,13 +86,13 @@ class Validator:
         """Returns the score of images held out; None without any, or if it is undefined."""
         if not self.held_out:
             return None
-        score = self._seg(predictions) if self._has_instances else self._mean_iou(predictions)
+        score = self._seg_ap(predictions) if self._has_instances else self._mean_iou(predictions)
         return None if isnan(score) else score
 
     @property
     def score_name(self) -> str:
         """Name of the score."""
-        return "SEG" if self._has_instances else "mean IoU"
+        return "mean of SEG and AP" if self._has_instances else "mean IoU"
 
     @property
     def _has_instances(self) -> bool:
@@ -152,11 +153,13 @@ class Validator:
         kept = probabilities if self.run.encoding.class_names else None
         return ImagePrediction(target, classes, cell_probability(probabilities), kept)
 
-    def _seg(self, predictions: Sequence[ImagePrediction]) -> float:
-        return seg(
-            [prediction.target.sample.instances for prediction in predictions],
-            [self.scored_instances(prediction) for prediction in predictions],
-        )
+    def _seg_ap(self, predictions: Sequence[ImagePrediction]) -> float:
+        return seg_ap_of_overlaps([self._overlaps(prediction) for prediction in predictions])
+
+    def _overlaps(self, prediction: ImagePrediction) -> Overlaps:
+        labelled = prediction.target.counted if self.in_part else None
+        truth = prediction.target.sample.instances
+        return Overlaps.of(truth, self.scored_instances(prediction), labelled)
 
     def scored_instances(self, prediction: ImagePrediction) -> NDArray[np.int32]:
         """Labels the cells of a prediction, without ignored pixels."""

@@ -94,7 +94,7 @@ def test_the_record_tells_options_data_and_outcome(trained, cells):
     assert {"python", "tensorflow", "keras", "numpy"} < set(record["versions"])
     assert record["outcome"]["complete"]
     assert record["outcome"]["steps"] == 40
-    assert record["outcome"]["score_name"] == "SEG"
+    assert record["outcome"]["score_name"] == "mean of SEG and AP"
 
 
 def test_what_is_found_is_said_before_training(data, tmp_path):

@@ -103,14 +103,16 @@ def test_no_collapse(truth, result):
     assert single_class_warning(np.array(truth, np.uint8), np.array(result, np.uint8)) is None
 
 
-def test_instances_are_scored_by_seg(tmp_path):
+def test_instances_are_scored_by_seg_and_ap(tmp_path):
     cells = run(tmp_path, encoding=LabelEncoding("instances", (0, 1)))
     half, all_of_it = sample(HALF), sample([[1, 1, 1, 1]] * 4)
     validator = a_validator(cells, [], [half, all_of_it, sample([[0, 0, 0, 0]] * 4)])
     seen = validator(
         constant(2, 1)
     )  # one piece everywhere: IoU 1/2 with the first cell, 1 the second
-    assert (seen.score, validator.score_name) == ((1 / 2 + 1) / 2, "SEG")
+    seg, ap = (1 / 2 + 1) / 2, 2 / 3  # a false cell in the third image
+    assert seen.score == pytest.approx((seg + ap) / 2)
+    assert validator.score_name == "mean of SEG and AP"
     ignoring = a_validator(cells, [], [sample(HALF, [[True, True, False, False]] * 4)])
     assert ignoring(constant(2, 1)).score == 1
     assert a_validator(cells, [], [sample([[0, 0]] * 2)])(constant(2, 1)).score is None
@@ -216,13 +218,13 @@ def test_cells_in_part_are_scored_as_a_whole(tmp_path):
     labels[10:20, 10:20] = 1
     one = replace(sample(labels > 0, ignored=labels == 0), instances=labels)
     # The network finds one cell everywhere, of which a sixteenth is labelled
-    for unlabelled, expected in ((None, 1), (9, 100 / 1600)):
+    for unlabelled, seg in ((None, 1), (9, 100 / 1600)):
         encoding = LabelEncoding("instances", (0, 1), unlabelled=unlabelled)
         validator = a_validator(run(tmp_path, encoding=encoding), [], [one])
-        score = 0.0 if unlabelled else 1.0  # less than half of the union is no match for AP
+        ap = 0.0 if unlabelled else 1.0  # less than half of the union is no match for AP
         selection = validator.select_options(constant(2, 1))
-        assert validator(constant(2, 1)).score == pytest.approx(expected)
-        assert selection.score_before == pytest.approx((expected + score) / 2)
+        assert validator(constant(2, 1)).score == pytest.approx((seg + ap) / 2)
+        assert selection.score_before == pytest.approx((seg + ap) / 2)
 
 
 def test_no_instance_options_are_selected_from_strokes(tmp_path):
