@@ -26,7 +26,6 @@ from keras_unet.instances.label import InstanceOptions
 from keras_unet.instances.selection import (
     Cells,
     Selection,
-    default_options,
     select_predicted,
     subsample,
 )
@@ -36,7 +35,7 @@ from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.runs import RECORD, Ensemble, Run, is_ensemble
 from keras_unet.training.autoconfig import autoconfigure
 from keras_unet.training.dataset import Images, Labels, TrainingData
-from keras_unet.training.initial import Initial
+from keras_unet.training.initial import Initial, default_instances
 from keras_unet.training.options import SEEDS, ResolvedOptions, TrainingOptions
 from keras_unet.training.report import report_run
 from keras_unet.training.resume import (
@@ -291,7 +290,7 @@ def _select_options(runs: Sequence[Run], data: TrainingData) -> Selection | None
 
     references = [sample.instances for sample in samples]
     affinities = runs[0].architecture.affinities
-    defaults = default_options(encoding.kind, references, affinities=affinities)
+    defaults = default_instances(runs[0], references, affinities=affinities)
     return select_predicted(defaults, predict, encoding.kind)
 
 

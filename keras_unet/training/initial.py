@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from keras_unet.architecture import Architecture
 from keras_unet.data.encoding import LabelEncoding
 from keras_unet.files import PathLike
 from keras_unet.instances.label import InstanceOptions
+from keras_unet.instances.selection import default_options
 from keras_unet.prediction.load import load
 from keras_unet.prediction.networks import load_keras_file
 from keras_unet.prediction.segmenter import Segmenter
@@ -243,6 +247,30 @@ def initial_instances(run: Run) -> InstanceOptions | None:
     is_same_kind = starts_trained(run) and initial["kind"] == run.encoding.kind
     options = initial["instances"] if is_same_kind else None
     return options and InstanceOptions.from_dict(options)
+
+
+def default_instances(
+    run: Run, references: Sequence[NDArray[np.integer]], *, affinities: bool
+) -> InstanceOptions:
+    """Returns the default instance options of a run, which are those of the model it starts from.
+
+    The minimum size is that of the model as well, but from a quarter to a half of a small cell of
+    the labels: few images may hold no small cell, and other images other cells than the model's.
+
+    Args:
+        run: The run.
+        references: Instances of the images, `(height, width)` each; 0 is background.
+        affinities: Whether the network predicts affinities, to be used.
+    """
+    defaults = default_options(run.encoding.kind, references, affinities=affinities)
+    initial = initial_instances(run)
+    if initial is None:
+        return defaults
+    quarter = defaults.minimum_size
+    size = initial.minimum_size
+    if quarter:
+        size = max(quarter, min(size, 2 * quarter))
+    return replace(initial, minimum_size=size, affinities=affinities)
 
 
 def _check_unet(segmenter: Segmenter) -> Segmenter:

@@ -18,7 +18,6 @@ from keras_unet.data.groups import HeldOut
 from keras_unet.data.normalization import Normalization
 from keras_unet.data.samples import common_pixel_size
 from keras_unet.files import PathLike, locked, make_folder, remove_leftovers
-from keras_unet.instances.selection import default_options
 from keras_unet.prediction.load import load
 from keras_unet.prediction.networks import new_network
 from keras_unet.prediction.segmenter import Segmenter
@@ -27,7 +26,7 @@ from keras_unet.training.autoconfig import autoconfigure
 from keras_unet.training.checkpoint import Logged
 from keras_unet.training.dataset import Images, Labels, Split, TrainingData, Variation, weight_maps
 from keras_unet.training.distribute import SINGLE, Cluster
-from keras_unet.training.initial import Initial, starts_trained
+from keras_unet.training.initial import Initial, default_instances, starts_trained
 from keras_unet.training.loop import fit
 from keras_unet.training.options import ResolvedOptions, TrainingOptions, learning_rate_of
 from keras_unet.training.outcome import finish, outcome_of, restore_best, score_start
@@ -307,7 +306,7 @@ def _train_locked(
     targets = training.data.targets(split.training)
     strokes = run.encoding.holds_strokes
     references = [] if strokes else [sample.instances for sample in split.training]
-    defaults = default_options(run.encoding.kind, references, affinities=network.affinities)
+    defaults = default_instances(run, references, affinities=network.affinities)
     run = replace(run, instances=defaults, record={**run.record, "cluster": cluster.to_dict()})
     held_out = training.data.targets(split.validation)
     validator = Validator.of(run, targets, held_out, options.validation_tile)

@@ -7,12 +7,14 @@ import inspect
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from logs import logged
 
+from keras_unet.architecture import Architecture
 from keras_unet.backend import keras
 from keras_unet.cli import main
 from keras_unet.data.encoding import LabelEncoding
@@ -20,6 +22,8 @@ from keras_unet.data.images import write_tiff
 from keras_unet.data.normalization import Normalization
 from keras_unet.data.samples import read_samples
 from keras_unet.data.synthetic import draw_cells
+from keras_unet.instances.label import InstanceOptions
+from keras_unet.instances.selection import default_options
 from keras_unet.model import build_unet
 from keras_unet.prediction.load import load
 from keras_unet.prediction.networks import load_keras_file
@@ -27,7 +31,7 @@ from keras_unet.prediction.segmenter import Segmenter
 from keras_unet.runs import Ensemble, Run, describe_score
 from keras_unet.training.dataset import TrainingData, tile_dataset
 from keras_unet.training.folds import cross_validate, train_folds
-from keras_unet.training.initial import Initial, starts_trained
+from keras_unet.training.initial import Initial, default_instances, starts_trained
 from keras_unet.training.options import TrainingOptions
 from keras_unet.training.resume import options_of
 from keras_unet.training.train import train, train_folder
@@ -216,6 +220,45 @@ def test_statistics_of_the_grey_values_are_those_of_the_model(trained, cells, tm
     dataclasses.replace(Run.load(folder), normalization=statistics).save()
     run = train_folder(cells, tmp_path / "run", TrainingOptions(**TINY), initial=folder)
     assert run.normalization == statistics
+
+
+def squares(*sides):
+    """Cells of these heights and widths, side by side."""
+    labels = np.zeros((64, 64 * len(sides)), np.int32)
+    for number, side in enumerate(sides):
+        labels[:side, 64 * number : 64 * number + side] = number + 1
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("of_model", "references", "expected"),
+    [
+        (46, [squares(20, 20)], 100),  # a quarter of a cell
+        (150, [squares(20, 20)], 150),
+        (400, [squares(20, 20)], 200),  # a half of a cell
+        (46, [squares(8), squares(8, 8)], 32),
+        (46, [], 46),
+        (46, [squares()], 46),
+    ],
+)
+def test_instance_options_are_those_of_the_model(of_model, references, expected):
+    options = InstanceOptions(
+        threshold=0.4, markers="probability", minimum_size=of_model, affinities=True
+    )
+    initial = {"classes": 2, "kind": "instances", "instances": options.to_dict()}
+    run = Run(
+        folder=Path(),
+        architecture=Architecture(),
+        encoding=LabelEncoding("instances", (0, 1)),
+        normalization=Normalization("image"),
+        precision="float32",
+        record={},
+    )
+    alone = default_instances(run, references, affinities=False)
+    assert alone == default_options("instances", references)
+    run = replace(run, record={"initial": initial})
+    found = default_instances(run, references, affinities=False)
+    assert found == replace(options, minimum_size=expected, affinities=False)
 
 
 class TestStart:
