@@ -6,6 +6,7 @@ import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,8 @@ from keras_unet.architecture import Architecture
 from keras_unet.backend import choose_precision, keras, precision_policy
 from keras_unet.model import unet_of
 from keras_unet.runs import ModelInfo, Run, weights_of
+
+_WEIGHTS = "model.weights.h5"  # member of a .keras file
 
 
 def new_network(run: ModelInfo, seed: int) -> Any:
@@ -126,7 +129,9 @@ def _network(architecture: Architecture, precision: str) -> Any:
 
 def _load_weights(model: Any, path: Path) -> None:
     try:
-        model.load_weights(path)
+        # Of a compressed archive, Keras would decompress the weights anew at each seek.
+        with TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
+            model.load_weights(archive.extract(_WEIGHTS, folder))
     except Exception as error:  # Keras raises errors of zipfile, h5py and its own
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
