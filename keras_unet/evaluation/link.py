@@ -29,7 +29,7 @@ from keras_unet.files import (
 )
 from keras_unet.instances.link import Along, Links, link_objects
 from keras_unet.measurement.table import write_table
-from keras_unet.prediction.outputs import check_only_own, check_outputs
+from keras_unet.prediction.replacing import check_only_own, check_outputs
 from keras_unet.prediction.tracks import (
     TRACKS,
     check_film_folders,

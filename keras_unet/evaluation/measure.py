@@ -39,11 +39,11 @@ from keras_unet.measurement.table import write_table
 from keras_unet.prediction.outputs import (
     TABLE,
     ObjectOutput,
-    check_only_own,
     object_path,
     owner_of,
     write_outlines,
 )
+from keras_unet.prediction.replacing import check_only_own
 
 _log = logging.getLogger(__name__)
 

@@ -32,8 +32,9 @@ from keras_unet.prediction.blockwise import (
     measure,
 )
 from keras_unet.prediction.folder import check_linkable, choice_for, log_choice
+from keras_unet.prediction.inputs import describe_unread
 from keras_unet.prediction.load import TFLITE, load
-from keras_unet.prediction.outputs import Form, OutputPlan, describe_unread
+from keras_unet.prediction.outputs import Form, OutputPlan
 from keras_unet.prediction.predict import tile_size_of
 from keras_unet.prediction.resampling import resample
 from keras_unet.prediction.scale import Scale

@@ -21,8 +21,9 @@ from keras_unet.data.stacks import Stack, channels_in_doubt, check_planes_along
 from keras_unet.files import PathLike, paths_of, printable
 from keras_unet.instances.link import Along
 from keras_unet.prediction.blockwise import Blockwise, Plan, measure, predict_locally
+from keras_unet.prediction.inputs import describe_unread
 from keras_unet.prediction.load import load
-from keras_unet.prediction.outputs import OutputOptions, OutputPlan, Result, describe_unread
+from keras_unet.prediction.outputs import OutputOptions, OutputPlan, Result
 from keras_unet.prediction.predict import tile_size_of
 from keras_unet.prediction.scale import Choice, Scale, scale_of_pixels
 from keras_unet.prediction.segmenter import Segmenter

@@ -1,4 +1,4 @@
-"""Output files of a prediction: their names, formats and checks against overwriting."""
+"""Output files of a prediction: their names and formats."""
 
 from __future__ import annotations
 
@@ -12,26 +12,20 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_unet.console import counted, some, track
+from keras_unet.console import track
 from keras_unet.data.encoding import Kind, LabelEncoding
 from keras_unet.data.images import (
     ImageFile,
     as_channels,
-    describe_unread_format,
-    image_files,
-    is_hidden,
     smallest_unsigned,
     stem_of,
-    unread_format,
     write_tiff,
 )
 from keras_unet.data.lazy import is_zarr
-from keras_unet.data.microscopes import holds_scenes, scene_paths
 from keras_unet.data.object_classes import CLASSES, ObjectClass, read_table, update_table
-from keras_unet.data.pairs import Unused, map_labels_to_images, unused_in
 from keras_unet.data.stacks import axes_of_stack
 from keras_unet.data.tiff_planes import repeated_in
-from keras_unet.files import check_writable, created_folder, is_own, own_kind, printable
+from keras_unet.files import check_writable, created_folder, own_kind, printable
 from keras_unet.instances.label import InstanceOptions, cell_probability, label_instances
 from keras_unet.instances.link import Along, Links, link_objects
 from keras_unet.measurement.geojson import write_geojson
@@ -39,6 +33,8 @@ from keras_unet.measurement.objects import ImageObjects, PlaneObjects
 from keras_unet.measurement.properties import Columns, classes_of_objects
 from keras_unet.measurement.rois import write_rois
 from keras_unet.measurement.table import write_table
+from keras_unet.prediction.inputs import list_images
+from keras_unet.prediction.replacing import check_outputs
 from keras_unet.prediction.resampling import ResampledLabels, resample
 from keras_unet.prediction.scale import Sizes, advice
 from keras_unet.prediction.tracks import (
@@ -64,21 +60,6 @@ ENDINGS: Mapping[str, str] = {"tiff": ".tif", "ome-zarr": ".ome.zarr"}
 
 TABLE = "objects.csv"
 """Name of the table of the objects of all images."""
-
-_KINDS: Mapping[str, str] = {  # of a file of this program, by suffix, see `own_kind`
-    ".tif": "tiff",
-    ".zarr": "ome-zarr",
-    ".csv": "csv",
-    ".zip": "zip",
-    ".geojson": "json",
-}
-
-DATA_SET_FOLDERS = ("images", "labels", "masks", "SEG")
-"""Names of the folders of a data set."""
-
-_RESULTS = ("_GT", "_ST")  # of the Cell Tracking Challenge: 01_GT/SEG has the masks of 01
-
-_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -158,86 +139,6 @@ def owner_of(stem: str) -> str | None:
     """
     image, _, ending = stem.rpartition("_")
     return image if image and ending in get_args(ImageOutput) else None
-
-
-def check_outputs(out: Path, targets: Sequence[Path], images: Sequence[Path]) -> None:
-    """Checks that outputs replace only files of this program, in a folder of predictions.
-
-    Args:
-        out: Folder to write to; it may be missing.
-        targets: Files to write there.
-        images: Image files to predict.
-
-    Raises:
-        ValueError: If a target exists that this program did not write; or if the folder holds one
-            of the images, or images that this program did not write, or is named like a folder of
-            a data set and lies beside another one or beside the images.
-    """
-    check_only_own(targets)
-    reason = _data_set_reason(out.resolve(), set(targets), images)
-    if reason:
-        raise ValueError(
-            f"{out}: expected a folder for predictions only. Received one {reason}; choose "
-            "another --out, or write there by --overwrite"
-        )
-
-
-def check_only_own(targets: Iterable[Path]) -> None:
-    """Checks that outputs replace only files that this program has written.
-
-    Args:
-        targets: Files to write.
-
-    Raises:
-        ValueError: If one exists that this program has not written.
-    """
-    for path in track(list(targets), "checking outputs"):
-        if path.exists() and own_kind(path) != _KINDS[path.suffix]:
-            raise ValueError(
-                f"{path}: expected no file, or one that keras-unet has written. Received another; "
-                "choose another --out, or replace it by --overwrite"
-            )
-
-
-def _data_set_reason(out: Path, targets: Collection[Path], images: Sequence[Path]) -> str:
-    """Returns why a folder seems to hold images or labels; empty if it does not."""
-    folders = {folder.resolve() for folder in {path.parent for path in images}}
-    if out in folders:
-        return "that holds an image to predict"
-    neighbor = _data_set_neighbor(out) or _image_neighbor(out, folders)
-    if neighbor:
-        return f"that is named {out.name} and lies beside {neighbor}, as in a data set"
-    names = {path.name for path in targets}
-    foreign = next((path for path in _other_images(out, names) if not is_own(path)), None)
-    return f"with {foreign.name}, which keras-unet has not written" if foreign else ""
-
-
-def _data_set_neighbor(out: Path) -> str:
-    """Returns the name of another folder of the data set that a folder is named after, or ""."""
-    names = {name.lower() for name in DATA_SET_FOLDERS}
-    if out.name.lower() not in names:
-        return ""
-    parent = out.parent
-    if parent.name.endswith(_RESULTS) and (parent.parent / parent.name[:-3]).is_dir():
-        return parent.name[:-3]
-    folders = (path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else ()
-    return next((name for name in folders if name.lower() in names and name != out.name), "")
-
-
-def _image_neighbor(out: Path, folders: Collection[Path]) -> str:
-    """Returns the name of the images' folder that a folder of a data set lies beside, or in."""
-    if out.name.lower() not in {name.lower() for name in DATA_SET_FOLDERS}:
-        return ""
-    return next((path.name for path in folders if out.parent in (path, path.parent)), "")
-
-
-def _other_images(folder: Path, names: Collection[str]) -> Iterator[Path]:
-    """Yields the images of a folder, with Zarr, except those of the given names."""
-    if folder.is_dir():
-        arrays = [path for path in folder.iterdir() if not is_hidden(path) and is_zarr(path)]
-        for path in (*image_files(folder), *arrays):
-            if path.name not in names:
-                yield path
 
 
 @dataclass(frozen=True, eq=False)
@@ -373,7 +274,7 @@ class OutputPlan:
         linked = {} if link is None else {"link": link}
         _check_used({**(instances or {}), **linked}, (*outputs, *objects))
         info = info.with_instances(**instances or {})
-        images = list(_image_files(files))
+        images = list(list_images(files))
         repeated = repeated_in(images)
         images = [path for path in images if path not in repeated]
         output_plan = cls(info, tuple(images), out, outputs, objects, form, repeated, link)
@@ -620,40 +521,6 @@ class OutputPlan:
             yield target
 
 
-def describe_unread(
-    paths: Sequence[Path], repeated: Mapping[Path, Path] | None = None
-) -> Iterator[str]:
-    """Describes the files that are not read, and why; hidden files excepted.
-
-    Args:
-        paths: Image files, or folders of them.
-        repeated: Further files of a multi-file image, to its first file; None to find them.
-
-    Yields:
-        Messages.
-    """
-    parts: dict[str, list[str]] = defaultdict(list)
-    if repeated is None:
-        repeated = repeated_in(_image_files(list(paths)))
-    for path, first in repeated.items():
-        parts[first.name].append(path.name)
-    for name, names in parts.items():
-        yield f"{some(names)}: parts of the image that begins in {name}, which is predicted once"
-    for folder in paths:
-        if folder.is_dir() and not is_zarr(folder):
-            images = _images_in(folder)
-            masks = map_labels_to_images(images)
-            others = [
-                *(Unused(mask, f"by its name the mask of {masks[mask].name}") for mask in masks),
-                *unused_in(folder, images),
-            ]
-            if others:
-                named = some([str(unused) for unused in others], _LISTED)
-                yield f"{counted(len(others), 'file')} in {folder.name} not read: {named}"
-            if masks:
-                yield "to predict a mask as well, pass the path of its file"
-
-
 def _outputs(save: Sequence[str], info: ModelInfo) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the outputs that are images, and those of the objects."""
     images, objects = get_args(ImageOutput), get_args(ObjectOutput)
@@ -676,32 +543,6 @@ def _check_used(changes: Mapping[str, Any], outputs: Sequence[str]) -> None:
             f"{', '.join(unused)}: options for instances, which must be among the "
             f"outputs. Received: {', '.join(outputs)}; save instances as well"
         )
-
-
-def _image_files(paths: Sequence[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_file():
-            yield from scene_paths(path)
-        elif is_zarr(path) or holds_scenes(path):
-            yield path
-        elif path.is_dir():
-            images = _images_in(path)
-            masks = map_labels_to_images(images)
-            yield from (image for image in images if image not in masks)
-        else:
-            raise FileNotFoundError(
-                f"{path}: no such file. Expected an image or a folder of images"
-            )
-
-
-def _images_in(folder: Path) -> list[Path]:
-    arrays = [path for path in folder.iterdir() if not is_hidden(path) and is_zarr(path)]
-    images = sorted([*image_files(folder), *arrays])
-    if not images:
-        others = [describe_unread_format(path) for path in folder.iterdir() if unread_format(path)]
-        reason = f": {min(others)}" if others else ""
-        raise ValueError(f"{folder}: expected a folder of images. Received one without any{reason}")
-    return images
 
 
 def _check_stems(images: Sequence[Path]) -> None:

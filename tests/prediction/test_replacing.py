@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from keras_unet.data.images import write_tiff
-from keras_unet.prediction.outputs import check_outputs
+from keras_unet.prediction.replacing import check_outputs
 from keras_unet.report.pictures import write_png
 
 PIXELS = np.zeros((4, 5), np.uint8)
@@ -134,7 +134,7 @@ def test_each_file_is_looked_at_once(tmp_path, monkeypatch):
     seen = []
     for name, found in (("is_own", True), ("own_kind", "tiff")):
         monkeypatch.setattr(
-            f"keras_unet.prediction.outputs.{name}",
+            f"keras_unet.prediction.replacing.{name}",
             lambda path, one=found: seen.append(path) or one,
         )
     check(out, *(f"i{number}.tif" for number in range(1000)))

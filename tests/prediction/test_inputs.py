@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from keras_unet.prediction.outputs import _image_files, describe_unread
+from keras_unet.prediction.inputs import describe_unread, list_images
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_what_is_not_read_is_counted_in_a_line(images):
 def test_masks_of_other_images_are_not_predicted_unless_named(images):
     for name in ("A_mask.png", "a_cp_masks.tif", "seg-b", "c_mask.tif", "x_img.tif", "x_gt.tif"):
         tifffile.imwrite(images / name, np.zeros((2, 2), np.uint8))
-    assert [path.name for path in _image_files([images])] == [
+    assert [path.name for path in list_images([images])] == [
         "a.tif",
         "b",
         "c_mask.tif",
@@ -49,7 +49,7 @@ def test_masks_of_other_images_are_not_predicted_unless_named(images):
         "x_gt.tif (by its name the mask of x_img.tif)"
     )
     assert advice == "to predict a mask as well, pass the path of its file"
-    assert list(_image_files([images / "A_mask.png"])) == [images / "A_mask.png"]
+    assert list(list_images([images / "A_mask.png"])) == [images / "A_mask.png"]
 
 
 def test_a_folder_of_formats_that_are_not_read_says_what_to_do(tmp_path):
@@ -57,4 +57,4 @@ def test_a_folder_of_formats_that_are_not_read_says_what_to_do(tmp_path):
     with pytest.raises(
         ValueError, match=r"without any: .*a\.nrrd is NRRD, which is not read; save"
     ):
-        list(_image_files([tmp_path]))
+        list(list_images([tmp_path]))
