@@ -40,7 +40,7 @@ _TRAINING_LENGTH = (
     click.option(
         "--dropout",
         type=float,
-        help="Dropout rate at the end of the contracting path [default: 0.5]",
+        help="Dropout rate at the end of the contracting path [default: 0.2]",
     ),
     click.option(
         "--folds", type=int, help="Cross-validation: number of networks to train, an ensemble."

@@ -100,7 +100,7 @@ class TrainingOptions:
         depth: Number of poolings, or None. The paper takes 4.
         padding: "valid" as in the paper, or "same".
         norm_layer: None as in the paper, "batch" or "group".
-        dropout: Dropout rate at the end of the contracting path.
+        dropout: Dropout rate at the end of the contracting path; `build_unet` has 0.5.
         affinities: Whether the network also learns which pixels belong to the same object, to
             separate objects that touch; None for tissue alone. The paper has no such output.
             Without effect for labels of more than two classes.
@@ -164,7 +164,7 @@ class TrainingOptions:
     depth: int | None = None
     padding: Padding = "valid"
     norm_layer: NormLayer | None = None
-    dropout: float = 0.5
+    dropout: float = 0.2
     affinities: bool | None = None
     tile: int | None = None
     batch_size: int = 1
