@@ -347,15 +347,18 @@ def show_progress(*, quiet: bool = False) -> Iterator[None]:
 def use_display(display: Display) -> Iterator[None]:
     """Shows the progress and the messages of all tasks in the body on a display."""
     token, logger = _CHOSEN.set(display), logging.getLogger("keras_unet")
-    handlers, level = logger.handlers, logger.level
+    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
     kept = (handler for handler in handlers if not isinstance(handler, Display))
     logger.handlers = [*kept, display]
     logger.setLevel(logging.INFO)
+    # TensorFlow adds a handler to a root logger without one when it saves or loads a model.
+    logger.propagate = propagate and bool(logging.getLogger().handlers)
     try:
         yield
     finally:
         logger.handlers = handlers
         logger.setLevel(level)
+        logger.propagate = propagate
         _CHOSEN.reset(token)
 
 

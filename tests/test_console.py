@@ -701,3 +701,16 @@ def test_tensorflow_is_not_imported_to_look():
     command = [sys.executable, "-c", program]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert out.split() == ["True", "False", "False"]
+
+
+def test_messages_are_printed_once_if_something_configures_the_root_logger(monkeypatch, capsys):
+    root = logging.getLogger()
+    for handlers, printed in (([], 0), ([logging.NullHandler()], 1)):
+        monkeypatch.setattr(root, "handlers", handlers)
+        with use_display(LogDisplay()):
+            root.addHandler(logging.StreamHandler())
+            log("a message")
+        shown = capsys.readouterr()
+        assert shown.out == "a message\n"
+        assert shown.err.count("a message") == printed  # by a program that asks for it before
+    assert logging.getLogger("keras_unet").propagate
