@@ -22,6 +22,7 @@ from keras_unet.cli_options import (
     instance_options,
     none_if_absent,
     parse_channels,
+    parse_versions,
     split_names,
     training_data_options,
     training_length_options,
@@ -647,6 +648,78 @@ def _refuse_of_other_formats(given: Iterable[str], taken: Iterable[str], name: s
             f"--format {name} takes {', '.join(known)}. Received {', '.join(others)}; leave out "
             "the options of other formats"
         )
+
+
+@main.command("serve")
+@click.argument("model", type=PATH)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=int, default=8501, show_default=True, help="Port to listen on; 0 for any."
+)
+@click.option("--name", help="Name of the model in the addresses [default: that of MODEL]")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="LABEL=VERSION",
+    help="Name of a version, such as stable=1; may be repeated.",
+)
+@click.option("--max-body", type=int, help="Largest request, in MiB [default: 64]")
+@click.option(
+    "--max-pixels",
+    type=int,
+    help="Largest number of pixels of all images of a request [default: 16777216, 4096 x 4096]",
+)
+@click.option(
+    "--queue",
+    type=int,
+    help="Largest number of requests that wait while others are predicted [default: 32]",
+)
+@click.option(
+    "--timeout",
+    type=float,
+    help="Seconds from the start of a request to its answer [default: 300]",
+)
+@click.option(
+    "--workers", type=int, help="Number of requests that are predicted at a time [default: 1]"
+)
+@QUIET
+def serve_command(
+    model: Path,
+    host: str,
+    port: int,
+    name: str | None,
+    labels: tuple[str, ...],
+    quiet: bool,
+    **bounds: Any,
+) -> None:
+    """Serve MODEL on this machine: REST as of TensorFlow Serving, and a page for a browser.
+
+    MODEL is a run, an ensemble, the name of a model of the package, or a SavedModel that keras-unet
+    export wrote. Ctrl-C stops the server once running requests are answered.
+    """
+    from keras_unet.system import require
+
+    require("serve", "starlette", "uvicorn")
+    from keras_unet.serving.queue import Limits
+    from keras_unet.serving.server import Server, bind, is_loopback, url_of
+
+    limits = Limits(**{key: value for key, value in bounds.items() if value is not None})
+    versions = parse_versions(labels)
+    with bind(host, port) as listener:
+        with show_progress(quiet=quiet):
+            with quiet_tensorflow():
+                from keras_unet.serving.models import Model
+
+            served = Model.load(model, name, versions)
+            if not is_loopback(listener):
+                _log.warning(
+                    f"--host {host}: the server is open to other machines, without authentication "
+                    "and encryption; use a proxy with both, or a tunnel"
+                )
+        url = url_of(listener)
+        lines = f"{url}/v1/models/{served.name}\npage: {url}/\nstop: Ctrl-C"
+        Server(served, listener, limits, on_start=lambda: click.echo(lines)).run()
 
 
 @main.command("models")

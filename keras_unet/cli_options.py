@@ -321,6 +321,25 @@ def parse_channels(text: str) -> tuple[int | str, ...]:
     return tuple(int(name) if name.isdecimal() else name for name in split_names(text))
 
 
+def parse_versions(texts: Iterable[str]) -> dict[str, int]:
+    """Parses version numbers by label.
+
+    >>> parse_versions(["stable=1", "canary=2"])
+    {'stable': 1, 'canary': 2}
+
+    Raises:
+        ValueError: If a text is not LABEL=VERSION.
+    """
+    pairs = [(text, *text.partition("=")) for text in texts]
+    for text, label, _, number in pairs:
+        if not label or set(label) & set("/:@") or not number.isdecimal():
+            raise ValueError(
+                "--label must be LABEL=VERSION, a name without / : @ and a version number. "
+                f"Received: {text}"
+            )
+    return {label: int(number) for _, label, _, number in pairs}
+
+
 def none_if_absent(
     _context: click.Context, _option: click.Parameter, values: tuple[str, ...]
 ) -> tuple[str, ...] | None:

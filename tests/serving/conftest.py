@@ -1,4 +1,7 @@
-"""Model servers on loopback: the front end of these tests and, where it is there, TF Serving."""
+"""Model servers on loopback: `keras-unet serve`, the front end of these tests, and TF Serving.
+
+The last one is run where it is on the PATH.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,19 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from keras_unet.client import Client
+from keras_unet.serving.server import Server, bind
 
 collect_ignore = ["front_end.py"]  # a program: it keeps TensorFlow's Python from its process
 
 FRONT_END = Path(__file__).with_name("front_end.py")
 REAL = "tensorflow_model_server"
+OWN = "keras-unet serve"
+LABELS = {"stable": 1, "canary": 2}
 BATCH = 4
 CONFIG = """model_config_list {{ config {{
   name: "cells" base_path: "{folder}" model_platform: "tensorflow"
@@ -33,11 +40,13 @@ BATCHING = f"max_batch_size {{ value: {BATCH} }} batch_timeout_micros {{ value: 
 class Served:
     """Ports of a server of the model `cells`."""
 
-    grpc: int
+    grpc: int | None
     rest: int
 
     def address(self, transport, version=""):
         behind = f"@{version}" if version else ""
+        if transport == "grpc" and self.grpc is None:
+            pytest.skip(f"{OWN} answers REST alone")
         if transport == "grpc":
             return f"grpc://127.0.0.1:{self.grpc}/cells{behind}"
         return f"http://127.0.0.1:{self.rest}/v1/models/cells{behind}"
@@ -92,6 +101,33 @@ def front_end(folder, *, batch=0):
 
 
 @contextmanager
+def running(model, limits=None):
+    """Runs the server of the package in a thread; yields its port."""
+    with bind(port=0) as listener:
+        server = Server(model, listener, limits)
+        thread = Thread(target=server.run)
+        thread.start()
+        try:
+            while not server.started and thread.is_alive():
+                time.sleep(0.01)
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(60)
+
+
+@contextmanager
+def own_server(folder, *, batch=0):
+    """Runs the server of the package."""
+    if batch:
+        pytest.skip(f"{OWN} joins no requests")
+    from keras_unet.serving.models import Model
+
+    with running(Model.load(folder, "cells", LABELS)) as port:
+        yield Served(None, port)
+
+
+@contextmanager
 def tensorflow_serving(folder, *, batch=0):
     """Runs the real server."""
     served = Served(free_port(), free_port())
@@ -127,13 +163,13 @@ def free_port():
         return taken.getsockname()[1]
 
 
-@pytest.fixture(scope="session", params=["front end", REAL])
+@pytest.fixture(scope="session", params=["front end", OWN, REAL])
 def serve(request):
     """A way to serve a folder."""
-    if request.param == "front end":
-        return front_end
+    if request.param in {"front end", OWN}:
+        return front_end if request.param == "front end" else own_server
     if not shutil.which(REAL):
-        pytest.skip(f"{REAL} is not on the PATH: only the front end of the tests is asked")
+        pytest.skip(f"{REAL} is not on the PATH: the others are asked")
     return tensorflow_serving
 
 
@@ -149,6 +185,27 @@ def served_in_batches(serve, model):
     """A server that joins requests to batches of four."""
     with serve(model, batch=BATCH) as ports:
         yield ports
+
+
+@pytest.fixture(scope="session")
+def run_server():
+    """A way to run a server of the package, of a model and limits; yields its port."""
+    return running
+
+
+@pytest.fixture(scope="session")
+def front_end_port(model):
+    """Port of the front end, of other hands than the server of the package."""
+    with front_end(model) as served:
+        yield served.rest
+
+
+@pytest.fixture(scope="session")
+def loaded(model):
+    """The model in this process, with its labels."""
+    from keras_unet.serving.models import Model
+
+    return Model.load(model, "cells", LABELS)
 
 
 @pytest.fixture(params=["grpc", "http"])

@@ -1,0 +1,1 @@
+"""Server of an exported model on this machine, by the REST routes of TensorFlow Serving."""
