@@ -635,7 +635,8 @@ def test_folds_train_and_predict_together(cells, tmp_path):
     trained = run("train", cells, "--run", folder, "--folds", "2", "--steps", "2", *TINY)
     assert trained.exit_code == 0, trained.output
     assert "fold 2 of 2" in trained.output
-    assert len(re.findall(r"validation score: SEG .* on 2 images held out", trained.output)) == 2
+    score = r"validation score: mean of SEG and AP .* on 2 images held out"
+    assert len(re.findall(score, trained.output)) == 2
     assert f"next: keras-unet predict {folder} IMAGES... --out FOLDER" in trained.output
     predicted = run("predict", folder, cells / "images" / "c1.tif", "--out", out)
     assert predicted.exit_code == 0, predicted.output

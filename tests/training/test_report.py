@@ -41,7 +41,7 @@ def test_training_leaves_a_report(trained):
     assert sections(trained / "report.html") == SECTIONS
     text = (trained / "report.html").read_text(encoding="utf-8")
     score = Run.load(trained).record["outcome"]["score"]
-    assert f"Its validation score: SEG {score:.4f} on 1 image held out." in text
+    assert f"Its validation score: mean of SEG and AP {score:.4f} on 1 image held out." in text
     assert '<option value="0">c3</option>' in text
     assert "weight map of c3" in text
 

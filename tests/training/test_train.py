@@ -118,7 +118,9 @@ def test_what_is_found_is_said_before_training(data, tmp_path):
     assert "  --sigma " in order[1]
     assert "--depth" not in order[1]
     assert order[2].startswith("Warning: 1 file not used (images/lonely.tif: no partner)")
-    assert "training on 3, held out for validation: c3; their score is SEG" in order[3]
+    assert (
+        "training on 3, held out for validation: c3; their score is mean of SEG and AP" in order[3]
+    )
     assert "depth 1, 2 base features" in order[3]
     assert "tiles of 60 x 60 pixels, 44 out" in order[3]
 
