@@ -294,7 +294,7 @@ def test_nobody_else_can_reach_the_workers():
     """All that listens does so on the loopback of this machine."""
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
     listening = {
-        connection.laddr.ip
+        connection.laddr.ip.removeprefix("::ffff:")  # IPv4 in the form of IPv6
         for process in processes
         for connection in process.net_connections(kind="inet")
         if connection.status == psutil.CONN_LISTEN
