@@ -16,6 +16,7 @@ from keras_unet.model import unet_of
 from keras_unet.runs import ModelInfo, Run, weights_of
 
 _WEIGHTS = "model.weights.h5"  # member of a .keras file
+_MOST_BYTES, _HEADERS = 8, 2**24  # bytes of a weight, and of all else in that member
 
 
 def new_network(run: ModelInfo, seed: int) -> Any:
@@ -129,12 +130,23 @@ def _network(architecture: Architecture, precision: str) -> Any:
 
 def _load_weights(model: Any, path: Path) -> None:
     try:
-        # Of a compressed archive, Keras would decompress the weights anew at each seek.
-        with TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
-            model.load_weights(archive.extract(_WEIGHTS, folder))
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(_WEIGHTS).compress_type != zipfile.ZIP_STORED:
+                _load_compressed(model, archive)
+                return
+        model.load_weights(path)
     except Exception as error:  # Keras raises errors of zipfile, h5py and its own
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{path}: expected the model that training wrote for this run. Received a file that "
             f"cannot be read as one ({reason}); copy the run again, or train again"
         ) from error
+
+
+def _load_compressed(model: Any, archive: zipfile.ZipFile) -> None:
+    """Loads weights by a temporary file, since Keras decompresses them anew at each seek."""
+    size, most = archive.getinfo(_WEIGHTS).file_size, _MOST_BYTES * model.count_params() + _HEADERS
+    if size > most:
+        raise ValueError(f"{size:,} bytes of weights, for a network of at most {most:,}")
+    with TemporaryDirectory() as folder:
+        model.load_weights(archive.extract(_WEIGHTS, folder))

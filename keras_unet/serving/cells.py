@@ -1,8 +1,7 @@
 """Labels of an image file and their pictures, for the page of a served model.
 
 Cells are those of `keras-unet predict`: the instance options of the model are applied to the
-probabilities of its signature `classify_bytes`. A model with the signature `segment_bytes` labels
-them itself.
+probabilities of its signature `classify_bytes`.
 """
 
 from __future__ import annotations
@@ -20,14 +19,12 @@ from keras_unet.client import read_tensor
 from keras_unet.files import SOFTWARE
 from keras_unet.prediction.outputs import Prediction
 from keras_unet.report.pictures import grey_picture, label_picture
-from keras_unet.serving.tensors import BYTES_SUFFIX
 
 if TYPE_CHECKING:
     from keras_unet.runs import ModelInfo
     from keras_unet.serving.models import Version
 
 FILES, FILE_INPUT = "classify_bytes", "image_bytes"
-LABELED_FILES = "segment_bytes"
 
 _MOST = int(np.iinfo(np.uint16).max)  # label values of a PNG of 16 bits
 _COLORS = ("RGB", "RGBA", "P")  # modes of Pillow that are shown in color
@@ -70,20 +67,11 @@ def segment_file(version: Version, file: bytes) -> dict[str, Any]:
 
 def _labels_of(version: Version, info: ModelInfo, file: bytes) -> NDArray[Any]:
     files = {FILE_INPUT: np.array([file], object)}
-    if LABELED_FILES in version.functions:
-        outputs = version.run(LABELED_FILES, files)
-        (png,) = next(outputs[name] for name in sorted(outputs) if name.endswith(BYTES_SUFFIX))
-        return _decoded_labels(png)
     (text,) = version.run(FILES, files)["probabilities_bytes"]
     prediction = Prediction.of(np.asarray(read_tensor(text)))
     if info.encoding.kind == "instances":
         return prediction.instances(info.instances)
     return info.encoding.from_classes(prediction.classes)
-
-
-def _decoded_labels(png: bytes) -> NDArray[Any]:
-    with Image.open(io.BytesIO(png)) as image:
-        return np.asarray(image).astype(np.int32)
 
 
 def _shown(file: bytes) -> NDArray[np.uint8]:

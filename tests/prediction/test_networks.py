@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,29 @@ def test_a_loaded_network_has_the_best_weights(run: Run) -> None:
     saved = keras.saving.load_model(run.folder / BEST)
     for one, other in zip(load_network(run).get_weights(), saved.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def compressed(run: Run, folder: Path, more: int = 0) -> Run:
+    """Copies a run with compressed weights, after so many bytes of zeros."""
+    copy = replace(run, folder=Path(shutil.copytree(run.folder, folder)))
+    with zipfile.ZipFile(run.folder / BEST) as source:
+        parts = {name: source.read(name) for name in source.namelist()}
+    with zipfile.ZipFile(copy.folder / BEST, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, part in parts.items():
+            target.writestr(name, bytes(more if name.endswith(".h5") else 0) + part)
+    return copy
+
+
+def test_compressed_weights_are_the_same(run: Run, tmp_path: Path) -> None:
+    loaded = load_network(compressed(run, tmp_path / "copy")).get_weights()
+    for one, other in zip(loaded, load_network(run).get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_weights_larger_than_the_network_are_not_decompressed(run: Run, tmp_path: Path) -> None:
+    bomb = compressed(run, tmp_path / "copy", more=2**25)
+    with pytest.raises(ValueError, match=r"best\.keras: .*33,.* bytes of weights, .* at most 16,"):
+        load_network(bomb)
 
 
 def test_precision_is_that_of_the_training_unless_another_is_asked_for(run: Run) -> None:

@@ -86,24 +86,6 @@ def test_the_image_lies_under_its_labels_also_if_a_camera_turned_it(loaded, grey
     assert picture(found["image"])[0].shape == picture(found["labels"])[0].shape == grey.shape
 
 
-def labeler(labels):
-    """A version that labels files itself, as the signature segment_bytes of an export."""
-    from keras_unet.backend import tf
-
-    png = tf.io.encode_png(labels.astype(np.uint16)[..., None])
-    return lambda image_bytes: {"instances_bytes": tf.fill(tf.shape(image_bytes), png)}
-
-
-def test_a_model_that_labels_files_itself_is_asked_for_them(loaded, grey):
-    labels = np.zeros(grey.shape, int)
-    labels[2:5, 3:9], labels[20:30, :4] = 1, 40_000
-    own = loaded.versions[1]
-    version = Version(1, own.definitions, own.functions | {"segment_bytes": labeler(labels)}, own)
-    found = segment_file(version, file_of(grey))
-    np.testing.assert_array_equal(picture(found["labels"])[0], labels)
-    assert found["cells"] == 2
-
-
 def test_more_labels_than_16_bits_are_not_wrapped(loaded, monkeypatch, grey):
     labels = np.arange(1, 70_001).reshape(100, 700)
     monkeypatch.setattr("keras_unet.serving.cells._labels_of", lambda *_: labels)
